@@ -1,0 +1,151 @@
+//! From the settings to an issuer on an open store: what every command begins with.
+//!
+//! Whichever command comes first makes the store. The order matters: the master key is on disk before anything is
+//! sealed under it, and a wrong one is found before anything is written.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rand::rngs::{StdRng, SysRng};
+use rand::SeedableRng as _;
+use thiserror::Error;
+
+use crate::config::{self, Config, DOTENV, MASTER_KEY};
+use crate::domain::clock::SystemClock;
+use crate::domain::key::seal::MasterSecret;
+use crate::domain::token::TokenPolicy;
+use crate::issuer::{self, FoundingError, Issuer, Keyring, Premises, Randomness, Workers};
+use crate::store::{Found, Location, SqliteStore, Store, StoreError};
+
+/// The start was refused; the text says why and what would do.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct Refused(pub(super) String);
+
+/// An issuer and the store it works on, which is to be closed at the end.
+pub(super) struct Opened {
+    pub(super) issuer: Issuer,
+    pub(super) store: Arc<dyn Store>,
+}
+
+/// Opens the store, or makes it, and puts an issuer over it whose tokens say `iss`.
+pub(super) async fn open(config: &Config, iss: String) -> anyhow::Result<Opened> {
+    let location = &config.location;
+    let randomness = Randomness::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
+    let found = location.look().await.map_err(|error| unusable(location, error))?;
+    let secret = master_secret(config, &found, &randomness)?;
+    let unlocked = match found {
+        Found::Ours(record) => Some(issuer::unlock(&secret, record).map_err(|error| locked(location, error))?),
+        Found::Foreign | Found::Nothing => None,
+    };
+    let store = SqliteStore::open(location).await.map_err(|error| unusable(location, error))?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let premises = Premises {
+        store: Arc::clone(&store),
+        clock: Arc::new(SystemClock::start()),
+        randomness,
+        workers: Workers::new(std::thread::available_parallelism().map_or(1, Into::into)),
+    };
+    let master_key = match unlocked {
+        Some(master_key) => master_key,
+        None => issuer::establish(&secret, &premises).await.map_err(|error| locked(location, error))?,
+    };
+    let keyring = Keyring::open(premises.clone(), master_key, config.policy).await.context("cannot open the keys")?;
+    let tokens =
+        TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
+    Ok(Opened { issuer: Issuer::new(premises, config.hasher.clone(), tokens, keyring), store })
+}
+
+/// The master key that is set, or where that is safe a new one.
+fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> anyhow::Result<MasterSecret> {
+    if let Some(secret) = &config.master_secret {
+        return Ok(secret.clone());
+    }
+    // Another first start may have written it since the settings were read.
+    if let Some(secret) = config::master_secret_of_dotenv()? {
+        return Ok(secret);
+    }
+    let database = config.location.path().display();
+    if let Found::Ours(_) = found {
+        return Err(Refused(format!(
+            "{MASTER_KEY} is not set, and the keys in {database} were sealed with one: add the line \
+             {MASTER_KEY}=… with that key to {DOTENV}"
+        ))
+        .into());
+    }
+    let key = randomness.with(MasterSecret::generate);
+    let line = format!("{MASTER_KEY}={}", key.as_str());
+    let why_not = if *found == Found::Foreign {
+        Some(format!("{database} has keys of another program"))
+    } else if Path::new(DOTENV).symlink_metadata().is_ok() {
+        Some(format!("there is a {DOTENV} without it"))
+    } else if !is_in_working_directory(config.location.path()) {
+        Some(format!("{database} is not in the working directory"))
+    } else {
+        None
+    };
+    if let Some(why) = why_not {
+        return Err(Refused(format!(
+            "{MASTER_KEY} is not set, and {why}: add this line to {DOTENV}, or set it in the environment: {line}"
+        ))
+        .into());
+    }
+    match write_dotenv(&line) {
+        Ok(()) => tracing::info!("wrote a new master key to {DOTENV}; keep that file, the keys in {database} need it"),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return config::master_secret_of_dotenv()?
+                .ok_or_else(|| Refused(format!("{DOTENV} appeared without {MASTER_KEY}: start again")).into());
+        }
+        Err(error) => return Err(Refused(format!("cannot write {DOTENV} with a new master key: {error}")).into()),
+    }
+    Ok(MasterSecret::parse(&key)?)
+}
+
+/// Writes a new `.env`, which appears whole, on disk and readable by its owner alone, or not at all.
+fn write_dotenv(line: &str) -> io::Result<()> {
+    // On Unix, temporary files have mode 0600 from the start.
+    let mut file = tempfile::Builder::new().prefix(".env.").tempfile_in(".")?;
+    writeln!(file, "# The master key of jwksd: without it, the private keys in the database are lost.\n{line}")?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(DOTENV).map_err(|error| error.error)?;
+    #[cfg(unix)]
+    fs::File::open(".")?.sync_all()?;
+    Ok(())
+}
+
+fn is_in_working_directory(database: &Path) -> bool {
+    let directory = match database.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    match (fs::canonicalize(directory), fs::canonicalize(".")) {
+        (Ok(directory), Ok(working)) => directory == working,
+        _ => false,
+    }
+}
+
+fn unusable(location: &Location, error: StoreError) -> anyhow::Error {
+    let database = location.path().display();
+    match error {
+        StoreError::Damaged(what) => Refused(format!("DATABASE_URL names {database}, but {what}")).into(),
+        StoreError::Unavailable(cause) => {
+            let directory = location.path().parent().filter(|parent| !parent.as_os_str().is_empty());
+            let hint = match directory {
+                Some(directory) if !directory.exists() => format!("; there is no directory {}", directory.display()),
+                _ => String::new(),
+            };
+            Refused(format!("DATABASE_URL names {database}, which cannot be opened: {cause}{hint}")).into()
+        }
+        other => anyhow::Error::new(other).context(format!("cannot open {database}")),
+    }
+}
+
+fn locked(location: &Location, error: FoundingError) -> anyhow::Error {
+    match error {
+        FoundingError::WrongMasterKey => Refused(format!("{}: {error}", location.path().display())).into(),
+        other => anyhow::Error::new(other).context(format!("cannot unlock {}", location.path().display())),
+    }
+}

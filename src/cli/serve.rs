@@ -1,0 +1,182 @@
+//! `jwksd serve`: listen, open the store, answer until told to stop, close the store.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::opening::{self, Opened, Refused};
+use crate::config::{Config, ConfigError};
+use crate::http::{self, AuthMode, HttpSettings};
+use crate::issuer::Issuer;
+
+#[derive(Args, Debug, Default)]
+pub(super) struct ServeArgs {
+    /// Stop also when standard input ends
+    #[arg(long)]
+    until_stdin_closes: bool,
+}
+
+pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
+    // Armed before anything else, so that a signal during the start is not lost.
+    let until = told_to_stop(args.until_stdin_closes)?;
+    let listener = bind(&config).await?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    refuse_open_mode_to_the_world(&config, address.ip())?;
+
+    let url = config.issuer.clone().unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
+    let Opened { issuer, store } = opening::open(&config, url.clone()).await?;
+    refuse_open_mode_with_accounts(&config, &issuer).await?;
+
+    tracing::info!("serving on http://{address}, issuer {url}, database {}", config.location.path().display());
+    let router = http::router(issuer.clone(), http_settings(config, url));
+    let served = tokio::select! {
+        served = http::serve(listener, router, until) => served,
+        () = rotate_for_ever(&issuer) => Ok(()),
+    };
+    store.close().await;
+    tracing::info!("stopped");
+    served.context("the listener failed")
+}
+
+async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+    let Config { host, port, .. } = config;
+    TcpListener::bind((host.as_str(), *port)).await.map_err(|error| {
+        let address = authority(host, *port);
+        let error = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                ConfigError::setting("PORT", port, format!("another program listens on {address}; a free port would do"))
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                ConfigError::setting("PORT", port, format!("this user may not listen on {address}; a port from 1024 on would do"))
+            }
+            _ => ConfigError::setting("HOST", host, format!("cannot listen on {address}: {error}")),
+        };
+        error.into()
+    })
+}
+
+/// Host and port as a URL has them.
+fn authority(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAddr) -> anyhow::Result<()> {
+    if config.auth_mode == AuthMode::Open && !listening_on.to_canonical().is_loopback() && !config.open_auth_anyway {
+        return Err(Refused(format!(
+            "AUTH_MODE=open gives a token to anybody who asks, and HOST is {:?}, which is not this machine alone: \
+             HOST=127.0.0.1 would do, or OPEN_AUTH_ANYWAY=true if that is what you want",
+            config.host
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+async fn refuse_open_mode_with_accounts(config: &Config, issuer: &Issuer) -> anyhow::Result<()> {
+    if config.auth_mode != AuthMode::Open {
+        return Ok(());
+    }
+    if !config.open_auth_anyway && issuer.has_accounts().await? {
+        return Err(Refused(format!(
+            "AUTH_MODE=open gives a token for any name to anybody who asks, and {} has accounts: another \
+             DATABASE_URL would do, or OPEN_AUTH_ANYWAY=true if that is what you want",
+            config.location.path().display()
+        ))
+        .into());
+    }
+    tracing::warn!("OPEN MODE: /auth verifies nobody and gives a token for any name to anybody who asks");
+    Ok(())
+}
+
+fn http_settings(config: Config, issuer_url: String) -> HttpSettings {
+    HttpSettings {
+        issuer_url,
+        max_age: config.jwks_max_age,
+        auth_mode: config.auth_mode,
+        registration: config.registration,
+        auth_rate_limit: config.auth_rate_limit,
+        register_rate_limit: config.register_rate_limit,
+        client_ip: config.client_ip,
+    }
+}
+
+/// How often the keyring looks whether something is due, or was done by another process.
+const ROUND: Duration = Duration::from_millis(250);
+
+async fn rotate_for_ever(issuer: &Issuer) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(ROUND).await;
+        match issuer.keyring().round().await {
+            Ok(()) if failing => {
+                tracing::info!("the key rotation works again");
+                failing = false;
+            }
+            Err(error) if !failing => {
+                let error = anyhow::Error::new(error);
+                tracing::error!("the key rotation failed and is tried again, what is published stays: {error:#}");
+                failing = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Done when a signal says so, or standard input ends where that was asked for.
+fn told_to_stop(by_stdin: bool) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let signal = signals()?;
+    let stdin_ended = by_stdin.then(end_of_stdin);
+    Ok(async move {
+        let stdin_ended = async {
+            match stdin_ended {
+                Some(ended) => drop(ended.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = signal => {}
+            () = stdin_ended => {}
+        }
+        tracing::info!("stopping");
+    })
+}
+
+#[cfg(unix)]
+fn signals() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn signals() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    })
+}
+
+/// A thread of its own, because a read of standard input cannot be called off.
+fn end_of_stdin() -> oneshot::Receiver<()> {
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        // An input that cannot be read has ended as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    end
+}

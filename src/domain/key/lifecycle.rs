@@ -1,0 +1,390 @@
+//! The life of a key, as a plain function: from the keys, the policy and the time to what is to be done.
+//!
+//! `next` (published, not signing yet) → `current` (signs) → `retiring` (published, signs no more) → `expired` (kept
+//! for `?expired`) → deleted. Phases go one way only: what a key has been is recorded, so a clock that goes back
+//! changes nothing. Carrying out a plan, in one transaction, is the issuer's part.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::Kid;
+use crate::domain::clock::Timestamp;
+
+/// How long a change of the keys may take to reach every process on the store.
+///
+/// A new key counts as published only when this much time has passed since it was stored.
+const PUBLICATION_DELAY: Duration = Duration::from_millis(500);
+
+/// The most time by which the next key is made early, for the making itself to take a while.
+const MAX_MARGIN: Duration = Duration::from_secs(60);
+
+/// How far `exp` of the key made at the very first start lies in the past.
+const SEED_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// How keys live. All processes on one store run with the same policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotationPolicy {
+    lifetime: Duration,
+    retention: Duration,
+    lead: Duration,
+    token_ttl: Duration,
+}
+
+impl RotationPolicy {
+    /// A policy that can work. All times are whole seconds.
+    ///
+    /// `lifetime`: from made to expired; `retention`: how long an expired key is kept; `lead`: how long a key is
+    /// published before it first signs; `token_ttl`: the life of a token; `max_age`: how long verifiers may cache.
+    ///
+    /// # Errors
+    /// [`UnfitPolicy`] when keys could not rotate without breaking a verifier or a token.
+    pub fn new(
+        lifetime: Duration,
+        retention: Duration,
+        lead: Duration,
+        token_ttl: Duration,
+        max_age: Duration,
+    ) -> Result<Self, UnfitPolicy> {
+        if token_ttl < Duration::from_secs(1) {
+            return Err(UnfitPolicy::NoTokenTtl);
+        }
+        if !lead.is_zero() && lead < max_age * 2 {
+            return Err(UnfitPolicy::LeadTooShort { least: max_age * 2 });
+        }
+        // Without a lead, two seconds keep a new key from being due for replacement in the second it was made.
+        let handover = if lead.is_zero() { Duration::from_secs(2) } else { lead * 2 };
+        let least = handover + token_ttl;
+        if lifetime < least {
+            return Err(UnfitPolicy::LifetimeTooShort { least });
+        }
+        Ok(Self { lifetime, retention, lead, token_ttl })
+    }
+
+    /// The life of a token.
+    #[must_use]
+    pub fn token_ttl(&self) -> Duration {
+        self.token_ttl
+    }
+
+    /// From the moment a key is stored to its first signature.
+    fn until_signing(&self) -> Duration {
+        if self.lead.is_zero() { Duration::ZERO } else { self.lead + PUBLICATION_DELAY }
+    }
+
+    /// How early before the last moment the next key is made.
+    fn margin(&self) -> Duration {
+        let needed = self.until_signing() * 2 + self.token_ttl;
+        (self.lifetime.saturating_sub(needed) / 2).min(MAX_MARGIN)
+    }
+
+    /// When the successor of a key that expires at `exp` is to be made.
+    fn successor_due(&self, exp: Timestamp) -> Timestamp {
+        exp.minus(self.token_ttl).minus(self.until_signing()).minus(self.margin())
+    }
+}
+
+/// Why a [`RotationPolicy`] cannot work.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum UnfitPolicy {
+    /// Verifiers would meet a key that their cache does not have.
+    #[error("the lead is shorter than two cache lives: {least:?} or more, or 0")]
+    LeadTooShort {
+        /// The least lead that would do.
+        least: Duration,
+    },
+    /// A key would have to go before its tokens and its successor are ready.
+    #[error("the lifetime is too short: {least:?} or more")]
+    LifetimeTooShort {
+        /// The least lifetime that would do.
+        least: Duration,
+    },
+    /// Tokens count whole seconds.
+    #[error("a token must live for a second at least")]
+    NoTokenTtl,
+}
+
+/// What is remembered of a key's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLife {
+    /// Which key.
+    pub kid: Kid,
+    /// When it expires; whole seconds.
+    pub exp: Timestamp,
+    /// When it was made, or when it came into this store.
+    pub made_at: Timestamp,
+    /// When it was put into the JWKS; never, for a key that was made expired.
+    pub published_at: Option<Timestamp>,
+    /// When it began to sign.
+    pub signs_since: Option<Timestamp>,
+    /// When it was found to have expired.
+    pub expired_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl KeyLife {
+    /// The life of a key that came into this store from elsewhere and may be published, if it has not expired.
+    #[must_use]
+    pub fn adopted(kid: Kid, exp: Timestamp, now: Timestamp) -> Self {
+        let published_at = (exp > now).then_some(now);
+        Self { kid, exp, made_at: now, published_at, signs_since: None, expired_at: None, revoked_at: None }
+    }
+
+    /// The life of a key that is made now.
+    #[must_use]
+    pub fn made(kid: Kid, exp: Timestamp, signs: FirstSignature, now: Timestamp) -> Self {
+        let mut life = Self::adopted(kid, exp, now);
+        match signs {
+            FirstSignature::AfterLead => {}
+            FirstSignature::AtOnce => life.signs_since = Some(now),
+            FirstSignature::Never => life.expired_at = Some(now),
+        }
+        life
+    }
+
+    /// Whether the key belongs into the JWKS at this moment.
+    #[must_use]
+    pub fn is_published(&self, now: Timestamp) -> bool {
+        self.exp > now && self.expired_at.is_none() && self.revoked_at.is_none()
+    }
+
+    /// Whether a token of this life, issued now, would not outlive the key.
+    #[must_use]
+    pub fn covers(&self, now: Timestamp, ttl: Duration) -> bool {
+        self.is_published(now) && now.plus(ttl).as_secs() <= self.exp.as_secs()
+    }
+
+    /// Whether the key has expired, and was not revoked: what `?expired` signs with.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && (self.expired_at.is_some() || self.exp <= now)
+    }
+
+    /// When the key left the JWKS for good, as far as is known.
+    fn ended_at(&self) -> Timestamp {
+        [self.expired_at, self.revoked_at].into_iter().flatten().fold(self.exp, Timestamp::max)
+    }
+}
+
+/// What a key is to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Published, not signing yet: verifiers are learning it.
+    Next,
+    /// Published, and the one that signs.
+    Current,
+    /// Published for the tokens that are out; signs no more.
+    Retiring,
+    /// Not published; kept for `?expired` and then deleted.
+    Expired,
+    /// Taken out of the JWKS and out of signing before its time.
+    Revoked,
+}
+
+/// All keys of a store at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    lives: &'a [KeyLife],
+    now: Timestamp,
+}
+
+impl<'a> Keys<'a> {
+    /// The keys as they are at `now`.
+    #[must_use]
+    pub fn at(lives: &'a [KeyLife], now: Timestamp) -> Self {
+        Self { lives, now }
+    }
+
+    /// The key that signs: the newest of the published keys that have begun to.
+    #[must_use]
+    pub fn current(&self) -> Option<&'a KeyLife> {
+        self.published().filter(|key| key.signs_since.is_some()).max_by_key(|key| key.kid)
+    }
+
+    /// The keys that are to sign later, oldest first: published, and newer than the one that signs.
+    pub fn next(&self) -> impl Iterator<Item = &'a KeyLife> + use<'a> {
+        let current = self.current().map(|key| key.kid);
+        let mut next: Vec<_> =
+            self.published().filter(|key| key.signs_since.is_none() && Some(key.kid) > current).collect();
+        next.sort_by_key(|key| key.kid);
+        next.into_iter()
+    }
+
+    /// The key `?expired` signs with.
+    #[must_use]
+    pub fn newest_expired(&self) -> Option<&'a KeyLife> {
+        self.lives.iter().filter(|key| key.is_expired(self.now)).max_by_key(|key| (key.exp, key.kid))
+    }
+
+    /// The phase of one of these keys.
+    #[must_use]
+    pub fn phase(&self, key: &KeyLife) -> Phase {
+        if key.revoked_at.is_some() {
+            Phase::Revoked
+        } else if !key.is_published(self.now) {
+            Phase::Expired
+        } else if self.current().is_some_and(|current| current.kid == key.kid) {
+            Phase::Current
+        } else if self.next().any(|next| next.kid == key.kid) {
+            Phase::Next
+        } else {
+            Phase::Retiring
+        }
+    }
+
+    fn published(&self) -> impl Iterator<Item = &'a KeyLife> + use<'a> {
+        let now = self.now;
+        self.lives.iter().filter(move |key| key.is_published(now))
+    }
+}
+
+/// A moment as this process sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The latest time that the steady clock vouches for as well; nothing is deleted by a later one.
+    pub vouched: Timestamp,
+}
+
+/// When a new key begins to sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSignature {
+    /// When it has been published for the policy's lead.
+    AfterLead,
+    /// At once, for want of a key that could.
+    AtOnce,
+    /// Never: it is made expired.
+    Never,
+}
+
+/// One step in the life of a key, with its reason for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Remove it for good.
+    Delete {
+        /// Which key.
+        kid: Kid,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Record that it has expired.
+    Expire {
+        /// Which key.
+        kid: Kid,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Make a new key.
+    Make {
+        /// When it expires; whole seconds.
+        exp: Timestamp,
+        /// When it begins to sign.
+        signs: FirstSignature,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Let it sign from now on.
+    Promote {
+        /// Which key.
+        kid: Kid,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// What is to be done with these keys now.
+///
+/// - A key that has reached its `exp` expires.
+/// - The newest key that verifiers have had the lead to learn signs.
+/// - If no signing key covers a whole token: the newest published one that does signs at once, or a new one.
+/// - The next key is made in time to be published for the lead before the current one can cover no whole token;
+///   also when the current one would live longer than the policy says (the policy changed, or the clock went back).
+/// - There is always an expired key; the newest stays, others go after the retention.
+///
+/// # Guarantees
+/// Carried out, the plan leaves a key that signs and covers a whole token; planning again at the same moment then
+/// gives nothing to do.
+#[must_use]
+pub fn plan(lives: &[KeyLife], policy: &RotationPolicy, now: Moment) -> Vec<Action> {
+    let keys = Keys::at(lives, now.wall);
+    let mut actions = expiries(lives, now.wall);
+    actions.extend(succession(keys, policy));
+    if keys.newest_expired().is_none() {
+        actions.push(Action::Make {
+            exp: Timestamp::from_secs(now.wall.minus(SEED_AGE).as_secs()),
+            signs: FirstSignature::Never,
+            reason: "there is no expired key to show verifiers",
+        });
+    }
+    actions.extend(deletions(keys, policy, now.vouched));
+    actions
+}
+
+fn expiries(lives: &[KeyLife], now: Timestamp) -> Vec<Action> {
+    lives
+        .iter()
+        .filter(|key| key.exp <= now && key.expired_at.is_none())
+        .map(|key| Action::Expire { kid: key.kid, reason: "it has reached its exp" })
+        .collect()
+}
+
+/// Who signs, and who will.
+fn succession(keys: Keys<'_>, policy: &RotationPolicy) -> Vec<Action> {
+    let Keys { now, .. } = keys;
+    let covers = |key: &&KeyLife| key.covers(now, policy.token_ttl);
+    let learnt = |key: &&KeyLife| key.published_at.is_some_and(|at| at.plus(policy.until_signing()) <= now);
+
+    let current = keys.current().filter(covers);
+    let ready = keys.next().filter(|key| covers(key) && learnt(key)).last();
+    let (promoted, reason) = if ready.is_some() {
+        (ready, "verifiers have had the lead to learn it")
+    } else if current.is_none() {
+        (keys.next().filter(covers).last(), "no other key covers a whole token")
+    } else {
+        (None, "")
+    };
+    let mut actions: Vec<_> = promoted.map(|key| Action::Promote { kid: key.kid, reason }).into_iter().collect();
+
+    let Some(signer) = promoted.or(current) else {
+        actions.push(make(policy, now, FirstSignature::AtOnce, "no key covers a whole token"));
+        return actions;
+    };
+    if keys.next().any(|key| key.kid > signer.kid && will_sign(key, policy)) {
+        return actions;
+    }
+    let longest = now.plus(policy.lifetime).plus(Duration::from_secs(1));
+    if policy.successor_due(signer.exp) <= now {
+        actions.push(successor(policy, now, "the current key nears its end"));
+    } else if signer.exp > longest {
+        actions.push(successor(policy, now, "the current key would outlive the policy"));
+    }
+    actions
+}
+
+/// Whether the key will still cover a whole token when verifiers have learnt it.
+fn will_sign(key: &KeyLife, policy: &RotationPolicy) -> bool {
+    let learnt = key.published_at.unwrap_or(key.made_at).plus(policy.until_signing());
+    key.covers(learnt, policy.token_ttl)
+}
+
+fn successor(policy: &RotationPolicy, now: Timestamp, reason: &'static str) -> Action {
+    let signs = if policy.lead.is_zero() { FirstSignature::AtOnce } else { FirstSignature::AfterLead };
+    make(policy, now, signs, reason)
+}
+
+fn make(policy: &RotationPolicy, now: Timestamp, signs: FirstSignature, reason: &'static str) -> Action {
+    Action::Make { exp: Timestamp::from_secs(now.plus(policy.lifetime).as_secs()), signs, reason }
+}
+
+fn deletions(keys: Keys<'_>, policy: &RotationPolicy, vouched: Timestamp) -> Vec<Action> {
+    let stays = keys.newest_expired().map(|key| key.kid);
+    keys.lives
+        .iter()
+        .filter(|key| !key.is_published(keys.now) && Some(key.kid) != stays)
+        .filter(|key| key.expired_at.is_some() || key.revoked_at.is_some())
+        .filter(|key| key.ended_at().plus(policy.retention) <= vouched)
+        .map(|key| Action::Delete { kid: key.kid, reason: "its retention is over" })
+        .collect()
+}

@@ -1,0 +1,333 @@
+//! Encryption at rest: how a private key lies in the store, and where the key for that comes from.
+//!
+//! A sealed value is `0x01 ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)` and is bound to its place by associated
+//! data, so that a row which was edited, swapped or given a longer life does not open. There is no protection
+//! against putting an old copy of a whole row back.
+
+use std::fmt;
+
+use aes_gcm::aead::{Aead as _, Payload};
+use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, general_purpose};
+use rand::CryptoRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::Kid;
+use crate::domain::clock::Timestamp;
+
+/// Bytes of the salt that a passphrase is stretched with.
+pub const SALT_LEN: usize = 16;
+
+/// The fewest characters of a `NOT_MY_KEY` that is neither base64 nor hex.
+pub const PASSPHRASE_MIN: usize = 16;
+
+const FORMAT: u8 = 1;
+const NONCE_LEN: usize = 12;
+const TAG_LEN: usize = 16;
+const CHECK: &[u8] = b"jwksd";
+
+const PADDING_OPTIONAL: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, PADDING_OPTIONAL);
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, PADDING_OPTIONAL);
+
+/// What `NOT_MY_KEY` says: a key, or a passphrase to make one from.
+#[derive(Clone)]
+pub enum MasterSecret {
+    /// 32 bytes, used as they are.
+    Key(Zeroizing<[u8; 32]>),
+    /// Text, stretched by Argon2id with the store's salt.
+    Passphrase(Zeroizing<String>),
+}
+
+impl MasterSecret {
+    /// Reads 32 bytes as base64, base64url (padded or not) or 64 hex digits, or any other text as a passphrase.
+    ///
+    /// # Errors
+    /// [`UnfitMasterSecret`] for a text of less than [`PASSPHRASE_MIN`] characters.
+    pub fn parse(text: &str) -> Result<Self, UnfitMasterSecret> {
+        if let Some(key) = key_bytes(text) {
+            return Ok(Self::Key(key));
+        }
+        if text.chars().count() < PASSPHRASE_MIN {
+            return Err(UnfitMasterSecret);
+        }
+        Ok(Self::Passphrase(Zeroizing::new(text.to_owned())))
+    }
+
+    /// Makes a random key, as base64url for the `.env` file.
+    pub fn generate(rng: &mut impl CryptoRng) -> Zeroizing<String> {
+        let mut key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(key.as_mut());
+        Zeroizing::new(general_purpose::URL_SAFE.encode(*key))
+    }
+
+    /// The sealer for a store with this salt. A passphrase takes 64 MiB and about a tenth of a second.
+    ///
+    /// # Errors
+    /// [`StretchFailed`] when the memory cannot be had.
+    pub fn sealer(&self, salt: &[u8; SALT_LEN]) -> Result<Sealer, StretchFailed> {
+        match self {
+            Self::Key(key) => Ok(Sealer::new(key)),
+            Self::Passphrase(text) => {
+                let params = Params::new(64 * 1024, 3, 1, Some(32)).map_err(|_| StretchFailed)?;
+                let mut key = Zeroizing::new([0; 32]);
+                Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                    .hash_password_into(text.as_bytes(), salt, key.as_mut())
+                    .map_err(|_| StretchFailed)?;
+                Ok(Sealer::new(&key))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MasterSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterSecret")
+    }
+}
+
+fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let decoded = if text.len() == 64 {
+        Zeroizing::new(hex(text)?)
+    } else {
+        Zeroizing::new(BASE64URL.decode(text).or_else(|_| BASE64.decode(text)).ok()?)
+    };
+    <[u8; 32]>::try_from(decoded.as_slice()).ok().map(Zeroizing::new)
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    Some(digits?.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
+/// The text cannot be a master key.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("32 bytes as base64 or hex, or a text of at least {PASSPHRASE_MIN} characters, would do")]
+pub struct UnfitMasterSecret;
+
+/// The passphrase could not be stretched.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("there are no 64 MiB of memory to make the master key from NOT_MY_KEY")]
+pub struct StretchFailed;
+
+/// Where a sealed value belongs; it opens nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The row of `keys` with this `kid` and this `exp`.
+    Key(Kid, Timestamp),
+    /// The check value that tells a wrong master key from a damaged row.
+    Check,
+}
+
+impl Place {
+    fn associated_data(self) -> String {
+        match self {
+            Self::Key(kid, exp) => format!("jwksd:keys:{kid}:{}", exp.as_secs()),
+            Self::Check => "jwksd:master_key".to_owned(),
+        }
+    }
+}
+
+/// Seals and opens under one master key.
+#[derive(Clone)]
+pub struct Sealer {
+    cipher: Aes256Gcm,
+    names: hmac::Key,
+}
+
+impl Sealer {
+    fn new(key: &[u8; 32]) -> Self {
+        // A key of its own for each purpose: HMAC-SHA256 of the purpose's name under the master key.
+        let purpose = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"jwksd:unknown names");
+        Self {
+            cipher: Aes256Gcm::new(&(*key).into()),
+            names: hmac::Key::new(hmac::HMAC_SHA256, purpose.as_ref()),
+        }
+    }
+
+    /// Seals a text into its place, with a fresh nonce.
+    ///
+    /// 96-bit random nonces are good for 2³² values under one key (NIST SP 800-38D, 8.3); a key a minute would take
+    /// eight thousand years.
+    ///
+    /// # Errors
+    /// [`SealError::Overlong`], which no key is.
+    pub fn seal(&self, place: Place, text: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_LEN];
+        rng.fill_bytes(&mut nonce);
+        let aad = place.associated_data();
+        let payload = Payload { msg: text, aad: aad.as_bytes() };
+        let sealed =
+            self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Overlong)?;
+        Ok([&[FORMAT], nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Opens what was sealed into this place.
+    ///
+    /// # Errors
+    /// [`SealError`] says which kind of other thing it is.
+    pub fn open(&self, place: Place, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let Some((&FORMAT, rest)) = sealed.split_first() else {
+            return Err(SealError::Foreign);
+        };
+        let Some((nonce, ciphertext)) = rest.split_first_chunk::<NONCE_LEN>() else {
+            return Err(SealError::Foreign);
+        };
+        if ciphertext.len() < TAG_LEN {
+            return Err(SealError::Foreign);
+        }
+        let aad = place.associated_data();
+        let payload = Payload { msg: ciphertext, aad: aad.as_bytes() };
+        self.cipher
+            .decrypt(&Nonce::from(*nonce), payload)
+            .map(Zeroizing::new)
+            .map_err(|_| SealError::Tampered)
+    }
+
+    /// A value that tells later whether a master key is the one this store was sealed with.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn check_value(&self, rng: &mut impl CryptoRng) -> Result<Vec<u8>, SealError> {
+        self.seal(Place::Check, CHECK, rng)
+    }
+
+    /// Whether this store was sealed with our master key.
+    #[must_use]
+    pub fn matches(&self, check_value: &[u8]) -> bool {
+        self.open(Place::Check, check_value).is_ok_and(|text| text.as_slice() == CHECK)
+    }
+
+    /// A number that is the same for the same name in every process that holds the master key, and that nobody else
+    /// can foretell. Names that differ only by ASCII case are the same.
+    #[must_use]
+    pub fn lot(&self, name: &str) -> u64 {
+        let tag = hmac::sign(&self.names, name.to_ascii_lowercase().as_bytes());
+        tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer")
+    }
+}
+
+/// Why a value does not open, or could not be sealed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SealError {
+    /// Not in the form of a sealed value at all.
+    #[error("it is not in jwksd's sealed form: another program wrote it")]
+    Foreign,
+    /// More than AES-GCM takes.
+    #[error("it is too long to seal")]
+    Overlong,
+    /// The right form, but not what was sealed into this place.
+    #[error("it was changed after it was sealed: its bytes, its kid or its exp")]
+    Tampered,
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    const RAW: [u8; 32] = [0xA5; 32];
+
+    fn sealer() -> Sealer {
+        Sealer::new(&RAW)
+    }
+
+    fn place() -> Place {
+        Place::Key(Kid(3), Timestamp::from_secs(1_800_000_000))
+    }
+
+    #[test]
+    fn every_way_to_write_32_bytes_is_the_same_key() {
+        let bytes: Vec<u8> = (0..32).map(|i| i * 7 + 250_u8.wrapping_add(i)).map(|b: u8| b).collect();
+        let hex: String = bytes.iter().map(|b| format!("{b:02X}")).collect();
+        let forms = [
+            general_purpose::STANDARD.encode(&bytes),
+            general_purpose::STANDARD_NO_PAD.encode(&bytes),
+            general_purpose::URL_SAFE.encode(&bytes),
+            general_purpose::URL_SAFE_NO_PAD.encode(&bytes),
+            hex.to_lowercase(),
+            hex,
+        ];
+        for form in forms {
+            match MasterSecret::parse(&form) {
+                Ok(MasterSecret::Key(key)) => assert_eq!(key.as_slice(), bytes, "{form}"),
+                other => panic!("{form}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn other_text_is_a_passphrase_from_16_characters_on() {
+        assert!(matches!(MasterSecret::parse("sixteen letters!"), Ok(MasterSecret::Passphrase(_))));
+        assert_eq!(MasterSecret::parse("fifteen letters").unwrap_err(), UnfitMasterSecret);
+        assert_eq!(MasterSecret::parse("").unwrap_err(), UnfitMasterSecret);
+    }
+
+    #[test]
+    fn a_passphrase_with_another_salt_is_another_key() {
+        let secret = MasterSecret::parse("correct horse battery staple").unwrap();
+        let mut rng = StdRng::seed_from_u64(1);
+        let check = secret.sealer(&[1; SALT_LEN]).unwrap().check_value(&mut rng).unwrap();
+        assert!(secret.sealer(&[1; SALT_LEN]).unwrap().matches(&check));
+        assert!(!secret.sealer(&[2; SALT_LEN]).unwrap().matches(&check));
+    }
+
+    #[test]
+    fn what_was_sealed_opens_in_its_place() {
+        let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
+        assert_eq!(sealer().open(place(), &sealed).unwrap().as_slice(), b"secret");
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_refused() {
+        let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut flipped = sealed.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let expected = if bit < 8 { SealError::Foreign } else { SealError::Tampered };
+            assert_eq!(sealer().open(place(), &flipped).unwrap_err(), expected, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_value_opens_in_no_other_place_and_under_no_other_key() {
+        let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
+        let exp = Timestamp::from_secs(1_800_000_000);
+        for elsewhere in [
+            Place::Key(Kid(4), exp),
+            Place::Key(Kid(3), exp.plus(std::time::Duration::from_secs(1))),
+            Place::Check,
+        ] {
+            assert_eq!(sealer().open(elsewhere, &sealed).unwrap_err(), SealError::Tampered);
+        }
+        assert_eq!(Sealer::new(&[0; 32]).open(place(), &sealed).unwrap_err(), SealError::Tampered);
+    }
+
+    #[test]
+    fn a_truncated_value_and_a_plaintext_pem_are_foreign() {
+        for bytes in [b"".as_slice(), &[1], &[1; 28], b"-----BEGIN RSA PRIVATE KEY-----\n"] {
+            assert_eq!(sealer().open(place(), bytes).unwrap_err(), SealError::Foreign);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let secret = MasterSecret::parse("correct horse battery staple").unwrap();
+        assert_eq!(format!("{secret:?} {:?}", sealer()), "MasterSecret Sealer");
+    }
+}

@@ -1,0 +1,252 @@
+//! Passwords and their Argon2id hashes: what a hash costs, and why checking one takes the same time for everybody.
+
+use std::fmt;
+
+use argon2::password_hash::phc::{Output, PasswordHash as Phc, Salt};
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use rand::CryptoRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The most bytes a chosen password may have: enough for any passphrase, too few to make hashing one an attack.
+pub const PASSWORD_MAX: usize = 1024;
+
+/// A password in the clear. It can be checked and shown to its owner once, and is wiped from memory when dropped.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes a password that somebody typed. Any text may be tried; see [`Password::chosen`] for setting one.
+    #[must_use]
+    pub fn typed(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// Takes a password that somebody chose for an account.
+    ///
+    /// # Errors
+    /// [`UnfitPassword`] for an empty one and one of more than [`PASSWORD_MAX`] bytes.
+    pub fn chosen(text: String) -> Result<Self, UnfitPassword> {
+        let password = Self::typed(text);
+        if password.0.is_empty() || password.0.len() > PASSWORD_MAX {
+            return Err(UnfitPassword);
+        }
+        Ok(password)
+    }
+
+    /// Makes a `UUIDv4` (RFC 9562, 5.4): 122 random bits.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut bytes = Zeroizing::new([0; 16]);
+        rng.fill_bytes(bytes.as_mut());
+        Self::typed(uuid::Builder::from_random_bytes(*bytes).into_uuid().to_string())
+    }
+
+    /// The text itself, for the one answer that shows it to its owner.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+/// The password cannot be set.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a password must have 1 to {PASSWORD_MAX} bytes")]
+pub struct UnfitPassword;
+
+/// An Argon2 hash as a PHC string: `$argon2id$v=19$m=…,t=…,p=…$salt$hash`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// Takes the text of `users.password_hash`, which may be no PHC string: such a hash matches no password.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text for `users.password_hash`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A hash that no password is known to match, and that costs as much to check as a real one of this cost.
+    #[must_use]
+    pub fn matching_nothing(cost: &HashCost) -> Self {
+        Self(format!("{}AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", cost.0))
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash")
+    }
+}
+
+/// The salt of one hash.
+#[derive(Debug)]
+pub struct FreshSalt([u8; Salt::RECOMMENDED_LENGTH]);
+
+impl FreshSalt {
+    /// Draws a salt.
+    pub fn draw(rng: &mut impl CryptoRng) -> Self {
+        let mut salt = [0; Salt::RECOMMENDED_LENGTH];
+        rng.fill_bytes(&mut salt);
+        Self(salt)
+    }
+}
+
+/// The part of a PHC string before its salt, `$argon2id$v=19$m=19456,t=2,p=1$`: what checking it will cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashCost(pub String);
+
+/// Makes and checks password hashes.
+///
+/// New hashes are Argon2id with the given settings; OWASP's minimum is 19 MiB, 2 passes, 1 lane. A stored hash is
+/// checked at its own cost, whatever the settings are now.
+#[derive(Clone, Debug)]
+pub struct Hasher {
+    params: Params,
+}
+
+impl Hasher {
+    /// A hasher for new hashes of this cost: memory in KiB, passes, lanes.
+    ///
+    /// # Errors
+    /// [`UnfitCost`] for a combination Argon2 does not allow (RFC 9106, 3.1).
+    pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, UnfitCost> {
+        Params::new(memory_kib, iterations, parallelism, None)
+            .map(|params| Self { params })
+            .map_err(|source| UnfitCost(source.to_string()))
+    }
+
+    /// The cost of the hashes this one makes.
+    #[must_use]
+    pub fn cost(&self) -> HashCost {
+        let (m, t, p) = (self.params.m_cost(), self.params.t_cost(), self.params.p_cost());
+        HashCost(format!("$argon2id$v=19$m={m},t={t},p={p}$"))
+    }
+
+    /// Hashes a password. Slow by design.
+    ///
+    /// # Errors
+    /// [`HashFailed`] when the memory cannot be had.
+    pub fn hash(&self, password: &Password, salt: FreshSalt) -> Result<PasswordHash, HashFailed> {
+        let hash: Phc = self
+            .argon2()
+            .hash_password_with_salt(password.0.as_bytes(), &salt.0)
+            .map_err(|source| HashFailed(source.to_string()))?;
+        Ok(PasswordHash(hash.to_string()))
+    }
+
+    /// Checks a password against a stored hash, at the cost that hash was made with. Slow by design.
+    ///
+    /// A text that is no Argon2 hash matches nothing, and is checked as long as one of the present cost.
+    #[must_use]
+    pub fn verify(&self, password: &Password, stored: &PasswordHash) -> Verdict {
+        let argon2 = self.argon2();
+        let check = |hash: &Phc| argon2.verify_password(password.0.as_bytes(), hash).is_ok();
+        if let Ok(hash) = Phc::new(&stored.0)
+            && hash.hash.is_some_and(|output| output.len() >= Output::MIN_LENGTH)
+            && Params::try_from(&hash).is_ok()
+        {
+            return if check(&hash) { Verdict::Match } else { Verdict::Mismatch };
+        }
+        if let Ok(dummy) = Phc::new(PasswordHash::matching_nothing(&self.cost()).as_str()) {
+            check(&dummy);
+        }
+        Verdict::Unreadable
+    }
+
+    fn argon2(&self) -> Argon2<'static> {
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone())
+    }
+}
+
+/// What came of checking a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It is the password.
+    Match,
+    /// It is another one.
+    Mismatch,
+    /// The stored text is no Argon2 hash: nothing matches it.
+    Unreadable,
+}
+
+/// Argon2 does not allow these settings.
+#[derive(Debug, Error)]
+#[error("Argon2 does not allow this cost: {0}")]
+pub struct UnfitCost(String);
+
+/// A hash could not be computed.
+#[derive(Debug, Error)]
+#[error("the password could not be hashed: {0}")]
+pub struct HashFailed(String);
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn cheap() -> Hasher {
+        Hasher::new(8, 1, 1).unwrap()
+    }
+
+    #[test]
+    fn a_password_matches_its_own_hash_and_no_other() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let password = Password::generate(&mut rng);
+        let hash = cheap().hash(&password, FreshSalt::draw(&mut rng)).unwrap();
+        assert!(hash.as_str().starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{}", hash.as_str());
+        assert_eq!(cheap().verify(&password, &hash), Verdict::Match);
+        assert_eq!(cheap().verify(&Password::generate(&mut rng), &hash), Verdict::Mismatch);
+    }
+
+    // A literal of the reference implementation (RFC 9106 parameters); never replace it by one that is made here.
+    #[test]
+    fn a_hash_of_the_reference_implementation_still_verifies() {
+        let stored = PasswordHash::stored(
+            "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc".into(),
+        );
+        assert_eq!(cheap().verify(&Password::typed("password".into()), &stored), Verdict::Match);
+        assert_eq!(cheap().verify(&Password::typed("passwort".into()), &stored), Verdict::Mismatch);
+    }
+
+    #[test]
+    fn a_hash_made_to_match_nothing_is_checked_at_the_cost_it_names() {
+        let dummy = PasswordHash::matching_nothing(&HashCost("$argon2id$v=19$m=16,t=3,p=1$".into()));
+        assert_eq!(cheap().verify(&Password::typed(String::new()), &dummy), Verdict::Mismatch);
+    }
+
+    #[test]
+    fn what_is_no_argon2_hash_matches_nothing() {
+        for text in ["", "x", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ"] {
+            let verdict = cheap().verify(&Password::typed("x".into()), &PasswordHash::stored(text.into()));
+            assert_eq!(verdict, Verdict::Unreadable, "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let password = Password::typed("hunter2".into());
+        assert_eq!(format!("{password:?} {:?}", PasswordHash::stored("$argon2id$".into())), "Password PasswordHash");
+    }
+
+    #[test]
+    fn an_empty_or_overlong_password_cannot_be_chosen() {
+        assert!(Password::chosen(String::new()).is_err());
+        assert!(Password::chosen("x".repeat(PASSWORD_MAX + 1)).is_err());
+        assert!(Password::chosen("x".repeat(PASSWORD_MAX)).is_ok());
+    }
+}

@@ -1,0 +1,96 @@
+//! Request bodies: bounded, and read as JSON or as a form by what they are rather than by their label alone.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use zeroize::Zeroizing;
+
+use super::error::ApiError;
+
+/// The longest body that is read.
+const LIMIT: usize = 16 * 1024;
+
+/// How much of a longer body is drained before the answer, so that clients who send first and read then get it.
+const DRAIN: usize = 4 * 1024 * 1024;
+
+/// A body and what it is written in.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Empty,
+    Form(Text),
+    Json(Text),
+}
+
+/// A body's text; it may hold a password, and is wiped when dropped.
+pub(super) struct Text(Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Text")
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Payload {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let label = media_type(request.headers());
+        let text = Text(read(request.into_body()).await?);
+        let first = text.0.iter().find(|byte| !byte.is_ascii_whitespace());
+        match (first, label.as_deref()) {
+            (Some(b'{'), _) => Ok(Self::Json(text)),
+            (None, _) => Ok(Self::Empty),
+            (_, Some("application/x-www-form-urlencoded")) => Ok(Self::Form(text)),
+            (_, Some(label)) if label == "application/json" || label.ends_with("+json") => Ok(Self::Json(text)),
+            _ => Err(ApiError::UnsupportedMediaType),
+        }
+    }
+}
+
+impl Text {
+    /// Reads a JSON object. The message names no value of it: one could be a password.
+    pub(super) fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T, ApiError> {
+        serde_json::from_slice(&self.0).map_err(|error| {
+            ApiError::InvalidBody(match error.classify() {
+                Category::Data => format!("The body must be {expected}"),
+                _ => format!(
+                    "The body is not valid JSON (line {}, column {})",
+                    error.line(),
+                    error.column()
+                ),
+            })
+        })
+    }
+
+    /// Reads a form.
+    pub(super) fn form<T: DeserializeOwned>(&self, expected: &str) -> Result<T, ApiError> {
+        serde_urlencoded::from_bytes(&self.0)
+            .map_err(|_| ApiError::InvalidBody(format!("The body must be {expected}")))
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let label = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(label.split(';').next()?.trim().to_ascii_lowercase())
+}
+
+async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let mut text = Zeroizing::new(Vec::with_capacity(512));
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::InvalidBody("The body was cut off".to_owned()))?;
+        let data: Bytes = frame.into_data().unwrap_or_default();
+        seen += data.len();
+        if seen <= LIMIT {
+            text.extend_from_slice(&data);
+        } else if seen > DRAIN {
+            break;
+        }
+    }
+    if seen > LIMIT { Err(ApiError::BodyTooLarge) } else { Ok(text) }
+}

@@ -1,0 +1,183 @@
+//! Which address a request comes from: the peer's, or behind a trusted proxy the one that proxy names.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::HttpSettings;
+
+/// Whose word on a client's address is taken, and where it is read.
+#[derive(Clone, Debug)]
+pub struct ClientIpPolicy {
+    /// The peers that are believed.
+    pub trusted: Vec<IpNet>,
+    /// The one header that is read; all others are ignored.
+    pub header: ClientIpHeader,
+}
+
+/// The header that names the client behind a trusted proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientIpHeader {
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-For`, the addresses a request came through, nearest last.
+    XForwardedFor,
+    /// `X-Real-IP`, one address.
+    XRealIp,
+}
+
+impl FromStr for ClientIpHeader {
+    type Err = UnknownHeader;
+
+    fn from_str(name: &str) -> Result<Self, UnknownHeader> {
+        match name.to_ascii_lowercase().as_str() {
+            "forwarded" => Ok(Self::Forwarded),
+            "x-forwarded-for" => Ok(Self::XForwardedFor),
+            "x-real-ip" => Ok(Self::XRealIp),
+            _ => Err(UnknownHeader),
+        }
+    }
+}
+
+/// No header that names clients.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("x-forwarded-for, forwarded or x-real-ip would do")]
+pub struct UnknownHeader;
+
+/// The address of the client of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClientIp(pub(super) IpAddr);
+
+/// Puts the [`ClientIp`] into the request.
+pub(super) async fn identify(
+    State(settings): State<Arc<HttpSettings>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let client = settings.client_ip.client(peer.ip(), request.headers());
+    request.extensions_mut().insert(ClientIp(client));
+    next.run(request).await
+}
+
+impl ClientIpPolicy {
+    /// The right-most address that is not a trusted proxy itself. A part that is no address ends the search: what
+    /// lies beyond it is hearsay.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer.to_canonical();
+        if !self.trusts(client) {
+            return client;
+        }
+        let named: Vec<&str> = headers
+            .get_all(self.header.name())
+            .iter()
+            .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+            .collect();
+        for part in named.into_iter().rev() {
+            match self.header.address(part) {
+                Some(address) => client = address,
+                None => return client,
+            }
+            if !self.trusts(client) {
+                return client;
+            }
+        }
+        client
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl ClientIpHeader {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::XRealIp => "x-real-ip",
+        }
+    }
+
+    fn address(self, part: &str) -> Option<IpAddr> {
+        let node = match self {
+            Self::XForwardedFor | Self::XRealIp => part,
+            Self::Forwarded => part.split(';').find_map(|pair| {
+                let (name, value) = pair.split_once('=')?;
+                name.trim().eq_ignore_ascii_case("for").then_some(value)
+            })?,
+        };
+        parse_node(node.trim().trim_matches('"'))
+    }
+}
+
+/// An address, with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+fn parse_node(text: &str) -> Option<IpAddr> {
+    let address = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
+        .or_else(|_| text.trim_matches(['[', ']']).parse::<Ipv6Addr>().map(IpAddr::V6));
+    address.ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn client(header: ClientIpHeader, peer: &str, lines: &[&str]) -> String {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8:ffff::/48".parse().unwrap()];
+        let policy = ClientIpPolicy { trusted: trusted.into(), header };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header.name(), HeaderValue::from_str(line).unwrap());
+        }
+        policy.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+        assert_eq!(client(ClientIpHeader::XForwardedFor, "192.0.2.9", &["198.51.100.1"]), "192.0.2.9");
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_right_most_stranger_counts() {
+        let xff = |lines| client(ClientIpHeader::XForwardedFor, "10.0.0.1", lines);
+        assert_eq!(xff(&[]), "10.0.0.1");
+        assert_eq!(xff(&["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(xff(&["6.6.6.6, 198.51.100.1, 10.2.3.4"]), "198.51.100.1");
+        assert_eq!(xff(&["6.6.6.6", "198.51.100.1,10.2.3.4"]), "198.51.100.1");
+        assert_eq!(xff(&["10.9.9.9, 10.2.3.4"]), "10.9.9.9");
+        assert_eq!(xff(&["198.51.100.1:1234"]), "198.51.100.1");
+        assert_eq!(xff(&["6.6.6.6, unknown, 10.2.3.4"]), "10.2.3.4");
+        assert_eq!(xff(&["2001:db8::1"]), "2001:db8::1");
+        assert_eq!(xff(&["::ffff:198.51.100.1"]), "198.51.100.1");
+        assert_eq!(client(ClientIpHeader::XForwardedFor, "::ffff:10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        let forwarded = |line| client(ClientIpHeader::Forwarded, "10.0.0.1", &[line]);
+        assert_eq!(forwarded("for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");
+        assert_eq!(forwarded("for=192.0.2.60;proto=http;by=203.0.113.43"), "192.0.2.60");
+        assert_eq!(forwarded("for=192.0.2.43, for=_hidden"), "10.0.0.1");
+        assert_eq!(forwarded("proto=http"), "10.0.0.1");
+    }
+
+    #[test]
+    fn only_the_chosen_header_is_read() {
+        let policy = ClientIpPolicy { trusted: vec!["10.0.0.0/8".parse().unwrap()], header: ClientIpHeader::XRealIp };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6"));
+        headers.insert("x-real-ip", HeaderValue::from_static("198.51.100.1"));
+        assert_eq!(policy.client("10.0.0.1".parse().unwrap(), &headers).to_string(), "198.51.100.1");
+    }
+}

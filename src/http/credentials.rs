@@ -1,0 +1,69 @@
+//! Credentials as JSON, as a form or as HTTP Basic (RFC 7617). What the body says wins over Basic.
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::body::Payload;
+use super::error::ApiError;
+use crate::domain::password::Password;
+
+const EXPECTED: &str = "an object with the texts `username` and `password`, and nothing else";
+const EXPECTED_FORM: &str = "a form with `username` and `password`, each once, and nothing else";
+
+/// What a caller said of himself; parts of it may be missing.
+#[derive(Debug, Default)]
+pub(super) struct Credentials {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Password>,
+    /// Whether he speaks HTTP Basic.
+    pub(super) basic_was_used: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    username: Option<String>,
+    password: Option<String>,
+}
+
+impl Credentials {
+    /// Reads them from wherever they are. Any scheme but Basic in `Authorization` is nobody's business here.
+    ///
+    /// # Errors
+    /// When there is a body that does not say credentials.
+    pub(super) fn read(headers: &HeaderMap, payload: &Payload) -> Result<Self, ApiError> {
+        let basic = basic(headers);
+        let fields: Fields = match payload {
+            Payload::Empty => return Ok(basic.unwrap_or_default()),
+            Payload::Form(text) => text.form(EXPECTED_FORM)?,
+            Payload::Json(text) => text.json(EXPECTED)?,
+        };
+        match (fields, basic) {
+            (Fields { username: None, password: None }, Some(basic)) => Ok(basic),
+            (Fields { username, password }, basic) => Ok(Self {
+                username,
+                password: password.map(Password::typed),
+                basic_was_used: basic.is_some(),
+            }),
+        }
+    }
+}
+
+/// Basic credentials, also malformed ones: those are then without name and password.
+fn basic(headers: &HeaderMap) -> Option<Credentials> {
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, value) = header.split_once(' ').unwrap_or((header, ""));
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let (username, password) = pair
+        .as_deref()
+        .and_then(|pair| pair.split_once(':'))
+        .map(|(name, password)| (name.to_owned(), Password::typed(password.to_owned())))
+        .unzip();
+    Some(Credentials { username, password, basic_was_used: true })
+}

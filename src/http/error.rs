@@ -1,0 +1,172 @@
+//! The only place where failures become status codes, and the one shape they have:
+//! `{"error": "<sentence>", "code": "<stable_snake_case>"}`.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::domain::account::{InvalidEmail, InvalidUsername};
+use crate::issuer::{IssuerError, NotReady};
+use crate::store::{StoreError, Unique};
+
+/// Seconds after which a client may find a store that did not answer answering again.
+const RETRY_STORE: u64 = 1;
+
+/// Why a request was not answered as it wished.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    BodyTooLarge,
+    EmailTaken,
+    Internal(Box<dyn Error + Send + Sync>),
+    InvalidBody(String),
+    InvalidCredentials { basic_was_used: bool },
+    InvalidEmail(InvalidEmail),
+    InvalidExpired,
+    InvalidUsername(InvalidUsername),
+    MethodNotAllowed,
+    NoKeyToPublish,
+    NoSuitableKey,
+    NotFound,
+    NotReady(NotReady),
+    RateLimited { retry_after: u64 },
+    RegistrationClosed,
+    Unavailable(Box<dyn Error + Send + Sync>),
+    UnsupportedMediaType,
+    UsernameTaken,
+}
+
+impl ApiError {
+    /// The status, the code and the sentence.
+    fn parts(&self) -> (StatusCode, &'static str, String) {
+        use StatusCode as S;
+        let (status, code, sentence) = match self {
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is longer than 16 KiB"),
+            Self::EmailTaken => (S::CONFLICT, "email_taken", "The email is taken"),
+            Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side"),
+            Self::InvalidBody(why) => return (S::BAD_REQUEST, "invalid_body", why.clone()),
+            Self::InvalidCredentials { .. } => {
+                (S::UNAUTHORIZED, "invalid_credentials", "Invalid username or password")
+            }
+            Self::InvalidEmail(why) => return (S::BAD_REQUEST, "invalid_email", why.to_string()),
+            Self::InvalidExpired => (
+                S::BAD_REQUEST,
+                "invalid_expired",
+                "Invalid 'expired' query parameter. Must be 'true' or 'false'.",
+            ),
+            Self::InvalidUsername(why) => return (S::BAD_REQUEST, "invalid_username", why.to_string()),
+            Self::MethodNotAllowed => {
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method")
+            }
+            Self::NoKeyToPublish => (S::SERVICE_UNAVAILABLE, "no_key", "There is no key to publish"),
+            Self::NoSuitableKey => (S::NOT_FOUND, "no_suitable_key", "No suitable key found"),
+            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing at this path"),
+            Self::NotReady(why) => return (S::SERVICE_UNAVAILABLE, "not_ready", format!("Not ready: {why}")),
+            Self::RateLimited { .. } => {
+                (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests; wait as long as Retry-After says")
+            }
+            Self::RegistrationClosed => (S::FORBIDDEN, "registration_closed", "Registration is closed"),
+            Self::Unavailable(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer just now"),
+            Self::UnsupportedMediaType => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "The body must be JSON, or a form where the path takes one",
+            ),
+            Self::UsernameTaken => (S::CONFLICT, "username_taken", "The username is taken"),
+        };
+        (status, code, sentence.to_owned())
+    }
+
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            // A challenge is due with every 401 (RFC 9110, 15.5.2), but `Basic` would make browsers open a dialog.
+            Self::InvalidCredentials { basic_was_used } => {
+                let challenge =
+                    if *basic_was_used { r#"Basic realm="jwksd", charset="UTF-8""# } else { r#"Password realm="jwksd""# };
+                Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
+            }
+            Self::RateLimited { retry_after } => Some((RETRY_AFTER, (*retry_after).max(1).into())),
+            Self::NoKeyToPublish | Self::NotReady(_) | Self::Unavailable(_) => Some((RETRY_AFTER, RETRY_STORE.into())),
+            _ => None,
+        }
+    }
+
+    fn cause(self) -> Option<Failure> {
+        match self {
+            Self::Internal(cause) | Self::Unavailable(cause) => Some(Failure(Arc::from(cause))),
+            Self::NotReady(cause) => Some(Failure(Arc::new(cause))),
+            _ => None,
+        }
+    }
+}
+
+/// What lies behind a 5xx. It travels beside the response to the log, and never into the body.
+#[derive(Clone, Debug)]
+pub(super) struct Failure(pub(super) Arc<dyn Error + Send + Sync>);
+
+#[derive(Serialize)]
+struct Body {
+    error: String,
+    code: &'static str,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code, error) = self.parts();
+        let mut response = (status, json(&Body { error, code })).into_response();
+        response.headers_mut().extend(self.header());
+        if let Some(failure) = self.cause() {
+            response.extensions_mut().insert(failure);
+        }
+        response
+    }
+}
+
+impl From<IssuerError> for ApiError {
+    fn from(error: IssuerError) -> Self {
+        match error {
+            IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
+            IssuerError::NoSuitableKey => Self::NoSuitableKey,
+            IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
+            IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
+            IssuerError::Store(error) => Self::Unavailable(error.into()),
+            error @ (IssuerError::Hash(_) | IssuerError::Worker(_)) => Self::Unavailable(error.into()),
+            error @ IssuerError::Key(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<InvalidUsername> for ApiError {
+    fn from(why: InvalidUsername) -> Self {
+        Self::InvalidUsername(why)
+    }
+}
+
+impl From<InvalidEmail> for ApiError {
+    fn from(why: InvalidEmail) -> Self {
+        Self::InvalidEmail(why)
+    }
+}
+
+impl From<NotReady> for ApiError {
+    fn from(why: NotReady) -> Self {
+        Self::NotReady(why)
+    }
+}
+
+/// A JSON body.
+pub(super) fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Keeps caches from answering in our place: passwords and tokens are for one client.
+pub(super) async fn never_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,120 @@
+//! HTTP: bytes to meanings and back. Every route is on this screen; failures become status codes in `error` alone.
+
+mod auth;
+mod body;
+mod client_ip;
+mod credentials;
+mod discovery;
+mod error;
+mod health;
+mod jwks;
+mod rate_limit;
+mod register;
+mod server;
+mod trace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use axum::routing::{get, post};
+
+use self::error::ApiError;
+use self::rate_limit::MovingWindow;
+use crate::issuer::Issuer;
+
+pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
+pub use self::server::serve;
+
+/// What the HTTP floor is told by the settings.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// The issuer's URL, from which discovery derives the others.
+    pub issuer_url: String,
+    /// How long verifiers may cache what is published.
+    pub max_age: Duration,
+    /// Whether /auth asks for credentials.
+    pub auth_mode: AuthMode,
+    /// Whether /register makes accounts.
+    pub registration: Registration,
+    /// /auth requests per second and client; 0 for no limit.
+    pub auth_rate_limit: u32,
+    /// /register requests per second and client; 0 for no limit.
+    pub register_rate_limit: u32,
+    /// Which address of a request counts.
+    pub client_ip: ClientIpPolicy,
+}
+
+/// Whether /auth asks for credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Anybody gets a token for any name.
+    Open,
+    /// Only those who know the password of an account.
+    Password,
+}
+
+/// Whether /register makes accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// It answers 403.
+    Closed,
+    /// It makes an account for anybody.
+    Open,
+}
+
+/// All routes over one issuer.
+pub fn router(issuer: Issuer, settings: HttpSettings) -> Router {
+    let window = Arc::new(MovingWindow::new(settings.auth_rate_limit));
+    let settings = Arc::new(settings);
+    let state = AppState { issuer, settings: Arc::clone(&settings) };
+    let identify = from_fn_with_state(Arc::clone(&settings), client_ip::identify);
+
+    let published = Router::new()
+        .route("/.well-known/jwks.json", get(jwks::get))
+        .route("/jwks", get(jwks::get))
+        .route("/.well-known/openid-configuration", get(discovery::get))
+        .route("/.well-known/oauth-authorization-server", get(discovery::get));
+    let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
+    let accounts = Router::new()
+        .route(
+            "/auth",
+            post(auth::post)
+                .route_layer(from_fn_with_state(window, rate_limit::admit))
+                .route_layer(identify.clone()),
+        )
+        .route(
+            "/register",
+            rate_limit::bucket(post(register::post), settings.register_rate_limit).route_layer(identify),
+        )
+        .layer(map_response(error::never_stored));
+
+    Router::new()
+        .merge(published)
+        .merge(health)
+        .merge(accounts)
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn(trace::accompany))
+        .with_state(state)
+}
+
+#[derive(Clone)]
+struct AppState {
+    issuer: Issuer,
+    settings: Arc<HttpSettings>,
+}
+
+impl FromRef<AppState> for Issuer {
+    fn from_ref(state: &AppState) -> Self {
+        state.issuer.clone()
+    }
+}
+
+impl FromRef<AppState> for Arc<HttpSettings> {
+    fn from_ref(state: &AppState) -> Self {
+        Arc::clone(&state.settings)
+    }
+}

@@ -1,0 +1,65 @@
+//! Request ids, and one log line for each answer: at `error` with its whole cause for a 5xx, at `debug` otherwise.
+//!
+//! There is no span around a request: the JWKS is to cost what sending it costs.
+
+use std::error::Error;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::error::Failure;
+
+const HEADER: &str = "x-request-id";
+
+/// The longest id that is taken over from a caller.
+const MAX_LEN: usize = 128;
+
+/// Gives the answer the id of its request, and logs it under that id.
+pub(super) async fn accompany(request: Request, next: Next) -> Response {
+    let id = sane_id(&request).unwrap_or_else(fresh_id);
+    let line = tracing::enabled!(tracing::Level::DEBUG)
+        .then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let mut response = next.run(request).await;
+
+    let status = response.status().as_u16();
+    let request_id = id.to_str().unwrap_or_default();
+    if let Some(failure) = response.extensions().get::<Failure>() {
+        let cause = chain(failure.0.as_ref());
+        tracing::error!(request_id, status, "request {request_id} was answered {status}: {cause}");
+    }
+    if let Some((method, path)) = line {
+        tracing::debug!(request_id, %method, path, status, "{method} {path} was answered {status}");
+    }
+    response.headers_mut().insert(HEADER, id);
+    response
+}
+
+fn sane_id(request: &Request) -> Option<HeaderValue> {
+    let id = request.headers().get(HEADER)?;
+    let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=".contains(byte);
+    (!id.is_empty() && id.len() <= MAX_LEN && id.as_bytes().iter().all(sane)).then(|| id.clone())
+}
+
+/// Unique among the answers of this process by its count, and among those of others by a random start.
+fn fresh_id() -> HeaderValue {
+    static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    HeaderValue::try_from(format!("{:016x}-{count:x}", *START)).unwrap_or(HeaderValue::from_static("0"))
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,83 @@
+//! From `NOT_MY_KEY` to a store that is sealed under it: unlocking one, founding one, taking one over.
+
+use rand::Rng as _;
+use thiserror::Error;
+
+use super::{Premises, workers};
+use crate::domain::clock::Timestamp;
+use crate::domain::key::PrivateKey;
+use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer, StretchFailed};
+use crate::store::{KeyChange, MasterKeyRecord, SealedKey, StoreError};
+
+/// A master key that fits its store.
+#[derive(Clone, Debug)]
+pub struct MasterKey {
+    pub(super) sealer: Sealer,
+    pub(super) record: MasterKeyRecord,
+}
+
+/// Makes the master key of a store that has this record.
+///
+/// # Errors
+/// [`FoundingError::WrongMasterKey`] when the store is sealed under another one.
+pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKey, FoundingError> {
+    let sealer = secret.sealer(&record.salt)?;
+    if sealer.matches(&record.check_value) {
+        Ok(MasterKey { sealer, record })
+    } else {
+        Err(FoundingError::WrongMasterKey)
+    }
+}
+
+/// Gives a store a master key, or unlocks it if another process has just done so.
+///
+/// Plaintext PKCS#1 PEM keys of another program are sealed in place.
+///
+/// # Errors
+/// As [`unlock`], and whatever the store says.
+pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<MasterKey, FoundingError> {
+    let mut salt = [0; SALT_LEN];
+    premises.randomness.with(|rng| rng.fill_bytes(&mut salt));
+    let stretching = secret.clone();
+    let sealer = premises.workers.run(move || stretching.sealer(&salt)).await??;
+    let record = MasterKeyRecord { salt, check_value: premises.randomness.with(|rng| sealer.check_value(rng))? };
+
+    let now = premises.clock.now();
+    let present = premises
+        .store
+        .establish(record.clone(), &mut |picture| {
+            Ok(picture.strays.iter().filter_map(|row| adopt(row, &sealer, now, premises)).collect())
+        })
+        .await?;
+    if present == record { Ok(MasterKey { sealer, record }) } else { unlock(secret, present) }
+}
+
+/// Seals a plaintext key of another program in place. What is no such key is left as it is.
+fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, premises: &Premises) -> Option<KeyChange> {
+    let pem = PrivateKey::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?.to_pkcs1_pem().ok()?;
+    let place = Place::Key(row.kid, row.exp);
+    let sealed = premises.randomness.with(|rng| sealer.seal(place, pem.as_bytes(), rng)).ok()?;
+    tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);
+    Some(KeyChange::Adopt { life: KeyLife::adopted(row.kid, row.exp, now), sealed: Some(sealed) })
+}
+
+/// Why there is no master key for a store.
+#[derive(Debug, Error)]
+pub enum FoundingError {
+    /// The check value could not be sealed.
+    #[error("the master key cannot seal")]
+    Seal(#[from] SealError),
+    /// The store did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The passphrase could not be stretched.
+    #[error(transparent)]
+    Stretch(#[from] StretchFailed),
+    /// A computation was lost.
+    #[error(transparent)]
+    Worker(#[from] workers::Lost),
+    /// The store is sealed under another master key.
+    #[error("NOT_MY_KEY is not the key this store was sealed with; nothing was changed")]
+    WrongMasterKey,
+}

@@ -1,0 +1,138 @@
+//! The use cases: publish keys, issue tokens, register accounts, sign people in, rotate.
+//!
+//! An `Issuer` (RFC 7519, 4.1.1) is what the program is; HTTP and the command line only translate for it.
+
+mod accounts;
+mod founding;
+mod keyring;
+mod ring;
+mod workers;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use thiserror::Error;
+
+use crate::domain::clock::Clock;
+use crate::domain::key::KeyError;
+use crate::domain::password::{HashFailed, Hasher};
+use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
+use crate::store::{Store, StoreError};
+
+pub use self::founding::{FoundingError, MasterKey, establish, unlock};
+pub use self::keyring::{Keyring, NotReady};
+pub use self::ring::{Publication, Unreadable};
+pub use self::workers::Workers;
+
+/// Issues tokens to accounts and publishes the keys that verify them.
+#[derive(Clone)]
+pub struct Issuer {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    randomness: Randomness,
+    workers: Workers,
+    hasher: Hasher,
+    tokens: Arc<TokenPolicy>,
+    keyring: Arc<Keyring>,
+}
+
+/// What the keys and the accounts of an issuer have in common.
+#[derive(Clone)]
+pub struct Premises {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where nonces, salts, passwords and ids come from.
+    pub randomness: Randomness,
+    /// Where slow computations run.
+    pub workers: Workers,
+}
+
+impl Issuer {
+    /// Puts an issuer together.
+    #[must_use]
+    pub fn new(premises: Premises, hasher: Hasher, tokens: TokenPolicy, keyring: Keyring) -> Self {
+        let Premises { store, clock, randomness, workers } = premises;
+        Self { store, clock, randomness, workers, hasher, tokens: Arc::new(tokens), keyring: Arc::new(keyring) }
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// What is published for verifiers now: nothing if no key may be.
+    #[must_use]
+    pub fn publication(&self) -> Option<Publication> {
+        self.keyring.publication(self.clock.now())
+    }
+
+    /// Issues a token to anybody, without a question: the open mode.
+    ///
+    /// # Errors
+    /// [`IssuerError::NoSuitableKey`] when there is no key of the kind asked for.
+    pub fn issue_to_anybody(&self, name: &str, kind: TokenKind) -> Result<Token, IssuerError> {
+        self.issue(Subject { name, uid: None }, kind)
+    }
+
+    /// Whether this issuer can do its work, and if not, why.
+    ///
+    /// # Errors
+    /// [`NotReady`] is the reason.
+    pub async fn readiness(&self) -> Result<(), NotReady> {
+        self.keyring.readiness().await
+    }
+
+    fn issue(&self, subject: Subject<'_>, kind: TokenKind) -> Result<Token, IssuerError> {
+        let now = self.clock.now();
+        let key = match kind {
+            TokenKind::Fresh => self.keyring.signer(now),
+            TokenKind::Expired => self.keyring.expired_signer(),
+        };
+        let key = key.ok_or(IssuerError::NoSuitableKey)?;
+        let claims = self.randomness.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
+        Ok(Token::sign(&key, &claims)?)
+    }
+}
+
+/// Why an issuer did not do what was asked.
+#[derive(Debug, Error)]
+pub enum IssuerError {
+    /// A hash could not be computed.
+    #[error("a password could not be hashed")]
+    Hash(#[from] HashFailed),
+    /// Unknown name or wrong password; nobody is told which.
+    #[error("the username or the password is wrong")]
+    InvalidCredentials,
+    /// A key could not do its work.
+    #[error("a key failed")]
+    Key(#[from] KeyError),
+    /// There is no key of the kind asked for.
+    #[error("there is no suitable key")]
+    NoSuitableKey,
+    /// The store did not do its part.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// A slow computation did not come back.
+    #[error("a computation was lost")]
+    Worker(#[from] workers::Lost),
+}
+
+/// The generator that everything random is drawn from: seeded once, shared by all.
+#[derive(Clone)]
+pub struct Randomness(Arc<Mutex<StdRng>>);
+
+impl Randomness {
+    /// Shares this generator.
+    #[must_use]
+    pub fn new(rng: StdRng) -> Self {
+        Self(Arc::new(Mutex::new(rng)))
+    }
+
+    /// Draws from it.
+    pub fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,199 @@
+//! The seam to what is remembered: one trait, one file for each database behind it.
+//!
+//! Its methods are whole, atomic acts, so transactions never cross it. What is to be written is decided by the issuer,
+//! from the picture that the store takes inside the same transaction.
+
+mod sqlite;
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::domain::account::{Account, NewAccount, UserId};
+use crate::domain::clock::Timestamp;
+use crate::domain::key::Kid;
+use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::seal::SALT_LEN;
+use crate::domain::password::{HashCost, PasswordHash};
+
+pub use self::sqlite::{Found, Location, SqliteStore, UnfitLocation};
+
+/// Where keys, accounts and sign-ins are kept.
+///
+/// What a method has answered survives the end of the process at any point; keys and accounts a power cut as well.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The master key this store is sealed under, once it has one.
+    async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StoreError>;
+
+    /// Gives a store without a master key this one, with the changes `decide` makes of the keys that are there already.
+    /// Returns the master key the store has afterwards: another one if another process was faster.
+    async fn establish(&self, record: MasterKeyRecord, decide: Decide<'_>) -> Result<MasterKeyRecord, StoreError>;
+
+    /// Takes a picture of the keys, with the sealed bytes of those that `select` names.
+    async fn keys(&self, select: Select<'_>) -> Result<KeyPicture, StoreError>;
+
+    /// Changes the keys: takes a picture, asks `decide`, carries it out, all in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::MasterKeyChanged`] when the store is sealed under another master key than `expected` by now:
+    /// nothing was decided or written.
+    async fn change_keys(
+        &self,
+        expected: &MasterKeyRecord,
+        select: Select<'_>,
+        decide: Decide<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// The number of changes to the keys so far; cheap, and untouched by registrations and sign-ins.
+    async fn key_changes(&self) -> Result<i64, StoreError>;
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when its name or its address was given out before.
+    async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError>;
+
+    /// The account that signs in by this name, if there is one, and what hashes cost in this store.
+    async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError>;
+
+    /// Leaves the trace of a sign-in, in `auth_logs` and `last_login`, provided that the account still has the hash
+    /// that was checked. Returns whether it had.
+    async fn record_sign_in(
+        &self,
+        user: UserId,
+        checked: &PasswordHash,
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Whether anybody has an account.
+    async fn has_accounts(&self) -> Result<bool, StoreError>;
+
+    /// Writes back what is in flight and closes; the store answers nothing afterwards.
+    async fn close(&self);
+}
+
+/// Names the keys whose sealed bytes are wanted.
+pub type Select<'a> = &'a (dyn Fn(&[KeyLife]) -> Vec<Kid> + Send + Sync);
+
+/// Decides what to change, from a picture taken inside the transaction. Refusing leaves the store as it was.
+pub type Decide<'a> = &'a mut (dyn FnMut(&KeyPicture) -> Result<Vec<KeyChange>, Refusal> + Send);
+
+/// Why a decision was not made; the decider knows more.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal;
+
+/// The one row that says which master key a store is sealed under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterKeyRecord {
+    /// What a passphrase is stretched with.
+    pub salt: [u8; SALT_LEN],
+    /// A sealed constant.
+    pub check_value: Vec<u8>,
+}
+
+/// The keys of a store at one moment.
+#[derive(Debug)]
+pub struct KeyPicture {
+    /// How many changes led here.
+    pub changes: i64,
+    /// The keys whose life is known.
+    pub lives: Vec<KeyLife>,
+    /// Rows of `keys` whose life is not known: another program wrote them.
+    pub strays: Vec<SealedKey>,
+    /// The rows that were selected.
+    pub sealed: Vec<SealedKey>,
+    /// Above every `kid` ever used.
+    pub next_kid: Kid,
+}
+
+/// A row of `keys`.
+#[derive(Clone, Debug)]
+pub struct SealedKey {
+    /// Its number.
+    pub kid: Kid,
+    /// Its expiry; whole seconds.
+    pub exp: Timestamp,
+    /// Its bytes, sealed if we wrote them.
+    pub bytes: Vec<u8>,
+}
+
+/// One change to the keys.
+#[derive(Debug)]
+pub enum KeyChange {
+    /// Begin the life of a row that is there already, sealed anew if bytes are given.
+    Adopt {
+        /// What is known of it.
+        life: KeyLife,
+        /// What replaces its bytes.
+        sealed: Option<Vec<u8>>,
+    },
+    /// Remove the row for good; its `kid` is never used again.
+    Delete {
+        /// Which key.
+        kid: Kid,
+        /// When.
+        at: Timestamp,
+    },
+    /// Record that the key has expired.
+    Expire {
+        /// Which key.
+        kid: Kid,
+        /// When that was noticed.
+        at: Timestamp,
+    },
+    /// Add a row.
+    Insert {
+        /// Its life.
+        life: KeyLife,
+        /// Its bytes.
+        sealed: Vec<u8>,
+    },
+    /// Record that the key signs.
+    Promote {
+        /// Which key.
+        kid: Kid,
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// What is needed to check somebody's password, whether or not they have an account.
+#[derive(Debug)]
+pub struct SignInCandidate {
+    /// The account of that name.
+    pub account: Option<Account>,
+    /// The costs of all hashes in the store, each with the number of accounts that have it.
+    pub costs: Vec<(HashCost, u64)>,
+}
+
+/// What must be unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unique {
+    /// An e-mail address.
+    Email,
+    /// A name, also one whose account is gone.
+    Username,
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Something that must be unique was given out before.
+    #[error("the {0:?} is taken")]
+    Conflict(Unique),
+    /// The data are not what a store of ours holds.
+    #[error("{0}")]
+    Damaged(String),
+    /// The store is sealed under another master key than this process holds.
+    #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]
+    MasterKeyChanged,
+    /// The decider refused.
+    #[error("the change was not decided")]
+    Refused,
+    /// It cannot answer now: locked, full, unreadable.
+    #[error("the store does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,156 @@
+//! Which file a store is in, and what is in that file already: looked at read-only, before anything is written.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use thiserror::Error;
+
+use super::super::{MasterKeyRecord, StoreError};
+use super::{BUSY_TIMEOUT, MIGRATIONS, keys, unavailable};
+
+const COURSE_COLUMNS: [(&str, &str); 3] = [
+    ("keys", "kid,key,exp"),
+    ("users", "id,username,password_hash,email,date_registered,last_login"),
+    ("auth_logs", "id,request_ip,request_timestamp,user_id"),
+];
+
+/// The file a store is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location(PathBuf);
+
+impl Location {
+    /// Reads `DATABASE_URL`: `sqlite://path`, `sqlite:path`, or a bare path.
+    ///
+    /// # Errors
+    /// [`UnfitLocation`] for another database and for one in memory.
+    pub fn parse(url: &str) -> Result<Self, UnfitLocation> {
+        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
+        let has_scheme = path.split_once("://").is_some();
+        if path.is_empty() || path.starts_with(":memory:") || path.contains(['?', '\0']) || has_scheme {
+            return Err(UnfitLocation);
+        }
+        Ok(Self(PathBuf::from(path)))
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes an empty file that only its owner can read, where there is none.
+    ///
+    /// SQLite would make it readable by everybody; its side files take over the mode of this one.
+    pub(super) fn make_private(&self) -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks into the file without writing to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a file that is no database, or a newer one than this program knows.
+    pub async fn look(&self) -> Result<Found, StoreError> {
+        if !self.0.exists() {
+            return Ok(Found::Nothing);
+        }
+        let mut db = SqliteConnectOptions::new()
+            .filename(&self.0)
+            .read_only(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .connect()
+            .await
+            .map_err(unavailable)?;
+        let found = look(&mut db).await;
+        db.close().await.map_err(unavailable)?;
+        found
+    }
+}
+
+/// The text names no file of ours.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("sqlite://FILE or the path of a file would do")]
+pub struct UnfitLocation;
+
+/// What is in the file of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No file, or one without keys.
+    Nothing,
+    /// Keys that another program wrote.
+    Foreign,
+    /// A store that is sealed under this master key.
+    Ours(MasterKeyRecord),
+}
+
+async fn look(db: &mut SqliteConnection) -> Result<Found, StoreError> {
+    expect_course_columns(db).await?;
+    if let Some(version) = schema_version(db).await?
+        && !MIGRATIONS.version_exists(version)
+    {
+        return Err(StoreError::Damaged(format!("its schema is at version {version}: a newer jwksd made it")));
+    }
+    if has_table(db, "master_key").await?
+        && let Some(record) = keys::master_key(db).await?
+    {
+        return Ok(Found::Ours(record));
+    }
+    if has_table(db, "keys").await? {
+        let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys)")
+            .fetch_one(db)
+            .await
+            .map_err(unavailable)?;
+        if any {
+            return Ok(Found::Foreign);
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+async fn schema_version(db: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+    if !has_table(db, "_sqlx_migrations").await? {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(db).await.map_err(unavailable)
+}
+
+async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)")
+        .bind(name)
+        .fetch_one(db)
+        .await
+        .map_err(unavailable)
+}
+
+/// A database of another program may have tables of these names that are something else.
+async fn expect_course_columns(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    for (table, expected) in COURSE_COLUMNS {
+        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?) ORDER BY cid")
+            .bind(table)
+            .fetch_all(&mut *db)
+            .await
+            .map_err(not_a_database)?;
+        let columns = columns.join(",");
+        if !columns.is_empty() && columns != expected {
+            return Err(StoreError::Damaged(format!(
+                "its table {table} has the columns {columns}, and not {expected}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn not_a_database(error: sqlx::Error) -> StoreError {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        // SQLITE_NOTADB
+        Some("26") => StoreError::Damaged("it is no SQLite database".to_owned()),
+        _ => unavailable(error),
+    }
+}

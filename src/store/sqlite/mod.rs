@@ -1,0 +1,204 @@
+//! The SQLite store: connections, transactions, durability. All SQL text is in this folder.
+//!
+//! One connection writes and takes its transactions one after the other; a few read beside it (WAL). Keys and accounts
+//! are synced to the disk before they are answered (synchronous FULL); sign-ins ride along with the next sync (NORMAL),
+//! so that a sign-in never waits for a disk.
+
+mod accounts;
+mod files;
+mod keys;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
+use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+
+use super::{Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError};
+use crate::domain::account::{NewAccount, UserId};
+use crate::domain::clock::Timestamp;
+use crate::domain::password::PasswordHash;
+
+pub use self::files::{Found, Location, UnfitLocation};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a transaction waits for that of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that only read. More than there are cores would wait for each other.
+const READERS: u32 = 4;
+
+/// A store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it if it is not there, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] says in words what is wrong with the file.
+    pub async fn open(location: &Location) -> Result<Self, StoreError> {
+        location.make_private().map_err(unavailable)?;
+        let options = SqliteConnectOptions::new()
+            .filename(location.path())
+            .journal_mode(SqliteJournalMode::Wal)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let writer = connect(options.clone(), 1).await?;
+        migrate(&writer).await?;
+        let readers = connect(options.read_only(true), READERS).await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Begins a transaction that writes: the lock is taken at once, so it cannot fail half way for want of it.
+    async fn begin(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        let mut connection = self.writer.acquire().await.map_err(unavailable)?;
+        let synchronous = match durability {
+            Durability::PowerCut => "PRAGMA synchronous = FULL",
+            Durability::ProcessEnd => "PRAGMA synchronous = NORMAL",
+        };
+        sqlx::query(synchronous).execute(&mut *connection).await.map_err(unavailable)?;
+        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str()))
+            .await
+            .map_err(unavailable)
+    }
+}
+
+/// What an answered write survives.
+#[derive(Clone, Copy, Debug)]
+enum Durability {
+    PowerCut,
+    ProcessEnd,
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        keys::master_key(&mut connection).await
+    }
+
+    async fn establish(&self, record: MasterKeyRecord, decide: Decide<'_>) -> Result<MasterKeyRecord, StoreError> {
+        let mut tx = self.begin(Durability::PowerCut).await?;
+        if let Some(present) = keys::master_key(&mut tx).await? {
+            return Ok(present);
+        }
+        keys::insert_master_key(&mut tx, &record).await?;
+        let picture = keys::picture(&mut tx, &|_| Vec::new()).await?;
+        let changes = decide(&picture).map_err(|_| StoreError::Refused)?;
+        keys::apply(&mut tx, changes).await?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(record)
+    }
+
+    async fn keys(&self, select: Select<'_>) -> Result<KeyPicture, StoreError> {
+        let mut tx = self.readers.begin().await.map_err(unavailable)?;
+        keys::picture(&mut tx, select).await
+    }
+
+    async fn change_keys(
+        &self,
+        expected: &MasterKeyRecord,
+        select: Select<'_>,
+        decide: Decide<'_>,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin(Durability::PowerCut).await?;
+        if keys::master_key(&mut tx).await?.as_ref() != Some(expected) {
+            return Err(StoreError::MasterKeyChanged);
+        }
+        let picture = keys::picture(&mut tx, select).await?;
+        let changes = decide(&picture).map_err(|_| StoreError::Refused)?;
+        keys::apply(&mut tx, changes).await?;
+        tx.commit().await.map_err(unavailable)
+    }
+
+    async fn key_changes(&self) -> Result<i64, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        keys::changes(&mut connection).await
+    }
+
+    async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
+        let mut tx = self.begin(Durability::PowerCut).await?;
+        let id = accounts::insert(&mut tx, &account, now).await?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(id)
+    }
+
+    async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
+        let mut tx = self.readers.begin().await.map_err(unavailable)?;
+        accounts::candidate(&mut tx, username).await
+    }
+
+    async fn record_sign_in(
+        &self,
+        user: UserId,
+        checked: &PasswordHash,
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin(Durability::ProcessEnd).await?;
+        let recorded = accounts::record_sign_in(&mut tx, user, checked, from, now).await?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(recorded)
+    }
+
+    async fn has_accounts(&self) -> Result<bool, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        accounts::any(&mut connection).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        // The last connection to close writes the WAL back into the file.
+        self.writer.close().await;
+    }
+}
+
+async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<SqlitePool, StoreError> {
+    // Switching a new file to WAL takes an exclusive lock for which SQLite does not wait by itself: two first starts
+    // at the same moment meet here.
+    let mut attempt = 0;
+    loop {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(BUSY_TIMEOUT * 2)
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await;
+        match pool {
+            Err(sqlx::Error::Database(error)) if is_busy(error.as_ref()) && attempt < 50 => {
+                attempt += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other.map_err(unavailable),
+        }
+    }
+}
+
+/// Brings the schema up to date in one transaction, so that two processes do it one after the other.
+async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+    let mut connection = writer.acquire().await.map_err(unavailable)?;
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+    MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => {
+            StoreError::Damaged(format!("its schema is at version {version}: a newer jwksd made it"))
+        }
+        other => unavailable(other),
+    })?;
+    tx.commit().await.map_err(unavailable)
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}
+
+fn is_busy(error: &dyn sqlx::error::DatabaseError) -> bool {
+    // SQLITE_BUSY and SQLITE_LOCKED, in the low byte of the extended code.
+    error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xFF, 5 | 6))
+}
