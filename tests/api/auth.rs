@@ -1,0 +1,215 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jwksd::http::AuthMode;
+use rsa::BigUint;
+use rsa::sha2::{Digest as _, Sha256};
+use serde_json::json;
+use sqlx::{Executor as _, Row as _};
+
+use crate::helpers::{Answer, DAY, ISSUER, Setup, TTL, TestApp, decode, verify};
+
+const REFUSAL: &str = "Invalid username or password";
+
+#[tokio::test]
+async fn a_token_says_who_signed_in_and_verifies_through_the_jwks() {
+    let app = TestApp::with(Setup { audience: Some("api"), ..Setup::default() }).await;
+    let password = app.register("Alice").await;
+    let token = app.auth("Alice", &password).await.token();
+
+    let (header, mut claims) = decode(&token);
+    assert_eq!(header, json!({"alg": "RS256", "typ": "JWT", "kid": "1"}));
+    let id = claims.as_object_mut().unwrap().remove("jti").unwrap();
+    assert_eq!(id.as_str().unwrap().len(), 36, "{id}");
+    let iat = app.now();
+    let exp = iat + i64::try_from(TTL.as_secs()).unwrap();
+    assert_eq!(
+        claims,
+        json!({"iss": ISSUER, "sub": "Alice", "uid": 1, "aud": "api", "iat": iat, "exp": exp})
+    );
+    verify(&token, &app.jwks().await).unwrap();
+}
+
+// aws-lc-rs signs, and jsonwebtoken verifies by it as well: this one shares no code with either.
+#[tokio::test]
+async fn the_signature_is_pkcs1_v1_5_with_sha_256_to_another_implementation_of_rsa() {
+    let app = TestApp::spawn().await;
+    let token = app.token().await;
+    let jwks = app.get("/jwks").await.json;
+    let number = |name: &str| {
+        BigUint::from_bytes_be(&URL_SAFE_NO_PAD.decode(jwks["keys"][0][name].as_str().unwrap()).unwrap())
+    };
+    let key = rsa::RsaPublicKey::new(number("n"), number("e")).unwrap();
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    key.verify(rsa::Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message), &signature).unwrap();
+}
+
+#[tokio::test]
+async fn credentials_come_as_json_as_a_form_or_as_basic() {
+    let app = TestApp::spawn().await;
+    let password = app.register("bob").await;
+    let json_text = json!({"username": "bob", "password": password}).to_string();
+    let basic = format!("bAsIc {}", STANDARD.encode(format!("bob:{password}")));
+    let form = [("username", "bob"), ("password", password.as_str())];
+    let answers = [
+        app.post("/auth").body(json_text.clone()).header("content-type", "application/json"),
+        app.post("/auth").body(json_text.clone()).header("content-type", "application/x-www-form-urlencoded"),
+        app.post("/auth").body(json_text.clone()).header("content-type", "text/plain"),
+        app.post("/auth").body(json_text),
+        app.post("/auth").form(&form),
+        app.post("/auth").form(&form).header("authorization", format!("Bearer {}", "ab".repeat(32))),
+        app.post("/auth").form(&form).header("authorization", "Basic d3Jvbmc6d3Jvbmc="),
+        app.post("/auth").header("authorization", &basic),
+        app.post("/auth").header("authorization", &basic).body("{}"),
+    ];
+    for request in answers {
+        let answer = Answer::of(request).await;
+        assert_eq!(decode(&answer.token()).1["sub"], "bob");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+}
+
+#[tokio::test]
+async fn wrong_and_missing_credentials_get_one_and_the_same_answer() {
+    let app = TestApp::spawn().await;
+    let password = app.register("carol").await;
+    let long = "x".repeat(10_000);
+    let answers = [
+        app.auth("carol", "wrong").await,
+        app.auth("nobody", &password).await,
+        app.auth("", "").await,
+        app.auth(&long, &password).await,
+        app.auth("carol\0", &password).await,
+        app.auth("' OR 1=1 --", "' OR 1=1 --").await,
+        Answer::of(app.post("/auth")).await,
+        Answer::of(app.post("/auth").body("{}")).await,
+        Answer::of(app.post("/auth").body(r#"{"username":"carol"}"#)).await,
+        Answer::of(app.post("/auth").form(&[("password", &password)])).await,
+        Answer::of(app.post("/auth").header("authorization", "Bearer abc")).await,
+    ];
+    for answer in answers {
+        answer.expect_error(401, "invalid_credentials", REFUSAL);
+        assert_eq!(answer.header("www-authenticate"), Some("Password realm=\"jwksd\""));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    assert_eq!(app.count("auth_logs").await, 0);
+}
+
+#[tokio::test]
+async fn only_a_caller_who_used_basic_is_challenged_with_it() {
+    let app = TestApp::spawn().await;
+    for value in ["Basic", "Basic !!!", "Basic YQ==", &format!("Basic {}", STANDARD.encode("a:b"))] {
+        let answer = Answer::of(app.post("/auth").header("authorization", value)).await;
+        answer.expect_error(401, "invalid_credentials", REFUSAL);
+        assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"jwksd\", charset=\"UTF-8\""));
+    }
+}
+
+#[tokio::test]
+async fn the_body_wins_over_basic() {
+    let app = TestApp::spawn().await;
+    let password = app.register("dave").await;
+    let right = format!("Basic {}", STANDARD.encode(format!("dave:{password}")));
+    let body = json!({"username": "dave", "password": "wrong"});
+    let answer = Answer::of(app.post("/auth").header("authorization", right).json(&body)).await;
+    answer.expect_error(401, "invalid_credentials", REFUSAL);
+}
+
+#[tokio::test]
+async fn a_name_signs_in_whatever_its_case_and_sub_is_spelled_as_registered() {
+    let app = TestApp::spawn().await;
+    let password = app.register("Erin").await;
+    let token = app.auth("eRIN", &password).await.token();
+    assert_eq!(decode(&token).1["sub"], "Erin");
+}
+
+#[tokio::test]
+async fn a_sign_in_leaves_one_row_and_a_last_login_and_a_refusal_leaves_nothing() {
+    let app = TestApp::spawn().await;
+    let password = app.register("frank").await;
+    app.auth("frank", "wrong").await;
+    app.auth("frank", &password).await.token();
+    let rows = sqlx::query("SELECT request_ip, request_timestamp, user_id FROM auth_logs")
+        .fetch_all(&mut app.db().await)
+        .await
+        .unwrap();
+    let rows: Vec<(String, String, i64)> =
+        rows.iter().map(|row| (row.get(0), row.get::<String, _>(1), row.get(2))).collect();
+    assert_eq!(rows, [("127.0.0.1".to_owned(), "2027-01-15 08:00:00".to_owned(), 1)]);
+    let row = sqlx::query("SELECT date_registered, last_login FROM users").fetch_one(&mut app.db().await).await.unwrap();
+    assert_eq!(row.get::<String, _>(0), "2027-01-15 08:00:00");
+    assert_eq!(row.get::<String, _>(1), "2027-01-15 08:00:00");
+}
+
+#[tokio::test]
+async fn an_expired_token_ended_with_an_unpublished_key() {
+    let app = TestApp::spawn().await;
+    let password = app.register("grace").await;
+    for query in ["?expired", "?expired=true", "?expired="] {
+        let body = json!({"username": "grace", "password": password});
+        let token = Answer::of(app.post(&format!("/auth{query}")).json(&body)).await.token();
+        let (header, claims) = decode(&token);
+        assert_eq!(header["kid"], "2");
+        assert!(!app.published_kids().await.contains(&"2".to_owned()));
+        let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+        let key_exp: i64 =
+            sqlx::query("SELECT exp FROM keys WHERE kid = 2").fetch_one(&mut app.db().await).await.unwrap().get(0);
+        assert!(iat < exp && exp <= key_exp && key_exp < app.now(), "{claims} {key_exp}");
+    }
+}
+
+#[tokio::test]
+async fn expired_false_is_the_plain_call_and_anything_else_is_refused() {
+    let app = TestApp::spawn().await;
+    let password = app.register("heidi").await;
+    let body = json!({"username": "heidi", "password": password});
+    let answer = Answer::of(app.post("/auth?expired=false&other=1").json(&body)).await;
+    assert_eq!(decode(&answer.token()).0["kid"], "1");
+    for query in ["expired=invalid", "expired=True", "expired=1", "expired&expired", "expired=true&expired=false"] {
+        Answer::of(app.post(&format!("/auth?{query}")).json(&body)).await.expect_error(
+            400,
+            "invalid_expired",
+            "Invalid 'expired' query parameter. Must be 'true' or 'false'.",
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_key_of_the_kind_asked_for_the_answer_is_404() {
+    let app = TestApp::spawn().await;
+    let password = app.register("ivan").await;
+    let mut db = app.db().await;
+    db.execute("CREATE TRIGGER full BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'disk full'); END").await.unwrap();
+    db.execute("DELETE FROM keys WHERE kid = 2").await.unwrap();
+    app.issuer.keyring().round().await.unwrap_err();
+    let body = json!({"username": "ivan", "password": password});
+    let expired = Answer::of(app.post("/auth?expired").json(&body)).await;
+    expired.expect_error(404, "no_suitable_key", "No suitable key found");
+    app.clock.advance(DAY);
+    app.auth("ivan", &password).await.expect_error(404, "no_suitable_key", "No suitable key found");
+    assert_eq!(app.count("auth_logs").await, 0);
+}
+
+#[tokio::test]
+async fn open_mode_asks_nobody_and_records_nothing() {
+    let app = TestApp::with(Setup { auth_mode: AuthMode::Open, ..Setup::default() }).await;
+    let subject = async |request| decode(&Answer::of(request).await.token()).1;
+    let claims = subject(app.post("/auth")).await;
+    assert_eq!((&claims["sub"], claims.get("uid")), (&json!("anonymous"), None));
+    assert_eq!(subject(app.post("/auth").form(&[("username", "userABC"), ("password", "x")])).await["sub"], "userABC");
+    assert_eq!(subject(app.post("/auth").body(r#"{"username":"José"}"#)).await["sub"], "José");
+    let basic = format!("Basic {}", STANDARD.encode("zoe:"));
+    assert_eq!(subject(app.post("/auth").header("authorization", basic)).await["sub"], "zoe");
+    assert_eq!(decode(&Answer::of(app.post("/auth?expired=true")).await.token()).0["kid"], "2");
+    assert_eq!((app.count("users").await, app.count("auth_logs").await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_while_it_was_checked_signs_nobody_in() {
+    let app = TestApp::spawn().await;
+    let password = app.register("judy").await;
+    sqlx::query("UPDATE users SET password_hash = 'reset'").execute(&mut app.db().await).await.unwrap();
+    app.auth("judy", &password).await.expect_error(401, "invalid_credentials", REFUSAL);
+    assert_eq!(app.count("auth_logs").await, 0);
+}

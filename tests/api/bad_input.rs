@@ -1,0 +1,114 @@
+//! What strangers send: always a 4xx in the error shape, and nothing stored.
+
+use reqwest::StatusCode;
+
+use crate::helpers::{Answer, TestApp};
+
+const BOTH: [&str; 2] = ["/register", "/auth"];
+
+async fn expect_refusal(app: &TestApp, path: &str, content_type: &str, body: Vec<u8>) -> Answer {
+    let shown = String::from_utf8_lossy(&body).chars().take(60).collect::<String>();
+    let answer = Answer::of(app.post(path).header("content-type", content_type).body(body)).await;
+    assert!(answer.status.is_client_error(), "{path} {content_type} {shown}: {answer:?}");
+    let shape = answer.json.as_object().unwrap();
+    assert_eq!(shape.keys().collect::<Vec<_>>(), ["code", "error"], "{path} {shown}");
+    answer
+}
+
+#[tokio::test]
+async fn malformed_json_is_refused_with_its_place() {
+    let app = TestApp::spawn().await;
+    let cases: [(&[u8], &str); 6] = [
+        (b"{", "The body is not valid JSON (line 1, column 1)"),
+        (b"{\"username\": \n \"a\",,}", "The body is not valid JSON (line 2, column 6)"),
+        (b"{\"username\":\"a\"]", "The body is not valid JSON (line 1, column 16)"),
+        (b"{\"username\":\"\xFF\"}", "The body is not valid JSON (line 1, column 14)"),
+        (b"{\"username\":\"a\0\"}", "The body is not valid JSON (line 1, column 15)"),
+        (b"{\"username\":\"\\ud800\"}", "The body is not valid JSON (line 1, column 20)"),
+    ];
+    for path in BOTH {
+        for (body, sentence) in cases {
+            let answer = expect_refusal(&app, path, "application/json", body.to_vec()).await;
+            answer.expect_error(400, "invalid_body", sentence);
+        }
+    }
+    assert_eq!(app.count("users").await, 0);
+}
+
+#[tokio::test]
+async fn wrong_types_and_extra_missing_or_repeated_fields_are_refused_without_an_echo() {
+    let app = TestApp::spawn().await;
+    let cases = [
+        (r#"{"username":1,"password":"s3cret","email":"a@example.com"}"#, 400),
+        (r#"{"username":"alice","password":["s3cret"],"email":"a@example.com"}"#, 400),
+        (r#"{"username":"alice","password":"s3cret","email":"a@example.com","admin":true}"#, 400),
+        (r#"{"username":"alice","username":"bob","password":"s3cret"}"#, 400),
+        (r#"{"username":{"$ne":null},"password":{"$ne":null}}"#, 400),
+    ];
+    for path in BOTH {
+        for (body, status) in cases {
+            let answer = expect_refusal(&app, path, "application/json", body.into()).await;
+            assert_eq!(answer.status.as_u16(), status, "{path} {body}");
+            assert!(!answer.text.contains("s3cret"), "{}", answer.text);
+        }
+        for body in [&b"[]"[..], b"\"a\"", b"null", b"[\"alice\"]"] {
+            let answer = expect_refusal(&app, path, "application/json", body.to_vec()).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        }
+    }
+    for body in [r#"{"email":"a@example.com"}"#, r#"{"username":"alice"}"#, "{}", r#"{"username":null,"email":null}"#] {
+        expect_refusal(&app, "/register", "application/json", body.into()).await.expect_error(
+            400,
+            "invalid_body",
+            "The body must be an object with the texts `username` and `email`, and nothing else",
+        );
+    }
+    for body in ["username=a&password=b&extra=c", "username=a&username=b&password=c"] {
+        expect_refusal(&app, "/auth", "application/x-www-form-urlencoded", body.into()).await.expect_error(
+            400,
+            "invalid_body",
+            "The body must be a form with `username` and `password`, each once, and nothing else",
+        );
+    }
+    assert_eq!(app.count("users").await, 0);
+}
+
+#[tokio::test]
+async fn a_body_of_a_megabyte_is_too_large_and_is_answered() {
+    let app = TestApp::spawn().await;
+    for path in BOTH {
+        let body = format!(r#"{{"username":"{}"}}"#, "x".repeat(1024 * 1024)).into_bytes();
+        let answer = expect_refusal(&app, path, "application/json", body).await;
+        answer.expect_error(413, "body_too_large", "The body is longer than 16 KiB");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_neither_json_nor_a_form_is_of_no_use() {
+    let app = TestApp::spawn().await;
+    const SENTENCE: &str = "The body must be JSON, or a form where the path takes one";
+    for (path, label, body) in [
+        ("/auth", "text/plain", "hello"),
+        ("/auth", "application/xml", "<a/>"),
+        ("/register", "text/plain", "hello"),
+        ("/register", "application/x-www-form-urlencoded", "username=a&email=a@example.com"),
+    ] {
+        let answer = expect_refusal(&app, path, label, body.into()).await;
+        answer.expect_error(415, "unsupported_media_type", SENTENCE);
+    }
+}
+
+#[tokio::test]
+async fn sql_in_every_field_changes_nothing() {
+    let app = TestApp::spawn().await;
+    app.register("alice").await;
+    for attack in ["'; DROP TABLE users; --", "\" OR \"\"=\"", "alice'--", "%", "_____"] {
+        let json = serde_json::json!({"username": attack, "email": attack});
+        expect_refusal(&app, "/register", "application/json", json.to_string().into()).await;
+        let json = serde_json::json!({"username": attack, "password": attack});
+        expect_refusal(&app, "/auth", "application/json", json.to_string().into()).await;
+        let query = serde_urlencoded::to_string([("expired", attack)]).unwrap();
+        expect_refusal(&app, &format!("/auth?{query}"), "application/json", "{}".into()).await;
+    }
+    assert_eq!((app.count("users").await, app.count("auth_logs").await), (1, 0));
+}

@@ -1,0 +1,251 @@
+//! `TestApp`: the whole service on a port of its own, with a store of its own and a clock that stands still.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
+use jwksd::domain::key::lifecycle::RotationPolicy;
+use jwksd::domain::key::seal::MasterSecret;
+use jwksd::domain::password::Hasher;
+use jwksd::domain::token::TokenPolicy;
+use jwksd::http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Registration};
+use jwksd::issuer::{self, Issuer, Keyring, Premises, Randomness, Workers};
+use jwksd::store::{Found, Location, SqliteStore};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use sqlx::{Connection as _, Row as _, SqliteConnection};
+use tempfile::TempDir;
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const TTL: Duration = Duration::from_secs(15 * 60);
+pub(crate) const ISSUER: &str = "https://issuer.example";
+pub(crate) const MASTER_KEY: &str = "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=";
+
+/// What differs from test to test.
+pub(crate) struct Setup {
+    pub(crate) dir: TempDir,
+    pub(crate) master_key: &'static str,
+    pub(crate) audience: Option<&'static str>,
+    pub(crate) auth_mode: AuthMode,
+    pub(crate) registration: Registration,
+    pub(crate) auth_rate_limit: u32,
+    pub(crate) register_rate_limit: u32,
+    pub(crate) trusted_proxies: Vec<&'static str>,
+    pub(crate) hasher: Hasher,
+    pub(crate) policy: RotationPolicy,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            master_key: MASTER_KEY,
+            audience: None,
+            auth_mode: AuthMode::Password,
+            registration: Registration::Open,
+            auth_rate_limit: 0,
+            register_rate_limit: 0,
+            trusted_proxies: Vec::new(),
+            hasher: Hasher::new(8, 1, 1).unwrap(),
+            policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
+            clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
+        }
+    }
+}
+
+pub(crate) struct TestApp {
+    pub(crate) url: String,
+    pub(crate) issuer: Issuer,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) dir: TempDir,
+    client: Client,
+}
+
+impl TestApp {
+    pub(crate) async fn spawn() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let location = location(&setup.dir);
+        let secret = MasterSecret::parse(setup.master_key).unwrap();
+        let found = location.look().await.unwrap();
+        let premises = Premises {
+            store: Arc::new(SqliteStore::open(&location).await.unwrap()),
+            clock: Arc::clone(&setup.clock) as _,
+            randomness: Randomness::new(StdRng::from_rng(&mut rand::rng())),
+            workers: Workers::new(2),
+        };
+        let master_key = match found {
+            Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
+            _ => issuer::establish(&secret, &premises).await.unwrap(),
+        };
+        let keyring = Keyring::open(premises.clone(), master_key, setup.policy).await.unwrap();
+        let tokens =
+            TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
+        let issuer = Issuer::new(premises, setup.hasher, tokens, keyring);
+        let settings = HttpSettings {
+            issuer_url: ISSUER.into(),
+            max_age: 5 * MINUTE,
+            auth_mode: setup.auth_mode,
+            registration: setup.registration,
+            auth_rate_limit: setup.auth_rate_limit,
+            register_rate_limit: setup.register_rate_limit,
+            client_ip: ClientIpPolicy {
+                trusted: setup.trusted_proxies.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+                header: ClientIpHeader::XForwardedFor,
+            },
+        };
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let router = jwksd::http::router(issuer.clone(), settings);
+        tokio::spawn(jwksd::http::serve(listener, router, std::future::pending()));
+        Self { url: format!("http://{address}"), issuer, clock: setup.clock, dir: setup.dir, client: Client::new() }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    /// Registers an account and returns its password.
+    pub(crate) async fn register(&self, username: &str) -> String {
+        let body = serde_json::json!({"username": username, "email": format!("{username}@example.com")});
+        let answer = Answer::of(self.post("/register").json(&body)).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        answer.json["password"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn auth(&self, username: &str, password: &str) -> Answer {
+        let body = serde_json::json!({"username": username, "password": password});
+        Answer::of(self.post("/auth").json(&body)).await
+    }
+
+    /// Registers an account, signs it in and returns the token.
+    pub(crate) async fn token(&self) -> String {
+        let name = format!("user{}", rand::random::<u64>());
+        let password = self.register(&name).await;
+        self.auth(&name, &password).await.token()
+    }
+
+    pub(crate) async fn jwks(&self) -> JwkSet {
+        serde_json::from_value(self.get("/.well-known/jwks.json").await.json).unwrap()
+    }
+
+    pub(crate) async fn published_kids(&self) -> Vec<String> {
+        self.jwks().await.keys.iter().map(|key| key.common.key_id.clone().unwrap()).collect()
+    }
+
+    /// Moves the clock, and lets the rotation do what has become due.
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.issuer.keyring().round().await.unwrap();
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().as_secs()
+    }
+
+    pub(crate) async fn db(&self) -> SqliteConnection {
+        database(&self.dir).await
+    }
+
+    pub(crate) async fn count(&self, table: &'static str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) AS n FROM {table}"));
+        sqlx::query(sql).fetch_one(&mut self.db().await).await.unwrap().get("n")
+    }
+}
+
+pub(crate) fn location(dir: &TempDir) -> Location {
+    Location::parse(path(dir).to_str().unwrap()).unwrap()
+}
+
+pub(crate) fn path(dir: &TempDir) -> PathBuf {
+    dir.path().join("store.db")
+}
+
+pub(crate) async fn database(dir: &TempDir) -> SqliteConnection {
+    SqliteConnection::connect(&format!("sqlite://{}?mode=rwc", path(dir).display())).await.unwrap()
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
+        Self::from(request.send().await.unwrap()).await
+    }
+
+    async fn from(response: Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self { status, headers, text, json }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn token(&self) -> String {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        self.json["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The status and the whole body of an error.
+    #[track_caller]
+    pub(crate) fn expect_error(&self, status: u16, code: &str, sentence: &str) {
+        assert_eq!(
+            (self.status.as_u16(), &self.json),
+            (status, &serde_json::json!({"error": sentence, "code": code})),
+            "{self:?}"
+        );
+    }
+}
+
+/// Header and claims, unverified.
+pub(crate) fn decode(token: &str) -> (Value, Value) {
+    let parts: Vec<&str> = token.split('.').collect();
+    assert_eq!(parts.len(), 3, "{token}");
+    (part(parts[0]), part(parts[1]))
+}
+
+fn part(text: &str) -> Value {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// Verifies a token's signature and issuer through a JWKS, with a library that did not sign it.
+pub(crate) fn verify(token: &str, jwks: &JwkSet) -> Result<Value, String> {
+    let header = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?;
+    let key = jwks.find(header.kid.as_deref().unwrap()).ok_or("the kid is not in the JWKS")?;
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.set_issuer(&[ISSUER]);
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation)
+        .map(|data| data.claims)
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,100 @@
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::helpers::{Answer, DAY, HOUR, MINUTE, TestApp};
+
+const PATHS: [&str; 2] = ["/.well-known/jwks.json", "/jwks"];
+
+#[tokio::test]
+async fn the_set_holds_the_public_half_of_every_unexpired_key_and_nothing_else() {
+    let app = TestApp::spawn().await;
+    for path in PATHS {
+        let answer = app.get(path).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let n = answer.json["keys"][0]["n"].clone();
+        assert_eq!(
+            answer.json,
+            json!({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "1", "n": n, "e": "AQAB"}]})
+        );
+        assert_eq!(n.as_str().unwrap().len(), 342, "2048 bits in base64url without padding");
+    }
+}
+
+#[tokio::test]
+async fn the_set_is_cachable_by_anybody_and_readable_from_any_page() {
+    let app = TestApp::spawn().await;
+    for path in PATHS {
+        let answer = app.get(path).await;
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        let head = Answer::of(app.request(Method::HEAD, path)).await;
+        assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
+        for name in ["content-type", "cache-control", "access-control-allow-origin", "etag", "content-length"] {
+            assert_eq!(head.header(name), answer.header(name), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_this_version_gets_304() {
+    let app = TestApp::spawn().await;
+    let etag = app.get("/jwks").await.header("etag").unwrap().to_owned();
+    let with = async |value: &str| Answer::of(app.request(Method::GET, "/jwks").header("if-none-match", value)).await;
+    for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+        let answer = with(&known).await;
+        assert_eq!((answer.status, answer.text.as_str()), (StatusCode::NOT_MODIFIED, ""), "{known}");
+        assert_eq!(answer.header("etag"), Some(etag.as_str()));
+        assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    }
+    for unknown in ["\"x\"", "", etag.trim_matches('"')] {
+        assert_eq!(with(unknown).await.status, StatusCode::OK, "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_key_leaves_the_set_with_the_second_and_is_never_cached_beyond() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY - 2 * HOUR).await;
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    let etag = app.get("/jwks").await.header("etag").unwrap().to_owned();
+
+    app.clock.advance(2 * HOUR - MINUTE);
+    assert_eq!(app.get("/jwks").await.header("cache-control"), Some("public, max-age=60"));
+    app.clock.advance(MINUTE - std::time::Duration::from_millis(1));
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    assert_eq!(app.get("/jwks").await.header("cache-control"), Some("public, max-age=0"));
+
+    // No rotation has run since: the set follows the clock by itself.
+    app.clock.advance(std::time::Duration::from_millis(1));
+    assert_eq!(app.published_kids().await, ["3"]);
+    assert_ne!(app.get("/jwks").await.header("etag").unwrap(), etag);
+}
+
+#[tokio::test]
+async fn a_key_that_has_left_the_set_stays_out_when_the_clock_goes_back() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY - 2 * HOUR).await;
+    app.clock.advance(2 * HOUR);
+    assert_eq!(app.published_kids().await, ["3"]);
+    let later = jwksd::domain::clock::Clock::now(app.clock.as_ref());
+    app.clock.set(later.minus(HOUR));
+    assert_eq!(app.published_kids().await, ["3"]);
+    app.clock.set(later);
+    app.issuer.keyring().round().await.unwrap();
+    app.clock.set(later.minus(HOUR));
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+}
+
+#[tokio::test]
+async fn with_no_key_to_publish_the_answer_is_503_and_never_an_empty_set() {
+    let app = TestApp::spawn().await;
+    app.clock.advance(DAY);
+    let answer = app.get("/jwks").await;
+    answer.expect_error(503, "no_key", "There is no key to publish");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+}

@@ -1,0 +1,293 @@
+//! The keys of a store, seen from outside: sealed, tampered with, taken over, rotated.
+
+use std::time::Duration;
+
+use aes_gcm::aead::{Aead as _, Payload};
+use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
+use base64::Engine as _;
+use jwksd::domain::clock::Clock as _;
+use jwksd::domain::key::PrivateKey;
+use jwksd::domain::key::seal::MasterSecret;
+use jwksd::issuer::{self, FoundingError};
+use jwksd::store::Found;
+use sqlx::{Executor as _, Row as _};
+
+use crate::helpers::{DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, verify};
+
+async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
+    let rows = sqlx::query("SELECT * FROM keys ORDER BY kid").fetch_all(&mut app.db().await).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+fn reasons(app: &TestApp) -> Vec<String> {
+    app.issuer.keyring().unreadable().iter().map(|row| format!("{}: {}", row.kid, row.why)).collect()
+}
+
+/// Starts a second process, as it were, on the store of the first.
+async fn restart(app: TestApp) -> TestApp {
+    let TestApp { dir, clock, .. } = app;
+    TestApp::with(Setup { dir, clock, ..Setup::default() }).await
+}
+
+// Written from the contract alone: nothing of ours is called but to read the row.
+#[tokio::test]
+async fn a_row_opens_as_the_contract_lays_it_out() {
+    let app = TestApp::spawn().await;
+    let key = base64::engine::general_purpose::URL_SAFE.decode(MASTER_KEY).unwrap();
+    let cipher = Aes256Gcm::new_from_slice(&key).unwrap();
+    let rows = rows(&app).await;
+    assert_eq!(rows.len(), 2);
+    for (kid, sealed, exp) in rows {
+        assert_eq!(sealed[0], 1);
+        let nonce = Nonce::try_from(&sealed[1..13]).unwrap();
+        let aad = format!("jwksd:keys:{kid}:{exp}");
+        let pem = cipher.decrypt(&nonce, Payload { msg: &sealed[13..], aad: aad.as_bytes() }).unwrap();
+        let pem = String::from_utf8(pem).unwrap();
+        assert!(pem.starts_with("-----BEGIN RSA PRIVATE KEY-----\n"), "{}", &pem[..40]);
+        assert!(cipher.decrypt(&nonce, Payload { msg: &sealed[13..], aad: b"" }).is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_was_tampered_with_is_named_and_left_out_and_the_others_go_on() {
+    const TAMPERED: &str = "it was changed after it was sealed: its bytes, its kid or its exp";
+    for tampering in [
+        "UPDATE keys SET exp = exp + 3600 WHERE kid = 1",
+        "UPDATE keys SET key = substr(key, 1, 100) || x'00' || substr(key, 102) WHERE kid = 1",
+        "UPDATE keys SET key = (SELECT key FROM keys WHERE kid = 2) WHERE kid = 1",
+    ] {
+        let app = TestApp::spawn().await;
+        app.db().await.execute(tampering).await.unwrap();
+        let app = restart(app).await;
+        assert_eq!(reasons(&app), [format!("1: {TAMPERED}")], "{tampering}");
+        assert_eq!(app.published_kids().await, ["3"]);
+        assert_eq!(decode(&app.token().await).0["kid"], "3");
+        assert_eq!(rows(&app).await.len(), 3, "the row is left as it is");
+    }
+}
+
+#[tokio::test]
+async fn a_tampered_row_is_noticed_while_running() {
+    let app = TestApp::spawn().await;
+    app.db().await.execute("UPDATE keys SET exp = exp + 1 WHERE kid = 1").await.unwrap();
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+}
+
+#[tokio::test]
+async fn two_swapped_rows_open_neither() {
+    let app = TestApp::spawn().await;
+    let mut db = app.db().await;
+    for swap in ["UPDATE keys SET kid = -1 WHERE kid = 1", "UPDATE keys SET kid = 1 WHERE kid = 2", "UPDATE keys SET kid = 2 WHERE kid = -1"] {
+        db.execute(swap).await.unwrap();
+    }
+    let app = restart(app).await;
+    assert_eq!(reasons(&app).len(), 2, "{:?}", reasons(&app));
+    assert_eq!(app.published_kids().await, ["3"]);
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_is_found_before_anything_is_written() {
+    let app = TestApp::spawn().await;
+    let Found::Ours(record) = location(&app.dir).look().await.unwrap() else {
+        panic!("the store has a master key");
+    };
+    let wrong = MasterSecret::parse("another passphrase").unwrap();
+    let error = issuer::unlock(&wrong, record).unwrap_err();
+    assert!(matches!(error, FoundingError::WrongMasterKey));
+    assert_eq!(
+        error.to_string(),
+        "NOT_MY_KEY is not the key this store was sealed with; nothing was changed"
+    );
+}
+
+#[tokio::test]
+async fn keys_and_accounts_survive_a_restart() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    let token = app.auth("alice", &password).await.token();
+    let before = app.jwks().await;
+    let app = restart(app).await;
+    assert_eq!(app.jwks().await, before);
+    verify(&token, &app.jwks().await).unwrap();
+    assert_eq!(decode(&app.auth("alice", &password).await.token()).0["kid"], "1");
+}
+
+const FOREIGN: &str = "
+    CREATE TABLE keys(kid INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, exp INTEGER NOT NULL);
+    CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT, username TEXT NOT NULL UNIQUE,
+        password_hash TEXT NOT NULL, email TEXT UNIQUE, date_registered TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+        last_login TIMESTAMP);
+    CREATE TABLE auth_logs(id INTEGER PRIMARY KEY AUTOINCREMENT, request_ip TEXT NOT NULL,
+        request_timestamp TIMESTAMP DEFAULT CURRENT_TIMESTAMP, user_id INTEGER,
+        FOREIGN KEY(user_id) REFERENCES users(id));";
+
+/// The password is `password`: a literal of the reference implementation of Argon2.
+const FOREIGN_HASH: &str =
+    "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+
+#[tokio::test]
+async fn the_database_of_another_implementation_is_taken_over() {
+    let setup = Setup::default();
+    let now = setup.clock.now().as_secs();
+    let mut db = database(&setup.dir).await;
+    db.execute(FOREIGN).await.unwrap();
+    let valid = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let expired = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    for (key, exp) in [(valid.as_bytes(), now + 3600), (expired.as_bytes(), now - 3600), (b"gAAAAABfernet", now + 3600)]
+    {
+        sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)").bind(key).bind(exp).execute(&mut db).await.unwrap();
+    }
+    // As TEXT, and too short to be used.
+    let short = include_str!("../data/rsa-1024.pem");
+    sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)").bind(short).bind(now + 3600).execute(&mut db).await.unwrap();
+    for name in ["José", "Bob", "bob"] {
+        sqlx::query("INSERT INTO users (username, password_hash) VALUES (?, ?)")
+            .bind(name)
+            .bind(FOREIGN_HASH)
+            .execute(&mut db)
+            .await
+            .unwrap();
+    }
+
+    let app = TestApp::with(setup).await;
+    assert_eq!(app.published_kids().await, ["1", "5"], "a successor is due: the other program's key lives for an hour");
+    for name in ["José", "Bob", "bob"] {
+        let token = app.auth(name, "password").await.token();
+        assert_eq!(decode(&token).1["sub"], *name);
+        verify(&token, &app.jwks().await).unwrap();
+    }
+    let rows = rows(&app).await;
+    assert!(rows[..2].iter().all(|(_, key, _)| key[0] == 1), "plaintext keys are sealed in place");
+    assert_eq!(rows[2].1, b"gAAAAABfernet");
+    assert_eq!(rows[3].1, short.as_bytes());
+    let foreign = "it is not in jwksd's sealed form: another program wrote it";
+    assert_eq!(reasons(&app), [format!("3: {foreign}"), format!("4: {foreign}")]);
+
+    let answer = app.post("/register").json(&serde_json::json!({"username": "BOB", "email": "b@example.com"}));
+    assert_eq!(answer.send().await.unwrap().status().as_u16(), 409);
+}
+
+#[tokio::test]
+async fn a_plaintext_key_that_appears_later_is_not_trusted() {
+    let app = TestApp::spawn().await;
+    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
+        .bind(pem.as_bytes())
+        .bind(app.now() + 1000)
+        .execute(&mut app.db().await)
+        .await
+        .unwrap();
+    let app = restart(app).await;
+    assert_eq!(app.published_kids().await, ["1"]);
+    assert_eq!(reasons(&app), ["3: it is not in jwksd's sealed form: another program wrote it"]);
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_the_courses_is_refused_untouched() {
+    let setup = Setup::default();
+    let mut db = database(&setup.dir).await;
+    db.execute("CREATE TABLE keys(id INTEGER PRIMARY KEY, pem TEXT)").await.unwrap();
+    let error = location(&setup.dir).look().await.unwrap_err();
+    assert_eq!(error.to_string(), "its table keys has the columns id,pem, and not kid,key,exp");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_and_one_of_a_newer_version_are_refused() {
+    let setup = Setup::default();
+    std::fs::write(crate::helpers::path(&setup.dir), "x".repeat(5000)).unwrap();
+    let error = location(&setup.dir).look().await.unwrap_err();
+    assert_eq!(error.to_string(), "it is no SQLite database");
+
+    let app = TestApp::spawn().await;
+    app.db().await.execute("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2").await.unwrap();
+    let error = location(&app.dir).look().await.unwrap_err();
+    assert_eq!(error.to_string(), "its schema is at version 9999: a newer jwksd made it");
+}
+
+#[tokio::test]
+async fn a_new_key_is_published_for_the_lead_before_it_signs_and_an_old_one_until_its_tokens_are_over() {
+    let app = TestApp::spawn().await;
+    let first = app.token().await;
+    app.pass(DAY - TTL - 2 * HOUR - 2 * MINUTE).await;
+    assert_eq!(app.published_kids().await, ["1"]);
+    app.pass(2 * MINUTE).await;
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    assert_eq!(decode(&app.token().await).0["kid"], "1");
+    app.pass(2 * HOUR).await;
+    assert_eq!(decode(&app.token().await).0["kid"], "1", "published for a moment less than the lead");
+    app.pass(Duration::from_secs(1)).await;
+    assert_eq!(decode(&app.token().await).0["kid"], "3");
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    verify(&first, &app.jwks().await).unwrap();
+    app.pass(TTL).await;
+    assert_eq!(app.published_kids().await, ["3"]);
+}
+
+#[tokio::test]
+async fn an_expired_key_goes_after_its_retention_but_the_newest_stays() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY).await;
+    app.pass(8 * DAY).await;
+    let kids = async || rows(&app).await.iter().map(|row| row.0).collect::<Vec<_>>();
+    assert_eq!(kids().await, [3, 4], "the newest expired key and the one that signs");
+    let body = serde_json::json!({"username": "alice", "password": app.register("alice").await});
+    let expired = crate::helpers::Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    assert_eq!(decode(&expired).0["kid"], "3");
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_on_the_word_of_a_clock_that_was_set_forward() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY).await;
+    app.clock.set(app.clock.now().plus(30 * DAY));
+    app.pass(Duration::ZERO).await;
+    let kids: Vec<_> = rows(&app).await.iter().map(|row| row.0).collect();
+    assert_eq!(kids, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_token_never_outlives_its_key() {
+    let app = TestApp::spawn().await;
+    app.register("alice").await;
+    app.clock.advance(DAY - Duration::from_secs(60));
+    let claims = decode(&app.token().await).1;
+    let exp = rows(&app).await[0].2;
+    assert_eq!(claims["exp"], exp);
+}
+
+#[tokio::test]
+async fn what_another_process_does_to_the_keys_is_served_after_one_round() {
+    let app = TestApp::spawn().await;
+    app.clock.advance(DAY);
+    let other = other_process(&app).await;
+    assert_eq!(rows(&app).await.len(), 3);
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+    assert_eq!(rows(&app).await.len(), 3, "one new key and not two");
+    drop(other);
+}
+
+/// Another keyring on the same file, as another process would have.
+async fn other_process(app: &TestApp) -> issuer::Keyring {
+    use std::sync::Arc;
+
+    use jwksd::domain::key::lifecycle::RotationPolicy;
+    use jwksd::issuer::{Keyring, Premises, Randomness, Workers};
+    use jwksd::store::SqliteStore;
+    use rand::SeedableRng as _;
+
+    let location = location(&app.dir);
+    let Found::Ours(record) = location.look().await.unwrap() else {
+        panic!("the store has a master key");
+    };
+    let premises = Premises {
+        store: Arc::new(SqliteStore::open(&location).await.unwrap()),
+        clock: app.clock.clone(),
+        randomness: Randomness::new(rand::rngs::StdRng::seed_from_u64(7)),
+        workers: Workers::new(2),
+    };
+    let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
+    let policy = RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap();
+    Keyring::open(premises, master_key, policy).await.unwrap()
+}

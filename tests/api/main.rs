@@ -1,0 +1,11 @@
+//! Black-box tests over real HTTP against a real SQLite file; the clock is moved by hand.
+
+mod auth;
+mod bad_input;
+mod errors;
+mod helpers;
+mod jwks;
+mod keys;
+mod limits;
+mod metadata;
+mod register;

@@ -1,0 +1,103 @@
+use jwksd::http::Registration;
+use serde_json::json;
+use sqlx::Row as _;
+
+use crate::helpers::{Answer, Setup, TestApp};
+
+async fn register(app: &TestApp, username: &str, email: &str) -> Answer {
+    Answer::of(app.post("/register").json(&json!({"username": username, "email": email}))).await
+}
+
+#[tokio::test]
+async fn an_account_is_made_with_a_uuid_whose_argon2id_hash_is_kept() {
+    let app = TestApp::spawn().await;
+    let answer = register(&app, "Alice+1", "Alice@Example.com").await;
+    assert_eq!(answer.status.as_u16(), 201);
+    let password = answer.json["password"].as_str().unwrap().to_owned();
+    assert_eq!(answer.json, json!({"password": password}));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(password.len(), 36);
+    assert_eq!((password.as_bytes()[14], password.matches('-').count()), (b'4', 4), "{password}");
+
+    let row = sqlx::query("SELECT * FROM users").fetch_one(&mut app.db().await).await.unwrap();
+    assert_eq!(row.get::<String, _>("username"), "Alice+1");
+    assert_eq!(row.get::<String, _>("email"), "Alice@Example.com");
+    assert_eq!(row.get::<Option<String>, _>("last_login"), None);
+    let hash: String = row.get("password_hash");
+    assert!(hash.starts_with("$argon2id$v=19$m=8,t=1,p=1$") && !hash.contains(&password), "{hash}");
+}
+
+#[tokio::test]
+async fn a_name_or_an_address_is_given_out_once_regardless_of_case() {
+    let app = TestApp::spawn().await;
+    register(&app, "alice", "alice@example.com").await;
+    for (name, email) in [("alice", "new@example.com"), ("ALICE", "new@example.com"), ("Alice", "Alice@example.com")] {
+        let answer = register(&app, name, email).await;
+        let (code, sentence) = match answer.json["code"].as_str().unwrap() {
+            "email_taken" if name == "Alice" => ("email_taken", "The email is taken"),
+            _ => ("username_taken", "The username is taken"),
+        };
+        answer.expect_error(409, code, sentence);
+    }
+    for email in ["alice@example.com", "ALICE@Example.COM"] {
+        register(&app, "bob", email).await.expect_error(409, "email_taken", "The email is taken");
+    }
+    assert_eq!(app.count("users").await, 1);
+}
+
+#[tokio::test]
+async fn a_name_is_not_given_out_again_when_its_account_is_gone() {
+    let app = TestApp::spawn().await;
+    register(&app, "alice", "alice@example.com").await;
+    sqlx::query("DELETE FROM users").execute(&mut app.db().await).await.unwrap();
+    register(&app, "Alice", "alice@example.com").await.expect_error(409, "username_taken", "The username is taken");
+    assert_eq!(register(&app, "bob", "alice@example.com").await.status.as_u16(), 201);
+}
+
+#[tokio::test]
+async fn a_name_outside_of_the_rules_is_refused_with_the_rule() {
+    let app = TestApp::spawn().await;
+    let long = "x".repeat(10_000);
+    let character = "A username may have only ASCII letters, digits and . _ - @ +";
+    for (name, sentence) in [
+        ("", "The username is empty"),
+        (&long, "A username may have at most 64 characters"),
+        ("a\0b", character),
+        ("a\nb", character),
+        ("a b", character),
+        ("caf\u{e9}", character),
+        ("cafe\u{301}", character),
+    ] {
+        register(&app, name, "a@example.com").await.expect_error(400, "invalid_username", sentence);
+    }
+    for email in ["", "alice", "a@", "a b@example.com", "a@example.com\n"] {
+        let sentence = "The email is not an e-mail address";
+        register(&app, "alice", email).await.expect_error(400, "invalid_email", sentence);
+    }
+    assert_eq!((app.count("users").await, app.count("names_given").await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_closed_registration_makes_nobody() {
+    let app = TestApp::with(Setup { registration: Registration::Closed, ..Setup::default() }).await;
+    let answer = register(&app, "alice", "alice@example.com").await;
+    answer.expect_error(403, "registration_closed", "Registration is closed");
+    assert_eq!(app.count("users").await, 0);
+}
+
+#[tokio::test]
+async fn twenty_registrations_of_one_name_at_once_make_one_account() {
+    let app = std::sync::Arc::new(TestApp::spawn().await);
+    let wishes: Vec<_> = (0..20)
+        .map(|i| {
+            let app = std::sync::Arc::clone(&app);
+            tokio::spawn(async move { register(&app, "alice", &format!("{i}@example.com")).await.status.as_u16() })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for wish in wishes {
+        statuses.push(wish.await.unwrap());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [vec![201], vec![409; 19]].concat());
+}
