@@ -31,7 +31,7 @@ pub const DOTENV: &str = ".env";
 pub const MASTER_KEY: &str = "NOT_MY_KEY";
 
 /// No duration of ours may be longer: a hundred years.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// A setting that is no secret: its variable, its default, and what `--help` says of it.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,11 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 pub const SETTINGS: &[Setting] = &[
     setting("HOST", Some("127.0.0.1"), "Where to listen: an address or a host name"),
     setting("PORT", Some("8080"), "Where to listen: a port; 0 for any free one"),
-    setting("DATABASE_URL", Some("sqlite://totally_not_my_privateKeys.db"), "The store: sqlite://FILE, or a path"),
+    setting(
+        "DATABASE_URL",
+        Some("sqlite://totally_not_my_privateKeys.db"),
+        "The store: sqlite://FILE, or a path",
+    ),
     setting("NOT_MY_KEY_FILE", None, "A file that holds NOT_MY_KEY"),
     setting("ISSUER", None, "The `iss` claim and the discovery issuer [default: http://HOST:PORT]"),
     setting("AUDIENCE", None, "The `aud` claim; left out when unset"),
@@ -65,11 +69,23 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("JWKS_MAX_AGE", Some("5m"), "How long verifiers may cache the JWKS"),
     setting("AUTH_MODE", Some("password"), "password, or open: /auth verifies nobody"),
-    setting("OPEN_AUTH_ANYWAY", Some("false"), "Lets open mode start where it otherwise refuses: true or false"),
+    setting(
+        "OPEN_AUTH_ANYWAY",
+        Some("false"),
+        "Lets open mode start where it otherwise refuses: true or false",
+    ),
     setting("AUTH_RATE_LIMIT", Some("10"), "/auth requests per second and client; 0 turns the limit off"),
     setting("REGISTRATION", Some("open"), "open, or closed: only `jwksd users add` makes accounts"),
-    setting("REGISTER_RATE_LIMIT", Some("10"), "/register requests per second and client; 0 turns the limit off"),
-    setting("TRUSTED_PROXIES", None, "CIDRs of peers whose CLIENT_IP_HEADER is believed, with commas between"),
+    setting(
+        "REGISTER_RATE_LIMIT",
+        Some("10"),
+        "/register requests per second and client; 0 turns the limit off",
+    ),
+    setting(
+        "TRUSTED_PROXIES",
+        None,
+        "CIDRs of peers whose CLIENT_IP_HEADER is believed, with commas between",
+    ),
     setting(
         "CLIENT_IP_HEADER",
         Some("x-forwarded-for"),
@@ -119,9 +135,10 @@ pub fn args() -> impl Iterator<Item = Arg> {
 /// What `--help` says of the secrets, which have no flag.
 #[must_use]
 pub fn secrets_help() -> String {
-    let mut help = String::from("Secrets (in the environment, in .env, or in the file that NAME_FILE names):\n");
+    let mut help =
+        String::from("Secrets (in the environment, in .env, or in the file that NAME_FILE names):\n");
     for (name, text) in SECRETS {
-        help.push_str(&format!("  {name}\n          {text}\n"));
+        help.extend(["  ", name, "\n          ", text, "\n"]);
     }
     help
 }
@@ -193,7 +210,8 @@ impl Config {
             auth_mode: from.parse("AUTH_MODE", |text| {
                 one_of(text, &[("password", AuthMode::Password), ("open", AuthMode::Open)])
             })?,
-            open_auth_anyway: from.parse("OPEN_AUTH_ANYWAY", |text| one_of(text, &[("true", true), ("false", false)]))?,
+            open_auth_anyway: from
+                .parse("OPEN_AUTH_ANYWAY", |text| one_of(text, &[("true", true), ("false", false)]))?,
             auth_rate_limit: from.parse("AUTH_RATE_LIMIT", number)?,
             registration: from.parse("REGISTRATION", |text| {
                 one_of(text, &[("open", Registration::Open), ("closed", Registration::Closed)])
@@ -201,14 +219,17 @@ impl Config {
             register_rate_limit: from.parse("REGISTER_RATE_LIMIT", number)?,
             client_ip: ClientIpPolicy {
                 trusted: from.optional("TRUSTED_PROXIES", networks)?.unwrap_or_default(),
-                header: from.parse("CLIENT_IP_HEADER", |text| ClientIpHeader::from_str(text).map_err(in_words))?,
+                header: from
+                    .parse("CLIENT_IP_HEADER", |text| ClientIpHeader::from_str(text).map_err(in_words))?,
             },
             hasher: hasher(from)?,
             admin_token: from.secret("ADMIN_TOKEN")?,
             log_format: from.parse("LOG_FORMAT", |text| LogFormat::from_str(text).map_err(in_words))?,
             log_filter: from.parse("RUST_LOG", |text| match EnvFilter::try_new(text) {
                 Ok(_) => Ok(text.to_owned()),
-                Err(_) => Err("a level such as info or debug, or tracing's filter syntax, would do".to_owned()),
+                Err(_) => {
+                    Err("a level such as info or debug, or tracing's filter syntax, would do".to_owned())
+                }
             })?,
         })
     }
@@ -219,7 +240,11 @@ impl Config {
 /// # Errors
 /// When there is one that cannot work.
 pub fn master_secret_of_dotenv() -> Result<Option<MasterSecret>, ConfigError> {
-    dotenv()?.get(MASTER_KEY).filter(|text| !text.is_empty()).map(|text| parse_master_secret(text)).transpose()
+    dotenv()?
+        .get(MASTER_KEY)
+        .filter(|text| !text.is_empty())
+        .map(|text| parse_master_secret(text))
+        .transpose()
 }
 
 /// A secret setting. It has no `Display`, and is wiped when dropped.
@@ -288,7 +313,11 @@ impl Sources<'_> {
         self.parse(name, |text| Ok(text.to_owned()))
     }
 
-    fn parse<T>(&self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+    fn parse<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
         let value = self.given(name).unwrap_or_default();
         parse(&value).map_err(|wanted| ConfigError::Setting { name, value, wanted })
     }
@@ -303,9 +332,10 @@ impl Sources<'_> {
 
     /// The value of a secret, from the environment, from `.env`, or from the file that `…_FILE` names.
     fn secret(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
-        let file_setting = SETTINGS.iter().map(|setting| setting.name).find(|setting| {
-            setting.strip_suffix("_FILE").is_some_and(|secret| secret == name)
-        });
+        let file_setting = SETTINGS
+            .iter()
+            .map(|setting| setting.name)
+            .find(|setting| setting.strip_suffix("_FILE").is_some_and(|secret| secret == name));
         let direct = match (self.environment)(name)? {
             Some(text) => Some(Zeroizing::new(text)),
             None => self.dotenv.get(name).cloned(),
@@ -352,15 +382,18 @@ fn dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
             Err(dotenvy::Error::Io(error)) => Err(ConfigError::Dotenv(error.to_string())),
             // The library's message quotes the line, which may be the master key.
             Err(_) => Err(ConfigError::Dotenv(
-                "a line cannot be read: NAME=value would do, with 'quotes' around a value that has spaces".to_owned(),
+                "a line cannot be read: NAME=value would do, with 'quotes' around a value that has spaces"
+                    .to_owned(),
             )),
         })
         .collect()
 }
 
 fn parse_master_secret(text: &str) -> Result<MasterSecret, ConfigError> {
-    MasterSecret::parse(text)
-        .map_err(|error| ConfigError::Secret { name: MASTER_KEY, wanted: format!("it cannot be a master key: {error}") })
+    MasterSecret::parse(text).map_err(|error| ConfigError::Secret {
+        name: MASTER_KEY,
+        wanted: format!("it cannot be a master key: {error}"),
+    })
 }
 
 fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPolicy, ConfigError> {
@@ -385,7 +418,8 @@ fn hasher(from: &Sources<'_>) -> Result<Hasher, ConfigError> {
     let iterations = from.parse("ARGON2_ITERATIONS", number)?;
     let parallelism = from.parse("ARGON2_PARALLELISM", number)?;
     Hasher::new(memory, iterations, parallelism).map_err(|_| {
-        let value = format!("{memory} with ARGON2_ITERATIONS {iterations} and ARGON2_PARALLELISM {parallelism}");
+        let value =
+            format!("{memory} with ARGON2_ITERATIONS {iterations} and ARGON2_PARALLELISM {parallelism}");
         let wanted = "1 pass or more, 1 lane or more, and 8 KiB or more a lane would do";
         ConfigError::setting("ARGON2_MEMORY_KIB", value, wanted)
     })
@@ -431,7 +465,9 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| network(part).map_err(|_| format!("{part:?} is no CIDR; 10.0.0.0/8 or 2001:db8::/32 would do")))
+        .map(|part| {
+            network(part).map_err(|_| format!("{part:?} is no CIDR; 10.0.0.0/8 or 2001:db8::/32 would do"))
+        })
         .collect()
 }
 

@@ -10,6 +10,8 @@
 //!
 //! `ARCHITECTURE.md` walks through one request.
 
+#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::todo, clippy::unwrap_used)]
+
 pub mod cli;
 pub mod config;
 pub mod domain;

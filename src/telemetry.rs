@@ -1,6 +1,5 @@
 //! Logs: one subscriber, made from a filter, a format and a sink.
 
-use std::io;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -55,9 +54,4 @@ where
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
         LogFormat::Text => Box::new(builder.finish()),
     }
-}
-
-/// Standard error, as a sink: data go to standard output, words to people here.
-pub fn stderr() -> io::Stderr {
-    io::stderr()
 }

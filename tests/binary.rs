@@ -1,5 +1,7 @@
 //! The compiled program: start, refusals, restart, stop, and what it prints to people.
 
+#![expect(clippy::disallowed_methods, reason = "the real program is watched in real time")]
+
 mod support;
 
 use std::fs;
@@ -37,12 +39,16 @@ async fn post(server: &Server, path: &str, body: Value) -> (u16, Value) {
 }
 
 async fn counts(dir: &Path) -> (i64, i64, i64) {
-    sqlx::query_as(
-        "SELECT count(*), sum(exp > unixepoch()), (SELECT count(*) FROM master_key) FROM keys",
-    )
-    .fetch_one(&mut db(dir).await)
-    .await
-    .unwrap()
+    sqlx::query_as("SELECT count(*), sum(exp > unixepoch()), (SELECT count(*) FROM master_key) FROM keys")
+        .fetch_one(&mut db(dir).await)
+        .await
+        .unwrap()
+}
+
+#[cfg(unix)]
+fn send(server: &Server, signal: &str) {
+    let pid = server.child.id().to_string();
+    assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
 }
 
 #[tokio::test]
@@ -59,15 +65,20 @@ async fn a_first_start_needs_nothing_and_leaves_a_private_key_file_and_two_keys(
         let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
-    let leftovers: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(leftovers.iter().all(|name| name == ".env" || name.to_str().unwrap().starts_with(DB)), "{leftovers:?}");
+    let leftovers: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        leftovers.iter().all(|name| name == ".env" || name.to_str().unwrap().starts_with(DB)),
+        "{leftovers:?}"
+    );
 }
 
 #[tokio::test]
 async fn keys_accounts_and_tokens_survive_a_kill() {
     let dir = dir();
     let mut server = Server::start(dir.path(), &[]);
-    let (status, answer) = post(&server, "/register", json!({"username": "alice", "email": "a@example.com"})).await;
+    let (status, answer) =
+        post(&server, "/register", json!({"username": "alice", "email": "a@example.com"})).await;
     assert_eq!(status, 201);
     let jwks = get(&server, "/jwks").await;
     server.child.kill().unwrap();
@@ -108,7 +119,8 @@ async fn two_processes_work_on_one_file() {
             assert_eq!(post(other, "/auth", credentials).await.0, 200);
         }
     }
-    let check: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut db(dir.path()).await).await.unwrap();
+    let check: String =
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut db(dir.path()).await).await.unwrap();
     assert_eq!(check, "ok");
 }
 
@@ -123,7 +135,11 @@ fn without_a_master_key_it_starts_only_where_it_can_keep_one() {
     };
     let with_dotenv = dir();
     fs::write(with_dotenv.path().join(".env"), "AUDIENCE=api\n").unwrap();
-    let message = expect(&with_dotenv, &[], &["jwksd: NOT_MY_KEY is not set, and there is a .env without it", "NOT_MY_KEY="]);
+    let message = expect(
+        &with_dotenv,
+        &[],
+        &["jwksd: NOT_MY_KEY is not set, and there is a .env without it", "NOT_MY_KEY="],
+    );
     assert_eq!(message.rsplit_once("NOT_MY_KEY=").unwrap().1.trim().len(), 44, "a line to add: {message}");
     assert_eq!(fs::read_to_string(with_dotenv.path().join(".env")).unwrap(), "AUDIENCE=api\n");
     assert!(!with_dotenv.path().join(DB).exists());
@@ -131,12 +147,19 @@ fn without_a_master_key_it_starts_only_where_it_can_keep_one() {
     let (here, elsewhere) = (dir(), dir());
     let url = format!("sqlite://{}", elsewhere.path().join("x.db").display());
     expect(&here, &[("DATABASE_URL", &url)], &["is not in the working directory", "NOT_MY_KEY="]);
-    assert_eq!(fs::read_dir(here.path()).unwrap().count() + fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(here.path()).unwrap().count() + fs::read_dir(elsewhere.path()).unwrap().count(),
+        0
+    );
 
     let lost = dir();
     drop(Server::start(lost.path(), &[]));
     fs::remove_file(lost.path().join(".env")).unwrap();
-    expect(&lost, &[], &["NOT_MY_KEY is not set, and the keys in totally_not_my_privateKeys.db were sealed with one"]);
+    expect(
+        &lost,
+        &[],
+        &["NOT_MY_KEY is not set, and the keys in totally_not_my_privateKeys.db were sealed with one"],
+    );
     assert!(!lost.path().join(".env").exists());
 }
 
@@ -164,26 +187,63 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
     let dir = dir();
     let cases = [
         ("PORT", "70000", r#"PORT is "70000": a number from 0 to 65535 would do"#),
-        ("TOKEN_TTL", "15 parsecs", r#"TOKEN_TTL is "15 parsecs": a time in whole seconds such as 90s, 15m, 24h or 7d would do"#),
+        (
+            "TOKEN_TTL",
+            "15 parsecs",
+            r#"TOKEN_TTL is "15 parsecs": a time in whole seconds such as 90s, 15m, 24h or 7d would do"#,
+        ),
         ("TOKEN_TTL", "0s", r#"TOKEN_TTL is "0s": 1s or more would do"#),
         ("KEY_LIFETIME", "4h", r#"KEY_LIFETIME is "4h": 2 × KEY_LEAD + TOKEN_TTL, 4h 15m or more, would do"#),
         ("KEY_LEAD", "9m", r#"KEY_LEAD is "9m": 2 × JWKS_MAX_AGE = 10m or more, or 0, would do"#),
-        ("TRUSTED_PROXIES", "10.0.0.0/8, x", r#"TRUSTED_PROXIES is "10.0.0.0/8, x": "x" is no CIDR; 10.0.0.0/8 or 2001:db8::/32 would do"#),
-        ("CLIENT_IP_HEADER", "cf-ip", r#"CLIENT_IP_HEADER is "cf-ip": x-forwarded-for, forwarded or x-real-ip would do"#),
+        (
+            "TRUSTED_PROXIES",
+            "10.0.0.0/8, x",
+            r#"TRUSTED_PROXIES is "10.0.0.0/8, x": "x" is no CIDR; 10.0.0.0/8 or 2001:db8::/32 would do"#,
+        ),
+        (
+            "CLIENT_IP_HEADER",
+            "cf-ip",
+            r#"CLIENT_IP_HEADER is "cf-ip": x-forwarded-for, forwarded or x-real-ip would do"#,
+        ),
         ("AUTH_MODE", "closed", r#"AUTH_MODE is "closed": password or open would do"#),
         ("REGISTRATION", "no", r#"REGISTRATION is "no": open or closed would do"#),
         ("AUTH_RATE_LIMIT", "-1", r#"AUTH_RATE_LIMIT is "-1": a number from 0 to 4294967295 would do"#),
-        ("DATABASE_URL", "postgres://x", r#"DATABASE_URL is "postgres://x": sqlite://FILE or the path of a file would do"#),
-        ("ISSUER", "example.com", r#"ISSUER is "example.com": a URL such as https://login.example.com, without query or fragment, would do"#),
+        (
+            "DATABASE_URL",
+            "postgres://x",
+            r#"DATABASE_URL is "postgres://x": sqlite://FILE or the path of a file would do"#,
+        ),
+        (
+            "ISSUER",
+            "example.com",
+            r#"ISSUER is "example.com": a URL such as https://login.example.com, without query or fragment, would do"#,
+        ),
         ("LOG_FORMAT", "xml", r#"LOG_FORMAT is "xml": text or json would do"#),
-        ("ARGON2_MEMORY_KIB", "7", r#"ARGON2_MEMORY_KIB is "7 with ARGON2_ITERATIONS 2 and ARGON2_PARALLELISM 1": 1 pass or more, 1 lane or more, and 8 KiB or more a lane would do"#),
-        ("NOT_MY_KEY", "s3cret", "NOT_MY_KEY: it cannot be a master key: 32 bytes as base64 or hex, or a text of at least 16 characters, would do"),
-        ("NOT_MY_KEY_FILE", "nowhere", "NOT_MY_KEY: the file \"nowhere\" cannot be read: No such file or directory (os error 2)"),
+        (
+            "ARGON2_MEMORY_KIB",
+            "7",
+            r#"ARGON2_MEMORY_KIB is "7 with ARGON2_ITERATIONS 2 and ARGON2_PARALLELISM 1": 1 pass or more, 1 lane or more, and 8 KiB or more a lane would do"#,
+        ),
+        (
+            "NOT_MY_KEY",
+            "s3cret",
+            "NOT_MY_KEY: it cannot be a master key: 32 bytes as base64 or hex, or a text of at least 16 characters, would do",
+        ),
     ];
     for (name, value, message) in cases {
         let output = run(dir.path(), &["serve"], &[(name, value)], "");
-        assert_eq!((output.status.code(), stderr(&output)), (Some(2), format!("jwksd: {message}\n")), "{name}={value}");
+        assert_eq!(
+            (output.status.code(), stderr(&output)),
+            (Some(2), format!("jwksd: {message}\n")),
+            "{name}={value}"
+        );
     }
+    let output = run(dir.path(), &["serve"], &[("NOT_MY_KEY_FILE", "nowhere")], "");
+    assert!(stderr(&output).starts_with("jwksd: NOT_MY_KEY: the file \"nowhere\" cannot be read: "));
+    let both = [KEY, ("NOT_MY_KEY_FILE", "nowhere")];
+    let message =
+        "jwksd: NOT_MY_KEY: it is set, and NOT_MY_KEY_FILE names \"nowhere\" as well; keep one of them\n";
+    assert_eq!(stderr(&run(dir.path(), &["serve"], &both, "")), message);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
 }
 
@@ -193,22 +253,33 @@ fn a_secret_in_a_broken_dotenv_is_not_shown() {
     fs::write(dir.path().join(".env"), "NOT_MY_KEY=two words\n").unwrap();
     let output = run(dir.path(), &["serve"], &[], "");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).starts_with("jwksd: .env: a line cannot be read") && !stderr(&output).contains("two"));
+    assert!(
+        stderr(&output).starts_with("jwksd: .env: a line cannot be read") && !stderr(&output).contains("two")
+    );
 }
 
 #[tokio::test]
 async fn a_flag_wins_over_the_environment_and_that_over_dotenv() {
     let dir = dir();
-    fs::write(dir.path().join(".env"), "NOT_MY_KEY='correct horse battery staple'\nISSUER=https://dotenv\nAUDIENCE=dotenv\n")
-        .unwrap();
+    fs::write(
+        dir.path().join(".env"),
+        "NOT_MY_KEY='correct horse battery staple'\nISSUER=https://dotenv\nAUDIENCE=dotenv\n",
+    )
+    .unwrap();
     let issuer = async |args: &[&str], env: &[(&str, &str)]| {
         let server = Server::try_start(dir.path(), args, env).unwrap();
         get(&server, "/.well-known/openid-configuration").await["issuer"].as_str().unwrap().to_owned()
     };
     assert_eq!(issuer(&["serve"], &[]).await, "https://dotenv");
     assert_eq!(issuer(&[], &[("ISSUER", "https://environment")]).await, "https://environment");
-    assert_eq!(issuer(&["serve", "--issuer", "https://flag"], &[("ISSUER", "https://e")]).await, "https://flag");
-    assert_eq!(issuer(&["--issuer", "https://flag", "serve"], &[("ISSUER", "https://e")]).await, "https://flag");
+    assert_eq!(
+        issuer(&["serve", "--issuer", "https://flag"], &[("ISSUER", "https://e")]).await,
+        "https://flag"
+    );
+    assert_eq!(
+        issuer(&["--issuer", "https://flag", "serve"], &[("ISSUER", "https://e")]).await,
+        "https://flag"
+    );
 }
 
 #[test]
@@ -221,7 +292,8 @@ fn a_dotenv_of_a_parent_directory_is_not_read() {
 
 #[test]
 fn help_lists_every_setting_with_its_default_and_shows_no_value() {
-    let output = run(dir().path(), &["--help"], &[("NOT_MY_KEY", "s3cret s3cret s3cret"), ("AUDIENCE", "s3cret")], "");
+    let output =
+        run(dir().path(), &["--help"], &[("NOT_MY_KEY", "s3cret s3cret s3cret"), ("AUDIENCE", "s3cret")], "");
     let help = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
     for setting in jwksd::config::SETTINGS {
@@ -241,7 +313,9 @@ fn the_example_settings_are_the_settings_with_their_defaults() {
         .lines()
         .map(|line| line.strip_prefix('#').unwrap_or(line))
         .filter_map(|line| line.split_once('='))
-        .filter(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_'))
+        .filter(|(name, _)| {
+            name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        })
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut expected: Vec<_> = jwksd::config::SETTINGS
@@ -261,7 +335,7 @@ fn a_signal_stops_it_and_the_store_is_closed_cleanly() {
     for signal in ["-TERM", "-INT"] {
         let dir = dir();
         let mut server = Server::start(dir.path(), &[]);
-        server.signal(signal);
+        send(&server, signal);
         assert_eq!(server.wait(), 0, "{signal}");
         assert!(server.log().contains("stopped"), "{}", server.log());
         assert!(!dir.path().join(format!("{DB}-wal")).exists(), "the WAL was written back");
@@ -289,7 +363,7 @@ async fn a_request_in_flight_is_answered_before_the_end() {
     let mut slow = tokio::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
     slow.write_all(b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{").await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    server.signal("-TERM");
+    send(&server, "-TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
     slow.write_all(b"}").await.unwrap();
     let mut answer = String::new();
@@ -329,7 +403,9 @@ fn a_taken_port_is_named() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         stderr(&output),
-        format!("jwksd: PORT is \"{port}\": another program listens on 127.0.0.1:{port}; a free port would do\n")
+        format!(
+            "jwksd: PORT is \"{port}\": another program listens on 127.0.0.1:{port}; a free port would do\n"
+        )
     );
 }
 
@@ -338,13 +414,21 @@ fn open_mode_refuses_the_world_and_a_store_with_accounts() {
     let dir = dir();
     let open = [("AUTH_MODE", "open"), ("PORT", "0")];
     let output = run(dir.path(), &["serve"], &[&open[..], &[("HOST", "0.0.0.0")]].concat(), "");
-    assert!(output.status.code() == Some(2) && stderr(&output).contains("HOST is \"0.0.0.0\""), "{}", stderr(&output));
+    assert!(
+        output.status.code() == Some(2) && stderr(&output).contains("HOST is \"0.0.0.0\""),
+        "{}",
+        stderr(&output)
+    );
     let anyway = [&open[..], &[("HOST", "0.0.0.0"), ("OPEN_AUTH_ANYWAY", "true")]].concat();
     drop(Server::start(dir.path(), &anyway));
 
     assert!(run(dir.path(), &["users", "add", "alice"], &[], "").status.success());
     let output = run(dir.path(), &["serve"], &open, "");
-    assert!(output.status.code() == Some(2) && stderr(&output).contains("has accounts"), "{}", stderr(&output));
+    assert!(
+        output.status.code() == Some(2) && stderr(&output).contains("has accounts"),
+        "{}",
+        stderr(&output)
+    );
     let server = Server::start(dir.path(), &[("AUTH_MODE", "open"), ("OPEN_AUTH_ANYWAY", "true")]);
     drop(server);
 }
@@ -354,7 +438,11 @@ async fn users_add_as_the_first_command_makes_the_store_and_a_password_that_sign
     let dir = dir();
     let output = run(dir.path(), &["users", "add", "userABC", "--password-stdin"], &[], "password123\r\n");
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).ends_with("made the account userABC\n") && output.stdout.is_empty(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).ends_with("made the account userABC\n") && output.stdout.is_empty(),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(counts(dir.path()).await, (2, 1, 1));
 
     let output = run(dir.path(), &["users", "add", "bob", "--email", "bob@example.com"], &[], "");
@@ -367,9 +455,18 @@ async fn users_add_as_the_first_command_makes_the_store_and_a_password_that_sign
     }
     for (args, message) in [
         (&["users", "add", "USERabc"][..], "jwksd: cannot add \"USERabc\": the username is taken\n"),
-        (&["users", "add", "eve", "--email", "BOB@example.com"], "jwksd: cannot add \"eve\": the email is taken\n"),
-        (&["users", "add", "a b"], "jwksd: cannot add \"a b\": A username may have only ASCII letters, digits and . _ - @ +\n"),
-        (&["users", "add", "eve", "--password-stdin"], "jwksd: cannot take the password: a password must have 1 to 1024 bytes\n"),
+        (
+            &["users", "add", "eve", "--email", "BOB@example.com"],
+            "jwksd: cannot add \"eve\": the email is taken\n",
+        ),
+        (
+            &["users", "add", "a b"],
+            "jwksd: cannot add \"a b\": A username may have only ASCII letters, digits and . _ - @ +\n",
+        ),
+        (
+            &["users", "add", "eve", "--password-stdin"],
+            "jwksd: cannot take the password: a password must have 1 to 1024 bytes\n",
+        ),
     ] {
         let output = run(dir.path(), args, &[], "");
         assert_eq!((output.status.code(), stderr(&output)), (Some(1), message.to_owned()), "{args:?}");

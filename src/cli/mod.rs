@@ -87,7 +87,7 @@ fn start_logging(config: &Config) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&config.log_filter)
         .map_err(|error| ConfigError::setting("RUST_LOG", &config.log_filter, error))?;
     let colours = io::stderr().is_terminal();
-    let subscriber = telemetry::subscriber(filter, config.log_format, telemetry::stderr, colours);
+    let subscriber = telemetry::subscriber(filter, config.log_format, io::stderr, colours);
     // Only a second call in one process could fail, and then there are logs already.
     let _ = subscriber.try_init();
     Ok(())

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rand::rngs::{StdRng, SysRng};
 use rand::SeedableRng as _;
+use rand::rngs::{StdRng, SysRng};
 use thiserror::Error;
 
 use crate::config::{self, Config, DOTENV, MASTER_KEY};
@@ -34,11 +34,14 @@ pub(super) struct Opened {
 /// Opens the store, or makes it, and puts an issuer over it whose tokens say `iss`.
 pub(super) async fn open(config: &Config, iss: String) -> anyhow::Result<Opened> {
     let location = &config.location;
-    let randomness = Randomness::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
+    let randomness =
+        Randomness::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
     let found = location.look().await.map_err(|error| unusable(location, error))?;
     let secret = master_secret(config, &found, &randomness)?;
     let unlocked = match found {
-        Found::Ours(record) => Some(issuer::unlock(&secret, record).map_err(|error| locked(location, error))?),
+        Found::Ours(record) => {
+            Some(issuer::unlock(&secret, record).map_err(|error| locked(location, error))?)
+        }
         Found::Foreign | Found::Nothing => None,
     };
     let store = SqliteStore::open(location).await.map_err(|error| unusable(location, error))?;
@@ -53,7 +56,8 @@ pub(super) async fn open(config: &Config, iss: String) -> anyhow::Result<Opened>
         Some(master_key) => master_key,
         None => issuer::establish(&secret, &premises).await.map_err(|error| locked(location, error))?,
     };
-    let keyring = Keyring::open(premises.clone(), master_key, config.policy).await.context("cannot open the keys")?;
+    let keyring =
+        Keyring::open(premises.clone(), master_key, config.policy).await.context("cannot open the keys")?;
     let tokens =
         TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
     Ok(Opened { issuer: Issuer::new(premises, config.hasher.clone(), tokens, keyring), store })
@@ -94,12 +98,17 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
         .into());
     }
     match write_dotenv(&line) {
-        Ok(()) => tracing::info!("wrote a new master key to {DOTENV}; keep that file, the keys in {database} need it"),
+        Ok(()) => tracing::info!(
+            "wrote a new master key to {DOTENV}; keep that file, the keys in {database} need it"
+        ),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return config::master_secret_of_dotenv()?
-                .ok_or_else(|| Refused(format!("{DOTENV} appeared without {MASTER_KEY}: start again")).into());
+            return config::master_secret_of_dotenv()?.ok_or_else(|| {
+                Refused(format!("{DOTENV} appeared without {MASTER_KEY}: start again")).into()
+            });
         }
-        Err(error) => return Err(Refused(format!("cannot write {DOTENV} with a new master key: {error}")).into()),
+        Err(error) => {
+            return Err(Refused(format!("cannot write {DOTENV} with a new master key: {error}")).into());
+        }
     }
     Ok(MasterSecret::parse(&key)?)
 }
@@ -108,7 +117,10 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
 fn write_dotenv(line: &str) -> io::Result<()> {
     // On Unix, temporary files have mode 0600 from the start.
     let mut file = tempfile::Builder::new().prefix(".env.").tempfile_in(".")?;
-    writeln!(file, "# The master key of jwksd: without it, the private keys in the database are lost.\n{line}")?;
+    writeln!(
+        file,
+        "# The master key of jwksd: without it, the private keys in the database are lost.\n{line}"
+    )?;
     file.as_file().sync_all()?;
     file.persist_noclobber(DOTENV).map_err(|error| error.error)?;
     #[cfg(unix)]
@@ -134,7 +146,9 @@ fn unusable(location: &Location, error: StoreError) -> anyhow::Error {
         StoreError::Unavailable(cause) => {
             let directory = location.path().parent().filter(|parent| !parent.as_os_str().is_empty());
             let hint = match directory {
-                Some(directory) if !directory.exists() => format!("; there is no directory {}", directory.display()),
+                Some(directory) if !directory.exists() => {
+                    format!("; there is no directory {}", directory.display())
+                }
                 _ => String::new(),
             };
             Refused(format!("DATABASE_URL names {database}, which cannot be opened: {cause}{hint}")).into()

@@ -27,11 +27,17 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
     refuse_open_mode_to_the_world(&config, address.ip())?;
 
-    let url = config.issuer.clone().unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
+    let url = config
+        .issuer
+        .clone()
+        .unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
     let Opened { issuer, store } = opening::open(&config, url.clone()).await?;
     refuse_open_mode_with_accounts(&config, &issuer).await?;
 
-    tracing::info!("serving on http://{address}, issuer {url}, database {}", config.location.path().display());
+    tracing::info!(
+        "serving on http://{address}, issuer {url}, database {}",
+        config.location.path().display()
+    );
     let router = http::router(issuer.clone(), http_settings(config, url));
     let served = tokio::select! {
         served = http::serve(listener, router, until) => served,
@@ -47,12 +53,16 @@ async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     TcpListener::bind((host.as_str(), *port)).await.map_err(|error| {
         let address = authority(host, *port);
         let error = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                ConfigError::setting("PORT", port, format!("another program listens on {address}; a free port would do"))
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                ConfigError::setting("PORT", port, format!("this user may not listen on {address}; a port from 1024 on would do"))
-            }
+            std::io::ErrorKind::AddrInUse => ConfigError::setting(
+                "PORT",
+                port,
+                format!("another program listens on {address}; a free port would do"),
+            ),
+            std::io::ErrorKind::PermissionDenied => ConfigError::setting(
+                "PORT",
+                port,
+                format!("this user may not listen on {address}; a port from 1024 on would do"),
+            ),
             _ => ConfigError::setting("HOST", host, format!("cannot listen on {address}: {error}")),
         };
         error.into()
@@ -68,7 +78,10 @@ fn authority(host: &str, port: u16) -> String {
 }
 
 fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAddr) -> anyhow::Result<()> {
-    if config.auth_mode == AuthMode::Open && !listening_on.to_canonical().is_loopback() && !config.open_auth_anyway {
+    if config.auth_mode == AuthMode::Open
+        && !listening_on.to_canonical().is_loopback()
+        && !config.open_auth_anyway
+    {
         return Err(Refused(format!(
             "AUTH_MODE=open gives a token to anybody who asks, and HOST is {:?}, which is not this machine alone: \
              HOST=127.0.0.1 would do, or OPEN_AUTH_ANYWAY=true if that is what you want",
@@ -121,7 +134,9 @@ async fn rotate_for_ever(issuer: &Issuer) {
             }
             Err(error) if !failing => {
                 let error = anyhow::Error::new(error);
-                tracing::error!("the key rotation failed and is tried again, what is published stays: {error:#}");
+                tracing::error!(
+                    "the key rotation failed and is tried again, what is published stays: {error:#}"
+                );
                 failing = true;
             }
             _ => {}

@@ -33,7 +33,8 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
     let UsersCommand::Add { name, email, password_stdin } = command;
     // All input is looked at before a store is made.
     let username = Username::parse(&name).with_context(|| format!("cannot add {name:?}"))?;
-    let email = email.as_deref().map(Email::parse).transpose().with_context(|| format!("cannot add {name:?}"))?;
+    let email =
+        email.as_deref().map(Email::parse).transpose().with_context(|| format!("cannot add {name:?}"))?;
     let password = if password_stdin { Some(password_of_stdin()?) } else { None };
 
     let Opened { issuer, store } = opening::open(&config, config.issuer.clone().unwrap_or_default()).await?;
@@ -62,7 +63,9 @@ async fn add(
         None => issuer.register(username, email).await.map(Some),
     };
     added.map_err(|error| match error {
-        IssuerError::Store(StoreError::Conflict(Unique::Username)) => anyhow::anyhow!("the username is taken"),
+        IssuerError::Store(StoreError::Conflict(Unique::Username)) => {
+            anyhow::anyhow!("the username is taken")
+        }
         IssuerError::Store(StoreError::Conflict(Unique::Email)) => anyhow::anyhow!("the email is taken"),
         other => other.into(),
     })

@@ -79,14 +79,20 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock whose `elapsed` starts at zero now.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else takes its time from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everything else takes its time from"
+    )]
     pub fn start() -> Self {
         Self { started: Instant::now() }
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else takes its time from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everything else takes its time from"
+    )]
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(0).plus(since_epoch)

@@ -138,7 +138,7 @@ impl Hasher {
     ///
     /// # Errors
     /// [`HashFailed`] when the memory cannot be had.
-    pub fn hash(&self, password: &Password, salt: FreshSalt) -> Result<PasswordHash, HashFailed> {
+    pub fn hash(&self, password: &Password, salt: &FreshSalt) -> Result<PasswordHash, HashFailed> {
         let hash: Phc = self
             .argon2()
             .hash_password_with_salt(password.0.as_bytes(), &salt.0)
@@ -149,7 +149,6 @@ impl Hasher {
     /// Checks a password against a stored hash, at the cost that hash was made with. Slow by design.
     ///
     /// A text that is no Argon2 hash matches nothing, and is checked as long as one of the present cost.
-    #[must_use]
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> Verdict {
         let argon2 = self.argon2();
         let check = |hash: &Phc| argon2.verify_password(password.0.as_bytes(), hash).is_ok();
@@ -207,7 +206,7 @@ mod tests {
     fn a_password_matches_its_own_hash_and_no_other() {
         let mut rng = StdRng::seed_from_u64(1);
         let password = Password::generate(&mut rng);
-        let hash = cheap().hash(&password, FreshSalt::draw(&mut rng)).unwrap();
+        let hash = cheap().hash(&password, &FreshSalt::draw(&mut rng)).unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{}", hash.as_str());
         assert_eq!(cheap().verify(&password, &hash), Verdict::Match);
         assert_eq!(cheap().verify(&Password::generate(&mut rng), &hash), Verdict::Mismatch);
@@ -240,7 +239,10 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let password = Password::typed("hunter2".into());
-        assert_eq!(format!("{password:?} {:?}", PasswordHash::stored("$argon2id$".into())), "Password PasswordHash");
+        assert_eq!(
+            format!("{password:?} {:?}", PasswordHash::stored("$argon2id$".into())),
+            "Password PasswordHash"
+        );
     }
 
     #[test]

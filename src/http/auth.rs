@@ -57,7 +57,8 @@ pub(super) async fn post(
 
 /// Reads `?expired`, `?expired=true` and `?expired=false`; other parameters are left to others.
 fn kind(query: &str) -> Result<TokenKind, ApiError> {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(|_| ApiError::InvalidExpired)?;
+    let pairs: Vec<(String, String)> =
+        serde_urlencoded::from_str(query).map_err(|_| ApiError::InvalidExpired)?;
     let mut values = pairs.iter().filter(|(name, _)| name == "expired").map(|(_, value)| value.as_str());
     match (values.next(), values.next()) {
         (None | Some("false"), None) => Ok(TokenKind::Fresh),
@@ -68,7 +69,8 @@ fn kind(query: &str) -> Result<TokenKind, ApiError> {
 
 fn subject(name: &str) -> Result<&str, ApiError> {
     if name.chars().count() > SUBJECT_MAX || name.chars().any(char::is_control) {
-        let why = format!("The username may have at most {SUBJECT_MAX} characters, and no control characters");
+        let why =
+            format!("The username may have at most {SUBJECT_MAX} characters, and no control characters");
         return Err(ApiError::InvalidBody(why));
     }
     Ok(if name.is_empty() { NOBODY } else { name })

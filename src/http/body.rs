@@ -46,7 +46,9 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
             (Some(b'{'), _) => Ok(Self::Json(text)),
             (None, _) => Ok(Self::Empty),
             (_, Some("application/x-www-form-urlencoded")) => Ok(Self::Form(text)),
-            (_, Some(label)) if label == "application/json" || label.ends_with("+json") => Ok(Self::Json(text)),
+            (_, Some(label)) if label == "application/json" || label.ends_with("+json") => {
+                Ok(Self::Json(text))
+            }
             _ => Err(ApiError::UnsupportedMediaType),
         }
     }
@@ -58,11 +60,7 @@ impl Text {
         serde_json::from_slice(&self.0).map_err(|error| {
             ApiError::InvalidBody(match error.classify() {
                 Category::Data => format!("The body must be {expected}"),
-                _ => format!(
-                    "The body is not valid JSON (line {}, column {})",
-                    error.line(),
-                    error.column()
-                ),
+                _ => format!("The body is not valid JSON (line {}, column {})", error.line(), error.column()),
             })
         })
     }

@@ -160,7 +160,10 @@ mod tests {
         assert_eq!(xff(&["6.6.6.6, unknown, 10.2.3.4"]), "10.2.3.4");
         assert_eq!(xff(&["2001:db8::1"]), "2001:db8::1");
         assert_eq!(xff(&["::ffff:198.51.100.1"]), "198.51.100.1");
-        assert_eq!(client(ClientIpHeader::XForwardedFor, "::ffff:10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(
+            client(ClientIpHeader::XForwardedFor, "::ffff:10.0.0.1", &["198.51.100.1"]),
+            "198.51.100.1"
+        );
     }
 
     #[test]
@@ -174,7 +177,8 @@ mod tests {
 
     #[test]
     fn only_the_chosen_header_is_read() {
-        let policy = ClientIpPolicy { trusted: vec!["10.0.0.0/8".parse().unwrap()], header: ClientIpHeader::XRealIp };
+        let policy =
+            ClientIpPolicy { trusted: vec!["10.0.0.0/8".parse().unwrap()], header: ClientIpHeader::XRealIp };
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6"));
         headers.insert("x-real-ip", HeaderValue::from_static("198.51.100.1"));

@@ -69,7 +69,9 @@ impl ApiError {
                 (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests; wait as long as Retry-After says")
             }
             Self::RegistrationClosed => (S::FORBIDDEN, "registration_closed", "Registration is closed"),
-            Self::Unavailable(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer just now"),
+            Self::Unavailable(_) => {
+                (S::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer just now")
+            }
             Self::UnsupportedMediaType => (
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
@@ -84,12 +86,17 @@ impl ApiError {
         match self {
             // A challenge is due with every 401 (RFC 9110, 15.5.2), but `Basic` would make browsers open a dialog.
             Self::InvalidCredentials { basic_was_used } => {
-                let challenge =
-                    if *basic_was_used { r#"Basic realm="jwksd", charset="UTF-8""# } else { r#"Password realm="jwksd""# };
+                let challenge = if *basic_was_used {
+                    r#"Basic realm="jwksd", charset="UTF-8""#
+                } else {
+                    r#"Password realm="jwksd""#
+                };
                 Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
             }
             Self::RateLimited { retry_after } => Some((RETRY_AFTER, (*retry_after).max(1).into())),
-            Self::NoKeyToPublish | Self::NotReady(_) | Self::Unavailable(_) => Some((RETRY_AFTER, RETRY_STORE.into())),
+            Self::NoKeyToPublish | Self::NotReady(_) | Self::Unavailable(_) => {
+                Some((RETRY_AFTER, RETRY_STORE.into()))
+            }
             _ => None,
         }
     }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-};
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
@@ -21,11 +19,8 @@ pub(super) async fn get(
 ) -> Result<Response, ApiError> {
     let publication = issuer.publication().ok_or(ApiError::NoKeyToPublish)?;
     let is_known = knows(&headers, &publication.etag);
-    let mut response = if is_known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        publication.body.into_response()
-    };
+    let mut response =
+        if is_known { StatusCode::NOT_MODIFIED.into_response() } else { publication.body.into_response() };
     let answer = response.headers_mut();
     if !is_known {
         answer.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -161,7 +161,10 @@ impl<C: Clock + Clone> Window<C> {
 }
 
 /// Puts a bucket of this many requests, refilled within a second, in front of a route; none for 0.
-pub(super) fn bucket<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>, limit: u32) -> MethodRouter<S> {
+pub(super) fn bucket<S: Clone + Send + Sync + 'static>(
+    route: MethodRouter<S>,
+    limit: u32,
+) -> MethodRouter<S> {
     let Some(period) = SECOND.checked_div(limit) else {
         return route;
     };

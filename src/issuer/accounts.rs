@@ -31,7 +31,7 @@ impl Issuer {
     ) -> Result<UserId, IssuerError> {
         let hasher = self.hasher.clone();
         let salt = self.randomness.with(FreshSalt::draw);
-        let password_hash = self.workers.run(move || hasher.hash(&password, salt)).await??;
+        let password_hash = self.workers.run(move || hasher.hash(&password, &salt)).await??;
         let account = NewAccount { username, email, password_hash };
         Ok(self.store.register(account, self.clock.now()).await?)
     }

@@ -3,7 +3,7 @@
 use rand::Rng as _;
 use thiserror::Error;
 
-use super::{Premises, workers};
+use super::{Lost, Premises};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::PrivateKey;
 use crate::domain::key::lifecycle::KeyLife;
@@ -41,7 +41,8 @@ pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<Mas
     premises.randomness.with(|rng| rng.fill_bytes(&mut salt));
     let stretching = secret.clone();
     let sealer = premises.workers.run(move || stretching.sealer(&salt)).await??;
-    let record = MasterKeyRecord { salt, check_value: premises.randomness.with(|rng| sealer.check_value(rng))? };
+    let record =
+        MasterKeyRecord { salt, check_value: premises.randomness.with(|rng| sealer.check_value(rng))? };
 
     let now = premises.clock.now();
     let present = premises
@@ -57,9 +58,9 @@ pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<Mas
 fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, premises: &Premises) -> Option<KeyChange> {
     let pem = PrivateKey::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?.to_pkcs1_pem().ok()?;
     let place = Place::Key(row.kid, row.exp);
-    let sealed = premises.randomness.with(|rng| sealer.seal(place, pem.as_bytes(), rng)).ok()?;
+    let bytes = premises.randomness.with(|rng| sealer.seal(place, pem.as_bytes(), rng)).ok()?;
     tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);
-    Some(KeyChange::Adopt { life: KeyLife::adopted(row.kid, row.exp, now), sealed: Some(sealed) })
+    Some(KeyChange::Adopt { life: KeyLife::adopted(row.kid, row.exp, now), sealed: Some(bytes) })
 }
 
 /// Why there is no master key for a store.
@@ -76,7 +77,7 @@ pub enum FoundingError {
     Stretch(#[from] StretchFailed),
     /// A computation was lost.
     #[error(transparent)]
-    Worker(#[from] workers::Lost),
+    Worker(#[from] Lost),
     /// The store is sealed under another master key.
     #[error("NOT_MY_KEY is not the key this store was sealed with; nothing was changed")]
     WrongMasterKey,

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::founding::MasterKey;
 use super::ring::{self, Publication, Ring, Unreadable};
-use super::{IssuerError, Premises};
+use super::{IssuerError, Lost, Premises};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{self, Action, FirstSignature, KeyLife, Keys, Moment, RotationPolicy};
 use crate::domain::key::seal::Place;
@@ -20,7 +20,7 @@ use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyChange, KeyPicture, Refusal, StoreError};
 
 /// Without a completed round for this long, the rotation counts as dead.
-const ROUND_OVERDUE: Duration = Duration::from_secs(60);
+const ROUND_OVERDUE: Duration = Duration::from_mins(1);
 
 /// How often a plan is tried again that other processes keep outdating.
 const ATTEMPTS: usize = 5;
@@ -41,7 +41,11 @@ impl Keyring {
     ///
     /// # Errors
     /// Whatever the store or the making of a key says.
-    pub async fn open(premises: Premises, master_key: MasterKey, policy: RotationPolicy) -> Result<Self, IssuerError> {
+    pub async fn open(
+        premises: Premises,
+        master_key: MasterKey,
+        policy: RotationPolicy,
+    ) -> Result<Self, IssuerError> {
         let (now, elapsed) = (premises.clock.now(), premises.clock.elapsed());
         let picture = premises.store.keys(&move |lives| wanted(lives, now)).await?;
         let keyring = Self {
@@ -107,7 +111,7 @@ impl Keyring {
     pub(super) async fn readiness(&self) -> Result<(), NotReady> {
         let now = self.premises.clock.now();
         let ttl = self.policy.token_ttl();
-        if !self.signer(now).is_some_and(|key| now.plus(ttl).as_secs() <= key.exp().as_secs()) {
+        if self.signer(now).is_none_or(|key| now.plus(ttl).as_secs() > key.exp().as_secs()) {
             return Err(NotReady::NoSigner);
         }
         let last_round = *self.last_round.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +156,7 @@ impl Keyring {
             })
             .collect();
         for key in making {
-            made.push(key.await.map_err(|_| super::workers::Lost)???);
+            made.push(key.await.map_err(|_| Lost)???);
         }
         Ok(())
     }
@@ -183,8 +187,12 @@ impl Keyring {
         log: &mut Vec<Step>,
     ) -> Result<Vec<KeyChange>, Refusal> {
         let sealer = &self.master_key.sealer;
-        let unreadable: HashSet<Kid> =
-            picture.sealed.iter().filter(|row| ring::open_key(row, sealer).is_err()).map(|row| row.kid).collect();
+        let unreadable: HashSet<Kid> = picture
+            .sealed
+            .iter()
+            .filter(|row| ring::open_key(row, sealer).is_err())
+            .map(|row| row.kid)
+            .collect();
         let mut lives: Vec<_> =
             picture.lives.iter().filter(|life| !unreadable.contains(&life.kid)).copied().collect();
         let mut changes = Vec::new();
@@ -278,8 +286,8 @@ impl Step {
     }
 
     fn report(self) {
-        let exp = std::time::UNIX_EPOCH
-            + Duration::from_secs(u64::try_from(self.life.exp.as_secs()).unwrap_or(0));
+        let exp =
+            std::time::UNIX_EPOCH + Duration::from_secs(u64::try_from(self.life.exp.as_secs()).unwrap_or(0));
         let exp = humantime::format_rfc3339_seconds(exp);
         let Self { life, what, why } = self;
         tracing::info!(kid = %life.kid, exp = %exp, "key {}: {what}, because {why}", life.kid);

@@ -22,7 +22,7 @@ use crate::store::{Store, StoreError};
 pub use self::founding::{FoundingError, MasterKey, establish, unlock};
 pub use self::keyring::{Keyring, NotReady};
 pub use self::ring::{Publication, Unreadable};
-pub use self::workers::Workers;
+pub use self::workers::{Lost, Workers};
 
 /// Issues tokens to accounts and publishes the keys that verify them.
 #[derive(Clone)]
@@ -54,7 +54,15 @@ impl Issuer {
     #[must_use]
     pub fn new(premises: Premises, hasher: Hasher, tokens: TokenPolicy, keyring: Keyring) -> Self {
         let Premises { store, clock, randomness, workers } = premises;
-        Self { store, clock, randomness, workers, hasher, tokens: Arc::new(tokens), keyring: Arc::new(keyring) }
+        Self {
+            store,
+            clock,
+            randomness,
+            workers,
+            hasher,
+            tokens: Arc::new(tokens),
+            keyring: Arc::new(keyring),
+        }
     }
 
     /// The keys.
@@ -117,7 +125,7 @@ pub enum IssuerError {
     Store(#[from] StoreError),
     /// A slow computation did not come back.
     #[error("a computation was lost")]
-    Worker(#[from] workers::Lost),
+    Worker(#[from] Lost),
 }
 
 /// The generator that everything random is drawn from: seeded once, shared by all.

@@ -24,7 +24,10 @@ impl Workers {
     ///
     /// # Errors
     /// [`Lost`] when the computation panicked or the program is ending.
-    pub async fn run<T: Send + 'static>(&self, compute: impl FnOnce() -> T + Send + 'static) -> Result<T, Lost> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        compute: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Lost> {
         let place = Arc::clone(&self.free).acquire_owned().await.map_err(|_| Lost)?;
         tokio::task::spawn_blocking(move || {
             let _place = place;

@@ -29,7 +29,11 @@ pub trait Store: Send + Sync {
 
     /// Gives a store without a master key this one, with the changes `decide` makes of the keys that are there already.
     /// Returns the master key the store has afterwards: another one if another process was faster.
-    async fn establish(&self, record: MasterKeyRecord, decide: Decide<'_>) -> Result<MasterKeyRecord, StoreError>;
+    async fn establish(
+        &self,
+        record: MasterKeyRecord,
+        decide: Decide<'_>,
+    ) -> Result<MasterKeyRecord, StoreError>;
 
     /// Takes a picture of the keys, with the sealed bytes of those that `select` names.
     async fn keys(&self, select: Select<'_>) -> Result<KeyPicture, StoreError>;

@@ -137,7 +137,10 @@ async fn a_sign_in_leaves_one_row_and_a_last_login_and_a_refusal_leaves_nothing(
     let rows: Vec<(String, String, i64)> =
         rows.iter().map(|row| (row.get(0), row.get::<String, _>(1), row.get(2))).collect();
     assert_eq!(rows, [("127.0.0.1".to_owned(), "2027-01-15 08:00:00".to_owned(), 1)]);
-    let row = sqlx::query("SELECT date_registered, last_login FROM users").fetch_one(&mut app.db().await).await.unwrap();
+    let row = sqlx::query("SELECT date_registered, last_login FROM users")
+        .fetch_one(&mut app.db().await)
+        .await
+        .unwrap();
     assert_eq!(row.get::<String, _>(0), "2027-01-15 08:00:00");
     assert_eq!(row.get::<String, _>(1), "2027-01-15 08:00:00");
 }
@@ -153,8 +156,11 @@ async fn an_expired_token_ended_with_an_unpublished_key() {
         assert_eq!(header["kid"], "2");
         assert!(!app.published_kids().await.contains(&"2".to_owned()));
         let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
-        let key_exp: i64 =
-            sqlx::query("SELECT exp FROM keys WHERE kid = 2").fetch_one(&mut app.db().await).await.unwrap().get(0);
+        let key_exp: i64 = sqlx::query("SELECT exp FROM keys WHERE kid = 2")
+            .fetch_one(&mut app.db().await)
+            .await
+            .unwrap()
+            .get(0);
         assert!(iat < exp && exp <= key_exp && key_exp < app.now(), "{claims} {key_exp}");
     }
 }
@@ -166,7 +172,9 @@ async fn expired_false_is_the_plain_call_and_anything_else_is_refused() {
     let body = json!({"username": "heidi", "password": password});
     let answer = Answer::of(app.post("/auth?expired=false&other=1").json(&body)).await;
     assert_eq!(decode(&answer.token()).0["kid"], "1");
-    for query in ["expired=invalid", "expired=True", "expired=1", "expired&expired", "expired=true&expired=false"] {
+    for query in
+        ["expired=invalid", "expired=True", "expired=1", "expired&expired", "expired=true&expired=false"]
+    {
         Answer::of(app.post(&format!("/auth?{query}")).json(&body)).await.expect_error(
             400,
             "invalid_expired",
@@ -180,7 +188,9 @@ async fn without_a_key_of_the_kind_asked_for_the_answer_is_404() {
     let app = TestApp::spawn().await;
     let password = app.register("ivan").await;
     let mut db = app.db().await;
-    db.execute("CREATE TRIGGER full BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'disk full'); END").await.unwrap();
+    db.execute("CREATE TRIGGER full BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        .await
+        .unwrap();
     db.execute("DELETE FROM keys WHERE kid = 2").await.unwrap();
     app.issuer.keyring().round().await.unwrap_err();
     let body = json!({"username": "ivan", "password": password});
@@ -197,7 +207,10 @@ async fn open_mode_asks_nobody_and_records_nothing() {
     let subject = async |request| decode(&Answer::of(request).await.token()).1;
     let claims = subject(app.post("/auth")).await;
     assert_eq!((&claims["sub"], claims.get("uid")), (&json!("anonymous"), None));
-    assert_eq!(subject(app.post("/auth").form(&[("username", "userABC"), ("password", "x")])).await["sub"], "userABC");
+    assert_eq!(
+        subject(app.post("/auth").form(&[("username", "userABC"), ("password", "x")])).await["sub"],
+        "userABC"
+    );
     assert_eq!(subject(app.post("/auth").body(r#"{"username":"José"}"#)).await["sub"], "José");
     let basic = format!("Basic {}", STANDARD.encode("zoe:"));
     assert_eq!(subject(app.post("/auth").header("authorization", basic)).await["sub"], "zoe");

@@ -56,7 +56,9 @@ async fn wrong_types_and_extra_missing_or_repeated_fields_are_refused_without_an
             assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         }
     }
-    for body in [r#"{"email":"a@example.com"}"#, r#"{"username":"alice"}"#, "{}", r#"{"username":null,"email":null}"#] {
+    for body in
+        [r#"{"email":"a@example.com"}"#, r#"{"username":"alice"}"#, "{}", r#"{"username":null,"email":null}"#]
+    {
         expect_refusal(&app, "/register", "application/json", body.into()).await.expect_error(
             400,
             "invalid_body",
@@ -86,7 +88,6 @@ async fn a_body_of_a_megabyte_is_too_large_and_is_answered() {
 #[tokio::test]
 async fn a_body_that_is_neither_json_nor_a_form_is_of_no_use() {
     let app = TestApp::spawn().await;
-    const SENTENCE: &str = "The body must be JSON, or a form where the path takes one";
     for (path, label, body) in [
         ("/auth", "text/plain", "hello"),
         ("/auth", "application/xml", "<a/>"),
@@ -94,7 +95,11 @@ async fn a_body_that_is_neither_json_nor_a_form_is_of_no_use() {
         ("/register", "application/x-www-form-urlencoded", "username=a&email=a@example.com"),
     ] {
         let answer = expect_refusal(&app, path, label, body.into()).await;
-        answer.expect_error(415, "unsupported_media_type", SENTENCE);
+        answer.expect_error(
+            415,
+            "unsupported_media_type",
+            "The body must be JSON, or a form where the path takes one",
+        );
     }
 }
 

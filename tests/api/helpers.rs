@@ -16,16 +16,16 @@ use jwksd::http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Regist
 use jwksd::issuer::{self, Issuer, Keyring, Premises, Randomness, Workers};
 use jwksd::store::{Found, Location, SqliteStore};
 use rand::SeedableRng as _;
-use rand::rngs::StdRng;
+use rand::rngs::{StdRng, SysRng};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
-pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
-pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-pub(crate) const TTL: Duration = Duration::from_secs(15 * 60);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
+pub(crate) const TTL: Duration = Duration::from_mins(15);
 pub(crate) const ISSUER: &str = "https://issuer.example";
 pub(crate) const MASTER_KEY: &str = "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=";
 
@@ -82,7 +82,7 @@ impl TestApp {
         let premises = Premises {
             store: Arc::new(SqliteStore::open(&location).await.unwrap()),
             clock: Arc::clone(&setup.clock) as _,
-            randomness: Randomness::new(StdRng::from_rng(&mut rand::rng())),
+            randomness: Randomness::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
             workers: Workers::new(2),
         };
         let master_key = match found {
@@ -109,7 +109,13 @@ impl TestApp {
         let address: SocketAddr = listener.local_addr().unwrap();
         let router = jwksd::http::router(issuer.clone(), settings);
         tokio::spawn(jwksd::http::serve(listener, router, std::future::pending()));
-        Self { url: format!("http://{address}"), issuer, clock: setup.clock, dir: setup.dir, client: Client::new() }
+        Self {
+            url: format!("http://{address}"),
+            issuer,
+            clock: setup.clock,
+            dir: setup.dir,
+            client: Client::new(),
+        }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -30,7 +30,8 @@ async fn the_set_is_cachable_by_anybody_and_readable_from_any_page() {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
         let head = Answer::of(app.request(Method::HEAD, path)).await;
         assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
-        for name in ["content-type", "cache-control", "access-control-allow-origin", "etag", "content-length"] {
+        for name in ["content-type", "cache-control", "access-control-allow-origin", "etag", "content-length"]
+        {
             assert_eq!(head.header(name), answer.header(name), "{name}");
         }
     }
@@ -40,7 +41,9 @@ async fn the_set_is_cachable_by_anybody_and_readable_from_any_page() {
 async fn a_client_that_has_this_version_gets_304() {
     let app = TestApp::spawn().await;
     let etag = app.get("/jwks").await.header("etag").unwrap().to_owned();
-    let with = async |value: &str| Answer::of(app.request(Method::GET, "/jwks").header("if-none-match", value)).await;
+    let with = async |value: &str| {
+        Answer::of(app.request(Method::GET, "/jwks").header("if-none-match", value)).await
+    };
     for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
         let answer = with(&known).await;
         assert_eq!((answer.status, answer.text.as_str()), (StatusCode::NOT_MODIFIED, ""), "{known}");

@@ -12,7 +12,9 @@ use jwksd::issuer::{self, FoundingError};
 use jwksd::store::Found;
 use sqlx::{Executor as _, Row as _};
 
-use crate::helpers::{DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, verify};
+use crate::helpers::{
+    DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, verify,
+};
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
     let rows = sqlx::query("SELECT * FROM keys ORDER BY kid").fetch_all(&mut app.db().await).await.unwrap();
@@ -78,7 +80,11 @@ async fn a_tampered_row_is_noticed_while_running() {
 async fn two_swapped_rows_open_neither() {
     let app = TestApp::spawn().await;
     let mut db = app.db().await;
-    for swap in ["UPDATE keys SET kid = -1 WHERE kid = 1", "UPDATE keys SET kid = 1 WHERE kid = 2", "UPDATE keys SET kid = 2 WHERE kid = -1"] {
+    for swap in [
+        "UPDATE keys SET kid = -1 WHERE kid = 1",
+        "UPDATE keys SET kid = 1 WHERE kid = 2",
+        "UPDATE keys SET kid = 2 WHERE kid = -1",
+    ] {
         db.execute(swap).await.unwrap();
     }
     let app = restart(app).await;
@@ -134,13 +140,24 @@ async fn the_database_of_another_implementation_is_taken_over() {
     db.execute(FOREIGN).await.unwrap();
     let valid = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
     let expired = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
-    for (key, exp) in [(valid.as_bytes(), now + 3600), (expired.as_bytes(), now - 3600), (b"gAAAAABfernet", now + 3600)]
+    for (key, exp) in
+        [(valid.as_bytes(), now + 3600), (expired.as_bytes(), now - 3600), (b"gAAAAABfernet", now + 3600)]
     {
-        sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)").bind(key).bind(exp).execute(&mut db).await.unwrap();
+        sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
+            .bind(key)
+            .bind(exp)
+            .execute(&mut db)
+            .await
+            .unwrap();
     }
     // As TEXT, and too short to be used.
     let short = include_str!("../data/rsa-1024.pem");
-    sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)").bind(short).bind(now + 3600).execute(&mut db).await.unwrap();
+    sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
+        .bind(short)
+        .bind(now + 3600)
+        .execute(&mut db)
+        .await
+        .unwrap();
     for name in ["José", "Bob", "bob"] {
         sqlx::query("INSERT INTO users (username, password_hash) VALUES (?, ?)")
             .bind(name)
@@ -151,7 +168,11 @@ async fn the_database_of_another_implementation_is_taken_over() {
     }
 
     let app = TestApp::with(setup).await;
-    assert_eq!(app.published_kids().await, ["1", "5"], "a successor is due: the other program's key lives for an hour");
+    assert_eq!(
+        app.published_kids().await,
+        ["1", "5"],
+        "a successor is due: the other program's key lives for an hour"
+    );
     for name in ["José", "Bob", "bob"] {
         let token = app.auth(name, "password").await.token();
         assert_eq!(decode(&token).1["sub"], *name);
@@ -164,7 +185,8 @@ async fn the_database_of_another_implementation_is_taken_over() {
     let foreign = "it is not in jwksd's sealed form: another program wrote it";
     assert_eq!(reasons(&app), [format!("3: {foreign}"), format!("4: {foreign}")]);
 
-    let answer = app.post("/register").json(&serde_json::json!({"username": "BOB", "email": "b@example.com"}));
+    let answer =
+        app.post("/register").json(&serde_json::json!({"username": "BOB", "email": "b@example.com"}));
     assert_eq!(answer.send().await.unwrap().status().as_u16(), 409);
 }
 
@@ -250,7 +272,7 @@ async fn nothing_is_deleted_on_the_word_of_a_clock_that_was_set_forward() {
 async fn a_token_never_outlives_its_key() {
     let app = TestApp::spawn().await;
     app.register("alice").await;
-    app.clock.advance(DAY - Duration::from_secs(60));
+    app.clock.advance(DAY - MINUTE);
     let claims = decode(&app.token().await).1;
     let exp = rows(&app).await[0].2;
     assert_eq!(claims["exp"], exp);

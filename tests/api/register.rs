@@ -31,7 +31,9 @@ async fn an_account_is_made_with_a_uuid_whose_argon2id_hash_is_kept() {
 async fn a_name_or_an_address_is_given_out_once_regardless_of_case() {
     let app = TestApp::spawn().await;
     register(&app, "alice", "alice@example.com").await;
-    for (name, email) in [("alice", "new@example.com"), ("ALICE", "new@example.com"), ("Alice", "Alice@example.com")] {
+    for (name, email) in
+        [("alice", "new@example.com"), ("ALICE", "new@example.com"), ("Alice", "Alice@example.com")]
+    {
         let answer = register(&app, name, email).await;
         let (code, sentence) = match answer.json["code"].as_str().unwrap() {
             "email_taken" if name == "Alice" => ("email_taken", "The email is taken"),
@@ -50,7 +52,11 @@ async fn a_name_is_not_given_out_again_when_its_account_is_gone() {
     let app = TestApp::spawn().await;
     register(&app, "alice", "alice@example.com").await;
     sqlx::query("DELETE FROM users").execute(&mut app.db().await).await.unwrap();
-    register(&app, "Alice", "alice@example.com").await.expect_error(409, "username_taken", "The username is taken");
+    register(&app, "Alice", "alice@example.com").await.expect_error(
+        409,
+        "username_taken",
+        "The username is taken",
+    );
     assert_eq!(register(&app, "bob", "alice@example.com").await.status.as_u16(), 201);
 }
 
@@ -91,7 +97,9 @@ async fn twenty_registrations_of_one_name_at_once_make_one_account() {
     let wishes: Vec<_> = (0..20)
         .map(|i| {
             let app = std::sync::Arc::clone(&app);
-            tokio::spawn(async move { register(&app, "alice", &format!("{i}@example.com")).await.status.as_u16() })
+            tokio::spawn(
+                async move { register(&app, "alice", &format!("{i}@example.com")).await.status.as_u16() },
+            )
         })
         .collect();
     let mut statuses = Vec::new();

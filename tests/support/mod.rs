@@ -57,36 +57,26 @@ impl Server {
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, log) = mpsc::channel();
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         let mut seen = String::new();
-        loop {
-            match log.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) => {
-                    seen.push_str(&line);
-                    seen.push('\n');
-                    if let Some((_, rest)) = line.split_once("serving on ") {
-                        let url = rest.split(',').next().unwrap().to_owned();
-                        return Ok(Self { url, child, log });
-                    }
-                }
-                Err(_) => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(seen);
-                }
+        while let Ok(line) = log.recv_timeout(Duration::from_mins(1)) {
+            seen.push_str(&line);
+            seen.push('\n');
+            if let Some((_, rest)) = line.split_once("serving on ") {
+                let url = rest.split(',').next().unwrap().to_owned();
+                return Ok(Self { url, child, log });
             }
         }
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(seen)
     }
 
     /// Log lines since the start or the last call.
     pub(crate) fn log(&self) -> String {
         self.log.try_iter().collect::<Vec<_>>().join("\n")
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end and returns the exit status.

@@ -17,10 +17,10 @@ use crate::domain::clock::Timestamp;
 const PUBLICATION_DELAY: Duration = Duration::from_millis(500);
 
 /// The most time by which the next key is made early, for the making itself to take a while.
-const MAX_MARGIN: Duration = Duration::from_secs(60);
+const MAX_MARGIN: Duration = Duration::from_mins(1);
 
 /// How far `exp` of the key made at the very first start lies in the past.
-const SEED_AGE: Duration = Duration::from_secs(60 * 60);
+const SEED_AGE: Duration = Duration::from_hours(1);
 
 /// How keys live. All processes on one store run with the same policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,7 +345,8 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy) -> Vec<Action> {
     } else {
         (None, "")
     };
-    let mut actions: Vec<_> = promoted.map(|key| Action::Promote { kid: key.kid, reason }).into_iter().collect();
+    let mut actions: Vec<_> =
+        promoted.map(|key| Action::Promote { kid: key.kid, reason }).into_iter().collect();
 
     let Some(signer) = promoted.or(current) else {
         actions.push(make(policy, now, FirstSignature::AtOnce, "no key covers a whole token"));

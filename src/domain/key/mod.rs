@@ -80,8 +80,7 @@ impl PrivateKey {
     }
 
     fn public_numbers(&self) -> Result<(&[u8], &[u8]), KeyError> {
-        let parsed =
-            pkcs1::RsaPrivateKey::from_der(self.0.as_bytes()).map_err(|_| KeyError::Malformed)?;
+        let parsed = pkcs1::RsaPrivateKey::from_der(self.0.as_bytes()).map_err(|_| KeyError::Malformed)?;
         let (modulus, exponent) = (parsed.modulus.as_bytes(), parsed.public_exponent.as_bytes());
         let unused_bits = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
         if modulus.len() * 8 - unused_bits < MIN_BITS {

@@ -164,8 +164,7 @@ impl Sealer {
         rng.fill_bytes(&mut nonce);
         let aad = place.associated_data();
         let payload = Payload { msg: text, aad: aad.as_bytes() };
-        let sealed =
-            self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Overlong)?;
+        let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Overlong)?;
         Ok([&[FORMAT], nonce.as_slice(), &sealed].concat())
     }
 
@@ -254,7 +253,7 @@ mod tests {
     #[test]
     fn every_way_to_write_32_bytes_is_the_same_key() {
         let bytes: Vec<u8> = (0..32).map(|i| i * 7 + 250_u8.wrapping_add(i)).map(|b: u8| b).collect();
-        let hex: String = bytes.iter().map(|b| format!("{b:02X}")).collect();
+        let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02X}"));
         let forms = [
             general_purpose::STANDARD.encode(&bytes),
             general_purpose::STANDARD_NO_PAD.encode(&bytes),

@@ -43,7 +43,10 @@ fn conflict(error: sqlx::Error) -> StoreError {
 }
 
 /// A name is found whatever its case; where a store that was taken over holds two, the one spelled as typed wins.
-pub(super) async fn candidate(db: &mut SqliteConnection, username: &str) -> Result<SignInCandidate, StoreError> {
+pub(super) async fn candidate(
+    db: &mut SqliteConnection,
+    username: &str,
+) -> Result<SignInCandidate, StoreError> {
     let account: Option<(i64, String, String)> = sqlx::query_as(
         "SELECT id, username, password_hash FROM users WHERE username = ?1 COLLATE NOCASE
          ORDER BY username = ?1 DESC, id LIMIT 1",

@@ -95,7 +95,9 @@ async fn look(db: &mut SqliteConnection) -> Result<Found, StoreError> {
     if let Some(version) = schema_version(db).await?
         && !MIGRATIONS.version_exists(version)
     {
-        return Err(StoreError::Damaged(format!("its schema is at version {version}: a newer jwksd made it")));
+        return Err(StoreError::Damaged(format!(
+            "its schema is at version {version}: a newer jwksd made it"
+        )));
     }
     if has_table(db, "master_key").await?
         && let Some(record) = keys::master_key(db).await?

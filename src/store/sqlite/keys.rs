@@ -9,10 +9,11 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 
 pub(super) async fn master_key(db: &mut SqliteConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
-    let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT salt, check_value FROM master_key WHERE id = 1")
-        .fetch_optional(db)
-        .await
-        .map_err(unavailable)?;
+    let row: Option<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT salt, check_value FROM master_key WHERE id = 1")
+            .fetch_optional(db)
+            .await
+            .map_err(unavailable)?;
     let Some((salt, check_value)) = row else {
         return Ok(None);
     };
@@ -22,7 +23,10 @@ pub(super) async fn master_key(db: &mut SqliteConnection) -> Result<Option<Maste
     Ok(Some(MasterKeyRecord { salt, check_value }))
 }
 
-pub(super) async fn insert_master_key(db: &mut SqliteConnection, record: &MasterKeyRecord) -> Result<(), StoreError> {
+pub(super) async fn insert_master_key(
+    db: &mut SqliteConnection,
+    record: &MasterKeyRecord,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO master_key (id, salt, check_value) VALUES (1, ?, ?)")
         .bind(record.salt.as_slice())
         .bind(&record.check_value)
@@ -118,8 +122,10 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
         match change {
             KeyChange::Adopt { life, sealed } => {
                 if let Some(sealed) = sealed {
-                    execute(db, "UPDATE keys SET key = ? WHERE kid = ?", |query| query.bind(sealed).bind(life.kid.0))
-                        .await?;
+                    execute(db, "UPDATE keys SET key = ? WHERE kid = ?", |query| {
+                        query.bind(sealed).bind(life.kid.0)
+                    })
+                    .await?;
                 }
                 insert_life(db, &life).await?;
             }
@@ -169,7 +175,12 @@ async fn insert_life(db: &mut SqliteConnection, life: &KeyLife) -> Result<(), St
     .await
 }
 
-async fn mark(db: &mut SqliteConnection, sql: &'static str, kid: Kid, at: Timestamp) -> Result<(), StoreError> {
+async fn mark(
+    db: &mut SqliteConnection,
+    sql: &'static str,
+    kid: Kid,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     execute(db, sql, |query| query.bind(at.as_millis()).bind(kid.0)).await
 }
 

@@ -64,9 +64,7 @@ impl SqliteStore {
             Durability::ProcessEnd => "PRAGMA synchronous = NORMAL",
         };
         sqlx::query(synchronous).execute(&mut *connection).await.map_err(unavailable)?;
-        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str()))
-            .await
-            .map_err(unavailable)
+        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await.map_err(unavailable)
     }
 }
 
@@ -84,7 +82,11 @@ impl Store for SqliteStore {
         keys::master_key(&mut connection).await
     }
 
-    async fn establish(&self, record: MasterKeyRecord, decide: Decide<'_>) -> Result<MasterKeyRecord, StoreError> {
+    async fn establish(
+        &self,
+        record: MasterKeyRecord,
+        decide: Decide<'_>,
+    ) -> Result<MasterKeyRecord, StoreError> {
         let mut tx = self.begin(Durability::PowerCut).await?;
         if let Some(present) = keys::master_key(&mut tx).await? {
             return Ok(present);

@@ -1,0 +1,117 @@
+//! The floors: lower ones do not name upper ones, nor the libraries of others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(under: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(under)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            found.push((path.clone(), fs::read_to_string(path).unwrap()));
+        }
+    }
+    found
+}
+
+fn expect_silence(floor: &str, about: &[&str]) {
+    for (path, text) in sources(floor) {
+        for (number, line) in
+            text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
+            for name in about {
+                assert!(!line.contains(name), "{}:{}: {name}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_domain_knows_no_other_floor_and_does_no_io() {
+    expect_silence(
+        "src/domain",
+        &[
+            "crate::store",
+            "crate::issuer",
+            "crate::http",
+            "crate::cli",
+            "crate::config",
+            "axum",
+            "sqlx",
+            "tokio",
+            "std::fs",
+            "std::net",
+        ],
+    );
+}
+
+#[test]
+fn the_store_knows_the_domain_alone() {
+    expect_silence("src/store", &["crate::issuer", "crate::http", "crate::cli", "crate::config", "axum"]);
+}
+
+#[test]
+fn the_issuer_knows_no_database_and_no_http() {
+    expect_silence("src/issuer", &["crate::http", "crate::cli", "crate::config", "axum", "sqlx"]);
+}
+
+#[test]
+fn http_knows_no_database_and_no_command_line() {
+    expect_silence("src/http", &["crate::cli", "crate::config", "sqlx", "store::SqliteStore"]);
+}
+
+#[test]
+fn sql_is_in_one_folder_and_status_codes_of_failures_in_one_file() {
+    for (path, text) in sources("src") {
+        if !path.components().any(|part| part.as_os_str() == "sqlite") {
+            assert!(!text.contains("SELECT ") && !text.contains("INSERT INTO"), "{}", path.display());
+        }
+        if !path.ends_with("http/error.rs") {
+            for code in
+                ["BAD_REQUEST", "UNAUTHORIZED", "CONFLICT", "SERVICE_UNAVAILABLE", "TOO_MANY_REQUESTS"]
+            {
+                assert!(!text.contains(code), "{}: {code}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+        let is_module_of_claims = path.parent().is_some_and(|parent| parent.ends_with("api"));
+        assert!(!is_rust || is_module_of_claims || text.starts_with("//!"), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_dependency_comes_from_the_registry_under_a_licence_that_deny_toml_allows() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let deny = fs::read_to_string(root.join("deny.toml")).unwrap();
+    let allowed: Vec<&str> = deny
+        .lines()
+        .skip_while(|line| !line.starts_with("allow = ["))
+        .skip(1)
+        .take_while(|line| !line.starts_with(']'))
+        .filter_map(|line| line.trim().strip_prefix('"')?.split('"').next())
+        .collect();
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        let (name, source) = (&package["name"], package["source"].as_str());
+        let is_ours = name == "jwksd";
+        assert!(is_ours || source == Some("registry+https://github.com/rust-lang/crates.io-index"), "{name}");
+        let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
+        let is_allowed =
+            |all: &str| all.split(" AND ").all(|part| allowed.contains(&part.trim_matches(['(', ')', ' '])));
+        assert!(licence.split(" OR ").any(is_allowed), "{name}: {licence}");
+    }
+}
