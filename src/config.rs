@@ -30,6 +30,9 @@ pub const DOTENV: &str = ".env";
 /// The name of the master key's setting.
 pub const MASTER_KEY: &str = "NOT_MY_KEY";
 
+/// The name of the setting that `rekey` takes the new master key from.
+pub const NEW_MASTER_KEY: &str = "NEW_NOT_MY_KEY";
+
 /// No duration of ours may be longer: a hundred years.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
@@ -94,17 +97,19 @@ pub const SETTINGS: &[Setting] = &[
     setting("ARGON2_MEMORY_KIB", Some("19456"), "Argon2id memory of new password hashes"),
     setting("ARGON2_ITERATIONS", Some("2"), "Argon2id passes of new password hashes"),
     setting("ARGON2_PARALLELISM", Some("1"), "Argon2id lanes of new password hashes"),
+    setting("NEW_NOT_MY_KEY_FILE", None, "A file that holds NEW_NOT_MY_KEY"),
     setting("ADMIN_TOKEN_FILE", None, "A file that holds ADMIN_TOKEN"),
     setting("LOG_FORMAT", Some("text"), "Logs: text or json"),
     setting("RUST_LOG", Some("info"), "Logs: what is let through, as tracing's filters say it"),
 ];
 
 /// Every secret: its variable, and what `--help` says of it. Each can lie in the file that `…_FILE` names instead.
-pub const SECRETS: [(&str, &str); 2] = [
+pub const SECRETS: [(&str, &str); 3] = [
     (
         MASTER_KEY,
         "The master key, under which private keys are sealed: 32 bytes as base64 or hex, or a text of 16 characters or more",
     ),
+    (NEW_MASTER_KEY, "The master key that `jwksd rekey` moves the store to"),
     ("ADMIN_TOKEN", "The bearer token of the admin surface; that is closed when unset"),
 ];
 
@@ -154,6 +159,8 @@ pub struct Config {
     pub location: Location,
     /// The master key, if one is set.
     pub master_secret: Option<MasterSecret>,
+    /// The master key that `rekey` moves the store to, if one is set.
+    pub new_master_secret: Option<MasterSecret>,
     /// `iss`; derived from the address when unset.
     pub issuer: Option<String>,
     /// `aud`.
@@ -199,10 +206,8 @@ impl Config {
             host: from.text("HOST")?,
             port: from.parse("PORT", number)?,
             location: from.parse("DATABASE_URL", |text| Location::parse(text).map_err(in_words))?,
-            master_secret: from
-                .secret(MASTER_KEY)?
-                .map(|secret| parse_master_secret(&secret.0))
-                .transpose()?,
+            master_secret: from.master_secret(MASTER_KEY)?,
+            new_master_secret: from.master_secret(NEW_MASTER_KEY)?,
             issuer: from.optional("ISSUER", issuer_url)?,
             audience: from.optional("AUDIENCE", |text| Ok(text.to_owned()))?,
             policy: policy(from, jwks_max_age)?,
@@ -243,7 +248,7 @@ pub fn master_secret_of_dotenv() -> Result<Option<MasterSecret>, ConfigError> {
     dotenv()?
         .get(MASTER_KEY)
         .filter(|text| !text.is_empty())
-        .map(|text| parse_master_secret(text))
+        .map(|text| parse_master_secret(MASTER_KEY, text))
         .transpose()
 }
 
@@ -330,6 +335,10 @@ impl Sources<'_> {
         if self.given(name).is_some() { self.parse(name, parse).map(Some) } else { Ok(None) }
     }
 
+    fn master_secret(&self, name: &'static str) -> Result<Option<MasterSecret>, ConfigError> {
+        self.secret(name)?.map(|secret| parse_master_secret(name, &secret.0)).transpose()
+    }
+
     /// The value of a secret, from the environment, from `.env`, or from the file that `…_FILE` names.
     fn secret(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
         let file_setting = SETTINGS
@@ -389,11 +398,13 @@ fn dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
         .collect()
 }
 
-fn parse_master_secret(text: &str) -> Result<MasterSecret, ConfigError> {
-    MasterSecret::parse(text).map_err(|error| ConfigError::Secret {
-        name: MASTER_KEY,
-        wanted: format!("it cannot be a master key: {error}"),
-    })
+/// Reads a master key that came in under this name.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn parse_master_secret(name: &'static str, text: &str) -> Result<MasterSecret, ConfigError> {
+    MasterSecret::parse(text)
+        .map_err(|error| ConfigError::Secret { name, wanted: format!("it cannot be a master key: {error}") })
 }
 
 fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPolicy, ConfigError> {

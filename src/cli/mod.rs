@@ -1,6 +1,8 @@
 //! The command line: one file a command, and the wiring they share.
 
+mod keys;
 mod opening;
+mod rekey;
 mod serve;
 mod users;
 
@@ -28,6 +30,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See and manage the signing keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Move the store from NOT_MY_KEY to NEW_NOT_MY_KEY, or to one that is asked for
+    Rekey(rekey::RekeyArgs),
     /// Serve HTTP; this is what happens without a command
     Serve(serve::ServeArgs),
     /// Manage accounts
@@ -63,6 +70,8 @@ fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command.unwrap_or_default() {
+            Command::Keys(command) => keys::run(config, command).await,
+            Command::Rekey(args) => rekey::run(config, args).await,
             Command::Serve(args) => serve::run(config, args).await,
             Command::Users(command) => users::run(config, command).await,
         }

@@ -17,22 +17,45 @@ use crate::config::{self, Config, DOTENV, MASTER_KEY};
 use crate::domain::clock::SystemClock;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::token::TokenPolicy;
-use crate::issuer::{self, FoundingError, Issuer, Keyring, Premises, Randomness, Workers};
-use crate::store::{Found, Location, SqliteStore, Store, StoreError};
+use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
+use crate::store::{Found, Location, SqliteStore, StoreError};
 
 /// The start was refused; the text says why and what would do.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(super) struct Refused(pub(super) String);
 
-/// An issuer and the store it works on, which is to be closed at the end.
+/// A store that is open and unlocked. It is to be closed at the end.
 pub(super) struct Opened {
-    pub(super) issuer: Issuer,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) premises: Premises,
+    pub(super) master_key: MasterKey,
 }
 
-/// Opens the store, or makes it, and puts an issuer over it whose tokens say `iss`.
-pub(super) async fn open(config: &Config, iss: String) -> anyhow::Result<Opened> {
+impl Opened {
+    /// Puts an issuer over the store, whose tokens say `iss`.
+    pub(super) async fn issuer(&self, config: &Config, iss: String) -> anyhow::Result<Issuer> {
+        let keyring = self.keyring(config).await?;
+        let tokens =
+            TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
+        Ok(Issuer::new(self.premises.clone(), config.hasher.clone(), tokens, keyring))
+    }
+
+    /// Opens the keys of the store.
+    pub(super) async fn keyring(&self, config: &Config) -> anyhow::Result<Keyring> {
+        Keyring::open(self.premises.clone(), self.master_key.clone(), config.policy)
+            .await
+            .context("cannot open the keys")
+    }
+
+    /// Closes the store, whatever came of the work on it.
+    pub(super) async fn close<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        self.premises.store.close().await;
+        outcome
+    }
+}
+
+/// Opens the store, or makes it, and unlocks it.
+pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
     let location = &config.location;
     let randomness =
         Randomness::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
@@ -45,9 +68,8 @@ pub(super) async fn open(config: &Config, iss: String) -> anyhow::Result<Opened>
         Found::Foreign | Found::Nothing => None,
     };
     let store = SqliteStore::open(location).await.map_err(|error| unusable(location, error))?;
-    let store: Arc<dyn Store> = Arc::new(store);
     let premises = Premises {
-        store: Arc::clone(&store),
+        store: Arc::new(store),
         clock: Arc::new(SystemClock::start()),
         randomness,
         workers: Workers::new(std::thread::available_parallelism().map_or(1, Into::into)),
@@ -56,11 +78,7 @@ pub(super) async fn open(config: &Config, iss: String) -> anyhow::Result<Opened>
         Some(master_key) => master_key,
         None => issuer::establish(&secret, &premises).await.map_err(|error| locked(location, error))?,
     };
-    let keyring =
-        Keyring::open(premises.clone(), master_key, config.policy).await.context("cannot open the keys")?;
-    let tokens =
-        TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
-    Ok(Opened { issuer: Issuer::new(premises, config.hasher.clone(), tokens, keyring), store })
+    Ok(Opened { premises, master_key })
 }
 
 /// The master key that is set, or where that is safe a new one.

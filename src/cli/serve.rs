@@ -31,21 +31,31 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
         .issuer
         .clone()
         .unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
-    let Opened { issuer, store } = opening::open(&config, url.clone()).await?;
-    refuse_open_mode_with_accounts(&config, &issuer).await?;
-
-    tracing::info!(
-        "serving on http://{address}, issuer {url}, database {}",
-        config.location.path().display()
-    );
-    let router = http::router(issuer.clone(), http_settings(config, url));
-    let served = tokio::select! {
-        served = http::serve(listener, router, until) => served,
-        () = rotate_for_ever(&issuer) => Ok(()),
-    };
-    store.close().await;
+    let opened = opening::open(&config).await?;
+    let served = answer(&opened, config, listener, url, until).await;
+    let served = opened.close(served).await;
     tracing::info!("stopped");
-    served.context("the listener failed")
+    served
+}
+
+async fn answer(
+    opened: &Opened,
+    config: Config,
+    listener: TcpListener,
+    url: String,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let issuer = opened.issuer(&config, url.clone()).await?;
+    refuse_open_mode_with_accounts(&config, &issuer).await?;
+    issuer.keyring().round().await.context("cannot bring the keys up to date")?;
+
+    let address = listener.local_addr().context("the listener has no address")?;
+    tracing::info!("serving on http://{address}, issuer {url}, database {}", config.location.path().display());
+    let router = http::router(issuer.clone(), http_settings(config, url));
+    tokio::select! {
+        served = http::serve(listener, router, until) => served.context("the listener failed"),
+        () = rotate_for_ever(&issuer) => Ok(()),
+    }
 }
 
 async fn bind(config: &Config) -> anyhow::Result<TcpListener> {

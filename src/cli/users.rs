@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-use super::opening::{self, Opened};
+use super::opening;
 use super::{print, say};
 use crate::config::Config;
 use crate::domain::account::{Email, Username};
@@ -37,10 +37,14 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
         email.as_deref().map(Email::parse).transpose().with_context(|| format!("cannot add {name:?}"))?;
     let password = if password_stdin { Some(password_of_stdin()?) } else { None };
 
-    let Opened { issuer, store } = opening::open(&config, config.issuer.clone().unwrap_or_default()).await?;
-    let added = add(&issuer, username, email, password).await;
-    store.close().await;
-    let generated = added.with_context(|| format!("cannot add {name:?}"))?;
+    let opened = opening::open(&config).await?;
+    // No token is issued here, so that it does not matter what it would say.
+    let added = async {
+        let issuer = opened.issuer(&config, String::new()).await?;
+        add(&issuer, username, email, password).await
+    };
+    let added = added.await;
+    let generated = opened.close(added).await.with_context(|| format!("cannot add {name:?}"))?;
     match generated {
         Some(password) => {
             say(&format!("made the account {name}; its password, shown this once:"));

@@ -42,7 +42,7 @@ pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<Mas
     let stretching = secret.clone();
     let sealer = premises.workers.run(move || stretching.sealer(&salt)).await??;
     let record =
-        MasterKeyRecord { salt, check_value: premises.randomness.with(|rng| sealer.check_value(rng))? };
+        MasterKeyRecord { number: 1, salt, check_value: premises.randomness.with(|rng| sealer.check_value(rng))? };
 
     let now = premises.clock.now();
     let present = premises

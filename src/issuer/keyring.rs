@@ -1,43 +1,45 @@
-//! The keyring: loads the keys, plans, carries the plan out, and swaps what is published in one step.
+//! The keyring: what is published and who signs, kept up to date round by round, swapped in one step.
 //!
-//! The plan that counts is made inside the transaction that carries it out, from what the store holds at that moment:
-//! a plan carried out from a stale picture makes two of everything. The keys it needs are made before, outside.
+//! What to change in the store is `rotation`'s; what an operator may ask for is in `operations` and `rekey`.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
 
 use super::founding::MasterKey;
-use super::ring::{self, Publication, Ring, Unreadable};
-use super::{IssuerError, Lost, Premises};
+use super::ring::{Publication, Ring, Unreadable};
+use super::rotation::{Draft, Intent, Refused, Step, wanted};
+use super::{IssuerError, Lost, Premises, lock};
 use crate::domain::clock::Timestamp;
-use crate::domain::key::lifecycle::{self, Action, FirstSignature, KeyLife, Keys, Moment, RotationPolicy};
-use crate::domain::key::seal::Place;
+use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
+use crate::domain::key::report::{Figures, KeyReport, Report};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
-use crate::store::{KeyChange, KeyPicture, Refusal, StoreError};
+use crate::store::{KeyPicture, Refusal, StoreError};
 
 /// Without a completed round for this long, the rotation counts as dead.
 const ROUND_OVERDUE: Duration = Duration::from_mins(1);
 
-/// How often a plan is tried again that other processes keep outdating.
+/// How often a change is tried again for want of a key that had to be made first.
 const ATTEMPTS: usize = 5;
 
-/// The keys of a store, kept up to date by [`Keyring::round`].
+/// The keys of a store.
 pub struct Keyring {
-    premises: Premises,
-    master_key: MasterKey,
+    pub(super) premises: Premises,
+    pub(super) master_key: MasterKey,
     policy: RotationPolicy,
-    /// Where both clocks stood at the start: what the wall clock says beyond the steady one is not vouched for.
-    started: (Timestamp, Duration),
     ring: ArcSwap<Ring>,
+    /// Where both clocks stood when this process first saw each key, or when the wall clock went back since.
+    sightings: Mutex<HashMap<Kid, (Timestamp, Duration)>>,
     last_round: Mutex<Duration>,
+    master_key_changed: AtomicBool,
 }
 
 impl Keyring {
-    /// Opens the keys and brings them up to date; an empty store gets its first two.
+    /// Opens the keys as they are. A store without any gets its first two.
     ///
     /// # Errors
     /// Whatever the store or the making of a key says.
@@ -48,16 +50,20 @@ impl Keyring {
     ) -> Result<Self, IssuerError> {
         let (now, elapsed) = (premises.clock.now(), premises.clock.elapsed());
         let picture = premises.store.keys(&move |lives| wanted(lives, now)).await?;
+        let ring = Ring::open(picture, &master_key.sealer, now);
         let keyring = Self {
-            ring: ArcSwap::from_pointee(Ring::open(picture, &master_key.sealer, now)),
-            started: (now, elapsed),
-            last_round: Mutex::new(elapsed),
             premises,
             master_key,
             policy,
+            ring: ArcSwap::from_pointee(ring),
+            sightings: Mutex::default(),
+            last_round: Mutex::new(elapsed),
+            master_key_changed: AtomicBool::new(false),
         };
-        keyring.report_unreadable(&[]);
-        keyring.round().await?;
+        keyring.notice(&[]);
+        if keyring.ring.load().lives().is_empty() {
+            keyring.round().await?;
+        }
         Ok(keyring)
     }
 
@@ -70,28 +76,42 @@ impl Keyring {
             self.reload().await?;
         }
         let ring = self.ring.load_full();
-        if ring.has_adoptable() || !lifecycle::plan(ring.lives(), &self.policy, self.moment()).is_empty() {
-            self.rotate().await?;
-            self.reload().await?;
+        if ring.has_adoptable() || !lifecycle::plan(ring.lives(), &self.policy, &self.moment()).is_empty() {
+            self.change(&Intent::Keep).await?;
         }
-        *self.last_round.lock().unwrap_or_else(PoisonError::into_inner) = self.premises.clock.elapsed();
+        *lock(&self.last_round) = self.premises.clock.elapsed();
         Ok(())
     }
 
-    /// What verifiers get at this moment.
+    /// All keys that can be used, with their phases and times.
     #[must_use]
+    pub fn report(&self) -> Vec<KeyReport> {
+        self.look().keys()
+    }
+
+    /// The rotation in figures.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.look().figures()
+    }
+
+    /// The rows of `keys` that are left out, each with the reason.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.ring.load().unreadable().to_vec()
+    }
+
+    /// What verifiers get at this moment.
     pub(super) fn publication(&self, now: Timestamp) -> Option<Publication> {
         self.ring.load().publication(now)
     }
 
     /// The key that signs at this moment.
-    #[must_use]
     pub(super) fn signer(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
         self.ring.load().signer(now, self.policy.token_ttl())
     }
 
     /// The key that `?expired` signs with.
-    #[must_use]
     pub(super) fn expired_signer(&self) -> Option<Arc<SigningKey>> {
         self.ring.load().expired_signer()
     }
@@ -101,12 +121,6 @@ impl Keyring {
         self.master_key.sealer.lot(name)
     }
 
-    /// The rows of `keys` that are left out, each with the reason.
-    #[must_use]
-    pub fn unreadable(&self) -> Vec<Unreadable> {
-        self.ring.load().unreadable().to_vec()
-    }
-
     /// Whether tokens can be issued for their whole life, from a store that answers, by keys that rotate.
     pub(super) async fn readiness(&self) -> Result<(), NotReady> {
         let now = self.premises.clock.now();
@@ -114,7 +128,10 @@ impl Keyring {
         if self.signer(now).is_none_or(|key| now.plus(ttl).as_secs() > key.exp().as_secs()) {
             return Err(NotReady::NoSigner);
         }
-        let last_round = *self.last_round.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.master_key_changed.load(Ordering::Relaxed) {
+            return Err(NotReady::MasterKeyChanged);
+        }
+        let last_round = *lock(&self.last_round);
         if self.premises.clock.elapsed().saturating_sub(last_round) > ROUND_OVERDUE {
             return Err(NotReady::RotationStands);
         }
@@ -122,29 +139,47 @@ impl Keyring {
         Ok(())
     }
 
-    async fn reload(&self) -> Result<(), IssuerError> {
-        let now = self.premises.clock.now();
-        let picture = self.premises.store.keys(&move |lives| wanted(lives, now)).await?;
-        let sealer = self.master_key.sealer.clone();
-        let ring = self.premises.workers.run(move || Ring::open(picture, &sealer, now)).await?;
-        let before = self.ring.swap(Arc::new(ring));
-        self.report_unreadable(before.unreadable());
-        Ok(())
-    }
-
-    /// Makes the keys that the plan asks for, then plans again and carries out, in one transaction.
-    async fn rotate(&self) -> Result<(), IssuerError> {
+    /// Changes the keys as intended and as the plan then says, in one transaction, and takes over the outcome.
+    ///
+    /// The transaction finds out which keys have to be made; they are made outside of it, and it is tried again.
+    pub(super) async fn change(&self, intent: &Intent<'_>) -> Result<(), IssuerError> {
         let mut made = Vec::new();
         for _ in 0..ATTEMPTS {
-            let plan = lifecycle::plan(self.ring.load().lives(), &self.policy, self.moment());
-            let needed = plan.iter().filter(|action| matches!(action, Action::Make { .. })).count();
-            self.make_keys(&mut made, needed).await?;
-            match self.carry_out(&mut made).await {
-                Err(IssuerError::Store(StoreError::Refused)) => self.reload().await?,
-                other => return other,
+            match self.carry_out(intent, &mut made).await? {
+                Attempt::Done => return self.reload().await,
+                Attempt::NeedsKeys(needed) => self.make_keys(&mut made, needed).await?,
             }
         }
         Err(IssuerError::Store(StoreError::Refused))
+    }
+
+    async fn carry_out(&self, intent: &Intent<'_>, made: &mut Vec<PrivateKey>) -> Result<Attempt, IssuerError> {
+        let now = self.moment();
+        let (mut refused, mut steps) = (None, Vec::new());
+        let mut decide = |picture: &KeyPicture| {
+            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now);
+            match draft.intend(intent).and_then(|draft| draft.plan().settle(made, &self.premises.randomness)) {
+                Ok((changes, log)) => {
+                    steps = log;
+                    Ok(changes)
+                }
+                Err(why) => {
+                    refused = Some(why);
+                    Err(Refusal)
+                }
+            }
+        };
+        let select = |lives: &[KeyLife]| wanted(lives, now.wall);
+        let changed = self.premises.store.change_keys(&self.master_key.record, &select, &mut decide).await;
+        match (changed, refused) {
+            (Ok(()), _) => {
+                steps.into_iter().for_each(Step::report);
+                Ok(Attempt::Done)
+            }
+            (Err(StoreError::Refused), Some(Refused::NeedsKeys(needed))) => Ok(Attempt::NeedsKeys(needed)),
+            (Err(StoreError::Refused), Some(Refused::Operation(why))) => Err(why.into()),
+            (Err(error), _) => Err(self.taken(error)),
+        }
     }
 
     /// Makes keys side by side until there are this many.
@@ -161,142 +196,70 @@ impl Keyring {
         Ok(())
     }
 
-    async fn carry_out(&self, made: &mut Vec<PrivateKey>) -> Result<(), IssuerError> {
-        let now = self.moment();
-        let mut log = Vec::new();
-        let mut decide = |picture: &KeyPicture| {
-            log.clear();
-            self.decide(picture, now, made, &mut log)
-        };
-        self.premises
-            .store
-            .change_keys(&self.master_key.record, &move |lives| wanted(lives, now.wall), &mut decide)
-            .await?;
-        for step in log {
-            step.report();
+    async fn reload(&self) -> Result<(), IssuerError> {
+        let now = self.premises.clock.now();
+        let picture = self.premises.store.keys(&move |lives| wanted(lives, now)).await?;
+        if picture.master_key.as_ref() != Some(&self.master_key.record) {
+            return Err(self.taken(StoreError::MasterKeyChanged));
         }
+        let sealer = self.master_key.sealer.clone();
+        let ring = self.premises.workers.run(move || Ring::open(picture, &sealer, now)).await?;
+        let before = self.ring.swap(Arc::new(ring));
+        self.notice(before.unreadable());
         Ok(())
     }
 
-    /// The changes that the plan means for this picture. Refuses when it needs more keys than were made.
-    fn decide(
-        &self,
-        picture: &KeyPicture,
-        now: Moment,
-        made: &mut Vec<PrivateKey>,
-        log: &mut Vec<Step>,
-    ) -> Result<Vec<KeyChange>, Refusal> {
-        let sealer = &self.master_key.sealer;
-        let unreadable: HashSet<Kid> = picture
-            .sealed
-            .iter()
-            .filter(|row| ring::open_key(row, sealer).is_err())
-            .map(|row| row.kid)
-            .collect();
-        let mut lives: Vec<_> =
-            picture.lives.iter().filter(|life| !unreadable.contains(&life.kid)).copied().collect();
-        let mut changes = Vec::new();
-        for row in picture.strays.iter().filter(|row| ring::open_key(row, sealer).is_ok()) {
-            let life = KeyLife::adopted(row.kid, row.exp, now.wall);
-            lives.push(life);
-            log.push(Step::new(life, "adopted", "it is sealed with our master key"));
-            changes.push(KeyChange::Adopt { life, sealed: None });
+    /// Remembers that the store has another master key by now: nothing more is sealed or read, what is in memory stays.
+    fn taken(&self, error: StoreError) -> IssuerError {
+        if matches!(error, StoreError::MasterKeyChanged) {
+            self.master_key_changed.store(true, Ordering::Relaxed);
         }
-        let mut next_kid = picture.next_kid;
-        for action in lifecycle::plan(&lives, &self.policy, now) {
-            let life_of = |kid| lives.iter().copied().find(|life| life.kid == kid).ok_or(Refusal);
-            match action {
-                Action::Delete { kid, reason } => {
-                    log.push(Step::new(life_of(kid)?, "deleted", reason));
-                    changes.push(KeyChange::Delete { kid, at: now.wall });
-                }
-                Action::Expire { kid, reason } => {
-                    log.push(Step::new(life_of(kid)?, "expired", reason));
-                    changes.push(KeyChange::Expire { kid, at: now.wall });
-                }
-                Action::Make { exp, signs, reason } => {
-                    let life = KeyLife::made(next_kid, exp, signs, now.wall);
-                    next_kid = Kid(next_kid.0 + 1);
-                    log.push(Step::new(life, step_of(signs), reason));
-                    changes.push(self.insertion(life, &made.pop().ok_or(Refusal)?)?);
-                }
-                Action::Promote { kid, reason } => {
-                    log.push(Step::new(life_of(kid)?, "signs from now on", reason));
-                    changes.push(KeyChange::Promote { kid, at: now.wall });
-                }
-            }
+        error.into()
+    }
+
+    /// Notes when each key was first seen, and names the rows that are left out, once.
+    fn notice(&self, known: &[Unreadable]) {
+        let ring = self.ring.load();
+        let sight = (self.premises.clock.now(), self.premises.clock.elapsed());
+        let mut sightings = lock(&self.sightings);
+        sightings.retain(|kid, _| ring.lives().iter().any(|life| life.kid == *kid));
+        for life in ring.lives() {
+            sightings.entry(life.kid).or_insert(sight);
         }
-        Ok(changes)
-    }
-
-    fn insertion(&self, life: KeyLife, key: &PrivateKey) -> Result<KeyChange, Refusal> {
-        let pem = key.to_pkcs1_pem().map_err(|_| Refusal)?;
-        let place = Place::Key(life.kid, life.exp);
-        let sealed = self
-            .premises
-            .randomness
-            .with(|rng| self.master_key.sealer.seal(place, pem.as_bytes(), rng))
-            .map_err(|_| Refusal)?;
-        Ok(KeyChange::Insert { life, sealed })
-    }
-
-    fn moment(&self) -> Moment {
-        let wall = self.premises.clock.now();
-        let (started, at) = self.started;
-        let vouched = started.plus(self.premises.clock.elapsed().saturating_sub(at));
-        Moment { wall, vouched: wall.min(vouched) }
-    }
-
-    /// Names the rows that are left out, once.
-    fn report_unreadable(&self, known: &[Unreadable]) {
-        for row in self.ring.load().unreadable().iter().filter(|row| !known.contains(row)) {
+        for row in ring.unreadable().iter().filter(|row| !known.contains(row)) {
             tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
         }
     }
-}
 
-/// The keys whose private half is needed: those that have not ended, and the one for `?expired`.
-fn wanted(lives: &[KeyLife], now: Timestamp) -> Vec<Kid> {
-    let expired = Keys::at(lives, now).newest_expired().map(|life| life.kid);
-    lives
-        .iter()
-        .filter(|life| life.expired_at.is_none() && life.revoked_at.is_none() || Some(life.kid) == expired)
-        .map(|life| life.kid)
-        .collect()
-}
+    fn moment(&self) -> Moment {
+        let (wall, elapsed) = (self.premises.clock.now(), self.premises.clock.elapsed());
+        let vouched = |sighting: &mut (Timestamp, Duration)| {
+            let vouched = sighting.0.plus(elapsed.saturating_sub(sighting.1));
+            if wall < vouched {
+                *sighting = (wall, elapsed);
+            }
+            vouched.min(wall)
+        };
+        let watched = lock(&self.sightings).iter_mut().map(|(kid, sighting)| (*kid, vouched(sighting))).collect();
+        Moment { wall, watched }
+    }
 
-fn step_of(signs: FirstSignature) -> &'static str {
-    match signs {
-        FirstSignature::AfterLead => "made, signs later",
-        FirstSignature::AtOnce => "made, signs at once",
-        FirstSignature::Never => "made expired",
+    fn look(&self) -> Report {
+        Report::new(self.ring.load().lives().to_vec(), self.policy, self.premises.clock.now())
     }
 }
 
-/// A step in the life of a key, for the log once it is stored.
-struct Step {
-    life: KeyLife,
-    what: &'static str,
-    why: &'static str,
-}
-
-impl Step {
-    fn new(life: KeyLife, what: &'static str, why: &'static str) -> Self {
-        Self { life, what, why }
-    }
-
-    fn report(self) {
-        let exp =
-            std::time::UNIX_EPOCH + Duration::from_secs(u64::try_from(self.life.exp.as_secs()).unwrap_or(0));
-        let exp = humantime::format_rfc3339_seconds(exp);
-        let Self { life, what, why } = self;
-        tracing::info!(kid = %life.kid, exp = %exp, "key {}: {what}, because {why}", life.kid);
-    }
+enum Attempt {
+    Done,
+    NeedsKeys(usize),
 }
 
 /// Why an issuer cannot do its work.
 #[derive(Debug, Error)]
 pub enum NotReady {
+    /// The store is sealed under another master key by now.
+    #[error("the store was moved to another master key: restart with the new NOT_MY_KEY")]
+    MasterKeyChanged,
     /// No key can sign a token of full life.
     #[error("no key can sign a token of full TOKEN_TTL")]
     NoSigner,

@@ -5,10 +5,13 @@
 mod accounts;
 mod founding;
 mod keyring;
+mod operations;
+mod rekey;
 mod ring;
+mod rotation;
 mod workers;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
 use thiserror::Error;
@@ -21,6 +24,8 @@ use crate::store::{Store, StoreError};
 
 pub use self::founding::{FoundingError, MasterKey, establish, unlock};
 pub use self::keyring::{Keyring, NotReady};
+pub use self::operations::OperationError;
+pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::ring::{Publication, Unreadable};
 pub use self::workers::{Lost, Workers};
 
@@ -120,6 +125,9 @@ pub enum IssuerError {
     /// There is no key of the kind asked for.
     #[error("there is no suitable key")]
     NoSuitableKey,
+    /// What an operator asked for cannot be done to these keys.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
     /// The store did not do its part.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -141,6 +149,11 @@ impl Randomness {
 
     /// Draws from it.
     pub fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
-        draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        draw(&mut lock(&self.0))
     }
+}
+
+/// A panic elsewhere has left nothing half done in what we keep behind a lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -98,7 +98,8 @@ impl Ring {
     pub(super) fn signer(&self, now: Timestamp, ttl: Duration) -> Option<Arc<SigningKey>> {
         let until = self.document(now)?.until;
         let alive = || self.published.iter().filter(|(life, _)| life.exp >= until).rev();
-        let current = alive().find(|(life, _)| life.signs_since.is_some());
+        let current = Keys::at(&self.lives, now).current().map(|life| life.kid);
+        let current = alive().find(|(life, _)| Some(life.kid) == current);
         let covers = |(life, _): &&(KeyLife, _)| life.covers(now, ttl);
         current
             .filter(covers)

@@ -50,6 +50,19 @@ pub trait Store: Send + Sync {
         decide: Decide<'_>,
     ) -> Result<(), StoreError>;
 
+    /// Moves the store to another master key: `decide` seals every row anew, `check` sees what became of them, and only
+    /// if it agrees is any of it kept.
+    ///
+    /// # Errors
+    /// As [`Store::change_keys`]; [`StoreError::Refused`] when `check` does not agree.
+    async fn replace_master_key(
+        &self,
+        expected: &MasterKeyRecord,
+        new: &MasterKeyRecord,
+        decide: Decide<'_>,
+        check: Check<'_>,
+    ) -> Result<(), StoreError>;
+
     /// The number of changes to the keys so far; cheap, and untouched by registrations and sign-ins.
     async fn key_changes(&self) -> Result<i64, StoreError>;
 
@@ -85,6 +98,9 @@ pub type Select<'a> = &'a (dyn Fn(&[KeyLife]) -> Vec<Kid> + Send + Sync);
 /// Decides what to change, from a picture taken inside the transaction. Refusing leaves the store as it was.
 pub type Decide<'a> = &'a mut (dyn FnMut(&KeyPicture) -> Result<Vec<KeyChange>, Refusal> + Send);
 
+/// Looks at what a transaction is about to leave behind. Refusing leaves the store as it was.
+pub type Check<'a> = &'a (dyn Fn(&KeyPicture) -> Result<(), Refusal> + Send + Sync);
+
 /// Why a decision was not made; the decider knows more.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal;
@@ -92,6 +108,8 @@ pub struct Refusal;
 /// The one row that says which master key a store is sealed under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterKeyRecord {
+    /// Which master key of this store it is: the first, the second, …
+    pub number: i64,
     /// What a passphrase is stretched with.
     pub salt: [u8; SALT_LEN],
     /// A sealed constant.
@@ -103,6 +121,8 @@ pub struct MasterKeyRecord {
 pub struct KeyPicture {
     /// How many changes led here.
     pub changes: i64,
+    /// The master key the store is sealed under.
+    pub master_key: Option<MasterKeyRecord>,
     /// The keys whose life is known.
     pub lives: Vec<KeyLife>,
     /// Rows of `keys` whose life is not known: another program wrote them.
@@ -160,6 +180,29 @@ pub enum KeyChange {
         /// Which key.
         kid: Kid,
         /// Since when.
+        at: Timestamp,
+    },
+    /// Record that the key counts as published from this time on.
+    Republish {
+        /// Which key.
+        kid: Kid,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Replace the bytes and the expiry of a row.
+    Reseal {
+        /// Which key.
+        kid: Kid,
+        /// Its expiry from now on; whole seconds.
+        exp: Timestamp,
+        /// Its bytes, sealed into the place that has this expiry.
+        sealed: Vec<u8>,
+    },
+    /// Record that the key was revoked.
+    Revoke {
+        /// Which key.
+        kid: Kid,
+        /// When.
         at: Timestamp,
     },
 }

@@ -92,6 +92,7 @@ impl TestApp {
         let keyring = Keyring::open(premises.clone(), master_key, setup.policy).await.unwrap();
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
+        keyring.round().await.unwrap();
         let issuer = Issuer::new(premises, setup.hasher, tokens, keyring);
         let settings = HttpSettings {
             issuer_url: ISSUER.into(),

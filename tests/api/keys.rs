@@ -311,5 +311,7 @@ async fn other_process(app: &TestApp) -> issuer::Keyring {
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
     let policy = RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap();
-    Keyring::open(premises, master_key, policy).await.unwrap()
+    let keyring = Keyring::open(premises, master_key, policy).await.unwrap();
+    keyring.round().await.unwrap();
+    keyring
 }

@@ -4,6 +4,7 @@
 //! for `?expired`) → deleted. Phases go one way only: what a key has been is recorded, so a clock that goes back
 //! changes nothing. Carrying out a plan, in one transaction, is the issuer's part.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -68,7 +69,7 @@ impl RotationPolicy {
     }
 
     /// From the moment a key is stored to its first signature.
-    fn until_signing(&self) -> Duration {
+    pub(super) fn until_signing(&self) -> Duration {
         if self.lead.is_zero() { Duration::ZERO } else { self.lead + PUBLICATION_DELAY }
     }
 
@@ -78,8 +79,13 @@ impl RotationPolicy {
         (self.lifetime.saturating_sub(needed) / 2).min(MAX_MARGIN)
     }
 
+    /// When a key that is made now expires.
+    pub(crate) fn full_life(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_secs(now.plus(self.lifetime).as_secs())
+    }
+
     /// When the successor of a key that expires at `exp` is to be made.
-    fn successor_due(&self, exp: Timestamp) -> Timestamp {
+    pub(super) fn successor_due(&self, exp: Timestamp) -> Timestamp {
         exp.minus(self.token_ttl).minus(self.until_signing()).minus(self.margin())
     }
 }
@@ -161,10 +167,6 @@ impl KeyLife {
         self.revoked_at.is_none() && (self.expired_at.is_some() || self.exp <= now)
     }
 
-    /// When the key left the JWKS for good, as far as is known.
-    fn ended_at(&self) -> Timestamp {
-        [self.expired_at, self.revoked_at].into_iter().flatten().fold(self.exp, Timestamp::max)
-    }
 }
 
 /// What a key is to the world.
@@ -196,17 +198,17 @@ impl<'a> Keys<'a> {
         Self { lives, now }
     }
 
-    /// The key that signs: the newest of the published keys that have begun to.
+    /// The key that signs: the newest that ever has, as long as it is published. When that one ends, no older key
+    /// comes back to signing.
     #[must_use]
     pub fn current(&self) -> Option<&'a KeyLife> {
-        self.published().filter(|key| key.signs_since.is_some()).max_by_key(|key| key.kid)
+        self.newest_signer().filter(|key| key.is_published(self.now))
     }
 
-    /// The keys that are to sign later, oldest first: published, and newer than the one that signs.
-    pub fn next(&self) -> impl Iterator<Item = &'a KeyLife> + use<'a> {
-        let current = self.current().map(|key| key.kid);
-        let mut next: Vec<_> =
-            self.published().filter(|key| key.signs_since.is_none() && Some(key.kid) > current).collect();
+    /// The keys that are to sign later, oldest first: published, and newer than any that has signed.
+    pub fn next(&self) -> impl DoubleEndedIterator<Item = &'a KeyLife> + use<'a> {
+        let newest = self.newest_signer().map(|key| key.kid);
+        let mut next: Vec<_> = self.published().filter(|key| Some(key.kid) > newest).collect();
         next.sort_by_key(|key| key.kid);
         next.into_iter()
     }
@@ -233,6 +235,10 @@ impl<'a> Keys<'a> {
         }
     }
 
+    fn newest_signer(&self) -> Option<&'a KeyLife> {
+        self.lives.iter().filter(|key| key.signs_since.is_some()).max_by_key(|key| key.kid)
+    }
+
     fn published(&self) -> impl Iterator<Item = &'a KeyLife> + use<'a> {
         let now = self.now;
         self.lives.iter().filter(move |key| key.is_published(now))
@@ -240,12 +246,21 @@ impl<'a> Keys<'a> {
 }
 
 /// A moment as this process sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The wall clock.
     pub wall: Timestamp,
-    /// The latest time that the steady clock vouches for as well; nothing is deleted by a later one.
-    pub vouched: Timestamp,
+    /// For keys this process has watched: the wall clock at first sight, and the steady clock since; or the same from
+    /// when the wall clock went back.
+    pub watched: HashMap<Kid, Timestamp>,
+}
+
+impl Moment {
+    /// The time by which a key may count as learnt, or as kept long enough: the earlier of the wall clock and of the
+    /// time that the steady clock vouches for. A wall clock that was set forward changes neither.
+    fn vouched(&self, kid: Kid) -> Timestamp {
+        self.watched.get(&kid).map_or(self.wall, |watched| self.wall.min(*watched))
+    }
 }
 
 /// When a new key begins to sign.
@@ -292,6 +307,13 @@ pub enum Action {
         /// Why.
         reason: &'static str,
     },
+    /// Record that it counts as published from now on.
+    Republish {
+        /// Which key.
+        kid: Kid,
+        /// Why.
+        reason: &'static str,
+    },
 }
 
 /// What is to be done with these keys now.
@@ -301,16 +323,18 @@ pub enum Action {
 /// - If no signing key covers a whole token: the newest published one that does signs at once, or a new one.
 /// - The next key is made in time to be published for the lead before the current one can cover no whole token;
 ///   also when the current one would live longer than the policy says (the policy changed, or the clock went back).
+/// - A key that is to sign, and was published at a time which is yet to come, counts as published now.
 /// - There is always an expired key; the newest stays, others go after the retention.
 ///
 /// # Guarantees
 /// Carried out, the plan leaves a key that signs and covers a whole token; planning again at the same moment then
-/// gives nothing to do.
+/// gives nothing to do but perhaps to delete what was still needed for its place.
 #[must_use]
-pub fn plan(lives: &[KeyLife], policy: &RotationPolicy, now: Moment) -> Vec<Action> {
+pub fn plan(lives: &[KeyLife], policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
     let keys = Keys::at(lives, now.wall);
     let mut actions = expiries(lives, now.wall);
-    actions.extend(succession(keys, policy));
+    actions.extend(corrections(keys));
+    actions.extend(succession(keys, policy, now));
     if keys.newest_expired().is_none() {
         actions.push(Action::Make {
             exp: Timestamp::from_secs(now.wall.minus(SEED_AGE).as_secs()),
@@ -318,7 +342,7 @@ pub fn plan(lives: &[KeyLife], policy: &RotationPolicy, now: Moment) -> Vec<Acti
             reason: "there is no expired key to show verifiers",
         });
     }
-    actions.extend(deletions(keys, policy, now.vouched));
+    actions.extend(deletions(keys, policy, now));
     actions
 }
 
@@ -330,11 +354,20 @@ fn expiries(lives: &[KeyLife], now: Timestamp) -> Vec<Action> {
         .collect()
 }
 
+/// A key that was published at a time which is yet to come would be waited for too long.
+fn corrections(keys: Keys<'_>) -> impl Iterator<Item = Action> {
+    keys.next()
+        .filter(move |key| key.published_at.is_some_and(|at| at > keys.now))
+        .map(|key| Action::Republish { kid: key.kid, reason: "the clock went back behind its publication" })
+}
+
 /// Who signs, and who will.
-fn succession(keys: Keys<'_>, policy: &RotationPolicy) -> Vec<Action> {
-    let Keys { now, .. } = keys;
+fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<Action> {
+    let now = moment.wall;
     let covers = |key: &&KeyLife| key.covers(now, policy.token_ttl);
-    let learnt = |key: &&KeyLife| key.published_at.is_some_and(|at| at.plus(policy.until_signing()) <= now);
+    let learnt = |key: &&KeyLife| {
+        key.published_at.is_some_and(|at| at.min(now).plus(policy.until_signing()) <= moment.vouched(key.kid))
+    };
 
     let current = keys.current().filter(covers);
     let ready = keys.next().filter(|key| covers(key) && learnt(key)).last();
@@ -352,7 +385,7 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy) -> Vec<Action> {
         actions.push(make(policy, now, FirstSignature::AtOnce, "no key covers a whole token"));
         return actions;
     };
-    if keys.next().any(|key| key.kid > signer.kid && will_sign(key, policy)) {
+    if keys.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
         return actions;
     }
     let longest = now.plus(policy.lifetime).plus(Duration::from_secs(1));
@@ -365,9 +398,9 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy) -> Vec<Action> {
 }
 
 /// Whether the key will still cover a whole token when verifiers have learnt it.
-fn will_sign(key: &KeyLife, policy: &RotationPolicy) -> bool {
-    let learnt = key.published_at.unwrap_or(key.made_at).plus(policy.until_signing());
-    key.covers(learnt, policy.token_ttl)
+fn will_sign(key: &KeyLife, policy: &RotationPolicy, now: Timestamp) -> bool {
+    let learnt = key.published_at.map_or(now, |at| at.min(now)).plus(policy.until_signing());
+    key.covers(learnt.max(now), policy.token_ttl)
 }
 
 fn successor(policy: &RotationPolicy, now: Timestamp, reason: &'static str) -> Action {
@@ -376,16 +409,16 @@ fn successor(policy: &RotationPolicy, now: Timestamp, reason: &'static str) -> A
 }
 
 fn make(policy: &RotationPolicy, now: Timestamp, signs: FirstSignature, reason: &'static str) -> Action {
-    Action::Make { exp: Timestamp::from_secs(now.plus(policy.lifetime).as_secs()), signs, reason }
+    Action::Make { exp: policy.full_life(now), signs, reason }
 }
 
-fn deletions(keys: Keys<'_>, policy: &RotationPolicy, vouched: Timestamp) -> Vec<Action> {
-    let stays = keys.newest_expired().map(|key| key.kid);
+fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
+    // The newest key that has signed stays as well, for its place: without it, an older one could come back.
+    let stay = [keys.newest_expired(), keys.newest_signer()].map(|key| key.map(|key| key.kid));
     keys.lives
         .iter()
-        .filter(|key| !key.is_published(keys.now) && Some(key.kid) != stays)
-        .filter(|key| key.expired_at.is_some() || key.revoked_at.is_some())
-        .filter(|key| key.ended_at().plus(policy.retention) <= vouched)
+        .filter(|key| !key.is_published(now.wall) && !stay.contains(&Some(key.kid)))
+        .filter(|key| key.exp.plus(policy.retention) <= now.vouched(key.kid))
         .map(|key| Action::Delete { kid: key.kid, reason: "its retention is over" })
         .collect()
 }

@@ -4,6 +4,7 @@
 
 pub mod jwk;
 pub mod lifecycle;
+pub mod report;
 pub mod seal;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use super::clock::Timestamp;
 pub const MIN_BITS: usize = 2048;
 
 const PKCS1_LABEL: &str = "RSA PRIVATE KEY";
+const PKCS8_LABEL: &str = "PRIVATE KEY";
 
 /// Key ID (RFC 7515, 4.1.4): `keys.kid` in decimal, given out once and never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +54,7 @@ impl PrivateKey {
     pub fn generate() -> Result<Self, KeyError> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generation)?;
         let pkcs8 = pair.as_der().map_err(|_| KeyError::Generation)?;
-        let info = PrivateKeyInfo::from_der(pkcs8.as_ref()).map_err(|_| KeyError::Generation)?;
-        SecretDocument::try_from(info.private_key).map(Self).map_err(|_| KeyError::Generation)
+        Self::from_pkcs8(pkcs8.as_ref()).map_err(|_| KeyError::Generation)
     }
 
     /// Reads `-----BEGIN RSA PRIVATE KEY-----`.
@@ -69,6 +70,25 @@ impl PrivateKey {
             }
             _ => Err(KeyError::Malformed),
         }
+    }
+
+    /// Reads PKCS#1 PEM or PKCS#8 PEM (`-----BEGIN PRIVATE KEY-----`).
+    ///
+    /// # Errors
+    /// As [`PrivateKey::from_pkcs1_pem`]; [`KeyError::Malformed`] also for numbers that do not fit each other.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let key = match SecretDocument::from_pem(pem.trim()) {
+            Ok((PKCS8_LABEL, der)) => Self::from_pkcs8(der.as_bytes())?,
+            _ => Self::from_pkcs1_pem(pem)?,
+        };
+        key.public_numbers()?;
+        RsaKeyPair::from_der(key.0.as_bytes()).map_err(|_| KeyError::Malformed)?;
+        Ok(key)
+    }
+
+    fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
+        let info = PrivateKeyInfo::from_der(der).map_err(|_| KeyError::Malformed)?;
+        SecretDocument::try_from(info.private_key).map(Self).map_err(|_| KeyError::Malformed)
     }
 
     /// The key as PKCS#1 PEM, the text that is sealed into the store.
@@ -165,7 +185,7 @@ pub enum KeyError {
     #[error("no RSA key could be made")]
     Generation,
     /// The text or the numbers are no RSA private key.
-    #[error("not an RSA private key in PKCS#1 PEM")]
+    #[error("not an RSA private key in PEM")]
     Malformed,
     /// The library could not sign.
     #[error("the key could not sign")]

@@ -100,7 +100,7 @@ async fn look(db: &mut SqliteConnection) -> Result<Found, StoreError> {
         )));
     }
     if has_table(db, "master_key").await?
-        && let Some(record) = keys::master_key(db).await?
+        && let Some(record) = keys::master_key_of_old(db).await?
     {
         return Ok(Found::Ours(record));
     }

@@ -16,9 +16,11 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 
-use super::{Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError};
+use super::{Check, Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError};
 use crate::domain::account::{NewAccount, UserId};
 use crate::domain::clock::Timestamp;
+use crate::domain::key::Kid;
+use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
 pub use self::files::{Found, Location, UnfitLocation};
@@ -66,6 +68,22 @@ impl SqliteStore {
         sqlx::query(synchronous).execute(&mut *connection).await.map_err(unavailable)?;
         Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await.map_err(unavailable)
     }
+
+    /// Begins a transaction in which keys may be sealed: under this master key, or not at all.
+    async fn begin_sealed_under(
+        &self,
+        expected: &MasterKeyRecord,
+    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        let mut tx = self.begin(Durability::PowerCut).await?;
+        if keys::master_key(&mut tx).await?.as_ref() != Some(expected) {
+            return Err(StoreError::MasterKeyChanged);
+        }
+        Ok(tx)
+    }
+}
+
+fn all(lives: &[KeyLife]) -> Vec<Kid> {
+    lives.iter().map(|life| life.kid).collect()
 }
 
 /// What an answered write survives.
@@ -110,13 +128,26 @@ impl Store for SqliteStore {
         select: Select<'_>,
         decide: Decide<'_>,
     ) -> Result<(), StoreError> {
-        let mut tx = self.begin(Durability::PowerCut).await?;
-        if keys::master_key(&mut tx).await?.as_ref() != Some(expected) {
-            return Err(StoreError::MasterKeyChanged);
-        }
+        let mut tx = self.begin_sealed_under(expected).await?;
         let picture = keys::picture(&mut tx, select).await?;
         let changes = decide(&picture).map_err(|_| StoreError::Refused)?;
         keys::apply(&mut tx, changes).await?;
+        tx.commit().await.map_err(unavailable)
+    }
+
+    async fn replace_master_key(
+        &self,
+        expected: &MasterKeyRecord,
+        new: &MasterKeyRecord,
+        decide: Decide<'_>,
+        check: Check<'_>,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin_sealed_under(expected).await?;
+        let picture = keys::picture(&mut tx, &all).await?;
+        let changes = decide(&picture).map_err(|_| StoreError::Refused)?;
+        keys::update_master_key(&mut tx, new).await?;
+        keys::apply(&mut tx, changes).await?;
+        check(&keys::picture(&mut tx, &all).await?).map_err(|_| StoreError::Refused)?;
         tx.commit().await.map_err(unavailable)
     }
 

@@ -1,0 +1,108 @@
+//! The keys as an operator sees them: each with its phase and its times, and the rotation in figures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Kid;
+use super::lifecycle::{KeyLife, Keys, Phase, RotationPolicy};
+use crate::domain::clock::Timestamp;
+
+/// The keys of a store at one moment, under one policy.
+#[derive(Clone, Debug)]
+pub struct Report {
+    lives: Vec<KeyLife>,
+    policy: RotationPolicy,
+    now: Timestamp,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Which key.
+    pub kid: Kid,
+    /// What it is to the world now.
+    pub phase: Phase,
+    /// When it was made, or came into this store.
+    pub made_at: Timestamp,
+    /// When it began to sign, or will.
+    pub signs_from: Option<Timestamp>,
+    /// When another took over, or will, as far as can be told now.
+    pub signs_until: Option<Timestamp>,
+    /// When it expires, or did.
+    pub exp: Timestamp,
+}
+
+/// The rotation in figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// How long the current key has signed.
+    pub signing_for: Option<Duration>,
+    /// When another key is to take over.
+    pub next_rotation: Option<Timestamp>,
+    /// How many keys there are of each phase.
+    pub by_phase: BTreeMap<Phase, usize>,
+}
+
+impl Report {
+    /// The keys as they are now.
+    #[must_use]
+    pub fn new(lives: Vec<KeyLife>, policy: RotationPolicy, now: Timestamp) -> Self {
+        Self { lives, policy, now }
+    }
+
+    /// Every key, oldest first.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyReport> {
+        let keys = Keys::at(&self.lives, self.now);
+        let report = |life: &KeyLife| {
+            let phase = keys.phase(life);
+            KeyReport {
+                kid: life.kid,
+                phase,
+                made_at: life.made_at,
+                signs_from: self.signs_from(life, phase),
+                signs_until: self.signs_until(life, phase),
+                exp: life.exp,
+            }
+        };
+        self.lives.iter().map(report).collect()
+    }
+
+    /// The rotation in figures.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let keys = self.keys();
+        let current = keys.iter().find(|key| key.phase == Phase::Current);
+        let mut by_phase = BTreeMap::new();
+        for key in &keys {
+            *by_phase.entry(key.phase).or_default() += 1;
+        }
+        Figures {
+            signing_for: current.and_then(|key| key.signs_from).map(|from| self.now.since(from)),
+            next_rotation: current.and_then(|key| key.signs_until),
+            by_phase,
+        }
+    }
+
+    fn signs_from(&self, life: &KeyLife, phase: Phase) -> Option<Timestamp> {
+        life.signs_since.or_else(|| {
+            let learnt = life.published_at?.plus(self.policy.until_signing());
+            (phase == Phase::Next).then_some(learnt)
+        })
+    }
+
+    fn signs_until(&self, life: &KeyLife, phase: Phase) -> Option<Timestamp> {
+        let heirs = self.lives.iter().filter(|heir| heir.kid > life.kid);
+        match phase {
+            Phase::Current | Phase::Next => Keys::at(&self.lives, self.now)
+                .next()
+                .find(|next| next.kid > life.kid)
+                .and_then(|next| self.signs_from(next, Phase::Next))
+                .or(Some(self.policy.successor_due(life.exp).plus(self.policy.until_signing()))),
+            Phase::Retiring | Phase::Expired | Phase::Revoked => {
+                life.signs_since?;
+                heirs.filter_map(|heir| heir.signs_since).min().or(life.revoked_at)
+            }
+        }
+    }
+}

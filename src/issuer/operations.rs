@@ -1,0 +1,82 @@
+//! What an operator may do to the keys by hand.
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::rotation::Intent;
+use super::{IssuerError, Keyring};
+use crate::domain::key::lifecycle::Phase;
+use crate::domain::key::seal::Place;
+use crate::domain::key::{Kid, PrivateKey};
+use crate::store::StoreError;
+
+impl Keyring {
+    /// Makes the next key now. With `at_once` it signs now, or the next key that is there already does.
+    ///
+    /// # Errors
+    /// [`OperationError::NextExists`] when there is a next key already, and it is not to sign at once.
+    pub async fn rotate(&self, at_once: bool) -> Result<(), IssuerError> {
+        self.change(&Intent::Rotate { at_once }).await
+    }
+
+    /// Takes a key out of the JWKS and out of signing, now and for good. If it was the one that signs, another takes
+    /// over in the same step.
+    ///
+    /// # Errors
+    /// [`OperationError::Unknown`], [`OperationError::HasEnded`].
+    pub async fn revoke(&self, kid: Kid) -> Result<(), IssuerError> {
+        self.change(&Intent::Revoke(kid)).await
+    }
+
+    /// Ends the life of a key now: its row is sealed again with its new `exp`.
+    ///
+    /// # Errors
+    /// As [`Keyring::revoke`].
+    pub async fn expire(&self, kid: Kid) -> Result<(), IssuerError> {
+        self.change(&Intent::Expire(kid)).await
+    }
+
+    /// Takes in a key of elsewhere, as a next key.
+    ///
+    /// # Errors
+    /// [`OperationError::IsHere`] when the store has it.
+    pub async fn import(&self, key: &PrivateKey) -> Result<(), IssuerError> {
+        self.change(&Intent::Import(key)).await
+    }
+
+    /// The private key as PKCS#1 PEM.
+    ///
+    /// # Errors
+    /// [`OperationError::Unknown`] for a key that is not there or does not open.
+    pub async fn export(&self, kid: Kid) -> Result<Zeroizing<String>, IssuerError> {
+        let picture = self.premises.store.keys(&move |_| vec![kid]).await?;
+        if picture.master_key.as_ref() != Some(&self.master_key.record) {
+            return Err(StoreError::MasterKeyChanged.into());
+        }
+        let row = picture.sealed.first().ok_or(OperationError::Unknown(kid))?;
+        let text = self.master_key.sealer.open(Place::Key(row.kid, row.exp), &row.bytes);
+        let text = text.map_err(|_| OperationError::Unknown(kid))?;
+        let pem = std::str::from_utf8(&text).map_err(|_| OperationError::Unknown(kid))?;
+        Ok(PrivateKey::from_pkcs1_pem(pem)?.to_pkcs1_pem()?)
+    }
+}
+
+/// Why something cannot be done to these keys.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum OperationError {
+    /// It could not be sealed.
+    #[error("key {0} cannot be sealed")]
+    CannotSeal(Kid),
+    /// The key has come to its end before.
+    #[error("key {0} has {end} already", end = match .1 { Phase::Revoked => "been revoked", _ => "expired" })]
+    HasEnded(Kid, Phase),
+    /// The store has this key.
+    #[error("this key is here already, as key {0}")]
+    IsHere(Kid),
+    /// There is a key that is to sign next.
+    #[error("key {0} is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now")]
+    NextExists(Kid),
+    /// There is no such key, or it does not open.
+    #[error("there is no key {0} that can be used")]
+    Unknown(Kid),
+}

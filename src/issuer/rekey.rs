@@ -1,0 +1,118 @@
+//! Moving a store from one master key to another, in one transaction.
+
+use std::sync::{Mutex, PoisonError};
+
+use rand::Rng as _;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::founding::MasterKey;
+use super::{FoundingError, Premises, lock};
+use crate::domain::key::Kid;
+use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer};
+use crate::store::{KeyChange, KeyPicture, MasterKeyRecord, Refusal, SealedKey, StoreError};
+
+/// What a move to another master key did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RekeyReport {
+    /// The keys that were sealed anew; each was opened again with the new master key.
+    pub moved: Vec<Kid>,
+    /// Rows that the old master key does not open; they are left as they are.
+    pub left: Vec<Kid>,
+}
+
+/// Seals every key of the store under another master key, opens every one of them again, and only then keeps it.
+///
+/// Interrupted at any point, the store opens with exactly one of the two. With `dry_run`, nothing is kept.
+///
+/// # Errors
+/// [`RekeyError::SameKey`]; whatever the store says.
+pub async fn rekey(
+    premises: &Premises,
+    old: &MasterKey,
+    new: &MasterSecret,
+    dry_run: bool,
+) -> Result<RekeyReport, RekeyError> {
+    let new = new_master_key(premises, old, new).await?;
+    let outcome = Mutex::new((RekeyReport::default(), false));
+    let mut decide = |picture: &KeyPicture| {
+        let (report, changes) = moves(picture, old, &new, premises)?;
+        *lock(&outcome) = (report, false);
+        Ok(changes)
+    };
+    // A dry run does everything up to here, and undoes it.
+    let check = |picture: &KeyPicture| {
+        let (report, has_opened) = &mut *lock(&outcome);
+        let opens = |kid| picture.sealed.iter().any(|row| row.kid == kid && open(row, &new.sealer).is_ok());
+        *has_opened = report.moved.iter().all(|kid| opens(*kid));
+        if *has_opened && !dry_run { Ok(()) } else { Err(Refusal) }
+    };
+    let replaced = premises.store.replace_master_key(&old.record, &new.record, &mut decide, &check).await;
+    let (report, has_opened) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match replaced {
+        Err(StoreError::Refused) if !has_opened => Err(RekeyError::DoesNotOpen),
+        Err(StoreError::Refused) | Ok(()) => Ok(report),
+        Err(error) => Err(FoundingError::from(error).into()),
+    }
+}
+
+/// The master key that comes after the old one.
+async fn new_master_key(
+    premises: &Premises,
+    old: &MasterKey,
+    secret: &MasterSecret,
+) -> Result<MasterKey, RekeyError> {
+    let mut salt = [0; SALT_LEN];
+    premises.randomness.with(|rng| rng.fill_bytes(&mut salt));
+    let (secret, old_salt) = (secret.clone(), old.record.salt);
+    let stretched = premises.workers.run(move || (secret.sealer(&salt), secret.sealer(&old_salt))).await;
+    let (sealer, under_old_salt) = stretched.map_err(FoundingError::from)?;
+    if under_old_salt.map_err(FoundingError::from)?.matches(&old.record.check_value) {
+        return Err(RekeyError::SameKey);
+    }
+    let sealer = sealer.map_err(FoundingError::from)?;
+    let check_value = premises.randomness.with(|rng| sealer.check_value(rng)).map_err(FoundingError::from)?;
+    let record = MasterKeyRecord { number: old.record.number + 1, salt, check_value };
+    Ok(MasterKey { sealer, record })
+}
+
+/// Seals what opens with the old master key under the new one.
+fn moves(
+    picture: &KeyPicture,
+    old: &MasterKey,
+    new: &MasterKey,
+    premises: &Premises,
+) -> Result<(RekeyReport, Vec<KeyChange>), Refusal> {
+    let left = picture.strays.iter().map(|row| row.kid).collect();
+    let mut report = RekeyReport { moved: Vec::new(), left };
+    let mut changes = Vec::new();
+    for row in &picture.sealed {
+        let SealedKey { kid, exp, .. } = *row;
+        let Ok(text) = open(row, &old.sealer) else {
+            report.left.push(kid);
+            continue;
+        };
+        let sealed = premises.randomness.with(|rng| new.sealer.seal(Place::Key(kid, exp), &text, rng));
+        changes.push(KeyChange::Reseal { kid, exp, sealed: sealed.map_err(|_| Refusal)? });
+        report.moved.push(kid);
+    }
+    Ok((report, changes))
+}
+
+fn open(row: &SealedKey, sealer: &Sealer) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    sealer.open(Place::Key(row.kid, row.exp), &row.bytes)
+}
+
+/// Why a store was not moved to another master key; it is as it was.
+#[derive(Debug, Error)]
+pub enum RekeyError {
+    /// What was sealed anew did not open.
+    #[error("a key that was sealed anew did not open; nothing was changed")]
+    DoesNotOpen,
+    /// A master key or the store failed.
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
+    /// The new master key is the old one.
+    #[error("the new master key is the one that the store is sealed under; nothing was changed")]
+    SameKey,
+}

@@ -1,0 +1,304 @@
+//! From a picture of the keys to the changes to make: what an operator intends, then what the plan says.
+//!
+//! This runs inside the transaction that carries it out: a plan carried out from a stale picture makes two of
+//! everything.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use zeroize::Zeroizing;
+
+use super::operations::OperationError;
+use super::ring::open_key;
+use super::Randomness;
+use crate::domain::clock::Timestamp;
+use crate::domain::key::lifecycle::{
+    self, Action, FirstSignature, KeyLife, Keys, Moment, Phase, RotationPolicy,
+};
+use crate::domain::key::seal::{Place, Sealer};
+use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::store::{KeyChange, KeyPicture};
+
+/// What is to happen to the keys besides what the plan says.
+pub(super) enum Intent<'a> {
+    /// End a key's life now.
+    Expire(Kid),
+    /// Take in a key of elsewhere.
+    Import(&'a PrivateKey),
+    /// Nothing.
+    Keep,
+    /// Take a key out of everything, now.
+    Revoke(Kid),
+    /// Make the next key now; with `at_once`, let it sign now.
+    Rotate {
+        /// Whether it signs now.
+        at_once: bool,
+    },
+}
+
+/// Why no changes came of a draft.
+pub(super) enum Refused {
+    /// This many keys have to be made first.
+    NeedsKeys(usize),
+    /// It cannot be done to these keys.
+    Operation(OperationError),
+}
+
+impl From<OperationError> for Refused {
+    fn from(why: OperationError) -> Self {
+        Self::Operation(why)
+    }
+}
+
+/// The keys whose private half is needed: those that have not ended, and the one for `?expired`.
+pub(super) fn wanted(lives: &[KeyLife], now: Timestamp) -> Vec<Kid> {
+    let expired = Keys::at(lives, now).newest_expired().map(|life| life.kid);
+    lives
+        .iter()
+        .filter(|life| life.expired_at.is_none() && life.revoked_at.is_none() || Some(life.kid) == expired)
+        .map(|life| life.kid)
+        .collect()
+}
+
+/// Changes in the making.
+pub(super) struct Draft<'a> {
+    picture: &'a KeyPicture,
+    sealer: &'a Sealer,
+    policy: &'a RotationPolicy,
+    now: &'a Moment,
+    /// The keys that can be used, as they will be.
+    lives: Vec<KeyLife>,
+    opened: Vec<SigningKey>,
+    next_kid: Kid,
+    entries: Vec<Entry<'a>>,
+    log: Vec<Step>,
+}
+
+enum Entry<'a> {
+    Change(KeyChange),
+    /// A row for this key, or for one that is made for it.
+    New(KeyLife, Option<&'a PrivateKey>),
+    /// This text is to be sealed into the row, with another expiry.
+    Reseal(Kid, Timestamp, Zeroizing<Vec<u8>>),
+}
+
+impl<'a> Draft<'a> {
+    /// Begins with the keys of a picture that open. Rows that another program wrote under our master key are taken in.
+    pub(super) fn of(
+        picture: &'a KeyPicture,
+        sealer: &'a Sealer,
+        policy: &'a RotationPolicy,
+        now: &'a Moment,
+    ) -> Self {
+        let (mut opened, mut unreadable) = (Vec::new(), Vec::new());
+        for row in &picture.sealed {
+            match open_key(row, sealer) {
+                Ok(key) => opened.push(key),
+                Err(_) => unreadable.push(row.kid),
+            }
+        }
+        let lives = picture.lives.iter().filter(|life| !unreadable.contains(&life.kid)).copied().collect();
+        let (entries, log) = (Vec::new(), Vec::new());
+        let mut draft =
+            Self { picture, sealer, policy, now, lives, opened, next_kid: picture.next_kid, entries, log };
+        for row in &picture.strays {
+            if let Ok(key) = open_key(row, sealer) {
+                let life = KeyLife::adopted(row.kid, row.exp, now.wall);
+                draft.opened.push(key);
+                draft.lives.push(life);
+                draft.note(life, "adopted", "it is sealed under our master key");
+                draft.change(KeyChange::Adopt { life, sealed: None });
+            }
+        }
+        draft
+    }
+
+    /// Adds what an operator intends.
+    pub(super) fn intend(mut self, intent: &Intent<'a>) -> Result<Self, Refused> {
+        match *intent {
+            Intent::Expire(kid) => self.expire(kid)?,
+            Intent::Import(key) => self.import(key)?,
+            Intent::Keep => {}
+            Intent::Revoke(kid) => self.revoke(kid)?,
+            Intent::Rotate { at_once } => self.rotate(at_once)?,
+        }
+        Ok(self)
+    }
+
+    /// Adds what the plan says of the keys as they will be.
+    pub(super) fn plan(mut self) -> Self {
+        for action in lifecycle::plan(&self.lives, self.policy, self.now) {
+            match action {
+                Action::Delete { kid, reason } => {
+                    self.follow(kid, "deleted", reason, |_| {});
+                    self.change(KeyChange::Delete { kid, at: self.now.wall });
+                }
+                Action::Expire { kid, reason } => {
+                    let at = self.now.wall;
+                    self.follow(kid, "expired", reason, |life| life.expired_at = Some(at));
+                    self.change(KeyChange::Expire { kid, at });
+                }
+                Action::Make { exp, signs, reason } => self.add(exp, signs, None, reason),
+                Action::Promote { kid, reason } => self.promote(kid, reason),
+                Action::Republish { kid, reason } => {
+                    let at = self.now.wall;
+                    self.follow(kid, "counts as published from now on", reason, |life| life.published_at = Some(at));
+                    self.change(KeyChange::Republish { kid, at });
+                }
+            }
+        }
+        self
+    }
+
+    /// The changes, sealed, and what to log of them once they are stored.
+    pub(super) fn settle(
+        self,
+        made: &mut Vec<PrivateKey>,
+        randomness: &Randomness,
+    ) -> Result<(Vec<KeyChange>, Vec<Step>), Refused> {
+        let needed = self.entries.iter().filter(|entry| matches!(entry, Entry::New(_, None))).count();
+        if made.len() < needed {
+            return Err(Refused::NeedsKeys(needed));
+        }
+        let seal = |kid, exp, text: &[u8]| {
+            let sealed = randomness.with(|rng| self.sealer.seal(Place::Key(kid, exp), text, rng));
+            sealed.map_err(|_| OperationError::CannotSeal(kid))
+        };
+        let mut changes = Vec::new();
+        for entry in self.entries {
+            changes.push(match entry {
+                Entry::Change(change) => change,
+                Entry::Reseal(kid, exp, text) => KeyChange::Reseal { kid, exp, sealed: seal(kid, exp, &text)? },
+                Entry::New(life, key) => {
+                    let kid = life.kid;
+                    let pem = match key {
+                        Some(key) => key.to_pkcs1_pem(),
+                        None => made.pop().ok_or(Refused::NeedsKeys(needed))?.to_pkcs1_pem(),
+                    };
+                    let pem = pem.map_err(|_| OperationError::CannotSeal(kid))?;
+                    KeyChange::Insert { life, sealed: seal(kid, life.exp, pem.as_bytes())? }
+                }
+            });
+        }
+        Ok((changes, self.log))
+    }
+
+    fn rotate(&mut self, at_once: bool) -> Result<(), OperationError> {
+        let next = Keys::at(&self.lives, self.now.wall).next().last().map(|life| life.kid);
+        let reason = "an operator asked for it";
+        match (next, at_once) {
+            (Some(kid), false) => return Err(OperationError::NextExists(kid)),
+            (Some(kid), true) => self.promote(kid, reason),
+            (None, _) => {
+                let signs = if at_once { FirstSignature::AtOnce } else { FirstSignature::AfterLead };
+                self.add(self.policy.full_life(self.now.wall), signs, None, reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn revoke(&mut self, kid: Kid) -> Result<(), OperationError> {
+        self.published(kid)?;
+        let at = self.now.wall;
+        self.follow(kid, "revoked", "an operator asked for it", |life| life.revoked_at = Some(at));
+        self.change(KeyChange::Revoke { kid, at });
+        Ok(())
+    }
+
+    fn expire(&mut self, kid: Kid) -> Result<(), OperationError> {
+        let life = self.published(kid)?;
+        let row = self.picture.sealed.iter().chain(&self.picture.strays).find(|row| row.kid == kid);
+        let row = row.ok_or(OperationError::Unknown(kid))?;
+        let text = self
+            .sealer
+            .open(Place::Key(kid, life.exp), &row.bytes)
+            .map_err(|_| OperationError::Unknown(kid))?;
+        let (at, exp) = (self.now.wall, Timestamp::from_secs(self.now.wall.as_secs()));
+        self.follow(kid, "expired", "an operator asked for it", |life| {
+            life.exp = exp;
+            life.expired_at = Some(at);
+        });
+        self.entries.push(Entry::Reseal(kid, exp, text));
+        self.change(KeyChange::Expire { kid, at });
+        Ok(())
+    }
+
+    fn import(&mut self, key: &'a PrivateKey) -> Result<(), OperationError> {
+        let exp = self.policy.full_life(self.now.wall);
+        let same = |other: &&SigningKey| {
+            SigningKey::new(other.kid(), exp, key).is_ok_and(|key| key.jwk() == other.jwk())
+        };
+        if let Some(here) = self.opened.iter().find(same) {
+            return Err(OperationError::IsHere(here.kid()));
+        }
+        self.add(exp, FirstSignature::AfterLead, Some(key), "an operator brought it");
+        Ok(())
+    }
+
+    fn published(&self, kid: Kid) -> Result<KeyLife, OperationError> {
+        let life = self.lives.iter().find(|life| life.kid == kid).ok_or(OperationError::Unknown(kid))?;
+        match Keys::at(&self.lives, self.now.wall).phase(life) {
+            phase @ (Phase::Expired | Phase::Revoked) => Err(OperationError::HasEnded(kid, phase)),
+            Phase::Next | Phase::Current | Phase::Retiring => Ok(*life),
+        }
+    }
+
+    fn add(
+        &mut self,
+        exp: Timestamp,
+        signs: FirstSignature,
+        key: Option<&'a PrivateKey>,
+        reason: &'static str,
+    ) {
+        let life = KeyLife::made(self.next_kid, exp, signs, self.now.wall);
+        self.next_kid = Kid(self.next_kid.0 + 1);
+        let what = match (signs, key) {
+            (FirstSignature::AfterLead, None) => "made, signs later",
+            (FirstSignature::AfterLead, Some(_)) => "imported, signs later",
+            (FirstSignature::AtOnce, _) => "made, signs at once",
+            (FirstSignature::Never, _) => "made expired",
+        };
+        self.lives.push(life);
+        self.note(life, what, reason);
+        self.entries.push(Entry::New(life, key));
+    }
+
+    fn promote(&mut self, kid: Kid, reason: &'static str) {
+        let at = self.now.wall;
+        self.follow(kid, "signs from now on", reason, |life| life.signs_since = Some(at));
+        self.change(KeyChange::Promote { kid, at });
+    }
+
+    /// Changes what is remembered of a key, and what to log.
+    fn follow(&mut self, kid: Kid, what: &'static str, why: &'static str, change: impl FnOnce(&mut KeyLife)) {
+        if let Some(life) = self.lives.iter_mut().find(|life| life.kid == kid) {
+            change(life);
+            let life = *life;
+            self.note(life, what, why);
+        }
+    }
+
+    fn note(&mut self, life: KeyLife, what: &'static str, why: &'static str) {
+        self.log.push(Step { life, what, why });
+    }
+
+    fn change(&mut self, change: KeyChange) {
+        self.entries.push(Entry::Change(change));
+    }
+}
+
+/// A step in the life of a key, for the log once it is stored.
+pub(super) struct Step {
+    life: KeyLife,
+    what: &'static str,
+    why: &'static str,
+}
+
+impl Step {
+    /// Writes the one line that each step gets.
+    pub(super) fn report(self) {
+        let Self { life, what, why } = self;
+        let exp = UNIX_EPOCH + Duration::from_secs(u64::try_from(life.exp.as_secs()).unwrap_or(0));
+        let exp = humantime::format_rfc3339_seconds(exp);
+        tracing::info!(kid = %life.kid, exp = %exp, "key {}: {what}, because {why}", life.kid);
+    }
+}

@@ -1,0 +1,359 @@
+//! The invariants of key rotation, over arbitrary policies, clocks that jump, and downtimes of hours to months.
+//!
+//! The world here has two clocks, as a process has, and a third that nobody there can see: the true time.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use jwksd::domain::clock::Timestamp;
+use jwksd::domain::key::Kid;
+use jwksd::domain::key::lifecycle::{
+    Action, FirstSignature, KeyLife, Keys, Moment, Phase, RotationPolicy, plan,
+};
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    lifetime: Duration,
+    retention: Duration,
+    lead: Duration,
+    ttl: Duration,
+}
+
+impl Times {
+    fn policy(self) -> RotationPolicy {
+        RotationPolicy::new(self.lifetime, self.retention, self.lead, self.ttl, self.lead / 2).unwrap()
+    }
+}
+
+/// Lives of seconds to months, tight ones and wide ones, with a lead and without.
+fn times() -> impl Strategy<Value = Times> {
+    let seconds = |range: Range<u64>| range.prop_map(Duration::from_secs);
+    (
+        seconds(1..10_000_u64),
+        prop_oneof![Just(Duration::ZERO), seconds(2..20_000_u64)],
+        prop_oneof![seconds(0..10_u64), seconds(0..1_000_000_u64)],
+        seconds(0..1_000_000_u64),
+    )
+        .prop_map(|(ttl, lead, spare, retention)| {
+            let handover = (lead * 2).max(SECOND * 2);
+            Times { lifetime: handover + ttl + spare, retention, lead, ttl }
+        })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// Time passes, and the rotation runs.
+    Pass(Duration),
+    /// Time passes, and nothing runs: a downtime. The steady clock begins anew.
+    Down(Duration),
+    /// The wall clock is set forward.
+    Forward(Duration),
+    /// The wall clock is set back.
+    Back(Duration),
+    /// An operator revokes the key that signs.
+    Revoke,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let millis = |range: Range<u64>| range.prop_map(Duration::from_millis);
+    let event = prop_oneof![
+        8 => millis(1..5_000_u64).prop_map(Event::Pass),
+        8 => millis(1..20_000_000_u64).prop_map(Event::Pass),
+        1 => millis(1..10_000_000_000_u64).prop_map(Event::Down),
+        1 => millis(1..1_000_000_000_u64).prop_map(Event::Forward),
+        1 => millis(1..1_000_000_000_u64).prop_map(Event::Back),
+        1 => Just(Event::Revoke),
+    ];
+    proptest::collection::vec(event, 1..120)
+}
+
+/// A store and a process on it.
+struct World {
+    times: Times,
+    lives: Vec<KeyLife>,
+    wall: Timestamp,
+    /// The true time since the beginning.
+    truth: Duration,
+    /// Wall and true time at the process's first sight of each key, or when the wall clock went back since.
+    sights: HashMap<Kid, (Timestamp, Duration)>,
+    /// The true time at which each key was published, and at which it expired.
+    published: HashMap<Kid, Duration>,
+    ended: HashMap<Kid, Duration>,
+    phases: HashMap<Kid, Phase>,
+    next_kid: i64,
+    /// A key that had become too old to sign next may be young enough again.
+    went_back: bool,
+}
+
+impl World {
+    fn new(times: Times) -> Self {
+        let wall = Timestamp::from_millis(1_800_000_000_123);
+        Self {
+            times,
+            lives: Vec::new(),
+            wall,
+            truth: Duration::ZERO,
+            sights: HashMap::new(),
+            published: HashMap::new(),
+            ended: HashMap::new(),
+            phases: HashMap::new(),
+            next_kid: 1,
+            went_back: false,
+        }
+    }
+
+    fn moment(&mut self) -> Moment {
+        let now = (self.wall, self.truth);
+        for life in &self.lives {
+            let sight = self.sights.entry(life.kid).or_insert(now);
+            *sight = earlier(*sight, now);
+        }
+        let watched =
+            self.sights.iter().map(|(kid, (wall, truth))| (*kid, wall.plus(self.truth - *truth))).collect();
+        Moment { wall: self.wall, watched }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Pass(time) => self.pass(time),
+            Event::Down(time) => {
+                self.pass(time);
+                self.sights.clear();
+            }
+            Event::Forward(by) => {
+                self.wall = self.wall.plus(by);
+                self.note_ends(Duration::ZERO);
+            }
+            Event::Back(by) => {
+                self.wall = self.wall.minus(by);
+                self.went_back = true;
+            }
+            Event::Revoke => {
+                if let Some(kid) = Keys::at(&self.lives, self.wall).current().map(|key| key.kid) {
+                    let wall = self.wall;
+                    self.life(kid).revoked_at = Some(wall);
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.wall = self.wall.plus(time);
+        self.truth += time;
+        self.note_ends(time);
+    }
+
+    /// Notes when keys truly reached their `exp`, if that was within this last span of true time.
+    fn note_ends(&mut self, within: Duration) {
+        for life in self.lives.iter().filter(|life| life.exp <= self.wall && life.published_at.is_some()) {
+            let ago = self.wall.since(life.exp).min(within);
+            self.ended.entry(life.kid).or_insert(self.truth - ago);
+        }
+    }
+
+    fn life(&mut self, kid: Kid) -> &mut KeyLife {
+        self.lives.iter_mut().find(|life| life.kid == kid).unwrap()
+    }
+
+    /// Plans and carries out, and checks what must hold of each step.
+    fn rotate(&mut self) {
+        let policy = self.times.policy();
+        let now = self.moment();
+        let before = self.lives.clone();
+        let wall = self.wall;
+        for action in plan(&before, &policy, &now) {
+            match action {
+                Action::Delete { kid, .. } => self.delete(kid),
+                Action::Expire { kid, .. } => {
+                    self.life(kid).expired_at = Some(wall);
+                }
+                Action::Make { exp, signs, .. } => {
+                    let kid = Kid(self.next_kid);
+                    self.next_kid += 1;
+                    self.lives.push(KeyLife::made(kid, exp, signs, wall));
+                    self.published.insert(kid, self.truth);
+                    if signs == FirstSignature::AtOnce && !self.times.lead.is_zero() {
+                        self.expect_nobody_else_covers(&before);
+                    }
+                }
+                Action::Promote { kid, .. } => {
+                    if self.truth - self.published[&kid] < self.times.lead {
+                        self.expect_nobody_who_signs_covers(&before);
+                    }
+                    self.life(kid).signs_since = Some(wall);
+                }
+                Action::Republish { kid, .. } => self.life(kid).published_at = Some(wall),
+            }
+        }
+        let now = self.moment();
+        expect_settled(&plan(&self.lives, &policy, &now));
+    }
+
+    /// A process that has seen the key's end keeps it for its retention by true time, whatever the wall clock says.
+    fn delete(&mut self, kid: Kid) {
+        if let (Some((_, sight)), Some(ended)) = (self.sights.get(&kid), self.ended.get(&kid)) {
+            let kept = self.truth - *ended;
+            let has_seen_the_end = sight <= ended;
+            assert!(!has_seen_the_end || kept + SECOND >= self.times.retention, "{kid} was kept for {kept:?} only");
+        }
+        let newest = Keys::at(&self.lives, self.wall).newest_expired().map(|key| key.kid);
+        assert_ne!(newest, Some(kid), "the newest expired key stays");
+        self.lives.retain(|life| life.kid != kid);
+    }
+
+    fn expect_nobody_who_signs_covers(&self, lives: &[KeyLife]) {
+        let covering = Keys::at(lives, self.wall).current().filter(|key| key.covers(self.wall, self.times.ttl));
+        assert_eq!(covering, None, "a key signed before its lead although another one could");
+    }
+
+    fn expect_nobody_else_covers(&self, lives: &[KeyLife]) {
+        self.expect_nobody_who_signs_covers(lives);
+        let covering = Keys::at(lives, self.wall).next().find(|key| key.covers(self.wall, self.times.ttl));
+        assert_eq!(covering, None, "a new key signed at once although a published one could");
+    }
+
+    /// What must hold whenever the rotation has run.
+    fn check(&mut self) {
+        let keys = Keys::at(&self.lives, self.wall);
+        let current = keys.current().expect("there is always a key that signs");
+        assert!(current.covers(self.wall, self.times.ttl), "it covers a whole token");
+        assert!(keys.newest_expired().is_some(), "there is always an expired key");
+        let allowance = Duration::from_millis(if self.times.lead.is_zero() { 0 } else { 500 });
+        let will_sign = |key: &&KeyLife| {
+            let learnt = key.published_at.unwrap().plus(self.times.lead + allowance);
+            key.covers(learnt.max(self.wall), self.times.ttl)
+        };
+        let next = keys.next().filter(will_sign).count();
+        assert!(next <= 1 || self.went_back, "one key that can sign next, not {next}");
+        let phases: Vec<_> = self.lives.iter().map(|life| (life.kid, keys.phase(life))).collect();
+        for (life, (kid, phase)) in self.lives.iter().zip(phases) {
+            let is_published = matches!(phase, Phase::Next | Phase::Current | Phase::Retiring);
+            assert_eq!(is_published, life.is_published(self.wall));
+            let before = self.phases.insert(kid, phase).unwrap_or(phase);
+            assert!(before <= phase, "{kid} went from {before:?} back to {phase:?}");
+        }
+    }
+}
+
+/// A plan that was carried out leaves nothing to do, but to delete what it has replaced.
+fn expect_settled(plan: &[Action]) {
+    assert!(plan.iter().all(|action| matches!(action, Action::Delete { .. })), "{plan:?}");
+}
+
+/// Of two readings of both clocks, the one by which it is the earlier now.
+fn earlier(then: (Timestamp, Duration), now: (Timestamp, Duration)) -> (Timestamp, Duration) {
+    if now.0 < then.0.plus(now.1 - then.1) { now } else { then }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_invariants_hold_whenever_the_rotation_has_run(times in times(), events in events()) {
+        let mut world = World::new(times);
+        world.rotate();
+        world.check();
+        for event in events {
+            world.happen(event);
+            world.rotate();
+            world.check();
+        }
+    }
+
+    #[test]
+    fn undisturbed_a_key_signs_only_after_its_lead_and_only_the_first_at_once(
+        lead in 2..30_u64, ttl in 1..30_u64, spare in 3..30_u64, tick in 50..500_u64,
+    ) {
+        let seconds = Duration::from_secs;
+        let times = Times {
+            lifetime: seconds(lead * 2 + ttl + spare), retention: seconds(5), lead: seconds(lead), ttl: seconds(ttl),
+        };
+        let mut world = World::new(times);
+        world.rotate();
+        while world.truth < times.lifetime * 4 {
+            world.pass(Duration::from_millis(tick));
+            let now = world.moment();
+            for action in plan(&world.lives, &times.policy(), &now) {
+                match action {
+                    Action::Promote { kid, .. } => {
+                        let published = world.truth - world.published[&kid];
+                        prop_assert!(published >= times.lead, "{kid} was published for {published:?}");
+                    }
+                    Action::Make { signs, .. } => prop_assert_eq!(signs, FirstSignature::AfterLead),
+                    Action::Delete { .. } | Action::Expire { .. } => {}
+                    Action::Republish { kid, .. } => prop_assert!(false, "{kid} was published by a clock that stands"),
+                }
+            }
+            world.rotate();
+            world.check();
+        }
+        prop_assert!(world.next_kid >= 5, "keys followed each other: {}", world.next_kid);
+    }
+
+    #[test]
+    fn some_time_after_the_last_disturbance_a_key_of_a_life_that_the_policy_says_signs(
+        times in times(), events in events(),
+    ) {
+        let mut world = World::new(times);
+        world.rotate();
+        for event in events {
+            world.happen(event);
+            world.rotate();
+        }
+        for _ in 0..8 {
+            world.pass(times.lead / 4 + SECOND);
+            world.rotate();
+        }
+        let current = Keys::at(&world.lives, world.wall).current().unwrap();
+        prop_assert!(current.exp <= world.wall.plus(times.lifetime), "{} expires {:?}", current.kid, current.exp);
+    }
+
+    // Arbitrary tables: also such as no rotation of ours would leave behind.
+    #[test]
+    fn from_any_set_of_keys_one_round_leads_to_a_signer(
+        times in times(),
+        keys in proptest::collection::vec(
+            (-5_000_000..5_000_000_i64, -5_000_000..5_000_000_i64, any::<[bool; 4]>()), 0..12,
+        ),
+    ) {
+        let mut world = World::new(times);
+        let now = world.wall;
+        for (exp, at, [published, signs, expired, revoked]) in keys {
+            let kid = Kid(world.next_kid);
+            world.next_kid += 1;
+            let at = Timestamp::from_secs(now.as_secs() + at);
+            world.published.insert(kid, Duration::ZERO);
+            world.lives.push(KeyLife {
+                kid,
+                exp: Timestamp::from_secs(now.as_secs() + exp),
+                made_at: at,
+                published_at: published.then_some(at),
+                signs_since: signs.then_some(at),
+                expired_at: expired.then_some(at),
+                revoked_at: revoked.then_some(at),
+            });
+        }
+        let wall = world.wall;
+        for action in plan(&world.lives.clone(), &times.policy(), &world.moment()) {
+            match action {
+                Action::Delete { kid, .. } => world.lives.retain(|life| life.kid != kid),
+                Action::Expire { kid, .. } => world.life(kid).expired_at = Some(wall),
+                Action::Make { exp, signs, .. } => {
+                    let kid = Kid(world.next_kid);
+                    world.next_kid += 1;
+                    world.lives.push(KeyLife::made(kid, exp, signs, wall));
+                }
+                Action::Promote { kid, .. } => world.life(kid).signs_since = Some(wall),
+                Action::Republish { kid, .. } => world.life(kid).published_at = Some(wall),
+            }
+        }
+        let keys = Keys::at(&world.lives, wall);
+        prop_assert!(keys.current().is_some_and(|key| key.covers(wall, times.ttl)));
+        let now = world.moment();
+        expect_settled(&plan(&world.lives, &times.policy(), &now));
+    }
+}
