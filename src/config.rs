@@ -4,12 +4,13 @@
 //! Secrets have no flag. What cannot work is refused in one line that names the setting, its value and the way out.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::OsStringValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 use ipnet::IpNet;
@@ -35,6 +36,10 @@ pub const NEW_MASTER_KEY: &str = "NEW_NOT_MY_KEY";
 
 /// No duration of ours may be longer: a hundred years.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// The most that one password hash may cost: 4 GiB, and seconds to minutes on one core.
+const ARGON2_MOST: [(&str, u32); 3] =
+    [("ARGON2_MEMORY_KIB", 4 << 20), ("ARGON2_ITERATIONS", 100), ("ARGON2_PARALLELISM", 64)];
 
 /// A setting that is no secret: its variable, its default, and what `--help` says of it.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +125,8 @@ impl Setting {
             .long(self.name.to_ascii_lowercase().replace('_', "-"))
             .env(self.name)
             .hide_env_values(true)
+            // What is not UTF-8 is refused with all else, in one line.
+            .value_parser(OsStringValueParser::new())
             .global(true)
             .hide_short_help(true)
             .value_name("VALUE")
@@ -305,13 +312,13 @@ struct Sources<'a> {
 impl Sources<'_> {
     /// The text of a setting. An empty one is as good as none: the default holds.
     fn given(&self, name: &'static str) -> Option<String> {
-        let typed = self.matches.get_one::<String>(name);
+        let typed = self.matches.get_one::<OsString>(name).map(|text| text.to_string_lossy());
         let text = match self.matches.value_source(name) {
             Some(ValueSource::CommandLine | ValueSource::EnvVariable) => typed,
-            _ => self.dotenv.get(name).map(|text| &**text).or(typed),
+            _ => self.dotenv.get(name).map(|text| text.as_str().into()).or(typed),
         };
         let default = || SETTINGS.iter().find(|setting| setting.name == name)?.default;
-        text.filter(|text| !text.is_empty()).cloned().or_else(|| default().map(str::to_owned))
+        text.filter(|text| !text.is_empty()).or_else(|| default().map(Into::into)).map(Into::into)
     }
 
     fn text(&self, name: &'static str) -> Result<String, ConfigError> {
@@ -324,6 +331,9 @@ impl Sources<'_> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
         let value = self.given(name).unwrap_or_default();
+        if value.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(ConfigError::Setting { name, value, wanted: "a value in UTF-8 would do".to_owned() });
+        }
         parse(&value).map_err(|wanted| ConfigError::Setting { name, value, wanted })
     }
 
@@ -380,15 +390,17 @@ fn environment_secret(name: &'static str) -> Result<Option<String>, ConfigError>
 
 /// The `.env` of the working directory, not of its parents.
 fn dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
-    let path = Path::new(DOTENV);
-    if !path.exists() {
-        return Ok(HashMap::new());
-    }
-    let lines = dotenvy::from_path_iter(path).map_err(|error| ConfigError::Dotenv(error.to_string()))?;
-    lines
+    let text = match std::fs::read_to_string(DOTENV).map(Zeroizing::new) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(error) => return Err(ConfigError::Dotenv(error.to_string())),
+    };
+    // Editors on Windows begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    refuse_substitution_in_secrets(text)?;
+    dotenvy::from_read_iter(text.as_bytes())
         .map(|line| match line {
             Ok((name, value)) => Ok((name, Zeroizing::new(value))),
-            Err(dotenvy::Error::Io(error)) => Err(ConfigError::Dotenv(error.to_string())),
             // The library's message quotes the line, which may be the master key.
             Err(_) => Err(ConfigError::Dotenv(
                 "a line cannot be read: NAME=value would do, with 'quotes' around a value that has spaces"
@@ -396,6 +408,24 @@ fn dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
             )),
         })
         .collect()
+}
+
+/// `$NAME` in a value is replaced, as in a shell: a master key with a `$` would be another one than it looks.
+fn refuse_substitution_in_secrets(text: &str) -> Result<(), ConfigError> {
+    for line in text.lines().map(|line| line.trim_start().trim_start_matches("export ").trim_start()) {
+        let Some((name, value)) = line.split_once('=') else {
+            continue;
+        };
+        let secret = SECRETS.iter().find(|(secret, _)| *secret == name.trim_end());
+        if let Some((name, _)) = secret
+            && value.contains('$')
+            && !value.trim_start().starts_with('\'')
+        {
+            let wanted = format!("in {DOTENV}, a value with a $ must stand in 'single quotes'");
+            return Err(ConfigError::Secret { name, wanted });
+        }
+    }
+    Ok(())
 }
 
 /// Reads a master key that came in under this name.
@@ -425,9 +455,9 @@ fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPolicy, Confi
 }
 
 fn hasher(from: &Sources<'_>) -> Result<Hasher, ConfigError> {
-    let memory = from.parse("ARGON2_MEMORY_KIB", number)?;
-    let iterations = from.parse("ARGON2_ITERATIONS", number)?;
-    let parallelism = from.parse("ARGON2_PARALLELISM", number)?;
+    let [memory, iterations, parallelism] =
+        ARGON2_MOST.map(|(name, most)| from.parse(name, |text| number_up_to(text, most)));
+    let (memory, iterations, parallelism) = (memory?, iterations?, parallelism?);
     Hasher::new(memory, iterations, parallelism).map_err(|_| {
         let value =
             format!("{memory} with ARGON2_ITERATIONS {iterations} and ARGON2_PARALLELISM {parallelism}");
@@ -450,6 +480,11 @@ fn spelled(duration: Duration) -> String {
 
 fn number<T: FromStr + fmt::Display + Bounded>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("a number from 0 to {} would do", T::MAX))
+}
+
+fn number_up_to(text: &str, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number <= most);
+    number.ok_or_else(|| format!("a number from 1 to {most} would do"))
 }
 
 trait Bounded {

@@ -78,7 +78,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
         }
         _ => None,
     };
-    let opened = opening::open(&config).await?;
+    let opened = opening::open(&config, opening::look(&config).await?).await?;
     let done = async {
         let keyring = opened.keyring(&config).await?;
         let at = opened.premises.clock.now();
@@ -88,9 +88,11 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
             KeysCommand::Revoke { kid } => revoke(&keyring, Kid(kid), at, config.jwks_max_age).await?,
             KeysCommand::Expire { kid } => {
                 keyring.expire(Kid(kid)).await?;
-                say(&format!("key {kid} has expired: tokens that it signed verify no more, once caches are read anew"));
+                say(&format!(
+                    "key {kid} has expired: tokens that it signed verify no more, once caches are read anew"
+                ));
             }
-            KeysCommand::Export { kid, .. } => print(keyring.export(Kid(kid)).await?.trim_end()),
+            KeysCommand::Export { kid, .. } => print(keyring.export(Kid(kid)).await?.trim_end())?,
             KeysCommand::Import { .. } => import(&keyring, imported).await?,
         }
         Ok(())
@@ -106,17 +108,20 @@ fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
             keys: keyring.report().iter().map(Line::of).collect(),
             signing_for_seconds: figures.signing_for.map(|age| age.as_secs()),
             next_rotation: figures.next_rotation.map(rfc3339),
-            unreadable: keyring.unreadable().into_iter().map(|row| Left { kid: row.kid.0, why: row.why }).collect(),
+            unreadable: keyring
+                .unreadable()
+                .into_iter()
+                .map(|row| Left { kid: row.kid.0, why: row.why })
+                .collect(),
         };
-        print(&serde_json::to_string_pretty(&listing)?);
-        return Ok(());
+        return Ok(super::list([serde_json::to_string_pretty(&listing)?])?);
     }
     let header = ["KID", "PHASE", "MADE", "SIGNS FROM", "SIGNS UNTIL", "EXPIRES"].map(str::to_owned);
     let rows = keyring.report().into_iter().map(|key| Line::of(&key).cells());
-    for row in std::iter::once(header).chain(rows) {
-        let [kid, phase, made, from, until, exp] = row;
-        print(&format!("{kid:>5}  {phase:<8}  {made:<20}  {from:<20}  {until:<20}  {exp}"));
-    }
+    let line = |[kid, phase, made, from, until, exp]: [String; 6]| {
+        format!("{kid:>5}  {phase:<8}  {made:<20}  {from:<20}  {until:<20}  {exp}")
+    };
+    super::list(std::iter::once(header).chain(rows).map(line))?;
     for row in keyring.unreadable() {
         say(&format!("key {} is left out: {}", row.kid, row.why));
     }
@@ -195,19 +200,24 @@ async fn rotate(keyring: &Keyring, at_once: bool, at: Timestamp, max_age: Durati
         bail!("the new key has ended already: look at `jwksd keys list`");
     };
     if made.phase == Phase::Next {
-        let from = made.signs_from.map_or_else(String::new, |from| format!("; it signs from {}", rfc3339(from)));
+        let from =
+            made.signs_from.map_or_else(String::new, |from| format!("; it signs from {}", rfc3339(from)));
         say(&format!("key {} is the next key{from}", made.kid));
         return Ok(());
     }
     say(&format!("key {} signs now", made.kid));
-    say("A verifier that meets an unknown kid and does not read the JWKS anew for it refuses its tokens until, at worst:");
+    say(
+        "A verifier that meets an unknown kid and does not read the JWKS anew for it refuses its tokens until, at worst:",
+    );
     tell_verifiers(at, max_age);
     Ok(())
 }
 
 async fn revoke(keyring: &Keyring, kid: Kid, at: Timestamp, max_age: Duration) -> anyhow::Result<()> {
     keyring.revoke(kid).await?;
-    say(&format!("key {kid} is revoked: it is out of the JWKS and signs no more; running servers follow in two seconds"));
+    say(&format!(
+        "key {kid} is revoked: it is out of the JWKS and signs no more; running servers follow in two seconds"
+    ));
     let current = keyring.report().into_iter().find(|key| key.phase == Phase::Current);
     if let Some(current) = current {
         say(&format!("key {} signs now", current.kid));
@@ -233,7 +243,11 @@ async fn import(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()
     keyring.import(&key).await?;
     if let Some(key) = keyring.report().last() {
         let from = key.signs_from.map_or_else(|| "-".to_owned(), rfc3339);
-        say(&format!("imported it as key {}: published now, signs from {from}, expires {}", key.kid, rfc3339(key.exp)));
+        say(&format!(
+            "imported it as key {}: published now, signs from {from}, expires {}",
+            key.kid,
+            rfc3339(key.exp)
+        ));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -24,8 +25,26 @@ const REFUSED: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "jwksd", version, arg_required_else_help = false)]
 struct Cli {
+    /// For when there is no command.
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+impl Cli {
+    /// What to do: to serve, unless something else was said.
+    fn intended(self) -> Result<Command, opening::Refused> {
+        match self.command {
+            None => Ok(Command::Serve(self.serve)),
+            Some(Command::Serve(args)) => Ok(Command::Serve(args.or(self.serve))),
+            Some(_) if self.serve != serve::ServeArgs::default() => {
+                Err(opening::Refused("--until-stdin-closes is for `jwksd serve` alone".to_owned()))
+            }
+            Some(other) => Ok(other),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,23 +84,21 @@ pub fn command() -> clap::Command {
 }
 
 fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
+    let command = cli.intended()?;
     let config = Config::load(innermost(matches))?;
-    start_logging(&config)?;
+    let _logs = start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match cli.command.unwrap_or_default() {
+    let done = runtime.block_on(async {
+        match command {
             Command::Keys(command) => keys::run(config, command).await,
             Command::Rekey(args) => rekey::run(config, args).await,
             Command::Serve(args) => serve::run(config, args).await,
             Command::Users(command) => users::run(config, command).await,
         }
-    })
-}
-
-impl Default for Command {
-    fn default() -> Self {
-        Self::Serve(serve::ServeArgs::default())
-    }
+    });
+    // A password that is still being hashed is nobody's any more.
+    runtime.shutdown_background();
+    done
 }
 
 /// The matches that know the settings, wherever on the line they stand.
@@ -92,14 +109,17 @@ fn innermost(mut matches: &ArgMatches) -> &ArgMatches {
     matches
 }
 
-fn start_logging(config: &Config) -> Result<(), ConfigError> {
+/// Logs go through a thread of their own, and are dropped rather than waited for when nobody takes them. What is still
+/// in the queue is written when the guard is dropped.
+fn start_logging(config: &Config) -> Result<WorkerGuard, ConfigError> {
     let filter = EnvFilter::try_new(&config.log_filter)
         .map_err(|error| ConfigError::setting("RUST_LOG", &config.log_filter, error))?;
     let colours = io::stderr().is_terminal();
-    let subscriber = telemetry::subscriber(filter, config.log_format, io::stderr, colours);
+    let (sink, guard) = tracing_appender::non_blocking(io::stderr());
+    let subscriber = telemetry::subscriber(filter, config.log_format, sink, colours);
     // Only a second call in one process could fail, and then there are logs already.
     let _ = subscriber.try_init();
-    Ok(())
+    Ok(guard)
 }
 
 fn finish(result: anyhow::Result<()>) -> ExitCode {
@@ -117,6 +137,19 @@ fn say(line: &str) {
 }
 
 /// Data, on standard output.
-fn print(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+fn print(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+/// Data whose reader may have seen enough.
+fn list(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
+    for line in lines {
+        match print(&line) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other?,
+        }
+    }
+    Ok(())
 }

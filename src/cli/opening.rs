@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rand::SeedableRng as _;
@@ -18,7 +19,10 @@ use crate::domain::clock::SystemClock;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
-use crate::store::{Found, Location, SqliteStore, StoreError};
+use crate::store::{Found, Location, Look, SqliteStore, StoreError};
+
+/// How long closing the store may take.
+const CLOSING: Duration = Duration::from_millis(900);
 
 /// The start was refused; the text says why and what would do.
 #[derive(Debug, Error)]
@@ -49,17 +53,23 @@ impl Opened {
 
     /// Closes the store, whatever came of the work on it.
     pub(super) async fn close<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
-        self.premises.store.close().await;
+        if tokio::time::timeout(CLOSING, self.premises.store.close()).await.is_err() {
+            tracing::warn!("the store is still at work; its WAL is written back at the next start");
+        }
         outcome
     }
 }
 
-/// Opens the store, or makes it, and unlocks it.
-pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
-    let location = &config.location;
+/// Looks into the store, without a change to it.
+pub(super) async fn look(config: &Config) -> anyhow::Result<Look> {
+    config.location.look().await.map_err(|error| unusable(&config.location, error))
+}
+
+/// Opens the store that was looked into, or makes it, and unlocks it.
+pub(super) async fn open(config: &Config, look: Look) -> anyhow::Result<Opened> {
+    let (location, found) = (&config.location, look.found);
     let randomness =
         Randomness::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
-    let found = location.look().await.map_err(|error| unusable(location, error))?;
     let secret = master_secret(config, &found, &randomness)?;
     let unlocked = match found {
         Found::Ours(record) => {

@@ -25,7 +25,7 @@ pub(super) async fn run(config: Config, args: RekeyArgs) -> anyhow::Result<()> {
         Some(secret) => secret.clone(),
         None => asked_for()?,
     };
-    let opened = opening::open(&config).await?;
+    let opened = opening::open(&config, opening::look(&config).await?).await?;
     let moved = issuer::rekey(&opened.premises, &opened.master_key, &new, args.dry_run).await;
     let report = opened.close(moved.context("cannot move the store to another master key")).await?;
     tell(&report, args.dry_run);
@@ -40,7 +40,8 @@ fn asked_for() -> anyhow::Result<MasterSecret> {
         ))
         .into());
     }
-    let ask = |prompt| rpassword::prompt_password(prompt).map(Zeroizing::new).context("cannot read the new key");
+    let ask =
+        |prompt| rpassword::prompt_password(prompt).map(Zeroizing::new).context("cannot read the new key");
     let first = ask("The new master key: ")?;
     if ask("The same again: ")? != first {
         bail!("the two are not the same; nothing was changed");

@@ -13,11 +13,18 @@ use crate::config::{Config, ConfigError};
 use crate::http::{self, AuthMode, HttpSettings};
 use crate::issuer::Issuer;
 
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {
     /// Stop also when standard input ends
     #[arg(long)]
     until_stdin_closes: bool,
+}
+
+impl ServeArgs {
+    /// Both of these, which stood in two places of one line.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self { until_stdin_closes: self.until_stdin_closes || other.until_stdin_closes }
+    }
 }
 
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
@@ -31,7 +38,9 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
         .issuer
         .clone()
         .unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
-    let opened = opening::open(&config).await?;
+    let look = opening::look(&config).await?;
+    refuse_open_mode_with_accounts(&config, look.has_accounts)?;
+    let opened = opening::open(&config, look).await?;
     let served = answer(&opened, config, listener, url, until).await;
     let served = opened.close(served).await;
     tracing::info!("stopped");
@@ -46,11 +55,13 @@ async fn answer(
     until: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let issuer = opened.issuer(&config, url.clone()).await?;
-    refuse_open_mode_with_accounts(&config, &issuer).await?;
     issuer.keyring().round().await.context("cannot bring the keys up to date")?;
 
     let address = listener.local_addr().context("the listener has no address")?;
-    tracing::info!("serving on http://{address}, issuer {url}, database {}", config.location.path().display());
+    tracing::info!(
+        "serving on http://{address}, issuer {url}, database {}",
+        config.location.path().display()
+    );
     let router = http::router(issuer.clone(), http_settings(config, url));
     tokio::select! {
         served = http::serve(listener, router, until) => served.context("the listener failed"),
@@ -102,11 +113,11 @@ fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAddr) -> anyho
     Ok(())
 }
 
-async fn refuse_open_mode_with_accounts(config: &Config, issuer: &Issuer) -> anyhow::Result<()> {
+fn refuse_open_mode_with_accounts(config: &Config, has_accounts: bool) -> anyhow::Result<()> {
     if config.auth_mode != AuthMode::Open {
         return Ok(());
     }
-    if !config.open_auth_anyway && issuer.has_accounts().await? {
+    if has_accounts && !config.open_auth_anyway {
         return Err(Refused(format!(
             "AUTH_MODE=open gives a token for any name to anybody who asks, and {} has accounts: another \
              DATABASE_URL would do, or OPEN_AUTH_ANYWAY=true if that is what you want",

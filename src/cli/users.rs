@@ -37,7 +37,7 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
         email.as_deref().map(Email::parse).transpose().with_context(|| format!("cannot add {name:?}"))?;
     let password = if password_stdin { Some(password_of_stdin()?) } else { None };
 
-    let opened = opening::open(&config).await?;
+    let opened = opening::open(&config, opening::look(&config).await?).await?;
     // No token is issued here, so that it does not matter what it would say.
     let added = async {
         let issuer = opened.issuer(&config, String::new()).await?;
@@ -48,7 +48,9 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
     match generated {
         Some(password) => {
             say(&format!("made the account {name}; its password, shown this once:"));
-            print(password.reveal());
+            print(password.reveal()).context(
+                "the account is made, but its password could not be shown: its name is used up, so make another",
+            )?;
         }
         None => say(&format!("made the account {name}")),
     }

@@ -70,13 +70,15 @@ pub enum InvalidUsername {
 pub struct Email(String);
 
 impl Email {
-    /// Reads an address of the form `local@domain` (RFC 5321, 4.1.2) whose domain has a dot and is no IP literal.
+    /// Reads an ASCII address of the form `local@domain` (RFC 5321, 4.1.2) without quotes, whose domain has a dot and
+    /// is no IP literal. ASCII alone, because the store tells no case of other letters.
     ///
     /// # Errors
     /// [`InvalidEmail`] for everything else.
     pub fn parse(text: &str) -> Result<Self, InvalidEmail> {
         let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
-        if text.len() > EMAIL_MAX || EmailAddress::parse_with_options(text, options).is_err() {
+        let is_plain = text.is_ascii() && !text.contains(|c: char| c == '"' || c.is_ascii_control());
+        if text.len() > EMAIL_MAX || !is_plain || EmailAddress::parse_with_options(text, options).is_err() {
             return Err(InvalidEmail);
         }
         Ok(Self(text.to_owned()))
@@ -174,6 +176,9 @@ mod tests {
             "a@[127.0.0.1]",
             "a@example.com\n",
             "a\0@example.com",
+            "é@example.com",
+            "a@exämple.com",
+            "\"a b\"@example.com",
             &long,
         ];
         for text in bad {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use argon2::password_hash::phc::{Output, PasswordHash as Phc, Salt};
+use argon2::password_hash::phc::{PasswordHash as Phc, Salt};
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use rand::CryptoRng;
@@ -82,6 +82,12 @@ impl PasswordHash {
     pub fn matching_nothing(cost: &HashCost) -> Self {
         Self(format!("{}AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", cost.0))
     }
+
+    /// Whether checking this hash costs just this.
+    #[must_use]
+    pub fn has_cost(&self, cost: &HashCost) -> bool {
+        self.0.starts_with(&cost.0)
+    }
 }
 
 impl fmt::Debug for PasswordHash {
@@ -148,20 +154,18 @@ impl Hasher {
 
     /// Checks a password against a stored hash, at the cost that hash was made with. Slow by design.
     ///
-    /// A text that is no Argon2 hash matches nothing, and is checked as long as one of the present cost.
+    /// A text that is no Argon2 hash matches nothing, at no cost.
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> Verdict {
-        let argon2 = self.argon2();
-        let check = |hash: &Phc| argon2.verify_password(password.0.as_bytes(), hash).is_ok();
-        if let Ok(hash) = Phc::new(&stored.0)
-            && hash.hash.is_some_and(|output| output.len() >= Output::MIN_LENGTH)
-            && Params::try_from(&hash).is_ok()
-        {
-            return if check(&hash) { Verdict::Match } else { Verdict::Mismatch };
+        let Ok(hash) = Phc::new(&stored.0) else {
+            return Verdict::Unreadable;
+        };
+        if hash.hash.is_none() || hash.salt.is_none() || Params::try_from(&hash).is_err() {
+            return Verdict::Unreadable;
         }
-        if let Ok(dummy) = Phc::new(PasswordHash::matching_nothing(&self.cost()).as_str()) {
-            check(&dummy);
+        match self.argon2().verify_password(password.0.as_bytes(), &hash) {
+            Ok(()) => Verdict::Match,
+            Err(_) => Verdict::Mismatch,
         }
-        Verdict::Unreadable
     }
 
     fn argon2(&self) -> Argon2<'static> {

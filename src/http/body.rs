@@ -6,7 +6,8 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
+use percent_encoding::percent_decode;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
@@ -41,7 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let label = media_type(request.headers());
         let text = Text(read(request.into_body()).await?);
-        let first = text.0.iter().find(|byte| !byte.is_ascii_whitespace());
+        let first = text.first();
         match (first, label.as_deref()) {
             (Some(b'{'), _) => Ok(Self::Json(text)),
             (None, _) => Ok(Self::Empty),
@@ -55,8 +56,16 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
 }
 
 impl Text {
+    fn first(&self) -> Option<u8> {
+        self.0.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+    }
+
     /// Reads a JSON object. The message names no value of it: one could be a password.
     pub(super) fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T, ApiError> {
+        // serde would take an array for a struct as well.
+        if self.first() != Some(b'{') && serde_json::from_slice::<IgnoredAny>(&self.0).is_ok() {
+            return Err(ApiError::InvalidBody(format!("The body must be {expected}")));
+        }
         serde_json::from_slice(&self.0).map_err(|error| {
             ApiError::InvalidBody(match error.classify() {
                 Category::Data => format!("The body must be {expected}"),
@@ -65,8 +74,12 @@ impl Text {
         })
     }
 
-    /// Reads a form.
+    /// Reads a form, which must be UTF-8 throughout: to make up a character for one that is none would make different
+    /// passwords equal.
     pub(super) fn form<T: DeserializeOwned>(&self, expected: &str) -> Result<T, ApiError> {
+        if percent_decode(&self.0).decode_utf8().is_err() {
+            return Err(ApiError::InvalidBody("The form is not UTF-8".to_owned()));
+        }
         serde_urlencoded::from_bytes(&self.0)
             .map_err(|_| ApiError::InvalidBody(format!("The body must be {expected}")))
     }

@@ -75,14 +75,12 @@ impl ClientIpPolicy {
         if !self.trusts(client) {
             return client;
         }
-        let named: Vec<&str> = headers
-            .get_all(self.header.name())
-            .iter()
-            .flat_map(|value| value.to_str().unwrap_or_default().split(','))
-            .collect();
-        for part in named.into_iter().rev() {
+        let lines: Vec<&str> =
+            headers.get_all(self.header.name()).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+        for part in lines.iter().rev().flat_map(|line| split(line, ',').into_iter().rev()) {
             match self.header.address(part) {
                 Some(address) => client = address,
+                None if part.trim().is_empty() => {}
                 None => return client,
             }
             if !self.trusts(client) {
@@ -109,13 +107,39 @@ impl ClientIpHeader {
     fn address(self, part: &str) -> Option<IpAddr> {
         let node = match self {
             Self::XForwardedFor | Self::XRealIp => part,
-            Self::Forwarded => part.split(';').find_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                name.trim().eq_ignore_ascii_case("for").then_some(value)
-            })?,
+            Self::Forwarded => {
+                let mut nodes = split(part, ';').into_iter().filter_map(|pair| {
+                    let (name, value) = pair.split_once('=')?;
+                    name.trim().eq_ignore_ascii_case("for").then_some(value)
+                });
+                match (nodes.next(), nodes.next()) {
+                    (Some(node), None) => node,
+                    _ => return None,
+                }
+            }
         };
-        parse_node(node.trim().trim_matches('"'))
+        let node = node.trim();
+        parse_node(match node.strip_prefix('"') {
+            Some(quoted) => quoted.strip_suffix('"')?,
+            None => node,
+        })
     }
+}
+
+/// Splits at a separator that stands in no quoted string (RFC 9110, 5.6.4).
+fn split(text: &str, separator: char) -> Vec<&str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(|c: char| {
+        let separates = c == separator && !is_quoted;
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        separates
+    })
+    .collect()
 }
 
 /// An address, with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -123,8 +147,12 @@ fn parse_node(text: &str) -> Option<IpAddr> {
     let address = text
         .parse::<IpAddr>()
         .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
-        .or_else(|_| text.trim_matches(['[', ']']).parse::<Ipv6Addr>().map(IpAddr::V6));
-    address.ok().map(|address| address.to_canonical())
+        .ok()
+        .or_else(|| {
+            let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+            inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+        });
+    address.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -157,6 +185,7 @@ mod tests {
         assert_eq!(xff(&["6.6.6.6", "198.51.100.1,10.2.3.4"]), "198.51.100.1");
         assert_eq!(xff(&["10.9.9.9, 10.2.3.4"]), "10.9.9.9");
         assert_eq!(xff(&["198.51.100.1:1234"]), "198.51.100.1");
+        assert_eq!(xff(&["198.51.100.1,", " "]), "198.51.100.1");
         assert_eq!(xff(&["6.6.6.6, unknown, 10.2.3.4"]), "10.2.3.4");
         assert_eq!(xff(&["2001:db8::1"]), "2001:db8::1");
         assert_eq!(xff(&["::ffff:198.51.100.1"]), "198.51.100.1");
@@ -173,6 +202,11 @@ mod tests {
         assert_eq!(forwarded("for=192.0.2.60;proto=http;by=203.0.113.43"), "192.0.2.60");
         assert_eq!(forwarded("for=192.0.2.43, for=_hidden"), "10.0.0.1");
         assert_eq!(forwarded("proto=http"), "10.0.0.1");
+        assert_eq!(forwarded("host=\"a;for=4.4.4.4\""), "10.0.0.1");
+        assert_eq!(forwarded("host=\"a,for=4.4.4.4\""), "10.0.0.1");
+        assert_eq!(forwarded("host=\"a\\\",for=4.4.4.4\";for=192.0.2.1"), "192.0.2.1");
+        assert_eq!(forwarded("for=\"6.6.6.6, for=5.5.5.5\""), "10.0.0.1");
+        assert_eq!(forwarded("for=6.6.6.6;for=5.5.5.5"), "10.0.0.1");
     }
 
     #[test]

@@ -104,7 +104,9 @@ impl ApiError {
     fn cause(self) -> Option<Failure> {
         match self {
             Self::Internal(cause) | Self::Unavailable(cause) => Some(Failure(Arc::from(cause))),
-            Self::NotReady(cause) => Some(Failure(Arc::new(cause))),
+            // Probes ask again and again, and the body says the reason.
+            Self::NotReady(NotReady::Store(cause)) => Some(Failure(Arc::new(cause))),
+            Self::NoKeyToPublish => Some(Failure(Arc::new(NotReady::NoSigner))),
             _ => None,
         }
     }

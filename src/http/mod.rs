@@ -89,6 +89,7 @@ pub fn router(issuer: Issuer, settings: HttpSettings) -> Router {
             "/register",
             rate_limit::bucket(post(register::post), settings.register_rate_limit).route_layer(identify),
         )
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(error::never_stored));
 
     Router::new()
@@ -96,9 +97,13 @@ pub fn router(issuer: Issuer, settings: HttpSettings) -> Router {
         .merge(health)
         .merge(accounts)
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(trace::accompany))
         .with_state(state)
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
 }
 
 #[derive(Clone)]

@@ -10,10 +10,11 @@ use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// How long requests that are in flight may take to finish once the server is to stop.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long requests that are in flight may take to finish once the server is to stop; closing the store has the rest
+/// of the ten seconds that are promised.
+const DRAIN: Duration = Duration::from_secs(9);
 
-/// Answers requests until `until` is done; then accepts no more, and finishes those in flight within ten seconds.
+/// Answers requests until `until` is done; then accepts no more, and finishes those in flight within nine seconds.
 ///
 /// # Errors
 /// When the listener fails for good.

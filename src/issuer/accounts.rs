@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::{Issuer, IssuerError};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
-use crate::domain::password::{FreshSalt, HashCost, Password, PasswordHash, Verdict};
+use crate::domain::password::{FreshSalt, HashCost, Hasher, Password, PasswordHash, Verdict};
 use crate::domain::token::{Subject, Token, TokenKind};
-use crate::store::StoreError;
+use crate::store::SignInCandidate;
 
 impl Issuer {
     /// Makes an account with a random password, which its owner is shown this once.
@@ -61,43 +61,39 @@ impl Issuer {
         }
     }
 
-    /// Whether anybody has an account.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn has_accounts(&self) -> Result<bool, StoreError> {
-        self.store.has_accounts().await
-    }
-
+    /// A refusal costs one hash of each cost that the store holds, whoever is asked for and whatever their hash is:
+    /// otherwise a stopwatch would tell the names that have accounts from those that have none.
     async fn check(&self, username: &str, password: Password) -> Result<Account, IssuerError> {
-        let candidate = self.store.sign_in_candidate(username).await?;
-        let stored = match &candidate.account {
-            Some(account) => account.password_hash.clone(),
-            None => PasswordHash::matching_nothing(&self.cost_for_nobody(username, &candidate.costs)),
-        };
+        let SignInCandidate { account, costs } = self.store.sign_in_candidate(username).await?;
+        let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
         let hasher = self.hasher.clone();
-        let verdict = self.workers.run(move || hasher.verify(&password, &stored)).await?;
-        if let (Verdict::Unreadable, Some(account)) = (verdict, &candidate.account) {
-            tracing::warn!(user.id = %account.id, "the password hash of account {} is not Argon2", account.id);
-        }
-        candidate.account.filter(|_| verdict == Verdict::Match).ok_or(IssuerError::InvalidCredentials)
-    }
-
-    /// What checking the password of a name that nobody has is made to cost.
-    ///
-    /// Drawn from the costs that real accounts have, as often as they have them, and always the same for one name:
-    /// otherwise a stopwatch would tell such names from accounts that have not signed in since the cost was changed.
-    fn cost_for_nobody(&self, username: &str, costs: &[(HashCost, u64)]) -> HashCost {
-        let accounts: u64 = costs.iter().map(|(_, accounts)| accounts).sum();
-        let Some(mut lot) = self.keyring.lot(username).checked_rem(accounts) else {
-            return self.hasher.cost();
-        };
-        for (cost, accounts) in costs {
-            match lot.checked_sub(*accounts) {
-                Some(rest) => lot = rest,
-                None => return cost.clone(),
+        let verdict = self.workers.run(move || verdict(&hasher, &password, stored.as_ref(), &costs)).await?;
+        match (account, verdict) {
+            (Some(account), Verdict::Match) => Ok(account),
+            (Some(account), Verdict::Unreadable) => {
+                tracing::debug!(user.id = %account.id, "the password hash of account {} is not Argon2", account.id);
+                Err(IssuerError::InvalidCredentials)
             }
+            _ => Err(IssuerError::InvalidCredentials),
         }
-        self.hasher.cost()
     }
+}
+
+/// Checks the stored hash, and unless it matches, one that nothing matches for every other cost.
+fn verdict(
+    hasher: &Hasher,
+    password: &Password,
+    stored: Option<&PasswordHash>,
+    costs: &[HashCost],
+) -> Verdict {
+    let verdict = stored.map_or(Verdict::Mismatch, |stored| hasher.verify(password, stored));
+    if verdict == Verdict::Match {
+        return verdict;
+    }
+    let done = stored.filter(|_| verdict == Verdict::Mismatch);
+    for cost in costs.iter().filter(|cost| !done.is_some_and(|hash| hash.has_cost(cost))) {
+        let _ = hasher.verify(password, &PasswordHash::matching_nothing(cost));
+    }
+    verdict
 }

@@ -3,7 +3,7 @@
 use rand::Rng as _;
 use thiserror::Error;
 
-use super::{Lost, Premises};
+use super::{Premises, WorkError};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::PrivateKey;
 use crate::domain::key::lifecycle::KeyLife;
@@ -41,8 +41,11 @@ pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<Mas
     premises.randomness.with(|rng| rng.fill_bytes(&mut salt));
     let stretching = secret.clone();
     let sealer = premises.workers.run(move || stretching.sealer(&salt)).await??;
-    let record =
-        MasterKeyRecord { number: 1, salt, check_value: premises.randomness.with(|rng| sealer.check_value(rng))? };
+    let record = MasterKeyRecord {
+        number: 1,
+        salt,
+        check_value: premises.randomness.with(|rng| sealer.check_value(rng))?,
+    };
 
     let now = premises.clock.now();
     let present = premises
@@ -75,9 +78,9 @@ pub enum FoundingError {
     /// The passphrase could not be stretched.
     #[error(transparent)]
     Stretch(#[from] StretchFailed),
-    /// A computation was lost.
+    /// A computation was not done.
     #[error(transparent)]
-    Worker(#[from] Lost),
+    Worker(#[from] WorkError),
     /// The store is sealed under another master key.
     #[error("NOT_MY_KEY is not the key this store was sealed with; nothing was changed")]
     WrongMasterKey,

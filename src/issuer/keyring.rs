@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::founding::MasterKey;
 use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, wanted};
-use super::{IssuerError, Lost, Premises, lock};
+use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
@@ -23,6 +23,9 @@ use crate::store::{KeyPicture, Refusal, StoreError};
 /// Without a completed round for this long, the rotation counts as dead.
 const ROUND_OVERDUE: Duration = Duration::from_mins(1);
 
+/// How many keys are made side by side: the two of a first start.
+const KEYS_AT_ONCE: usize = 2;
+
 /// How often a change is tried again for want of a key that had to be made first.
 const ATTEMPTS: usize = 5;
 
@@ -31,6 +34,8 @@ pub struct Keyring {
     pub(super) premises: Premises,
     pub(super) master_key: MasterKey,
     policy: RotationPolicy,
+    /// Workers of its own: no crowd of passwords holds up the rotation.
+    workers: Workers,
     ring: ArcSwap<Ring>,
     /// Where both clocks stood when this process first saw each key, or when the wall clock went back since.
     sightings: Mutex<HashMap<Kid, (Timestamp, Duration)>>,
@@ -48,19 +53,17 @@ impl Keyring {
         master_key: MasterKey,
         policy: RotationPolicy,
     ) -> Result<Self, IssuerError> {
-        let (now, elapsed) = (premises.clock.now(), premises.clock.elapsed());
-        let picture = premises.store.keys(&move |lives| wanted(lives, now)).await?;
-        let ring = Ring::open(picture, &master_key.sealer, now);
         let keyring = Self {
+            last_round: Mutex::new(premises.clock.elapsed()),
             premises,
             master_key,
             policy,
-            ring: ArcSwap::from_pointee(ring),
+            workers: Workers::new(KEYS_AT_ONCE),
+            ring: ArcSwap::from_pointee(Ring::empty()),
             sightings: Mutex::default(),
-            last_round: Mutex::new(elapsed),
             master_key_changed: AtomicBool::new(false),
         };
-        keyring.notice(&[]);
+        keyring.reload().await?;
         if keyring.ring.load().lives().is_empty() {
             keyring.round().await?;
         }
@@ -76,7 +79,8 @@ impl Keyring {
             self.reload().await?;
         }
         let ring = self.ring.load_full();
-        if ring.has_adoptable() || !lifecycle::plan(ring.lives(), &self.policy, &self.moment()).is_empty() {
+        let is_due = || !lifecycle::plan(ring.lives(), &self.policy, &self.moment()).is_empty();
+        if ring.has_adoptable() || ring.has_unrecorded_end() || is_due() {
             self.change(&Intent::Keep).await?;
         }
         *lock(&self.last_round) = self.premises.clock.elapsed();
@@ -116,11 +120,6 @@ impl Keyring {
         self.ring.load().expired_signer()
     }
 
-    /// See [`Sealer::lot`](crate::domain::key::seal::Sealer::lot).
-    pub(super) fn lot(&self, name: &str) -> u64 {
-        self.master_key.sealer.lot(name)
-    }
-
     /// Whether tokens can be issued for their whole life, from a store that answers, by keys that rotate.
     pub(super) async fn readiness(&self) -> Result<(), NotReady> {
         let now = self.premises.clock.now();
@@ -153,12 +152,17 @@ impl Keyring {
         Err(IssuerError::Store(StoreError::Refused))
     }
 
-    async fn carry_out(&self, intent: &Intent<'_>, made: &mut Vec<PrivateKey>) -> Result<Attempt, IssuerError> {
-        let now = self.moment();
+    async fn carry_out(
+        &self,
+        intent: &Intent<'_>,
+        made: &mut Vec<PrivateKey>,
+    ) -> Result<Attempt, IssuerError> {
+        let (now, ended) = (self.moment(), self.ring.load().ended());
         let (mut refused, mut steps) = (None, Vec::new());
         let mut decide = |picture: &KeyPicture| {
-            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now);
-            match draft.intend(intent).and_then(|draft| draft.plan().settle(made, &self.premises.randomness)) {
+            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, ended);
+            match draft.intend(intent).and_then(|draft| draft.plan().settle(made, &self.premises.randomness))
+            {
                 Ok((changes, log)) => {
                     steps = log;
                     Ok(changes)
@@ -169,7 +173,7 @@ impl Keyring {
                 }
             }
         };
-        let select = |lives: &[KeyLife]| wanted(lives, now.wall);
+        let select = |lives: &[KeyLife]| wanted(lives, now.wall, &[]);
         let changed = self.premises.store.change_keys(&self.master_key.record, &select, &mut decide).await;
         match (changed, refused) {
             (Ok(()), _) => {
@@ -186,27 +190,39 @@ impl Keyring {
     async fn make_keys(&self, made: &mut Vec<PrivateKey>, needed: usize) -> Result<(), IssuerError> {
         let making: Vec<_> = (made.len()..needed)
             .map(|_| {
-                let workers = self.premises.workers.clone();
+                let workers = self.workers.clone();
                 tokio::spawn(async move { workers.run(PrivateKey::generate).await })
             })
             .collect();
         for key in making {
-            made.push(key.await.map_err(|_| Lost)???);
+            made.push(key.await.map_err(|_| WorkError::Lost)???);
         }
         Ok(())
     }
 
     async fn reload(&self) -> Result<(), IssuerError> {
-        let now = self.premises.clock.now();
-        let picture = self.premises.store.keys(&move |lives| wanted(lives, now)).await?;
+        let mut unreadable = Vec::new();
+        let ring = loop {
+            let ring = self.open_ring(unreadable.clone()).await?;
+            let known = unreadable.len();
+            unreadable = ring.unreadable().iter().map(|row| row.kid).collect();
+            if !ring.lacks_expired(self.premises.clock.now()) || unreadable.len() <= known {
+                break ring;
+            }
+        };
+        let before = self.ring.swap(Arc::new(ring));
+        self.notice(before.unreadable());
+        Ok(())
+    }
+
+    async fn open_ring(&self, unreadable: Vec<Kid>) -> Result<Ring, IssuerError> {
+        let (now, ended) = (self.premises.clock.now(), self.ring.load().ended());
+        let picture = self.premises.store.keys(&move |lives| wanted(lives, now, &unreadable)).await?;
         if picture.master_key.as_ref() != Some(&self.master_key.record) {
             return Err(self.taken(StoreError::MasterKeyChanged));
         }
         let sealer = self.master_key.sealer.clone();
-        let ring = self.premises.workers.run(move || Ring::open(picture, &sealer, now)).await?;
-        let before = self.ring.swap(Arc::new(ring));
-        self.notice(before.unreadable());
-        Ok(())
+        Ok(self.workers.run(move || Ring::open(picture, &sealer, now, ended)).await?)
     }
 
     /// Remembers that the store has another master key by now: nothing more is sealed or read, what is in memory stays.
@@ -240,7 +256,8 @@ impl Keyring {
             }
             vouched.min(wall)
         };
-        let watched = lock(&self.sightings).iter_mut().map(|(kid, sighting)| (*kid, vouched(sighting))).collect();
+        let watched =
+            lock(&self.sightings).iter_mut().map(|(kid, sighting)| (*kid, vouched(sighting))).collect();
         Moment { wall, watched }
     }
 

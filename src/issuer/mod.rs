@@ -27,7 +27,7 @@ pub use self::keyring::{Keyring, NotReady};
 pub use self::operations::OperationError;
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::ring::{Publication, Unreadable};
-pub use self::workers::{Lost, Workers};
+pub use self::workers::{WorkError, Workers};
 
 /// Issues tokens to accounts and publishes the keys that verify them.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub struct Premises {
     pub clock: Arc<dyn Clock>,
     /// Where nonces, salts, passwords and ids come from.
     pub randomness: Randomness,
-    /// Where slow computations run.
+    /// Where passwords are hashed.
     pub workers: Workers,
 }
 
@@ -131,9 +131,9 @@ pub enum IssuerError {
     /// The store did not do its part.
     #[error("the store failed")]
     Store(#[from] StoreError),
-    /// A slow computation did not come back.
-    #[error("a computation was lost")]
-    Worker(#[from] Lost),
+    /// A slow computation was not done.
+    #[error("a computation was not done")]
+    Worker(#[from] WorkError),
 }
 
 /// The generator that everything random is drawn from: seeded once, shared by all.

@@ -74,7 +74,9 @@ pub enum OperationError {
     #[error("this key is here already, as key {0}")]
     IsHere(Kid),
     /// There is a key that is to sign next.
-    #[error("key {0} is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now")]
+    #[error(
+        "key {0} is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now"
+    )]
     NextExists(Kid),
     /// There is no such key, or it does not open.
     #[error("there is no key {0} that can be used")]

@@ -31,11 +31,18 @@ pub(super) struct Ring {
     documents: Vec<Document>,
     /// How many of the documents are over. It only grows: a key that has expired stays so when the clock goes back.
     over: AtomicUsize,
+    /// The latest expiry that had passed before this picture was taken.
+    ended_before: Timestamp,
 }
 
 impl Ring {
-    /// Opens the keys of a picture.
-    pub(super) fn open(picture: KeyPicture, sealer: &Sealer, now: Timestamp) -> Self {
+    /// Opens the keys of a picture. Keys that expire at `ended_before` or earlier have expired, whatever the clock says.
+    pub(super) fn open(
+        picture: KeyPicture,
+        sealer: &Sealer,
+        now: Timestamp,
+        ended_before: Timestamp,
+    ) -> Self {
         let (keys, mut unreadable) = open_keys(&picture.sealed, sealer);
         let (adoptable, foreign) = open_keys(&picture.strays, sealer);
         unreadable.extend(foreign);
@@ -44,7 +51,7 @@ impl Ring {
         let key_of = |life: &KeyLife| keys.iter().find(|key| key.kid() == life.kid).cloned();
         let published: Vec<_> = lives
             .iter()
-            .filter(|life| life.is_published(now))
+            .filter(|life| life.is_published(now) && life.exp > ended_before)
             .filter_map(|life| Some((*life, key_of(life)?)))
             .collect();
         let expired = Keys::at(&lives, now).newest_expired().and_then(key_of);
@@ -58,6 +65,22 @@ impl Ring {
             has_adoptable: !adoptable.is_empty(),
             documents,
             over: 0.into(),
+            ended_before,
+        }
+    }
+
+    /// A ring without keys, to begin with.
+    pub(super) fn empty() -> Self {
+        Self {
+            changes: -1,
+            lives: Vec::new(),
+            published: Vec::new(),
+            expired: None,
+            unreadable: Vec::new(),
+            has_adoptable: false,
+            documents: Vec::new(),
+            over: 0.into(),
+            ended_before: Timestamp::from_millis(i64::MIN),
         }
     }
 
@@ -79,6 +102,26 @@ impl Ring {
     /// Whether a row is there that the keyring should take in.
     pub(super) fn has_adoptable(&self) -> bool {
         self.has_adoptable
+    }
+
+    /// Whether the key that `?expired` should sign with did not open: then an older one is to be opened.
+    pub(super) fn lacks_expired(&self, now: Timestamp) -> bool {
+        self.expired.is_none() && Keys::at(&self.lives, now).newest_expired().is_some()
+    }
+
+    /// The latest expiry that has passed, by the latest clock that was seen.
+    pub(super) fn ended(&self) -> Timestamp {
+        let over = self.over.load(Ordering::Relaxed);
+        self.documents
+            .iter()
+            .take(over)
+            .map(|document| document.until)
+            .fold(self.ended_before, Timestamp::max)
+    }
+
+    /// Whether a key has expired of which that is not recorded.
+    pub(super) fn has_unrecorded_end(&self) -> bool {
+        self.lives.iter().any(|life| life.expired_at.is_none() && life.exp <= self.ended())
     }
 
     /// What verifiers get at this moment.

@@ -7,9 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
+use super::Randomness;
 use super::operations::OperationError;
 use super::ring::open_key;
-use super::Randomness;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
     self, Action, FirstSignature, KeyLife, Keys, Moment, Phase, RotationPolicy,
@@ -49,14 +49,16 @@ impl From<OperationError> for Refused {
     }
 }
 
-/// The keys whose private half is needed: those that have not ended, and the one for `?expired`.
-pub(super) fn wanted(lives: &[KeyLife], now: Timestamp) -> Vec<Kid> {
-    let expired = Keys::at(lives, now).newest_expired().map(|life| life.kid);
-    lives
-        .iter()
-        .filter(|life| life.expired_at.is_none() && life.revoked_at.is_none() || Some(life.kid) == expired)
-        .map(|life| life.kid)
-        .collect()
+/// The keys whose private half is needed: those that have not ended, and the one for `?expired`, which is none of those
+/// that are known not to open.
+pub(super) fn wanted(lives: &[KeyLife], now: Timestamp, unreadable: &[Kid]) -> Vec<Kid> {
+    let readable: Vec<_> = lives.iter().filter(|life| !unreadable.contains(&life.kid)).copied().collect();
+    let expired = Keys::at(&readable, now).newest_expired().map(|life| life.kid);
+    let is_wanted = |life: &&KeyLife| {
+        let has_ended = life.expired_at.is_some() || life.revoked_at.is_some();
+        !has_ended || Some(life.kid) == expired || unreadable.contains(&life.kid)
+    };
+    lives.iter().filter(is_wanted).map(|life| life.kid).collect()
 }
 
 /// Changes in the making.
@@ -88,6 +90,7 @@ impl<'a> Draft<'a> {
         sealer: &'a Sealer,
         policy: &'a RotationPolicy,
         now: &'a Moment,
+        ended: Timestamp,
     ) -> Self {
         let (mut opened, mut unreadable) = (Vec::new(), Vec::new());
         for row in &picture.sealed {
@@ -100,6 +103,7 @@ impl<'a> Draft<'a> {
         let (entries, log) = (Vec::new(), Vec::new());
         let mut draft =
             Self { picture, sealer, policy, now, lives, opened, next_kid: picture.next_kid, entries, log };
+        draft.record_ends(ended);
         for row in &picture.strays {
             if let Ok(key) = open_key(row, sealer) {
                 let life = KeyLife::adopted(row.kid, row.exp, now.wall);
@@ -141,7 +145,9 @@ impl<'a> Draft<'a> {
                 Action::Promote { kid, reason } => self.promote(kid, reason),
                 Action::Republish { kid, reason } => {
                     let at = self.now.wall;
-                    self.follow(kid, "counts as published from now on", reason, |life| life.published_at = Some(at));
+                    self.follow(kid, "counts as published from now on", reason, |life| {
+                        life.published_at = Some(at)
+                    });
                     self.change(KeyChange::Republish { kid, at });
                 }
             }
@@ -167,7 +173,9 @@ impl<'a> Draft<'a> {
         for entry in self.entries {
             changes.push(match entry {
                 Entry::Change(change) => change,
-                Entry::Reseal(kid, exp, text) => KeyChange::Reseal { kid, exp, sealed: seal(kid, exp, &text)? },
+                Entry::Reseal(kid, exp, text) => {
+                    KeyChange::Reseal { kid, exp, sealed: seal(kid, exp, &text)? }
+                }
                 Entry::New(life, key) => {
                     let kid = life.kid;
                     let pem = match key {
@@ -180,6 +188,19 @@ impl<'a> Draft<'a> {
             });
         }
         Ok((changes, self.log))
+    }
+
+    /// Records of keys that have been seen to expire that they have: the clock may have gone back since.
+    fn record_ends(&mut self, ended: Timestamp) {
+        let at = self.now.wall;
+        let unrecorded = |life: &&KeyLife| life.expired_at.is_none() && life.exp <= ended && life.exp > at;
+        let kids: Vec<_> = self.lives.iter().filter(unrecorded).map(|life| life.kid).collect();
+        for kid in kids {
+            self.follow(kid, "expired", "its exp had passed before the clock went back", |life| {
+                life.expired_at = Some(at)
+            });
+            self.change(KeyChange::Expire { kid, at });
+        }
     }
 
     fn rotate(&mut self, at_once: bool) -> Result<(), OperationError> {

@@ -5,17 +5,23 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-/// Runs slow computations beside the async threads, no more at once than there are cores.
+/// How many computations may wait for each that runs. At Argon2's default cost the last of them waits for four seconds.
+const WAITING_PER_PLACE: usize = 256;
+
+/// Runs slow computations beside the async threads, a bounded number at once, with a bounded queue before them.
 #[derive(Clone, Debug)]
 pub struct Workers {
-    free: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    tickets: Arc<Semaphore>,
 }
 
 impl Workers {
     /// Workers for this many computations at once; at least one.
     #[must_use]
     pub fn new(at_once: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(at_once.max(1))) }
+        let at_once = at_once.max(1);
+        let tickets = at_once.saturating_mul(1 + WAITING_PER_PLACE);
+        Self { places: Arc::new(Semaphore::new(at_once)), tickets: Arc::new(Semaphore::new(tickets)) }
     }
 
     /// Runs one computation when its turn has come.
@@ -23,22 +29,30 @@ impl Workers {
     /// A caller who goes away gives up his turn; a computation that has begun holds its place until it is done.
     ///
     /// # Errors
-    /// [`Lost`] when the computation panicked or the program is ending.
+    /// [`WorkError::Busy`] when too many wait already, [`WorkError::Lost`] when the computation panicked or the program
+    /// is ending.
     pub async fn run<T: Send + 'static>(
         &self,
         compute: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Lost> {
-        let place = Arc::clone(&self.free).acquire_owned().await.map_err(|_| Lost)?;
+    ) -> Result<T, WorkError> {
+        let ticket = Arc::clone(&self.tickets).try_acquire_owned().map_err(|_| WorkError::Busy)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| WorkError::Lost)?;
         tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _held = (place, ticket);
             compute()
         })
         .await
-        .map_err(|_| Lost)
+        .map_err(|_| WorkError::Lost)
     }
 }
 
-/// A computation did not come back.
-#[derive(Clone, Copy, Debug, Error)]
-#[error("a computation panicked or was cut off by the end of the program")]
-pub struct Lost;
+/// A computation was not done.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum WorkError {
+    /// Too many wait already.
+    #[error("too many computations are waiting")]
+    Busy,
+    /// It panicked, or was cut off by the end of the program.
+    #[error("a computation panicked or was cut off by the end of the program")]
+    Lost,
+}

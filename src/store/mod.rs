@@ -17,7 +17,7 @@ use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::key::seal::SALT_LEN;
 use crate::domain::password::{HashCost, PasswordHash};
 
-pub use self::sqlite::{Found, Location, SqliteStore, UnfitLocation};
+pub use self::sqlite::{Found, Location, Look, SqliteStore, UnfitLocation};
 
 /// Where keys, accounts and sign-ins are kept.
 ///
@@ -84,9 +84,6 @@ pub trait Store: Send + Sync {
         from: IpAddr,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
-
-    /// Whether anybody has an account.
-    async fn has_accounts(&self) -> Result<bool, StoreError>;
 
     /// Writes back what is in flight and closes; the store answers nothing afterwards.
     async fn close(&self);
@@ -212,8 +209,8 @@ pub enum KeyChange {
 pub struct SignInCandidate {
     /// The account of that name.
     pub account: Option<Account>,
-    /// The costs of all hashes in the store, each with the number of accounts that have it.
-    pub costs: Vec<(HashCost, u64)>,
+    /// The costs that the hashes in the store have.
+    pub costs: Vec<HashCost>,
 }
 
 /// What must be unique.

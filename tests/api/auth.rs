@@ -1,5 +1,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jwksd::domain::password::Hasher;
 use jwksd::http::AuthMode;
 use rsa::BigUint;
 use rsa::sha2::{Digest as _, Sha256};
@@ -220,9 +221,46 @@ async fn open_mode_asks_nobody_and_records_nothing() {
 
 #[tokio::test]
 async fn a_password_that_was_changed_while_it_was_checked_signs_nobody_in() {
-    let app = TestApp::spawn().await;
+    // Slow enough that the change falls into the check.
+    let setup = Setup { hasher: Hasher::new(64 * 1024, 8, 1).unwrap(), ..Setup::default() };
+    let app = std::sync::Arc::new(TestApp::with(setup).await);
     let password = app.register("judy").await;
-    sqlx::query("UPDATE users SET password_hash = 'reset'").execute(&mut app.db().await).await.unwrap();
-    app.auth("judy", &password).await.expect_error(401, "invalid_credentials", REFUSAL);
+    let checking = tokio::spawn({
+        let (app, password) = (std::sync::Arc::clone(&app), password.clone());
+        async move { app.auth("judy", &password).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    sqlx::query("UPDATE users SET password_hash = password_hash || 'A'")
+        .execute(&mut app.db().await)
+        .await
+        .unwrap();
+    checking.await.unwrap().expect_error(401, "invalid_credentials", REFUSAL);
     assert_eq!(app.count("auth_logs").await, 0);
+}
+
+#[tokio::test]
+async fn hashes_of_every_cost_sign_in_and_a_hash_that_is_none_does_not() {
+    let app = TestApp::spawn().await;
+    for name in ["old", "blob", "none"] {
+        app.register(name).await;
+    }
+    let mut db = app.db().await;
+    let other = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+    let mut set = async |name: &str, sql: &'static str| {
+        sqlx::query(sql).bind(other).bind(name).execute(&mut db).await.unwrap();
+    };
+    set("old", "UPDATE users SET password_hash = ? WHERE username = ?").await;
+    set("blob", "UPDATE users SET password_hash = CAST(? AS BLOB) WHERE username = ?").await;
+    set("none", "UPDATE users SET password_hash = '$2b$12$' || substr(?, 1, 0) WHERE username = ?").await;
+    for name in ["old", "blob"] {
+        assert_eq!(decode(&app.auth(name, "password").await.token()).1["sub"], name);
+    }
+    for (name, password) in [("none", "password"), ("old", "wrong"), ("nobody", "password")] {
+        app.auth(name, password).await.expect_error(401, "invalid_credentials", REFUSAL);
+    }
+    let costs: Vec<(String, i64)> = sqlx::query_as("SELECT * FROM hash_costs WHERE accounts > 0")
+        .fetch_all(&mut app.db().await)
+        .await
+        .unwrap();
+    assert_eq!(costs, [("$argon2id$v=19$m=65536,t=2,p=1$".to_owned(), 2)]);
 }

@@ -1,8 +1,9 @@
 //! What strangers send: always a 4xx in the error shape, and nothing stored.
 
+use jwksd::http::AuthMode;
 use reqwest::StatusCode;
 
-use crate::helpers::{Answer, TestApp};
+use crate::helpers::{Answer, Setup, TestApp};
 
 const BOTH: [&str; 2] = ["/register", "/auth"];
 
@@ -51,9 +52,10 @@ async fn wrong_types_and_extra_missing_or_repeated_fields_are_refused_without_an
             assert_eq!(answer.status.as_u16(), status, "{path} {body}");
             assert!(!answer.text.contains("s3cret"), "{}", answer.text);
         }
-        for body in [&b"[]"[..], b"\"a\"", b"null", b"[\"alice\"]"] {
+        for body in [&b"[]"[..], b"\"a\"", b"null", b"[\"alice\",\"a@example.com\"]"] {
             let answer = expect_refusal(&app, path, "application/json", body.to_vec()).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+            assert!(answer.text.contains("The body must be an object"), "{}", answer.text);
         }
     }
     for body in
@@ -116,4 +118,13 @@ async fn sql_in_every_field_changes_nothing() {
         expect_refusal(&app, &format!("/auth?{query}"), "application/json", "{}".into()).await;
     }
     assert_eq!((app.count("users").await, app.count("auth_logs").await), (1, 0));
+}
+
+#[tokio::test]
+async fn a_form_that_is_not_utf_8_is_refused() {
+    let app = TestApp::with(Setup { auth_mode: AuthMode::Open, ..Setup::default() }).await;
+    for body in ["username=%FF%FE", "username=a&password=%C0%80"] {
+        let answer = expect_refusal(&app, "/auth", "application/x-www-form-urlencoded", body.into()).await;
+        answer.expect_error(400, "invalid_body", "The form is not UTF-8");
+    }
 }

@@ -71,3 +71,14 @@ async fn a_store_that_fails_is_503_and_says_nothing_of_the_inside() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(app.get("/jwks").await.status.as_u16(), 200);
 }
+
+#[tokio::test]
+async fn every_answer_of_auth_and_register_forbids_to_store_it() {
+    let app = TestApp::spawn().await;
+    for path in ["/auth", "/register"] {
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {
+            let answer = Answer::of(app.request(method.clone(), path)).await;
+            assert_eq!(answer.header("cache-control"), Some("no-store"), "{method} {path}");
+        }
+    }
+}

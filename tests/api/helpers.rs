@@ -78,7 +78,7 @@ impl TestApp {
     pub(crate) async fn with(setup: Setup) -> Self {
         let location = location(&setup.dir);
         let secret = MasterSecret::parse(setup.master_key).unwrap();
-        let found = location.look().await.unwrap();
+        let found = location.look().await.unwrap().found;
         let premises = Premises {
             store: Arc::new(SqliteStore::open(&location).await.unwrap()),
             clock: Arc::clone(&setup.clock) as _,

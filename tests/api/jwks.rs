@@ -101,3 +101,22 @@ async fn with_no_key_to_publish_the_answer_is_503_and_never_an_empty_set() {
     app.issuer.keyring().round().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
+
+#[tokio::test]
+async fn a_key_that_has_left_the_set_stays_out_though_the_clock_goes_back_before_that_was_recorded() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY - 2 * HOUR).await;
+    app.clock.advance(2 * HOUR);
+    assert_eq!(app.published_kids().await, ["3"]);
+    app.clock.set(jwksd::domain::clock::Clock::now(app.clock.as_ref()).minus(HOUR));
+    // Another process changes something, so that the picture is taken anew.
+    let touch = sqlx::query("UPDATE key_lives SET made_at = made_at");
+    touch.execute(&mut app.db().await).await.unwrap();
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+    let recorded: Option<i64> = sqlx::query_scalar("SELECT expired_at FROM key_lives WHERE kid = 1")
+        .fetch_one(&mut app.db().await)
+        .await
+        .unwrap();
+    assert!(recorded.is_some());
+}

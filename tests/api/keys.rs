@@ -13,7 +13,7 @@ use jwksd::store::Found;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
-    DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, verify,
+    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, verify,
 };
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
@@ -93,9 +93,59 @@ async fn two_swapped_rows_open_neither() {
 }
 
 #[tokio::test]
+async fn an_expiry_that_is_no_integer_and_a_kid_at_the_end_of_the_numbers_stop_nothing() {
+    for tampering in [
+        "UPDATE keys SET exp = 'soon' WHERE kid = 1",
+        "UPDATE keys SET exp = x'00' WHERE kid = 1",
+        "INSERT INTO keys (kid, key, exp) VALUES (9223372036854775807, x'01', 0)",
+    ] {
+        let app = TestApp::spawn().await;
+        app.db().await.execute(tampering).await.unwrap();
+        let app = restart(app).await;
+        assert_eq!(reasons(&app).len(), 1, "{tampering}: {:?}", reasons(&app));
+        app.pass(DAY).await;
+        let kids = app.published_kids().await;
+        assert!(kids.len() == 1 && kids[0] != "1", "{tampering}: {kids:?}");
+    }
+}
+
+#[tokio::test]
+async fn when_the_newest_expired_key_was_tampered_with_an_older_one_shows_what_expired_means() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY).await;
+    app.db().await.execute("UPDATE keys SET key = x'01' || zeroblob(100) WHERE kid = 1").await.unwrap();
+    let app = restart(app).await;
+    assert_eq!(reasons(&app).len(), 1, "{:?}", reasons(&app));
+    let body = serde_json::json!({"username": "alice", "password": app.register("alice").await});
+    let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    assert_eq!(decode(&token).0["kid"], "2");
+}
+
+#[tokio::test]
+async fn a_row_that_was_sealed_as_the_contract_says_is_taken_in() {
+    let app = TestApp::spawn().await;
+    let key = base64::engine::general_purpose::URL_SAFE.decode(MASTER_KEY).unwrap();
+    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let (kid, exp) = (40, app.now() + 1000);
+    let aad = format!("jwksd:keys:{kid}:{exp}");
+    let payload = Payload { msg: pem.as_bytes(), aad: aad.as_bytes() };
+    let sealed = Aes256Gcm::new_from_slice(&key).unwrap().encrypt(&Nonce::from([7; 12]), payload).unwrap();
+    let row = [&[1], [7; 12].as_slice(), &sealed].concat();
+    sqlx::query("INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)")
+        .bind(kid)
+        .bind(row)
+        .bind(exp)
+        .execute(&mut app.db().await)
+        .await
+        .unwrap();
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["1", "40"]);
+}
+
+#[tokio::test]
 async fn a_wrong_master_key_is_found_before_anything_is_written() {
     let app = TestApp::spawn().await;
-    let Found::Ours(record) = location(&app.dir).look().await.unwrap() else {
+    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
         panic!("the store has a master key");
     };
     let wrong = MasterSecret::parse("another passphrase").unwrap();
@@ -182,6 +232,13 @@ async fn the_database_of_another_implementation_is_taken_over() {
     assert!(rows[..2].iter().all(|(_, key, _)| key[0] == 1), "plaintext keys are sealed in place");
     assert_eq!(rows[2].1, b"gAAAAABfernet");
     assert_eq!(rows[3].1, short.as_bytes());
+    let file = std::fs::read(crate::helpers::path(&app.dir)).unwrap();
+    for line in valid.lines().chain(expired.lines()).filter(|line| line.len() == 64) {
+        assert!(
+            !file.windows(64).any(|window| window == line.as_bytes()),
+            "a plaintext key is still in the file"
+        );
+    }
     let foreign = "it is not in jwksd's sealed form: another program wrote it";
     assert_eq!(reasons(&app), [format!("3: {foreign}"), format!("4: {foreign}")]);
 
@@ -254,7 +311,7 @@ async fn an_expired_key_goes_after_its_retention_but_the_newest_stays() {
     let kids = async || rows(&app).await.iter().map(|row| row.0).collect::<Vec<_>>();
     assert_eq!(kids().await, [3, 4], "the newest expired key and the one that signs");
     let body = serde_json::json!({"username": "alice", "password": app.register("alice").await});
-    let expired = crate::helpers::Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    let expired = Answer::of(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&expired).0["kid"], "3");
 }
 
@@ -300,7 +357,7 @@ async fn other_process(app: &TestApp) -> issuer::Keyring {
     use rand::SeedableRng as _;
 
     let location = location(&app.dir);
-    let Found::Ours(record) = location.look().await.unwrap() else {
+    let Found::Ours(record) = location.look().await.unwrap().found else {
         panic!("the store has a master key");
     };
     let premises = Premises {

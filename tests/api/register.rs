@@ -76,7 +76,9 @@ async fn a_name_outside_of_the_rules_is_refused_with_the_rule() {
     ] {
         register(&app, name, "a@example.com").await.expect_error(400, "invalid_username", sentence);
     }
-    for email in ["", "alice", "a@", "a b@example.com", "a@example.com\n"] {
+    for email in
+        ["", "alice", "a@", "a b@example.com", "a@example.com\n", "É@example.com", "\"a b\"@example.com"]
+    {
         let sentence = "The email is not an e-mail address";
         register(&app, "alice", email).await.expect_error(400, "invalid_email", sentence);
     }
@@ -108,4 +110,25 @@ async fn twenty_registrations_of_one_name_at_once_make_one_account() {
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [vec![201], vec![409; 19]].concat());
+}
+
+#[tokio::test]
+async fn what_is_unique_stays_so_when_an_account_is_changed() {
+    let app = TestApp::spawn().await;
+    app.register("alice").await;
+    app.register("bob").await;
+    let mut db = app.db().await;
+    let mut change = async |sql: &'static str| sqlx::query(sql).execute(&mut db).await.is_ok();
+    assert!(!change("UPDATE users SET email = 'ALICE@example.com' WHERE username = 'bob'").await);
+    assert!(!change("UPDATE users SET username = 'ALICE' WHERE username = 'bob'").await);
+    assert!(
+        change("UPDATE users SET email = 'BOB@example.com', username = 'Bob' WHERE username = 'bob'").await
+    );
+    assert!(change("UPDATE users SET username = 'robert' WHERE username = 'Bob'").await);
+    register(&app, "bob", "b@example.com").await.expect_error(409, "username_taken", "The username is taken");
+    register(&app, "Robert", "b@example.com").await.expect_error(
+        409,
+        "username_taken",
+        "The username is taken",
+    );
 }

@@ -15,7 +15,7 @@ use crate::domain::clock::Timestamp;
 /// How long a change of the keys may take to reach every process on the store.
 ///
 /// A new key counts as published only when this much time has passed since it was stored.
-const PUBLICATION_DELAY: Duration = Duration::from_millis(500);
+const PUBLICATION_DELAY: Duration = Duration::from_secs(1);
 
 /// The most time by which the next key is made early, for the making itself to take a while.
 const MAX_MARGIN: Duration = Duration::from_mins(1);
@@ -166,7 +166,6 @@ impl KeyLife {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && (self.expired_at.is_some() || self.exp <= now)
     }
-
 }
 
 /// What a key is to the world.

@@ -9,7 +9,6 @@ use std::fmt;
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use argon2::{Algorithm, Argon2, Params, Version};
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::{DecodePaddingMode, general_purpose};
@@ -139,17 +138,11 @@ impl Place {
 #[derive(Clone)]
 pub struct Sealer {
     cipher: Aes256Gcm,
-    names: hmac::Key,
 }
 
 impl Sealer {
     fn new(key: &[u8; 32]) -> Self {
-        // A key of its own for each purpose: HMAC-SHA256 of the purpose's name under the master key.
-        let purpose = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"jwksd:unknown names");
-        Self {
-            cipher: Aes256Gcm::new(&(*key).into()),
-            names: hmac::Key::new(hmac::HMAC_SHA256, purpose.as_ref()),
-        }
+        Self { cipher: Aes256Gcm::new(&(*key).into()) }
     }
 
     /// Seals a text into its place, with a fresh nonce.
@@ -203,14 +196,6 @@ impl Sealer {
     pub fn matches(&self, check_value: &[u8]) -> bool {
         self.open(Place::Check, check_value).is_ok_and(|text| text.as_slice() == CHECK)
     }
-
-    /// A number that is the same for the same name in every process that holds the master key, and that nobody else
-    /// can foretell. Names that differ only by ASCII case are the same.
-    #[must_use]
-    pub fn lot(&self, name: &str) -> u64 {
-        let tag = hmac::sign(&self.names, name.to_ascii_lowercase().as_bytes());
-        tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-    }
 }
 
 impl fmt::Debug for Sealer {
@@ -252,7 +237,7 @@ mod tests {
 
     #[test]
     fn every_way_to_write_32_bytes_is_the_same_key() {
-        let bytes: Vec<u8> = (0..32).map(|i| i * 7 + 250_u8.wrapping_add(i)).map(|b: u8| b).collect();
+        let bytes: Vec<u8> = (224..=255).collect();
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02X}"));
         let forms = [
             general_purpose::STANDARD.encode(&bytes),

@@ -42,21 +42,22 @@ fn conflict(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// A name is found whatever its case; where a store that was taken over holds two, the one spelled as typed wins.
+/// CAST, because other programs store a hash as a BLOB. A name is found whatever its case; where a store that was taken over holds two, the one spelled as typed wins.
 pub(super) async fn candidate(
     db: &mut SqliteConnection,
     username: &str,
 ) -> Result<SignInCandidate, StoreError> {
     let account: Option<(i64, String, String)> = sqlx::query_as(
-        "SELECT id, username, password_hash FROM users WHERE username = ?1 COLLATE NOCASE
+        "SELECT id, CAST(username AS TEXT), CAST(password_hash AS TEXT) FROM users
+         WHERE username = ?1 COLLATE NOCASE
          ORDER BY username = ?1 DESC, id LIMIT 1",
     )
     .bind(username)
     .fetch_optional(&mut *db)
     .await
     .map_err(unavailable)?;
-    let costs: Vec<(String, i64)> =
-        sqlx::query_as("SELECT cost, accounts FROM hash_costs WHERE accounts > 0 ORDER BY cost")
+    let costs: Vec<String> =
+        sqlx::query_scalar("SELECT cost FROM hash_costs WHERE accounts > 0 ORDER BY cost")
             .fetch_all(db)
             .await
             .map_err(unavailable)?;
@@ -66,10 +67,7 @@ pub(super) async fn candidate(
             username,
             password_hash: PasswordHash::stored(hash),
         }),
-        costs: costs
-            .into_iter()
-            .map(|(cost, accounts)| (HashCost(cost), u64::try_from(accounts).unwrap_or(0)))
-            .collect(),
+        costs: costs.into_iter().map(HashCost).collect(),
     })
 }
 
@@ -81,7 +79,7 @@ pub(super) async fn record_sign_in(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let met = sqlx::query(
-        "UPDATE users SET last_login = datetime(?, 'unixepoch') WHERE id = ? AND password_hash = ?",
+        "UPDATE users SET last_login = datetime(?, 'unixepoch') WHERE id = ? AND CAST(password_hash AS TEXT) = ?",
     )
     .bind(now.as_secs())
     .bind(user.0)

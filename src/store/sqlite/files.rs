@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use thiserror::Error;
 
 use super::super::{MasterKeyRecord, StoreError};
-use super::{BUSY_TIMEOUT, MIGRATIONS, keys, unavailable};
+use super::{BUSY_TIMEOUT, MIGRATIONS, accounts, keys, unavailable};
 
 const COURSE_COLUMNS: [(&str, &str); 3] = [
     ("keys", "kid,key,exp"),
@@ -57,20 +57,42 @@ impl Location {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] for a file that is no database, or a newer one than this program knows.
-    pub async fn look(&self) -> Result<Found, StoreError> {
+    pub async fn look(&self) -> Result<Look, StoreError> {
         if !self.0.exists() {
-            return Ok(Found::Nothing);
+            return Ok(Look { found: Found::Nothing, has_accounts: false });
         }
-        let mut db = SqliteConnectOptions::new()
-            .filename(&self.0)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .connect()
-            .await
-            .map_err(unavailable)?;
-        let found = look(&mut db).await;
+        // A file that no other process has open leaves no trace when read as immutable; but a look at the wrong moment
+        // may see a half-written page, so that a failure is no answer yet.
+        if !self.has_companion() {
+            let options = SqliteConnectOptions::new().immutable(true);
+            if let Ok(look) = self.look_with(options.read_only(true)).await {
+                return Ok(look);
+            }
+        }
+        match self.look_with(SqliteConnectOptions::new().read_only(true)).await {
+            // What a program that was killed left half done must be rolled back first, which is no change.
+            Err(StoreError::Unavailable(_)) => {
+                self.look_with(SqliteConnectOptions::new().pragma("query_only", "ON")).await
+            }
+            other => other,
+        }
+    }
+
+    async fn look_with(&self, options: SqliteConnectOptions) -> Result<Look, StoreError> {
+        let options = options.filename(&self.0).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
+        let mut db = options.connect().await.map_err(unavailable)?;
+        let look = look(&mut db).await;
         db.close().await.map_err(unavailable)?;
-        found
+        look
+    }
+
+    /// Whether a journal lies beside the file.
+    fn has_companion(&self) -> bool {
+        ["-wal", "-journal"].iter().any(|suffix| {
+            let mut name = self.0.clone().into_os_string();
+            name.push(suffix);
+            Path::new(&name).exists()
+        })
     }
 }
 
@@ -79,7 +101,16 @@ impl Location {
 #[error("sqlite://FILE or the path of a file would do")]
 pub struct UnfitLocation;
 
-/// What is in the file of a store.
+/// What a look into the file of a store shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whose keys are in it.
+    pub found: Found,
+    /// Whether anybody has an account.
+    pub has_accounts: bool,
+}
+
+/// Whose keys are in the file of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// No file, or one without keys.
@@ -90,7 +121,7 @@ pub enum Found {
     Ours(MasterKeyRecord),
 }
 
-async fn look(db: &mut SqliteConnection) -> Result<Found, StoreError> {
+async fn look(db: &mut SqliteConnection) -> Result<Look, StoreError> {
     expect_course_columns(db).await?;
     if let Some(version) = schema_version(db).await?
         && !MIGRATIONS.version_exists(version)
@@ -99,21 +130,18 @@ async fn look(db: &mut SqliteConnection) -> Result<Found, StoreError> {
             "its schema is at version {version}: a newer jwksd made it"
         )));
     }
+    let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
+    Ok(Look { found: found(db).await?, has_accounts })
+}
+
+async fn found(db: &mut SqliteConnection) -> Result<Found, StoreError> {
     if has_table(db, "master_key").await?
         && let Some(record) = keys::master_key_of_old(db).await?
     {
         return Ok(Found::Ours(record));
     }
-    if has_table(db, "keys").await? {
-        let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys)")
-            .fetch_one(db)
-            .await
-            .map_err(unavailable)?;
-        if any {
-            return Ok(Found::Foreign);
-        }
-    }
-    Ok(Found::Nothing)
+    let has_keys = has_table(db, "keys").await? && keys::any(db).await?;
+    Ok(if has_keys { Found::Foreign } else { Found::Nothing })
 }
 
 async fn schema_version(db: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {

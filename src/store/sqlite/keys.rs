@@ -17,12 +17,19 @@ pub(super) async fn master_key(db: &mut SqliteConnection) -> Result<Option<Maste
     row.map(record).transpose()
 }
 
+pub(super) async fn any(db: &mut SqliteConnection) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys)").fetch_one(db).await.map_err(unavailable)
+}
+
 /// As [`master_key`], from a store whose schema may not have been brought up to date yet.
-pub(super) async fn master_key_of_old(db: &mut SqliteConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
-    let columns: i64 = sqlx::query_scalar("SELECT count(*) FROM pragma_table_info('master_key') WHERE name = 'number'")
-        .fetch_one(&mut *db)
-        .await
-        .map_err(unavailable)?;
+pub(super) async fn master_key_of_old(
+    db: &mut SqliteConnection,
+) -> Result<Option<MasterKeyRecord>, StoreError> {
+    let columns: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM pragma_table_info('master_key') WHERE name = 'number'")
+            .fetch_one(&mut *db)
+            .await
+            .map_err(unavailable)?;
     if columns == 1 {
         return master_key(db).await;
     }
@@ -136,12 +143,13 @@ fn sealed_row((kid, exp, bytes): (i64, i64, Vec<u8>)) -> SealedKey {
 }
 
 async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
+    // A row at the very end of the numbers, which we never wrote, would leave none for us.
     sqlx::query_scalar(
-        "SELECT 1 + max(
-             coalesce((SELECT max(kid) FROM keys), 0),
-             coalesce((SELECT max(kid) FROM key_lives), 0),
-             coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'keys'), 0)
-         )",
+        "SELECT 1 + max(kid) FROM (
+             SELECT kid FROM keys UNION ALL SELECT kid FROM key_lives
+             UNION ALL SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'keys'
+             UNION ALL SELECT 0
+         ) WHERE kid < 9223372036854775807",
     )
     .fetch_one(db)
     .await

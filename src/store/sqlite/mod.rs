@@ -1,8 +1,8 @@
 //! The SQLite store: connections, transactions, durability. All SQL text is in this folder.
 //!
 //! One connection writes and takes its transactions one after the other; a few read beside it (WAL). Keys and accounts
-//! are synced to the disk before they are answered (synchronous FULL); sign-ins ride along with the next sync (NORMAL),
-//! so that a sign-in never waits for a disk.
+//! are synced to the disk before they are answered (synchronous FULL); sign-ins are not synced by themselves, but ride
+//! along with the next sync (NORMAL).
 
 mod accounts;
 mod files;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use super::{Check, Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError};
 use crate::domain::account::{NewAccount, UserId};
@@ -23,7 +23,7 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
-pub use self::files::{Found, Location, UnfitLocation};
+pub use self::files::{Found, Location, Look, UnfitLocation};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -51,7 +51,10 @@ impl SqliteStore {
             .filename(location.path())
             .journal_mode(SqliteJournalMode::Wal)
             .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+            // What was there before is overwritten: plaintext keys that were sealed, keys that were deleted.
+            .pragma("secure_delete", "ON")
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
         let writer = connect(options.clone(), 1).await?;
         migrate(&writer).await?;
         let readers = connect(options.read_only(true), READERS).await?;
@@ -67,6 +70,26 @@ impl SqliteStore {
         };
         sqlx::query(synchronous).execute(&mut *connection).await.map_err(unavailable)?;
         Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await.map_err(unavailable)
+    }
+
+    /// Writes the file anew, without what the other program has left in its free space: plaintext keys, for one.
+    async fn clean_up(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await.map_err(unavailable)?;
+        if let Err(error) = sqlx::query("VACUUM").execute(&mut *connection).await {
+            tracing::warn!(%error, "the file could not be cleaned: it may still hold the keys as they were");
+        }
+        drop(connection);
+        self.write_back().await
+    }
+
+    /// Writes the WAL back into the file, so that what was replaced is gone from there too, as far as readers allow.
+    async fn write_back(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await.map_err(unavailable)?;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut *connection)
+            .await
+            .map_err(unavailable)?;
+        Ok(())
     }
 
     /// Begins a transaction in which keys may be sealed: under this master key, or not at all.
@@ -112,8 +135,12 @@ impl Store for SqliteStore {
         keys::insert_master_key(&mut tx, &record).await?;
         let picture = keys::picture(&mut tx, &|_| Vec::new()).await?;
         let changes = decide(&picture).map_err(|_| StoreError::Refused)?;
+        let takes_over = !changes.is_empty();
         keys::apply(&mut tx, changes).await?;
         tx.commit().await.map_err(unavailable)?;
+        if takes_over {
+            self.clean_up().await?;
+        }
         Ok(record)
     }
 
@@ -148,7 +175,8 @@ impl Store for SqliteStore {
         keys::update_master_key(&mut tx, new).await?;
         keys::apply(&mut tx, changes).await?;
         check(&keys::picture(&mut tx, &all).await?).map_err(|_| StoreError::Refused)?;
-        tx.commit().await.map_err(unavailable)
+        tx.commit().await.map_err(unavailable)?;
+        self.write_back().await
     }
 
     async fn key_changes(&self) -> Result<i64, StoreError> {
@@ -179,11 +207,6 @@ impl Store for SqliteStore {
         let recorded = accounts::record_sign_in(&mut tx, user, checked, from, now).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(recorded)
-    }
-
-    async fn has_accounts(&self) -> Result<bool, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
-        accounts::any(&mut connection).await
     }
 
     async fn close(&self) {
