@@ -170,7 +170,16 @@ fn a_wrong_master_key_is_told_from_a_damaged_row_and_changes_nothing() {
     server.child.kill().unwrap();
     server.wait();
     drop(Server::start(dir.path(), &[KEY]));
-    let before = fs::read(dir.path().join(DB)).unwrap();
+    let files = || {
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let mut server = Server::try_start(dir.path(), &["--until-stdin-closes"], &[KEY]).unwrap();
+    drop(server.child.stdin.take());
+    assert_eq!(server.wait(), 0);
+    let before = (files(), fs::read(dir.path().join(DB)).unwrap());
     let output = run(dir.path(), &["serve"], &[("NOT_MY_KEY", "another passphrase"), ("PORT", "0")], "");
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
@@ -178,7 +187,7 @@ fn a_wrong_master_key_is_told_from_a_damaged_row_and_changes_nothing() {
         "jwksd: totally_not_my_privateKeys.db: NOT_MY_KEY is not the key this store was sealed with; \
          nothing was changed\n"
     );
-    assert_eq!(fs::read(dir.path().join(DB)).unwrap(), before);
+    assert_eq!((files(), fs::read(dir.path().join(DB)).unwrap()), before);
     drop(Server::start(dir.path(), &[KEY]));
 }
 
@@ -219,6 +228,7 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
             r#"ISSUER is "example.com": a URL such as https://login.example.com, without query or fragment, would do"#,
         ),
         ("LOG_FORMAT", "xml", r#"LOG_FORMAT is "xml": text or json would do"#),
+        ("ARGON2_ITERATIONS", "101", r#"ARGON2_ITERATIONS is "101": a number from 1 to 100 would do"#),
         (
             "ARGON2_MEMORY_KIB",
             "7",
@@ -245,6 +255,75 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
         "jwksd: NOT_MY_KEY: it is set, and NOT_MY_KEY_FILE names \"nowhere\" as well; keep one of them\n";
     assert_eq!(stderr(&run(dir.path(), &["serve"], &both, "")), message);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn a_dotenv_of_another_editor_is_read_and_a_key_that_would_be_another_one_refused() {
+    let dir = dir();
+    let write = |text: &str| fs::write(dir.path().join(".env"), text).unwrap();
+    write("NOT_MY_KEY=correct$horse-battery-staple\n");
+    let message = "jwksd: NOT_MY_KEY: in .env, a value with a $ must stand in 'single quotes'\n";
+    let output = run(dir.path(), &["serve"], &[("PORT", "0")], "");
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message));
+    write("\u{feff}NOT_MY_KEY='correct$horse-battery-staple'\r\n");
+    drop(Server::start(dir.path(), &[]));
+    fs::remove_file(dir.path().join(".env")).unwrap();
+    drop(Server::start(dir.path(), &[("NOT_MY_KEY", "correct$horse-battery-staple")]));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_setting_that_is_not_utf_8_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = dir();
+    let output = jwksd(dir.path(), &["serve"], &[])
+        .env("HOST", std::ffi::OsStr::from_bytes(b"\xFF"))
+        .output()
+        .unwrap();
+    let message = "jwksd: HOST is \"\u{fffd}\": a value in UTF-8 would do\n";
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_password_that_cannot_be_shown_is_no_success() {
+    let dir = dir();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = jwksd(dir.path(), &["users", "add", "alice"], &[]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("its password could not be shown"), "{}", stderr(&output));
+}
+
+/// A database whose writer was killed half way must be rolled back by whoever opens it next.
+#[tokio::test]
+async fn a_journal_that_a_killed_program_left_behind_is_rolled_back() {
+    let dir = dir();
+    drop(Server::start(dir.path(), &[KEY]));
+    drop(Server::start(dir.path(), &[KEY]));
+    {
+        let mut db = db(dir.path()).await;
+        for sql in [
+            "PRAGMA journal_mode = DELETE",
+            "PRAGMA cache_size = 2",
+            "CREATE TABLE big(x)",
+            "BEGIN IMMEDIATE",
+        ] {
+            sqlx::query(sql).execute(&mut db).await.unwrap();
+        }
+        let many = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO big SELECT zeroblob(4000) FROM n";
+        sqlx::query(many).execute(&mut db).await.unwrap();
+        // What lies on the disk now is what a kill leaves: a half-written file and its journal.
+        for name in [DB.to_owned(), format!("{DB}-journal")] {
+            fs::copy(dir.path().join(&name), dir.path().join(format!("copy-{name}"))).unwrap();
+        }
+    }
+    for name in [DB.to_owned(), format!("{DB}-journal")] {
+        fs::rename(dir.path().join(format!("copy-{name}")), dir.path().join(&name)).unwrap();
+    }
+    drop(Server::start(dir.path(), &[KEY]));
+    let rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM big").fetch_one(&mut db(dir.path()).await).await.unwrap();
+    assert_eq!(rows, 0);
 }
 
 #[test]
@@ -423,7 +502,9 @@ fn open_mode_refuses_the_world_and_a_store_with_accounts() {
     drop(Server::start(dir.path(), &anyway));
 
     assert!(run(dir.path(), &["users", "add", "alice"], &[], "").status.success());
+    let before = fs::read(dir.path().join(DB)).unwrap();
     let output = run(dir.path(), &["serve"], &open, "");
+    assert_eq!(fs::read(dir.path().join(DB)).unwrap(), before, "it refuses before it changes anything");
     assert!(
         output.status.code() == Some(2) && stderr(&output).contains("has accounts"),
         "{}",

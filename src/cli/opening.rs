@@ -96,11 +96,12 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
     if let Some(secret) = &config.master_secret {
         return Ok(secret.clone());
     }
-    // Another first start may have written it since the settings were read.
-    if let Some(secret) = config::master_secret_of_dotenv()? {
+    let database = config.location.path().display();
+    let has_dotenv = Path::new(DOTENV).symlink_metadata().is_ok();
+    // Another first start may have written one since the settings were read; it appeared whole.
+    if has_dotenv && let Some(secret) = config::master_secret_of_dotenv()? {
         return Ok(secret);
     }
-    let database = config.location.path().display();
     if let Found::Ours(_) = found {
         return Err(Refused(format!(
             "{MASTER_KEY} is not set, and the keys in {database} were sealed with one: add the line \
@@ -112,7 +113,7 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
     let line = format!("{MASTER_KEY}={}", key.as_str());
     let why_not = if *found == Found::Foreign {
         Some(format!("{database} has keys of another program"))
-    } else if Path::new(DOTENV).symlink_metadata().is_ok() {
+    } else if has_dotenv {
         Some(format!("there is a {DOTENV} without it"))
     } else if !is_in_working_directory(config.location.path()) {
         Some(format!("{database} is not in the working directory"))

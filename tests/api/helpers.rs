@@ -79,12 +79,7 @@ impl TestApp {
         let location = location(&setup.dir);
         let secret = MasterSecret::parse(setup.master_key).unwrap();
         let found = location.look().await.unwrap().found;
-        let premises = Premises {
-            store: Arc::new(SqliteStore::open(&location).await.unwrap()),
-            clock: Arc::clone(&setup.clock) as _,
-            randomness: Randomness::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
-            workers: Workers::new(2),
-        };
+        let premises = premises(&setup.dir, &setup.clock).await;
         let master_key = match found {
             Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
             _ => issuer::establish(&secret, &premises).await.unwrap(),
@@ -176,6 +171,16 @@ impl TestApp {
     pub(crate) async fn count(&self, table: &'static str) -> i64 {
         let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) AS n FROM {table}"));
         sqlx::query(sql).fetch_one(&mut self.db().await).await.unwrap().get("n")
+    }
+}
+
+/// A store that is opened anew, as by another process.
+pub(crate) async fn premises(dir: &TempDir, clock: &Arc<ManualClock>) -> Premises {
+    Premises {
+        store: Arc::new(SqliteStore::open(&location(dir)).await.unwrap()),
+        clock: Arc::clone(clock) as _,
+        randomness: Randomness::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
+        workers: Workers::new(2),
     }
 }
 

@@ -8,12 +8,12 @@ use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::key::PrivateKey;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::issuer::{self, FoundingError};
+use jwksd::issuer::{self, FoundingError, Keyring};
 use jwksd::store::Found;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
-    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, verify,
+    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, premises, verify,
 };
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
@@ -348,27 +348,13 @@ async fn what_another_process_does_to_the_keys_is_served_after_one_round() {
 }
 
 /// Another keyring on the same file, as another process would have.
-async fn other_process(app: &TestApp) -> issuer::Keyring {
-    use std::sync::Arc;
-
-    use jwksd::domain::key::lifecycle::RotationPolicy;
-    use jwksd::issuer::{Keyring, Premises, Randomness, Workers};
-    use jwksd::store::SqliteStore;
-    use rand::SeedableRng as _;
-
-    let location = location(&app.dir);
-    let Found::Ours(record) = location.look().await.unwrap().found else {
+async fn other_process(app: &TestApp) -> Keyring {
+    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
         panic!("the store has a master key");
     };
-    let premises = Premises {
-        store: Arc::new(SqliteStore::open(&location).await.unwrap()),
-        clock: app.clock.clone(),
-        randomness: Randomness::new(rand::rngs::StdRng::seed_from_u64(7)),
-        workers: Workers::new(2),
-    };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
-    let policy = RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap();
-    let keyring = Keyring::open(premises, master_key, policy).await.unwrap();
+    let keyring = Keyring::open(premises(&app.dir, &app.clock).await, master_key, Setup::default().policy);
+    let keyring = keyring.await.unwrap();
     keyring.round().await.unwrap();
     keyring
 }

@@ -8,4 +8,5 @@ mod jwks;
 mod keys;
 mod limits;
 mod metadata;
+mod operations;
 mod register;

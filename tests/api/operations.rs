@@ -1,0 +1,276 @@
+//! What an operator does to the keys by hand, and what a running server makes of it.
+
+use jwksd::domain::clock::Clock as _;
+use jwksd::domain::key::lifecycle::Phase;
+use jwksd::domain::key::seal::MasterSecret;
+use jwksd::domain::key::{Kid, PrivateKey};
+use jwksd::issuer::{self, IssuerError, Keyring, OperationError, RekeyError};
+use jwksd::store::Found;
+use serde_json::json;
+use sqlx::Row as _;
+
+use crate::helpers::{Answer, DAY, HOUR, MINUTE, Setup, TTL, TestApp, decode, location, premises, verify};
+
+const NEW_KEY: &str = "another passphrase";
+
+/// The keyring of another process on the same store, as a command has one.
+async fn command(app: &TestApp) -> Keyring {
+    Keyring::open(
+        premises(&app.dir, &app.clock).await,
+        master_key(app, crate::helpers::MASTER_KEY).await,
+        policy(),
+    )
+    .await
+    .unwrap()
+}
+
+fn policy() -> jwksd::domain::key::lifecycle::RotationPolicy {
+    jwksd::domain::key::lifecycle::RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap()
+}
+
+async fn master_key(app: &TestApp, secret: &str) -> issuer::MasterKey {
+    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+        panic!("the store has a master key");
+    };
+    issuer::unlock(&MasterSecret::parse(secret).unwrap(), record).unwrap()
+}
+
+fn phases(keyring: &Keyring) -> Vec<(i64, Phase)> {
+    keyring.report().iter().map(|key| (key.kid.0, key.phase)).collect()
+}
+
+#[track_caller]
+fn expect_operation_error(done: Result<(), IssuerError>, expected: &str) {
+    match done {
+        Err(IssuerError::Operation(why)) => assert_eq!(why.to_string(), expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_by_hand_makes_the_next_key_and_the_server_publishes_it_after_one_round() {
+    let app = TestApp::spawn().await;
+    let command = command(&app).await;
+    command.rotate(false).await.unwrap();
+    assert_eq!(phases(&command), [(1, Phase::Current), (2, Phase::Expired), (3, Phase::Next)]);
+    expect_operation_error(
+        command.rotate(false).await,
+        "key 3 is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now",
+    );
+    assert_eq!(app.published_kids().await, ["1"]);
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    assert_eq!(decode(&app.token().await).0["kid"], "1");
+    app.pass(2 * HOUR + MINUTE).await;
+    assert_eq!(decode(&app.token().await).0["kid"], "3");
+}
+
+#[tokio::test]
+async fn a_rotation_by_hand_with_now_signs_at_once() {
+    let app = TestApp::spawn().await;
+    let command = command(&app).await;
+    command.rotate(true).await.unwrap();
+    assert_eq!(phases(&command), [(1, Phase::Retiring), (2, Phase::Expired), (3, Phase::Current)]);
+    command.rotate(false).await.unwrap();
+    command.rotate(true).await.unwrap();
+    let expected = [(1, Phase::Retiring), (2, Phase::Expired), (3, Phase::Retiring), (4, Phase::Current)];
+    assert_eq!(phases(&command), expected, "the next key signs, and no further one is made");
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(decode(&app.token().await).0["kid"], "4");
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_out_of_everything_at_once_and_another_signs() {
+    let app = TestApp::spawn().await;
+    let token = app.token().await;
+    let command = command(&app).await;
+    command.revoke(Kid(1)).await.unwrap();
+    assert_eq!(phases(&command), [(1, Phase::Revoked), (2, Phase::Expired), (3, Phase::Current)]);
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+    assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
+    assert_eq!(decode(&app.token().await).0["kid"], "3");
+    expect_operation_error(command.revoke(Kid(1)).await, "key 1 has been revoked already");
+    expect_operation_error(command.revoke(Kid(2)).await, "key 2 has expired already");
+    expect_operation_error(command.revoke(Kid(9)).await, "there is no key 9 that can be used");
+    app.pass(DAY).await;
+    assert_eq!(
+        phases(app.issuer.keyring())[0],
+        (1, Phase::Revoked),
+        "it does not turn into a merely expired one"
+    );
+}
+
+#[tokio::test]
+async fn revoking_the_current_key_lets_a_next_one_sign_before_its_lead() {
+    let app = TestApp::spawn().await;
+    let command = command(&app).await;
+    command.rotate(false).await.unwrap();
+    command.revoke(Kid(1)).await.unwrap();
+    assert_eq!(phases(&command)[2], (3, Phase::Current));
+}
+
+#[tokio::test]
+async fn an_expired_key_is_sealed_again_with_its_new_exp_and_signs_for_expired() {
+    let app = TestApp::spawn().await;
+    let command = command(&app).await;
+    app.clock.advance(HOUR);
+    command.expire(Kid(1)).await.unwrap();
+    let row = sqlx::query("SELECT exp FROM keys WHERE kid = 1").fetch_one(&mut app.db().await).await.unwrap();
+    assert_eq!(row.get::<i64, _>("exp"), app.now());
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+    assert_eq!(app.issuer.keyring().unreadable(), []);
+    let body = json!({"username": "alice", "password": app.register("alice").await});
+    let expired = Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    assert_eq!(decode(&expired).0["kid"], "1");
+    expect_operation_error(command.expire(Kid(1)).await, "key 1 has expired already");
+}
+
+#[tokio::test]
+async fn an_exported_key_can_be_imported_elsewhere_and_verifies_what_was_signed_here() {
+    let (here, there) = (TestApp::spawn().await, TestApp::spawn().await);
+    let token = here.token().await;
+    let pem = command(&here).await.export(Kid(1)).await.unwrap();
+    let key = PrivateKey::from_pem(&pem).unwrap();
+
+    let command = command(&there).await;
+    command.import(&key).await.unwrap();
+    assert_eq!(phases(&command), [(1, Phase::Current), (2, Phase::Expired), (3, Phase::Next)]);
+    expect_operation_error(command.import(&key).await, "this key is here already, as key 3");
+    there.issuer.keyring().round().await.unwrap();
+    let (own, imported) = (here.get("/jwks").await.json, there.get("/jwks").await.json);
+    assert_eq!(own["keys"][0]["n"], imported["keys"][1]["n"]);
+    verify(&token, &here.jwks().await).unwrap();
+    there.pass(2 * HOUR + MINUTE).await;
+    assert_eq!(decode(&there.token().await).0["kid"], "3");
+    let error = command.export(Kid(9)).await.unwrap_err();
+    assert!(matches!(error, IssuerError::Operation(OperationError::Unknown(Kid(9)))));
+}
+
+#[tokio::test]
+async fn the_report_tells_from_when_until_when_each_key_signs() {
+    let app = TestApp::spawn().await;
+    let begun = app.clock.now();
+    app.pass(DAY - TTL - 2 * HOUR - MINUTE).await;
+    let made = app.clock.now();
+    let report = app.issuer.keyring().report();
+    let (current, next) = (report[0], report[2]);
+    assert_eq!((current.phase, current.signs_from), (Phase::Current, Some(begun)));
+    assert_eq!((next.phase, next.made_at), (Phase::Next, made));
+    let from = made.plus(2 * HOUR + std::time::Duration::from_secs(1));
+    assert_eq!((current.signs_until, next.signs_from), (Some(from), Some(from)));
+    let figures = app.issuer.keyring().figures();
+    assert_eq!(figures.signing_for, Some(made.since(begun)));
+    assert_eq!(figures.next_rotation, Some(from));
+    assert_eq!(
+        figures.by_phase.into_iter().collect::<Vec<_>>(),
+        [(Phase::Next, 1), (Phase::Current, 1), (Phase::Expired, 1)]
+    );
+}
+
+#[tokio::test]
+async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there() {
+    let app = TestApp::spawn().await;
+    let before = app.jwks().await;
+    let premises = premises(&app.dir, &app.clock).await;
+    let old = master_key(&app, crate::helpers::MASTER_KEY).await;
+    let new = MasterSecret::parse(NEW_KEY).unwrap();
+
+    let rows = async || {
+        sqlx::query_as::<_, (i64, Vec<u8>)>("SELECT kid, key FROM keys")
+            .fetch_all(&mut app.db().await)
+            .await
+            .unwrap()
+    };
+    let sealed = rows().await;
+    let report = issuer::rekey(&premises, &old, &new, true).await.unwrap();
+    assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
+    assert_eq!(rows().await, sealed, "a dry run keeps nothing");
+
+    let report = issuer::rekey(&premises, &old, &new, false).await.unwrap();
+    assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
+    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+        panic!("the store has a master key");
+    };
+    assert_eq!(record.number, 2);
+    assert!(
+        issuer::unlock(&MasterSecret::parse(crate::helpers::MASTER_KEY).unwrap(), record.clone()).is_err()
+    );
+    let again = issuer::unlock(&new, record).unwrap();
+    assert!(matches!(issuer::rekey(&premises, &again, &new, false).await, Err(RekeyError::SameKey)));
+    let under: Vec<i64> = sqlx::query_scalar("SELECT sealed_under FROM key_lives")
+        .fetch_all(&mut app.db().await)
+        .await
+        .unwrap();
+    assert_eq!(under, [2, 2]);
+
+    let TestApp { dir, clock, .. } = app;
+    let app = TestApp::with(Setup { dir, clock, master_key: NEW_KEY, ..Setup::default() }).await;
+    assert_eq!(app.jwks().await, before);
+}
+
+#[tokio::test]
+async fn a_rekey_names_and_leaves_what_the_old_key_does_not_open() {
+    let app = TestApp::spawn().await;
+    sqlx::query("UPDATE keys SET key = x'01' || zeroblob(60) WHERE kid = 2")
+        .execute(&mut app.db().await)
+        .await
+        .unwrap();
+    let premises = premises(&app.dir, &app.clock).await;
+    let old = master_key(&app, crate::helpers::MASTER_KEY).await;
+    let report = issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+    assert_eq!((report.moved, report.left), (vec![Kid(1)], vec![Kid(2)]));
+}
+
+#[tokio::test]
+async fn a_server_whose_store_was_rekeyed_signs_and_publishes_from_memory_and_ruins_nothing() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    let premises = premises(&app.dir, &app.clock).await;
+    let old = master_key(&app, crate::helpers::MASTER_KEY).await;
+    issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+
+    // A rotation that is due, too: it must not seal under the old key.
+    app.clock.advance(DAY - 2 * HOUR);
+    for _ in 0..2 {
+        let error = app.issuer.keyring().round().await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "the master key of the store has changed: restart with the new NOT_MY_KEY");
+    }
+    assert_eq!(app.count("keys").await, 2);
+    assert_eq!(app.published_kids().await, ["1"]);
+    let token = app.auth("alice", &password).await.token();
+    verify(&token, &app.jwks().await).unwrap();
+    app.get("/readyz").await.expect_error(
+        503,
+        "not_ready",
+        "Not ready: the store was moved to another master key: restart with the new NOT_MY_KEY",
+    );
+
+    let TestApp { dir, clock, .. } = app;
+    let app = TestApp::with(Setup { dir, clock, master_key: NEW_KEY, ..Setup::default() }).await;
+    verify(&token, &app.jwks().await).unwrap();
+    assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_clock_set_back_by_an_hour_deletes_and_expires_nothing_early_and_no_token_outlives_its_key() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY - HOUR).await;
+    let before = app.published_kids().await;
+    app.clock.set(app.clock.now().minus(HOUR));
+    for _ in 0..8 {
+        app.pass(10 * MINUTE).await;
+        assert!(app.published_kids().await.starts_with(&before));
+        assert_eq!(app.count("keys").await, 3);
+        let (header, claims) = decode(&app.token().await);
+        let kid: i64 = header["kid"].as_str().unwrap().parse().unwrap();
+        let exp: i64 = sqlx::query_scalar("SELECT exp FROM keys WHERE kid = ?")
+            .bind(kid)
+            .fetch_one(&mut app.db().await)
+            .await
+            .unwrap();
+        assert!(claims["exp"].as_i64().unwrap() <= exp);
+    }
+}
