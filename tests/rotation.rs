@@ -1,0 +1,320 @@
+//! Keys that rotate in real time, in real processes: at speed, two at once, killed at any moment, and moved to another
+//! master key meanwhile.
+//!
+//! The runs are short enough for every test run; longer ones by hand:
+//! `SOAK_SECONDS=600 KILLS=1000 cargo test --release --test rotation`.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the real program is watched in real time, and runs longer by hand"
+)]
+
+mod support;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use reqwest::Client;
+use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
+use support::{Server, jwksd, run};
+
+const DB: &str = "totally_not_my_privateKeys.db";
+const LEAD: Duration = Duration::from_secs(4);
+const FAST: [(&str, &str); 6] = [
+    ("KEY_LIFETIME", "14s"),
+    ("KEY_LEAD", "4s"),
+    ("TOKEN_TTL", "3s"),
+    ("JWKS_MAX_AGE", "1s"),
+    ("AUTH_MODE", "open"),
+    ("AUTH_RATE_LIMIT", "0"),
+];
+const OPEN: [(&str, &str); 2] = [("AUTH_MODE", "open"), ("AUTH_RATE_LIMIT", "0")];
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+async fn db(dir: &Path) -> SqliteConnection {
+    SqliteConnection::connect(&format!("sqlite://{}", dir.join(DB).display())).await.unwrap()
+}
+
+async fn token(client: &Client, server: &Server) -> String {
+    let answer = client.post(format!("{}/auth", server.url)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
+}
+
+async fn jwks(client: &Client, server: &Server) -> JwkSet {
+    let answer = client.get(format!("{}/jwks", server.url)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let set: JwkSet = answer.json().await.unwrap();
+    assert!(!set.keys.is_empty());
+    set
+}
+
+fn kids(set: &JwkSet) -> Vec<i64> {
+    set.keys.iter().map(|key| key.common.key_id.as_deref().unwrap().parse().unwrap()).collect()
+}
+
+fn kid(token: &str) -> i64 {
+    jsonwebtoken::decode_header(token).unwrap().kid.unwrap().parse().unwrap()
+}
+
+fn verify(token: &str, set: &JwkSet) -> Result<Value, String> {
+    let key = set.find(&kid(token).to_string()).ok_or(format!("kid {} is unknown", kid(token)))?;
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.leeway = 0;
+    let claims = jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation);
+    claims.map(|data| data.claims).map_err(|error| error.to_string())
+}
+
+fn unix_millis() -> u128 {
+    UNIX_EPOCH.elapsed().unwrap().as_millis()
+}
+
+/// A verifier that reads the JWKS of one server every half lead, and asks for nothing in between.
+struct Verifier {
+    known: JwkSet,
+    read_at: Instant,
+}
+
+impl Verifier {
+    async fn read_if_due(&mut self, client: &Client, server: &Server) {
+        if self.read_at.elapsed() >= LEAD / 2 {
+            self.read_at = Instant::now();
+            self.known = jwks(client, server).await;
+        }
+    }
+}
+
+/// Tokens of the first server are verified through the last one's JWKS, when they are issued and when they end.
+async fn soak(dir: &Path, servers: &[Server], seconds: u64, mut by_hand: Option<u64>) {
+    let client = Client::new();
+    let (signing, publishing) = (servers.first().unwrap(), servers.last().unwrap());
+    let mut verifier = Verifier { known: jwks(&client, publishing).await, read_at: Instant::now() };
+    let (mut open, mut kids_seen) = (VecDeque::new(), Vec::new());
+    let (begun, mut db) = (Instant::now(), db(dir).await);
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        if by_hand.is_some_and(|at| begun.elapsed() > Duration::from_secs(at)) {
+            by_hand = None;
+            // There may be a next key already; then there is nothing to make, and it says so.
+            run(dir, &["keys", "rotate"], &FAST, "");
+        }
+        let token = token(&client, signing).await;
+        verifier.read_if_due(&client, publishing).await;
+        let claims = verify(&token, &verifier.known).unwrap();
+        kids_seen.push(kid(&token));
+        open.push_back((claims["exp"].as_u64().unwrap(), token));
+        while open.front().is_some_and(|(exp, _)| u128::from(*exp) * 1000 < unix_millis() + 600) {
+            let (exp, token) = open.pop_front().unwrap();
+            if unix_millis() < u128::from(exp) * 1000 - 100 {
+                verify(&token, &verifier.known).unwrap();
+            }
+        }
+        expect_published(&client, servers, &mut db).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    kids_seen.dedup();
+    let expected = usize::try_from(seconds / 14).unwrap();
+    assert!(kids_seen.len() > expected, "keys followed each other: {kids_seen:?}");
+    assert!(kids_seen.is_sorted(), "no key came back: {kids_seen:?}");
+}
+
+/// No expired key is in any set, no two keys are to sign next, and every server can do its work.
+async fn expect_published(client: &Client, servers: &[Server], db: &mut SqliteConnection) {
+    let exps: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT kid, exp FROM keys").fetch_all(&mut *db).await.unwrap();
+    let asked_at = unix_millis();
+    for server in servers {
+        for kid in kids(&jwks(client, server).await) {
+            let exp = exps.iter().find(|(row, _)| *row == kid).map(|(_, exp)| *exp);
+            assert!(
+                exp.is_none_or(|exp| i128::from(exp) * 1000 > i128::try_from(asked_at).unwrap()),
+                "kid {kid}"
+            );
+        }
+    }
+    let next: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM keys JOIN key_lives USING (kid)
+         WHERE published_at IS NOT NULL AND expired_at IS NULL AND revoked_at IS NULL AND exp > unixepoch()
+         AND kid > (SELECT max(kid) FROM key_lives WHERE signs_since IS NOT NULL)",
+    )
+    .fetch_one(db)
+    .await
+    .unwrap();
+    assert!(next <= 1, "{next} next keys");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_reads_every_half_lead_verifies_every_token_for_its_whole_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &FAST);
+    soak(dir.path(), &[server], number("SOAK_SECONDS", 60), Some(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_on_one_file_rotate_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let servers = [Server::start(dir.path(), &FAST), Server::start(dir.path(), &FAST)];
+    soak(dir.path(), &servers, number("SOAK_SECONDS", 60), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_published_for_the_whole_lead_before_its_first_signature() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &FAST);
+    let client = Client::new();
+    let first = kid(&token(&client, &server).await);
+    let mut published_at = None;
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the key did not change");
+        let signer = kid(&token(&client, &server).await);
+        if signer != first {
+            let published: Instant = published_at.expect("it was published first");
+            assert!(published.elapsed() >= LEAD, "published for {:?}", published.elapsed());
+            break;
+        }
+        if jwks(&client, &server).await.keys.len() > 1 {
+            published_at.get_or_insert_with(Instant::now);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_does_to_the_keys_is_served_within_two_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &OPEN);
+    let client = Client::new();
+    let revoked = run(dir.path(), &["keys", "revoke", "1"], &[], "");
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    let done = Instant::now();
+    while kids(&jwks(&client, &server).await).contains(&1) {
+        assert!(done.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_ne!(kid(&token(&client, &server).await), 1);
+}
+
+/// Lets a command run for a random while, and kills it.
+async fn kill_midway(dir: &Path, args: &[&str], env: &[(&str, &str)], most_millis: u64) {
+    let mut child = jwksd(dir, args, env)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(Duration::from_micros(rand::random_range(0..most_millis * 1000))).await;
+    let _ = child.kill();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_rotation_the_store_opens_and_no_issued_token_loses_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = Client::new();
+    let mut tokens: Vec<String> = Vec::new();
+    drop(Server::start(dir.path(), &OPEN));
+    for round in 0..number("KILLS", 15) {
+        let mut server = Server::start(dir.path(), &OPEN);
+        let set = jwks(&client, &server).await;
+        for token in &tokens {
+            verify(token, &set).unwrap_or_else(|why| panic!("round {round}: {why}"));
+        }
+        let rotation = kill_midway(dir.path(), &["keys", "rotate", "--now"], &OPEN, 250);
+        let issuing = async {
+            let until = Instant::now() + Duration::from_millis(rand::random_range(10..250));
+            while Instant::now() < until {
+                tokens.push(token(&client, &server).await);
+            }
+        };
+        tokio::join!(rotation, issuing);
+        server.child.kill().unwrap();
+        server.wait();
+        let drop_many = tokens.len().saturating_sub(50);
+        tokens.drain(..drop_many);
+        let masters: i64 = sqlx::query_scalar("SELECT count(*) FROM master_key")
+            .fetch_one(&mut db(dir.path()).await)
+            .await
+            .unwrap();
+        assert_eq!(masters, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_rekey_the_store_opens_with_exactly_one_of_the_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = ["the first passphrase of two", "the second passphrase of two"].map(|passphrase| {
+        use base64::Engine as _;
+        // 32 bytes, so that no time goes into stretching it.
+        base64::engine::general_purpose::STANDARD.encode(format!("{passphrase:<32}").as_bytes())
+    });
+    let [first, second] = keys.each_ref().map(String::as_str);
+    drop(Server::start(dir.path(), &[("NOT_MY_KEY", first)]));
+    let opens = |key: &str| {
+        let output = run(dir.path(), &["keys", "list", "--json"], &[("NOT_MY_KEY", key)], "");
+        let Ok(listing) = serde_json::from_slice::<Value>(&output.stdout) else {
+            assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+            return false;
+        };
+        assert_eq!(listing["unreadable"], serde_json::json!([]));
+        assert!(listing["keys"].as_array().unwrap().len() >= 2, "{listing}");
+        true
+    };
+    let (mut now, mut next, mut moved) = (first, second, 0);
+    for round in 0..number("KILLS", 15) {
+        kill_midway(dir.path(), &["rekey"], &[("NOT_MY_KEY", now), ("NEW_NOT_MY_KEY", next)], 60).await;
+        let (old, new) = (opens(now), opens(next));
+        assert!(old != new, "round {round}: old {old}, new {new}");
+        if new {
+            (now, next) = (next, now);
+            moved += 1;
+        }
+    }
+    eprintln!("{moved} of the moves were completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_under_a_live_rotating_server_ruins_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = ("NOT_MY_KEY", "the first passphrase of two");
+    let new = ("NOT_MY_KEY", "the second passphrase of two");
+    let with = |key| [&FAST[..], &[key]].concat();
+    let server = Server::start(dir.path(), &with(old));
+    let client = Client::new();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let moved = run(dir.path(), &["rekey"], &[&with(old)[..], &[("NEW_NOT_MY_KEY", new.1)]].concat(), "");
+    let told = String::from_utf8_lossy(&moved.stderr).into_owned();
+    assert!(moved.status.success() && told.contains("are sealed under the new master key"), "{told}");
+
+    let before: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM keys").fetch_one(&mut db(dir.path()).await).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        let token = token(&client, &server).await;
+        verify(&token, &jwks(&client, &server).await).unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ready = client.get(format!("{}/readyz", server.url)).send().await.unwrap();
+    let status = ready.status();
+    let why = ready.text().await.unwrap();
+    assert!(status == 503 && why.contains("restart with the new NOT_MY_KEY"), "{status} {why}");
+    assert!(server.log().contains("restart with the new NOT_MY_KEY"));
+    let after: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM keys").fetch_one(&mut db(dir.path()).await).await.unwrap();
+    assert_eq!(after, before, "nothing was sealed under the old key");
+
+    let last = token(&client, &server).await;
+    drop(server);
+    let server = Server::start(dir.path(), &with(new));
+    verify(&last, &jwks(&client, &server).await).unwrap();
+    let list = run(dir.path(), &["keys", "list", "--json"], &with(new), "");
+    let listing: Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert_eq!(listing["unreadable"], serde_json::json!([]));
+}
