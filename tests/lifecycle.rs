@@ -226,7 +226,7 @@ impl World {
         let current = keys.current().expect("there is always a key that signs");
         assert!(current.covers(self.wall, self.times.ttl), "it covers a whole token");
         assert!(keys.newest_expired().is_some(), "there is always an expired key");
-        let allowance = Duration::from_secs(if self.times.lead.is_zero() { 0 } else { 1 });
+        let allowance = Duration::from_secs(u64::from(!self.times.lead.is_zero()));
         let will_sign = |key: &&KeyLife| {
             let learnt = key.published_at.unwrap().plus(self.times.lead + allowance);
             key.covers(learnt.max(self.wall), self.times.ttl)

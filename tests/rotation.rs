@@ -314,7 +314,7 @@ async fn a_rekey_under_a_live_rotating_server_ruins_nothing() {
     drop(server);
     let server = Server::start(dir.path(), &with(new));
     verify(&last, &jwks(&client, &server).await).unwrap();
-    let list = run(dir.path(), &["keys", "list", "--json"], &with(new), "");
-    let listing: Value = serde_json::from_slice(&list.stdout).unwrap();
+    let output = run(dir.path(), &["keys", "list", "--json"], &with(new), "");
+    let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(listing["unreadable"], serde_json::json!([]));
 }

@@ -195,7 +195,7 @@ fn rfc3339(time: Timestamp) -> String {
 async fn rotate(keyring: &Keyring, at_once: bool, at: Timestamp, max_age: Duration) -> anyhow::Result<()> {
     keyring.rotate(at_once).await?;
     let keys = keyring.report();
-    let made = keys.iter().filter(|key| matches!(key.phase, Phase::Next | Phase::Current)).next_back();
+    let made = keys.iter().rfind(|key| matches!(key.phase, Phase::Next | Phase::Current));
     let Some(made) = made else {
         bail!("the new key has ended already: look at `jwksd keys list`");
     };

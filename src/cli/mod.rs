@@ -52,7 +52,7 @@ enum Command {
     /// See and manage the signing keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Move the store from NOT_MY_KEY to NEW_NOT_MY_KEY, or to one that is asked for
+    /// Move the store from `NOT_MY_KEY` to `NEW_NOT_MY_KEY`, or to one that is asked for
     Rekey(rekey::RekeyArgs),
     /// Serve HTTP; this is what happens without a command
     Serve(serve::ServeArgs),

@@ -12,7 +12,7 @@ impl Issuer {
     /// Makes an account with a random password, which its owner is shown this once.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when the name or the address was given out before.
+    /// [`StoreError::Conflict`](crate::store::StoreError::Conflict) when the name or the address was given out before.
     pub async fn register(&self, username: Username, email: Option<Email>) -> Result<Password, IssuerError> {
         let password = self.randomness.with(Password::generate);
         self.add_account(username, email, password.clone()).await?;

@@ -146,7 +146,7 @@ impl<'a> Draft<'a> {
                 Action::Republish { kid, reason } => {
                     let at = self.now.wall;
                     self.follow(kid, "counts as published from now on", reason, |life| {
-                        life.published_at = Some(at)
+                        life.published_at = Some(at);
                     });
                     self.change(KeyChange::Republish { kid, at });
                 }
@@ -197,7 +197,7 @@ impl<'a> Draft<'a> {
         let kids: Vec<_> = self.lives.iter().filter(unrecorded).map(|life| life.kid).collect();
         for kid in kids {
             self.follow(kid, "expired", "its exp had passed before the clock went back", |life| {
-                life.expired_at = Some(at)
+                life.expired_at = Some(at);
             });
             self.change(KeyChange::Expire { kid, at });
         }

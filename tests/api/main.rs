@@ -4,6 +4,7 @@ mod auth;
 mod bad_input;
 mod errors;
 mod helpers;
+mod interleaved;
 mod jwks;
 mod keys;
 mod limits;

@@ -205,6 +205,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The keys that are to sign later, oldest first: published, and newer than any that has signed.
+    #[must_use]
     pub fn next(&self) -> impl DoubleEndedIterator<Item = &'a KeyLife> + use<'a> {
         let newest = self.newest_signer().map(|key| key.kid);
         let mut next: Vec<_> = self.published().filter(|key| Some(key.kid) > newest).collect();
@@ -369,11 +370,11 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<A
     };
 
     let current = keys.current().filter(covers);
-    let ready = keys.next().filter(|key| covers(key) && learnt(key)).last();
+    let ready = keys.next().rfind(|key| covers(key) && learnt(key));
     let (promoted, reason) = if ready.is_some() {
         (ready, "verifiers have had the lead to learn it")
     } else if current.is_none() {
-        (keys.next().filter(covers).last(), "no other key covers a whole token")
+        (keys.next().rfind(covers), "no other key covers a whole token")
     } else {
         (None, "")
     };

@@ -1,0 +1,148 @@
+//! Two issuers on one file, rotating at the same moments, through arbitrary times: they act as one.
+//!
+//! `tests/lifecycle.rs` shows that the plan is right; this shows that it is carried out from no stale picture.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jwksd::domain::clock::{Clock as _, ManualClock};
+use jwksd::domain::key::lifecycle::{Phase, RotationPolicy};
+use jwksd::domain::key::report::KeyReport;
+use jwksd::domain::key::seal::MasterSecret;
+use jwksd::issuer::{self, Keyring};
+use proptest::prelude::*;
+
+use crate::helpers::{DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, premises};
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// Time passes, and both look at the same moment.
+    Both(u64),
+    /// Time passes, and one of them looks.
+    One(u64, bool),
+    /// Both are asked to make the next key, at the same moment.
+    RotateBoth,
+    /// One is asked to revoke the key that signs, while the other looks.
+    Revoke(bool),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let minutes = 1..600_u64;
+    let event = prop_oneof![
+        4 => minutes.clone().prop_map(Event::Both),
+        4 => (minutes, any::<bool>()).prop_map(|(minutes, which)| Event::One(minutes, which)),
+        1 => Just(Event::RotateBoth),
+        1 => any::<bool>().prop_map(Event::Revoke),
+    ];
+    proptest::collection::vec(event, 4..14)
+}
+
+struct Pair {
+    one: Arc<Keyring>,
+    two: Arc<Keyring>,
+    clock: Arc<ManualClock>,
+}
+
+impl Pair {
+    async fn open(setup: &Setup) -> Self {
+        let secret = MasterSecret::parse(MASTER_KEY).unwrap();
+        let (one, two) = (premises(&setup.dir, &setup.clock).await, premises(&setup.dir, &setup.clock).await);
+        let keyring = async |premises: issuer::Premises| {
+            let master_key = issuer::establish(&secret, &premises).await.unwrap();
+            Arc::new(Keyring::open(premises, master_key, policy()).await.unwrap())
+        };
+        let (one, two) = tokio::join!(keyring(one), keyring(two));
+        Self { one, two, clock: Arc::clone(&setup.clock) }
+    }
+
+    fn pick(&self, which: bool) -> (&Arc<Keyring>, &Arc<Keyring>) {
+        if which { (&self.one, &self.two) } else { (&self.two, &self.one) }
+    }
+
+    async fn happen(&self, event: Event) {
+        match event {
+            Event::Both(minutes) => {
+                self.clock.advance(Duration::from_mins(minutes));
+                self.both_look().await;
+            }
+            Event::One(minutes, which) => {
+                self.clock.advance(Duration::from_mins(minutes));
+                self.pick(which).0.round().await.unwrap();
+            }
+            Event::RotateBoth => {
+                let ask = |keyring: &Arc<Keyring>| {
+                    let keyring = Arc::clone(keyring);
+                    tokio::spawn(async move { keyring.rotate(false).await })
+                };
+                let (one, two) = (ask(&self.one), ask(&self.two));
+                let made =
+                    [one.await.unwrap(), two.await.unwrap()].iter().filter(|made| made.is_ok()).count();
+                assert!(made <= 1, "one of them makes a next key, or there was one");
+            }
+            Event::Revoke(which) => {
+                let (revoking, looking) = self.pick(which);
+                let current = revoking.report().into_iter().find(|key| key.phase == Phase::Current);
+                let revoke = async {
+                    if let Some(key) = current {
+                        // The other may have ended it meanwhile.
+                        let _ = revoking.revoke(key.kid).await;
+                    }
+                };
+                let ((), looked) = tokio::join!(revoke, looking.round());
+                looked.unwrap();
+            }
+        }
+    }
+
+    async fn both_look(&self) {
+        let look = |keyring: &Arc<Keyring>| {
+            let keyring = Arc::clone(keyring);
+            tokio::spawn(async move { keyring.round().await })
+        };
+        let (one, two) = (look(&self.one), look(&self.two));
+        one.await.unwrap().unwrap();
+        two.await.unwrap().unwrap();
+    }
+
+    /// What must hold when both have looked, one after the other.
+    async fn check(&self) {
+        self.one.round().await.unwrap();
+        self.two.round().await.unwrap();
+        self.one.round().await.unwrap();
+        let (one, two) = (self.one.report(), self.two.report());
+        assert_eq!(one, two, "both see the same");
+        let of = |phase| one.iter().filter(|key| key.phase == phase).collect::<Vec<&KeyReport>>();
+        let (current, next) = (of(Phase::Current), of(Phase::Next));
+        assert!(next.len() <= 1, "one next key, not two: {one:?}");
+        assert_eq!(current.len(), 1, "{one:?}");
+        assert!(
+            self.clock.now().plus(TTL).as_secs() <= current[0].exp.as_secs(),
+            "it covers a whole token: {one:?}"
+        );
+        assert!(!of(Phase::Expired).is_empty(), "{one:?}");
+        let kids: Vec<_> = one.iter().map(|key| key.kid).collect();
+        assert!(kids.is_sorted(), "{kids:?}");
+    }
+}
+
+fn policy() -> RotationPolicy {
+    RotationPolicy::new(DAY, 2 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn two_issuers_on_one_file_make_one_set_of_keys(events in events()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let setup = Setup::default();
+            let pair = Pair::open(&setup).await;
+            pair.check().await;
+            for event in events {
+                pair.happen(event).await;
+                pair.check().await;
+            }
+        });
+    }
+}
