@@ -1,0 +1,205 @@
+//! What the issuer relies on in a store: one contract, to be run against every kind of store there is.
+
+use std::sync::Arc;
+
+use jwksd::domain::account::{Email, NewAccount, UserId, Username};
+use jwksd::domain::clock::Timestamp;
+use jwksd::domain::key::Kid;
+use jwksd::domain::key::lifecycle::{FirstSignature, KeyLife};
+use jwksd::domain::password::{HashCost, PasswordHash};
+use jwksd::store::{
+    KeyChange, KeyPicture, Location, MasterKeyRecord, Refusal, SqliteStore, Store, StoreError, Unique,
+};
+use tempfile::TempDir;
+
+const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+
+/// A store with nothing in it. Another kind of store is another one of these.
+async fn empty() -> (TempDir, Arc<dyn Store>) {
+    let dir = tempfile::tempdir().unwrap();
+    let location = Location::parse(dir.path().join("store.db").to_str().unwrap()).unwrap();
+    let store = SqliteStore::open(&location).await.unwrap();
+    (dir, Arc::new(store))
+}
+
+fn record(number: i64) -> MasterKeyRecord {
+    MasterKeyRecord { number, salt: [1; 16], check_value: vec![u8::try_from(number).unwrap(); 20] }
+}
+
+/// A store that has a master key.
+async fn founded() -> (TempDir, Arc<dyn Store>) {
+    let (dir, store) = empty().await;
+    assert_eq!(store.establish(record(1), &mut |_| Ok(Vec::new())).await.unwrap(), record(1));
+    (dir, store)
+}
+
+fn account(name: &str, email: Option<&str>) -> NewAccount {
+    NewAccount {
+        username: Username::parse(name).unwrap(),
+        email: email.map(|email| Email::parse(email).unwrap()),
+        password_hash: PasswordHash::stored(HASH.to_owned()),
+    }
+}
+
+fn life(kid: Kid) -> KeyLife {
+    KeyLife::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), FirstSignature::AtOnce, NOW)
+}
+
+async fn change(store: &Arc<dyn Store>, change: impl Fn(&KeyPicture) -> Vec<KeyChange> + Send + Sync) {
+    store.change_keys(&record(1), &|_| Vec::new(), &mut |picture| Ok(change(picture))).await.unwrap();
+}
+
+async fn insert(store: &Arc<dyn Store>) -> Kid {
+    change(store, |picture| {
+        vec![KeyChange::Insert { life: life(picture.next_kid), sealed: b"sealed".to_vec() }]
+    })
+    .await;
+    picture(store).await.lives.last().unwrap().kid
+}
+
+async fn picture(store: &Arc<dyn Store>) -> KeyPicture {
+    store.keys(&|lives| lives.iter().map(|life| life.kid).collect()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_first_master_key_stays_whoever_comes_second() {
+    let (_dir, store) = empty().await;
+    assert_eq!(store.master_key().await.unwrap(), None);
+    store.establish(record(1), &mut |_| Ok(Vec::new())).await.unwrap();
+    let present = store.establish(record(2), &mut |_| panic!("it is not asked")).await.unwrap();
+    assert_eq!((present, store.master_key().await.unwrap()), (record(1), Some(record(1))));
+}
+
+#[tokio::test]
+async fn a_key_comes_back_as_it_went_in_and_its_life_as_it_went_on() {
+    let (_dir, store) = founded().await;
+    let kid = insert(&store).await;
+    let at = |seconds: i64| Timestamp::from_millis(NOW.as_millis() + seconds * 1000 + 7);
+    let exp = Timestamp::from_secs(NOW.as_secs() + 5);
+    change(&store, |_| {
+        vec![
+            KeyChange::Republish { kid, at: at(1) },
+            KeyChange::Promote { kid, at: at(2) },
+            KeyChange::Revoke { kid, at: at(3) },
+            KeyChange::Expire { kid, at: at(4) },
+            KeyChange::Reseal { kid, exp, sealed: b"again".to_vec() },
+        ]
+    })
+    .await;
+    let picture = picture(&store).await;
+    let expected = KeyLife {
+        kid,
+        exp,
+        made_at: NOW,
+        published_at: Some(at(1)),
+        signs_since: Some(at(2)),
+        revoked_at: Some(at(3)),
+        expired_at: Some(at(4)),
+    };
+    assert_eq!(picture.lives, [expected]);
+    let row = &picture.sealed[0];
+    assert_eq!((row.kid, row.exp, row.bytes.as_slice()), (kid, exp, b"again".as_slice()));
+}
+
+#[tokio::test]
+async fn a_kid_is_never_used_again() {
+    let (_dir, store) = founded().await;
+    let (first, second) = (insert(&store).await, insert(&store).await);
+    change(&store, |_| {
+        vec![KeyChange::Delete { kid: second, at: NOW }, KeyChange::Delete { kid: first, at: NOW }]
+    })
+    .await;
+    let picture = picture(&store).await;
+    assert!(picture.lives.is_empty() && picture.next_kid > second, "{picture:?}");
+}
+
+#[tokio::test]
+async fn a_change_that_was_refused_or_failed_half_way_leaves_nothing() {
+    let (_dir, store) = founded().await;
+    insert(&store).await;
+    let before = format!("{:?}", picture(&store).await);
+    let refused = store.change_keys(&record(1), &|_| Vec::new(), &mut |_| Err(Refusal)).await;
+    assert!(matches!(refused, Err(StoreError::Refused)));
+    let failed = store
+        .change_keys(&record(1), &|_| Vec::new(), &mut |picture| {
+            let life = life(picture.next_kid);
+            let missing = KeyChange::Promote { kid: Kid(99), at: NOW };
+            Ok(vec![KeyChange::Insert { life, sealed: Vec::new() }, missing])
+        })
+        .await;
+    assert!(matches!(failed, Err(StoreError::Damaged(_))), "{failed:?}");
+    assert_eq!(format!("{:?}", picture(&store).await), before);
+}
+
+#[tokio::test]
+async fn nothing_is_changed_under_a_master_key_that_is_no_more() {
+    let (_dir, store) = founded().await;
+    store.replace_master_key(&record(1), &record(2), &mut |_| Ok(Vec::new()), &|_| Ok(())).await.unwrap();
+    let changed = store.change_keys(&record(1), &|_| Vec::new(), &mut |_| panic!("it is not asked")).await;
+    assert!(matches!(changed, Err(StoreError::MasterKeyChanged)));
+    let replaced =
+        store.replace_master_key(&record(1), &record(3), &mut |_| Ok(Vec::new()), &|_| Ok(())).await;
+    assert!(matches!(replaced, Err(StoreError::MasterKeyChanged)));
+    assert_eq!(store.master_key().await.unwrap(), Some(record(2)));
+}
+
+#[tokio::test]
+async fn a_master_key_that_does_not_pass_the_check_is_not_kept() {
+    let (_dir, store) = founded().await;
+    let replaced = store
+        .replace_master_key(&record(1), &record(2), &mut |_| Ok(Vec::new()), &|picture| {
+            assert_eq!(picture.master_key, Some(record(2)));
+            Err(Refusal)
+        })
+        .await;
+    assert!(matches!(replaced, Err(StoreError::Refused)));
+    assert_eq!(store.master_key().await.unwrap(), Some(record(1)));
+}
+
+#[tokio::test]
+async fn changes_to_the_keys_are_counted_and_nothing_else_is() {
+    let (_dir, store) = founded().await;
+    let before = store.key_changes().await.unwrap();
+    let id = store.register(account("alice", None), NOW).await.unwrap();
+    let hash = PasswordHash::stored(HASH.to_owned());
+    assert!(store.record_sign_in(id, &hash, [127, 0, 0, 1].into(), NOW).await.unwrap());
+    assert_eq!(store.key_changes().await.unwrap(), before);
+    insert(&store).await;
+    let after = store.key_changes().await.unwrap();
+    assert!(after > before);
+    assert_eq!(picture(&store).await.changes, after);
+}
+
+#[tokio::test]
+async fn names_and_addresses_are_given_out_once() {
+    let (_dir, store) = founded().await;
+    store.register(account("alice", Some("a@example.com")), NOW).await.unwrap();
+    for (account, taken) in
+        [(account("ALICE", None), Unique::Username), (account("bob", Some("A@example.com")), Unique::Email)]
+    {
+        match store.register(account, NOW).await {
+            Err(StoreError::Conflict(what)) => assert_eq!(what, taken),
+            other => panic!("{other:?}"),
+        }
+    }
+    store.register(account("bob", None), NOW).await.unwrap();
+    store.register(account("carol", None), NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_candidate_is_found_whatever_the_case_and_a_sign_in_of_an_old_hash_is_not_recorded() {
+    let (_dir, store) = founded().await;
+    let nobody = store.sign_in_candidate("alice").await.unwrap();
+    assert!(nobody.account.is_none() && nobody.costs.is_empty());
+    store.register(account("Alice", None), NOW).await.unwrap();
+    let candidate = store.sign_in_candidate("aLICE").await.unwrap();
+    let found = candidate.account.unwrap();
+    assert_eq!((found.id, found.username.as_str()), (UserId(1), "Alice"));
+    assert_eq!(candidate.costs, [HashCost("$argon2id$v=19$m=8,t=1,p=1$".to_owned())]);
+    let another = PasswordHash::stored("$argon2id$…".to_owned());
+    assert!(!store.record_sign_in(found.id, &another, [127, 0, 0, 1].into(), NOW).await.unwrap());
+    assert!(
+        !store.record_sign_in(UserId(9), &found.password_hash, [127, 0, 0, 1].into(), NOW).await.unwrap()
+    );
+}
