@@ -1,0 +1,141 @@
+//! Where the texts of settings come from: flags, environment, `.env`, files of secrets.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use zeroize::Zeroizing;
+
+use super::{ConfigError, DOTENV, SECRETS, SETTINGS, Secret, parse_master_secret};
+use crate::domain::key::seal::MasterSecret;
+
+/// Where texts of settings come from.
+pub(super) struct Sources<'a> {
+    matches: &'a ArgMatches,
+    dotenv: HashMap<String, Zeroizing<String>>,
+}
+
+impl<'a> Sources<'a> {
+    /// All sources, as they are now.
+    pub(super) fn of(matches: &'a ArgMatches) -> Result<Self, ConfigError> {
+        Ok(Self { matches, dotenv: dotenv()? })
+    }
+
+    /// The text of a setting. An empty one is as good as none: the default holds.
+    pub(super) fn given(&self, name: &'static str) -> Option<String> {
+        let typed = self.matches.get_one::<OsString>(name).map(|text| text.to_string_lossy());
+        let text = match self.matches.value_source(name) {
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable) => typed,
+            _ => self.dotenv.get(name).map(|text| text.as_str().into()).or(typed),
+        };
+        let default = || SETTINGS.iter().find(|setting| setting.name == name)?.default;
+        text.filter(|text| !text.is_empty()).or_else(|| default().map(Into::into)).map(Into::into)
+    }
+
+    pub(super) fn text(&self, name: &'static str) -> Result<String, ConfigError> {
+        self.parse(name, |text| Ok(text.to_owned()))
+    }
+
+    pub(super) fn parse<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let value = self.given(name).unwrap_or_default();
+        if value.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(ConfigError::Setting { name, value, wanted: "a value in UTF-8 would do".to_owned() });
+        }
+        parse(&value).map_err(|wanted| ConfigError::Setting { name, value, wanted })
+    }
+
+    pub(super) fn optional<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        if self.given(name).is_some() { self.parse(name, parse).map(Some) } else { Ok(None) }
+    }
+
+    pub(super) fn master_secret(&self, name: &'static str) -> Result<Option<MasterSecret>, ConfigError> {
+        self.secret(name)?.map(|secret| parse_master_secret(name, &secret.0)).transpose()
+    }
+
+    /// The value of a secret, from the environment, from `.env`, or from the file that `…_FILE` names.
+    pub(super) fn secret(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
+        let file_setting = SETTINGS
+            .iter()
+            .map(|setting| setting.name)
+            .find(|setting| setting.strip_suffix("_FILE").is_some_and(|secret| secret == name));
+        let direct = match environment_secret(name)? {
+            Some(text) => Some(Zeroizing::new(text)),
+            None => self.dotenv.get(name).cloned(),
+        };
+        let direct = direct.filter(|text| !text.is_empty());
+        let file = file_setting.and_then(|setting| self.given(setting));
+        let wrong = |wanted| ConfigError::Secret { name, wanted };
+        match (direct, file) {
+            (Some(_), Some(file)) => {
+                Err(wrong(format!("it is set, and {name}_FILE names {file:?} as well; keep one of them")))
+            }
+            (Some(text), None) => Ok(Some(Secret(text))),
+            (None, Some(file)) => match std::fs::read_to_string(&file).map(Zeroizing::new) {
+                Ok(text) if text.trim().is_empty() => Err(wrong(format!("the file {file:?} is empty"))),
+                Ok(text) => Ok(Some(Secret(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))),
+                Err(error) => Err(wrong(format!("the file {file:?} cannot be read: {error}"))),
+            },
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the reader of the environment")]
+fn environment_secret(name: &'static str) -> Result<Option<String>, ConfigError> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(ConfigError::Secret { name, wanted: "it is not UTF-8".to_owned() })
+        }
+    }
+}
+
+/// The `.env` of the working directory, not of its parents.
+pub(super) fn dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
+    let text = match std::fs::read_to_string(DOTENV).map(Zeroizing::new) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(error) => return Err(ConfigError::Dotenv(error.to_string())),
+    };
+    // Editors on Windows begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    refuse_substitution_in_secrets(text)?;
+    dotenvy::from_read_iter(text.as_bytes())
+        .map(|line| match line {
+            Ok((name, value)) => Ok((name, Zeroizing::new(value))),
+            // The library's message quotes the line, which may be the master key.
+            Err(_) => Err(ConfigError::Dotenv(
+                "a line cannot be read: NAME=value would do, with 'quotes' around a value that has spaces"
+                    .to_owned(),
+            )),
+        })
+        .collect()
+}
+
+/// `$NAME` in a value is replaced, as in a shell: a master key with a `$` would be another one than it looks.
+fn refuse_substitution_in_secrets(text: &str) -> Result<(), ConfigError> {
+    for line in text.lines().map(|line| line.trim_start().trim_start_matches("export ").trim_start()) {
+        let Some((name, value)) = line.split_once('=') else {
+            continue;
+        };
+        let secret = SECRETS.iter().find(|(secret, _)| *secret == name.trim_end());
+        if let Some((name, _)) = secret
+            && value.contains('$')
+            && !value.trim_start().starts_with('\'')
+        {
+            let wanted = format!("in {DOTENV}, a value with a $ must stand in 'single quotes'");
+            return Err(ConfigError::Secret { name, wanted });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Reading the texts of settings: each kind of value, and in words what would do.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::ConfigError;
+use super::sources::Sources;
+use crate::domain::key::lifecycle::{RotationPolicy, UnfitPolicy};
+use crate::domain::password::Hasher;
+
+/// No duration of ours may be longer: a hundred years.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// The most that one password hash may cost: 4 GiB, and seconds to minutes on one core.
+const ARGON2_MOST: [(&str, u32); 3] =
+    [("ARGON2_MEMORY_KIB", 4 << 20), ("ARGON2_ITERATIONS", 100), ("ARGON2_PARALLELISM", 64)];
+
+pub(super) fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPolicy, ConfigError> {
+    let [lifetime, retention, lead, ttl] =
+        ["KEY_LIFETIME", "KEY_RETENTION", "KEY_LEAD", "TOKEN_TTL"].map(|name| from.parse(name, duration));
+    RotationPolicy::new(lifetime?, retention?, lead?, ttl?, max_age).map_err(|error| {
+        let (name, wanted) = match error {
+            UnfitPolicy::LeadTooShort { least } => {
+                ("KEY_LEAD", format!("2 × JWKS_MAX_AGE = {} or more, or 0, would do", spelled(least)))
+            }
+            UnfitPolicy::LifetimeTooShort { least } => {
+                ("KEY_LIFETIME", format!("2 × KEY_LEAD + TOKEN_TTL, {} or more, would do", spelled(least)))
+            }
+            UnfitPolicy::NoTokenTtl => ("TOKEN_TTL", "1s or more would do".to_owned()),
+        };
+        ConfigError::Setting { name, value: from.given(name).unwrap_or_default(), wanted }
+    })
+}
+
+pub(super) fn hasher(from: &Sources<'_>) -> Result<Hasher, ConfigError> {
+    let [memory, iterations, parallelism] =
+        ARGON2_MOST.map(|(name, most)| from.parse(name, |text| number_up_to(text, most)));
+    let (memory, iterations, parallelism) = (memory?, iterations?, parallelism?);
+    Hasher::new(memory, iterations, parallelism).map_err(|_| {
+        let value =
+            format!("{memory} with ARGON2_ITERATIONS {iterations} and ARGON2_PARALLELISM {parallelism}");
+        let wanted = "1 pass or more, 1 lane or more, and 8 KiB or more a lane would do";
+        ConfigError::setting("ARGON2_MEMORY_KIB", value, wanted)
+    })
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) };
+    match duration {
+        Ok(duration) if duration.subsec_nanos() == 0 && duration <= LONGEST => Ok(duration),
+        _ => Err("a time in whole seconds such as 90s, 15m, 24h or 7d would do".to_owned()),
+    }
+}
+
+fn spelled(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+pub(super) fn number<T: FromStr + fmt::Display + Bounded>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("a number from 0 to {} would do", T::MAX))
+}
+
+fn number_up_to(text: &str, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number <= most);
+    number.ok_or_else(|| format!("a number from 1 to {most} would do"))
+}
+
+pub(super) trait Bounded {
+    const MAX: Self;
+}
+
+impl Bounded for u16 {
+    const MAX: Self = Self::MAX;
+}
+
+impl Bounded for u32 {
+    const MAX: Self = Self::MAX;
+}
+
+pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("{} would do", names.join(" or "))
+    })
+}
+
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            network(part).map_err(|_| format!("{part:?} is no CIDR; 10.0.0.0/8 or 2001:db8::/32 would do"))
+        })
+        .collect()
+}
+
+/// RFC 8414, 2: a URL without query or fragment. `http` is for development and for behind a proxy.
+pub(super) fn issuer_url(text: &str) -> Result<String, String> {
+    let wanted = || "a URL such as https://login.example.com, without query or fragment, would do".to_owned();
+    let uri: axum::http::Uri = text.parse().map_err(|_| wanted())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !is_http || uri.host().is_none_or(str::is_empty) || text.contains(['?', '#']) {
+        return Err(wanted());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn in_words(error: impl fmt::Display) -> String {
+    error.to_string()
+}

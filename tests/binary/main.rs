@@ -1,0 +1,49 @@
+//! The compiled program: start, refusals, restart, stop, and what it prints to people.
+
+#![expect(clippy::disallowed_methods, reason = "the real program is watched in real time")]
+
+mod commands;
+mod settings;
+mod start;
+mod stop;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::Path;
+
+use reqwest::Client;
+use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
+use support::Server;
+use tempfile::TempDir;
+
+pub(crate) const DB: &str = "totally_not_my_privateKeys.db";
+pub(crate) const KEY: (&str, &str) = ("NOT_MY_KEY", "correct horse battery staple");
+
+pub(crate) fn dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+pub(crate) fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+pub(crate) async fn db(dir: &Path) -> SqliteConnection {
+    SqliteConnection::connect(&format!("sqlite://{}", dir.join(DB).display())).await.unwrap()
+}
+
+pub(crate) async fn get(server: &Server, path: &str) -> Value {
+    Client::new().get(format!("{}{path}", server.url)).send().await.unwrap().json().await.unwrap()
+}
+
+pub(crate) async fn post(server: &Server, path: &str, body: Value) -> (u16, Value) {
+    let answer = Client::new().post(format!("{}{path}", server.url)).json(&body).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+pub(crate) async fn counts(dir: &Path) -> (i64, i64, i64) {
+    sqlx::query_as("SELECT count(*), sum(exp > unixepoch()), (SELECT count(*) FROM master_key) FROM keys")
+        .fetch_one(&mut db(dir).await)
+        .await
+        .unwrap()
+}

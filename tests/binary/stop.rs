@@ -1,0 +1,79 @@
+//! Stopping, and what does not stop it.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+
+use crate::support::{Server, jwksd};
+use crate::{DB, dir};
+
+#[cfg(unix)]
+fn send(server: &Server, signal: &str) {
+    let pid = server.child.id().to_string();
+    assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_stops_it_and_the_store_is_closed_cleanly() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = dir();
+        let mut server = Server::start(dir.path(), &[]);
+        send(&server, signal);
+        assert_eq!(server.wait(), 0, "{signal}");
+        assert!(server.log().contains("stopped"), "{}", server.log());
+        assert!(!dir.path().join(format!("{DB}-wal")).exists(), "the WAL was written back");
+    }
+}
+
+#[test]
+fn it_stops_when_standard_input_ends_if_told_so() {
+    let dir = dir();
+    let mut server = Server::try_start(dir.path(), &["serve", "--until-stdin-closes"], &[]).unwrap();
+    drop(server.child.stdin.take());
+    assert_eq!(server.wait(), 0);
+    let mut server = Server::start(dir.path(), &[]);
+    drop(server.child.stdin.take());
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(server.child.try_wait().unwrap().is_none(), "and goes on otherwise");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_request_in_flight_is_answered_before_the_end() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let dir = dir();
+    let mut server = Server::start(dir.path(), &[]);
+    let mut slow = tokio::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
+    slow.write_all(b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    send(&server, "-TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    slow.write_all(b"}").await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert_eq!(server.wait(), 0);
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let dir = dir();
+    let mut child = jwksd(dir.path(), &["serve"], &[("PORT", "18473"), ("RUST_LOG", "debug")])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((child.stderr.take(), child.stdout.take()));
+    let begun = Instant::now();
+    let answer = loop {
+        match Client::new().get("http://127.0.0.1:18473/jwks").send().await {
+            Ok(answer) => break answer,
+            Err(error) if begun.elapsed() > Duration::from_secs(20) => panic!("{error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_eq!(answer.status().as_u16(), 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
