@@ -230,9 +230,9 @@ async fn revoke(keyring: &Keyring, kid: Kid, at: Timestamp, max_age: Duration) -
 fn tell_verifiers(now: Timestamp, max_age: Duration) {
     let until = |age| rfc3339(now.plus(age));
     let spelled = |age: Duration| humantime::format_duration(age).to_string();
-    say(&format!("  {:<28} {}  ({})", "any that honours JWKS_MAX_AGE", until(max_age), spelled(max_age)));
+    say(&format!("  {:<29} {}  ({})", "any that honours JWKS_MAX_AGE", until(max_age), spelled(max_age)));
     for (verifier, age) in VERIFIERS {
-        say(&format!("  {verifier:<28} {}  ({})", until(age), spelled(age)));
+        say(&format!("  {verifier:<29} {}  ({})", until(age), spelled(age)));
     }
 }
 

@@ -77,6 +77,7 @@ impl Keyring {
     pub async fn round(&self) -> Result<(), IssuerError> {
         if self.premises.store.key_changes().await? != self.ring.load().changes() {
             self.reload().await?;
+            tracing::info!("another process has changed the keys: {}", self.ring.load().in_words());
         }
         let ring = self.ring.load_full();
         let is_due = || !lifecycle::plan(ring.lives(), &self.policy, &self.moment()).is_empty();

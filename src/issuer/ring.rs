@@ -99,6 +99,14 @@ impl Ring {
         &self.unreadable
     }
 
+    /// What is published and who signs, for the log.
+    pub(super) fn in_words(&self) -> String {
+        let kids: Vec<_> = self.published.iter().map(|(life, _)| life.kid.to_string()).collect();
+        let signers = self.published.iter().filter(|(life, _)| life.signs_since.is_some());
+        let signer = signers.map(|(life, _)| life.kid.to_string()).next_back();
+        format!("{} published, {} signs", kids.join(", "), signer.as_deref().unwrap_or("none"))
+    }
+
     /// Whether a row is there that the keyring should take in.
     pub(super) fn has_adoptable(&self) -> bool {
         self.has_adoptable
