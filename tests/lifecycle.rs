@@ -114,7 +114,7 @@ impl World {
         }
         let watched =
             self.sights.iter().map(|(kid, (wall, truth))| (*kid, wall.plus(self.truth - *truth))).collect();
-        Moment { wall: self.wall, watched }
+        Moment { wall: self.wall, watched, newest_signer: None }
     }
 
     fn happen(&mut self, event: Event) {

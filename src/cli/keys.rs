@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::opening::{self, Refused};
 use super::{print, say};
 use crate::config::Config;
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::report::KeyReport;
 use crate::domain::key::{Kid, PrivateKey};
@@ -28,6 +28,9 @@ const VERIFIERS: [(&str, Duration); 7] = [
     ("keyfunc (Go)", Duration::from_hours(1)),
     (".NET", Duration::from_hours(12)),
 ];
+
+/// After how long running servers have followed a change.
+const FOLLOWED: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -81,17 +84,12 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
     let opened = opening::open(&config, opening::look(&config).await?).await?;
     let done = async {
         let keyring = opened.keyring(&config).await?;
-        let at = opened.premises.clock.now();
+        let verifiers = Verifiers { clock: opened.premises.clock.as_ref(), max_age: config.jwks_max_age };
         match command {
             KeysCommand::List { json } => list(&keyring, json)?,
-            KeysCommand::Rotate { now } => rotate(&keyring, now, at, config.jwks_max_age).await?,
-            KeysCommand::Revoke { kid } => revoke(&keyring, Kid(kid), at, config.jwks_max_age).await?,
-            KeysCommand::Expire { kid } => {
-                keyring.expire(Kid(kid)).await?;
-                say(&format!(
-                    "key {kid} has expired: tokens that it signed verify no more, once caches are read anew"
-                ));
-            }
+            KeysCommand::Rotate { now } => rotate(&keyring, now, &verifiers).await?,
+            KeysCommand::Revoke { kid } => revoke(&keyring, Kid(kid), &verifiers).await?,
+            KeysCommand::Expire { kid } => expire(&keyring, Kid(kid), &verifiers).await?,
             KeysCommand::Export { kid, .. } => print(keyring.export(Kid(kid)).await?.trim_end())?,
             KeysCommand::Import { .. } => import(&keyring, imported).await?,
         }
@@ -107,7 +105,7 @@ fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
         let listing = Listing {
             keys: keyring.report().iter().map(Line::of).collect(),
             signing_for_seconds: figures.signing_for.map(|age| age.as_secs()),
-            next_rotation: figures.next_rotation.map(rfc3339),
+            next_rotation: figures.next_rotation.map(|time| time.to_string()),
             unreadable: keyring
                 .unreadable()
                 .into_iter()
@@ -157,10 +155,10 @@ impl Line {
         Self {
             kid: key.kid.0,
             phase: name(key.phase),
-            made: rfc3339(key.made_at),
-            signs_from: key.signs_from.map(rfc3339),
-            signs_until: key.signs_until.map(rfc3339),
-            expires: rfc3339(key.exp),
+            made: key.made_at.to_string(),
+            signs_from: key.signs_from.map(|time| time.to_string()),
+            signs_until: key.signs_until.map(|time| time.to_string()),
+            expires: key.exp.to_string(),
         }
     }
 
@@ -187,52 +185,81 @@ fn name(phase: Phase) -> &'static str {
     }
 }
 
-fn rfc3339(time: Timestamp) -> String {
-    let since_epoch = Duration::from_secs(u64::try_from(time.as_secs()).unwrap_or(0));
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
-}
-
-async fn rotate(keyring: &Keyring, at_once: bool, at: Timestamp, max_age: Duration) -> anyhow::Result<()> {
+async fn rotate(keyring: &Keyring, at_once: bool, verifiers: &Verifiers<'_>) -> anyhow::Result<()> {
     keyring.rotate(at_once).await?;
     let keys = keyring.report();
     let made = keys.iter().rfind(|key| matches!(key.phase, Phase::Next | Phase::Current));
     let Some(made) = made else {
         bail!("the new key has ended already: look at `jwksd keys list`");
     };
-    if made.phase == Phase::Next {
-        let from =
-            made.signs_from.map_or_else(String::new, |from| format!("; it signs from {}", rfc3339(from)));
-        say(&format!("key {} is the next key{from}", made.kid));
-        return Ok(());
+    if let (Phase::Next, Some(from)) = (made.phase, made.signs_from) {
+        say(&format!("key {} is the next key; it signs from {from}", made.kid));
+    } else {
+        say(&format!("key {} signs now", made.kid));
+        verifiers.tell_of_unknown_kid();
     }
-    say(&format!("key {} signs now", made.kid));
-    say(
-        "A verifier that meets an unknown kid and does not read the JWKS anew for it refuses its tokens until, at worst:",
-    );
-    tell_verifiers(at, max_age);
     Ok(())
 }
 
-async fn revoke(keyring: &Keyring, kid: Kid, at: Timestamp, max_age: Duration) -> anyhow::Result<()> {
+async fn revoke(keyring: &Keyring, kid: Kid, verifiers: &Verifiers<'_>) -> anyhow::Result<()> {
+    let signed_before = current(keyring);
     keyring.revoke(kid).await?;
     say(&format!(
         "key {kid} is revoked: it is out of the JWKS and signs no more; running servers follow in two seconds"
     ));
-    let current = keyring.report().into_iter().find(|key| key.phase == Phase::Current);
-    if let Some(current) = current {
-        say(&format!("key {} signs now", current.kid));
-    }
-    say("A verifier that keeps the JWKS may still trust it until, at worst:");
-    tell_verifiers(at, max_age);
+    verifiers.tell_of_lost_key(signed_before, current(keyring));
     Ok(())
 }
 
-fn tell_verifiers(now: Timestamp, max_age: Duration) {
-    let until = |age| rfc3339(now.plus(age));
-    let spelled = |age: Duration| humantime::format_duration(age).to_string();
-    say(&format!("  {:<29} {}  ({})", "any that honours JWKS_MAX_AGE", until(max_age), spelled(max_age)));
-    for (verifier, age) in VERIFIERS {
-        say(&format!("  {verifier:<29} {}  ({})", until(age), spelled(age)));
+async fn expire(keyring: &Keyring, kid: Kid, verifiers: &Verifiers<'_>) -> anyhow::Result<()> {
+    let signed_before = current(keyring);
+    keyring.expire(kid).await?;
+    say(&format!(
+        "key {kid} has expired: it is out of the JWKS, and signs for ?expired alone; running servers follow in two seconds"
+    ));
+    verifiers.tell_of_lost_key(signed_before, current(keyring));
+    Ok(())
+}
+
+fn current(keyring: &Keyring) -> Option<Kid> {
+    keyring.report().into_iter().find(|key| key.phase == Phase::Current).map(|key| key.kid)
+}
+
+/// What to say of verifiers, to whoever changes the keys under them.
+struct Verifiers<'a> {
+    clock: &'a dyn Clock,
+    max_age: Duration,
+}
+
+impl Verifiers<'_> {
+    fn tell_of_lost_key(&self, signed_before: Option<Kid>, signs_now: Option<Kid>) {
+        say("A verifier that keeps the JWKS may still trust it until, at worst:");
+        self.tell_times();
+        if let Some(kid) = signs_now.filter(|_| signs_now != signed_before) {
+            say(&format!("key {kid} signs now, perhaps before every verifier has learnt it"));
+            self.tell_of_unknown_kid();
+        }
+    }
+
+    fn tell_of_unknown_kid(&self) {
+        say(
+            "A verifier that meets an unknown kid and does not read the JWKS anew for it refuses its tokens until, at worst:",
+        );
+        self.tell_times();
+    }
+
+    /// From when running servers have followed; a cache on the way adds its own age.
+    fn tell_times(&self) {
+        let served = self.clock.now().plus(FOLLOWED);
+        let line = |name: &str, age| {
+            let spelled = humantime::format_duration(age);
+            say(&format!("  {name:<29} {}  ({spelled})", served.plus(age)));
+        };
+        line("any that honours JWKS_MAX_AGE", self.max_age);
+        for (verifier, age) in VERIFIERS {
+            line(verifier, age);
+        }
+        say("  and JWKS_MAX_AGE longer behind a cache that honours it");
     }
 }
 
@@ -242,11 +269,10 @@ async fn import(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()
     };
     keyring.import(&key).await?;
     if let Some(key) = keyring.report().last() {
-        let from = key.signs_from.map_or_else(|| "-".to_owned(), rfc3339);
+        let from = key.signs_from.map_or_else(|| "-".to_owned(), |from| from.to_string());
         say(&format!(
             "imported it as key {}: published now, signs from {from}, expires {}",
-            key.kid,
-            rfc3339(key.exp)
+            key.kid, key.exp
         ));
     }
     Ok(())

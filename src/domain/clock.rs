@@ -6,6 +6,9 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// The last second of the year 9999.
+const LAST_SHOWN: u64 = 253_402_300_799;
+
 /// A moment of the wall clock: milliseconds since the Unix epoch.
 ///
 /// Tokens and the `keys` table count whole seconds (RFC 7519, 2 `NumericDate`); the lifecycle of a key is finer, so
@@ -54,6 +57,14 @@ impl Timestamp {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339 in UTC, in whole seconds; what lies outside of the years 1970 to 9999 is shown as their ends.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = u64::try_from(self.as_secs()).unwrap_or(0).min(LAST_SHOWN);
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(shown)).fmt(f)
     }
 }
 
@@ -143,5 +154,17 @@ impl Clock for ManualClock {
 
     fn elapsed(&self) -> Duration {
         self.hands().1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_shown_however_far_away_it_lies() {
+        assert_eq!(Timestamp::from_secs(1_800_000_000).to_string(), "2027-01-15T08:00:00Z");
+        assert_eq!(Timestamp::from_secs(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Timestamp::from_secs(-1).to_string(), "1970-01-01T00:00:00Z");
     }
 }

@@ -12,13 +12,13 @@ use thiserror::Error;
 
 use super::founding::MasterKey;
 use super::ring::{Publication, Ring, Unreadable};
-use super::rotation::{Draft, Intent, Refused, Step, wanted};
+use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
-use crate::store::{KeyPicture, Refusal, StoreError};
+use crate::store::{KeyPicture, Refusal, Select, StoreError};
 
 /// Without a completed round for this long, the rotation counts as dead.
 const ROUND_OVERDUE: Duration = Duration::from_mins(1);
@@ -77,10 +77,14 @@ impl Keyring {
     pub async fn round(&self) -> Result<(), IssuerError> {
         if self.premises.store.key_changes().await? != self.ring.load().changes() {
             self.reload().await?;
-            tracing::info!("another process has changed the keys: {}", self.ring.load().in_words());
+            tracing::info!(
+                "another process has changed the keys: {}",
+                self.ring.load().in_words(self.premises.clock.now())
+            );
         }
         let ring = self.ring.load_full();
-        let is_due = || !lifecycle::plan(ring.lives(), &self.policy, &self.moment()).is_empty();
+        let now = self.moment(ring.newest_signer());
+        let is_due = || !lifecycle::plan(ring.lives(), &self.policy, &now).is_empty();
         if ring.has_adoptable() || ring.has_unrecorded_end() || is_due() {
             self.change(&Intent::Keep).await?;
         }
@@ -125,11 +129,11 @@ impl Keyring {
     pub(super) async fn readiness(&self) -> Result<(), NotReady> {
         let now = self.premises.clock.now();
         let ttl = self.policy.token_ttl();
-        if self.signer(now).is_none_or(|key| now.plus(ttl).as_secs() > key.exp().as_secs()) {
-            return Err(NotReady::NoSigner);
-        }
         if self.master_key_changed.load(Ordering::Relaxed) {
             return Err(NotReady::MasterKeyChanged);
+        }
+        if self.signer(now).is_none_or(|key| now.plus(ttl).as_secs() > key.exp().as_secs()) {
+            return Err(NotReady::NoSigner);
         }
         let last_round = *lock(&self.last_round);
         if self.premises.clock.elapsed().saturating_sub(last_round) > ROUND_OVERDUE {
@@ -158,11 +162,22 @@ impl Keyring {
         intent: &Intent<'_>,
         made: &mut Vec<PrivateKey>,
     ) -> Result<Attempt, IssuerError> {
-        let (now, ended) = (self.moment(), self.ring.load().ended());
+        let ring = self.ring.load_full();
+        let unreadable: Vec<_> = ring.unreadable().iter().map(|row| row.kid).collect();
+        let clock = Arc::clone(&self.premises.clock);
+        let imports = matches!(intent, Intent::Import(_));
+        let select = move |lives: &[KeyLife]| {
+            // Whatever is brought in is compared with everything that is here.
+            if imports { all(lives) } else { wanted(lives, clock.now(), &unreadable) }
+        };
         let (mut refused, mut steps) = (None, Vec::new());
         let mut decide = |picture: &KeyPicture| {
-            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, ended);
-            match draft.intend(intent).and_then(|draft| draft.plan().settle(made, &self.premises.randomness))
+            // The time is read when the lock is held: waiting for it may have taken long.
+            let now = self.moment(picture.newest_signer);
+            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &ring.ended());
+            match draft
+                .intend(intent)
+                .and_then(|draft| draft.plan(intent).settle(made, &self.premises.randomness))
             {
                 Ok((changes, log)) => {
                     steps = log;
@@ -174,7 +189,6 @@ impl Keyring {
                 }
             }
         };
-        let select = |lives: &[KeyLife]| wanted(lives, now.wall, &[]);
         let changed = self.premises.store.change_keys(&self.master_key.record, &select, &mut decide).await;
         match (changed, refused) {
             (Ok(()), _) => {
@@ -218,12 +232,21 @@ impl Keyring {
 
     async fn open_ring(&self, unreadable: Vec<Kid>) -> Result<Ring, IssuerError> {
         let (now, ended) = (self.premises.clock.now(), self.ring.load().ended());
-        let picture = self.premises.store.keys(&move |lives| wanted(lives, now, &unreadable)).await?;
-        if picture.master_key.as_ref() != Some(&self.master_key.record) {
-            return Err(self.taken(StoreError::MasterKeyChanged));
-        }
+        let picture = self.picture(&move |lives| wanted(lives, now, &unreadable)).await?;
         let sealer = self.master_key.sealer.clone();
         Ok(self.workers.run(move || Ring::open(picture, &sealer, now, ended)).await?)
+    }
+
+    /// The keys as they are, provided that they are still sealed under our master key.
+    pub(super) async fn picture(&self, select: Select<'_>) -> Result<KeyPicture, IssuerError> {
+        let picture = self.premises.store.keys(select).await?;
+        if picture.master_key.as_ref() == Some(&self.master_key.record) {
+            return Ok(picture);
+        }
+        // What cannot be opened any more can still be seen to have been revoked.
+        let ring = self.ring.load_full();
+        self.ring.store(Arc::new(ring.without_ended(&picture.lives, self.premises.clock.now())));
+        Err(self.taken(StoreError::MasterKeyChanged))
     }
 
     /// Remembers that the store has another master key by now: nothing more is sealed or read, what is in memory stays.
@@ -248,7 +271,7 @@ impl Keyring {
         }
     }
 
-    fn moment(&self) -> Moment {
+    fn moment(&self, newest_signer: Option<Kid>) -> Moment {
         let (wall, elapsed) = (self.premises.clock.now(), self.premises.clock.elapsed());
         let vouched = |sighting: &mut (Timestamp, Duration)| {
             let vouched = sighting.0.plus(elapsed.saturating_sub(sighting.1));
@@ -259,11 +282,12 @@ impl Keyring {
         };
         let watched =
             lock(&self.sightings).iter_mut().map(|(kid, sighting)| (*kid, vouched(sighting))).collect();
-        Moment { wall, watched }
+        Moment { wall, watched, newest_signer }
     }
 
     fn look(&self) -> Report {
-        Report::new(self.ring.load().lives().to_vec(), self.policy, self.premises.clock.now())
+        let ring = self.ring.load();
+        Report::new(ring.lives().to_vec(), ring.newest_signer(), self.policy, self.premises.clock.now())
     }
 }
 

@@ -3,12 +3,11 @@
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::ring::open_private_key;
 use super::rotation::Intent;
 use super::{IssuerError, Keyring};
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::seal::Place;
 use crate::domain::key::{Kid, PrivateKey};
-use crate::store::StoreError;
 
 impl Keyring {
     /// Makes the next key now. With `at_once` it signs now, or the next key that is there already does.
@@ -49,15 +48,10 @@ impl Keyring {
     /// # Errors
     /// [`OperationError::Unknown`] for a key that is not there or does not open.
     pub async fn export(&self, kid: Kid) -> Result<Zeroizing<String>, IssuerError> {
-        let picture = self.premises.store.keys(&move |_| vec![kid]).await?;
-        if picture.master_key.as_ref() != Some(&self.master_key.record) {
-            return Err(StoreError::MasterKeyChanged.into());
-        }
+        let picture = self.picture(&move |_| vec![kid]).await?;
         let row = picture.sealed.first().ok_or(OperationError::Unknown(kid))?;
-        let text = self.master_key.sealer.open(Place::Key(row.kid, row.exp), &row.bytes);
-        let text = text.map_err(|_| OperationError::Unknown(kid))?;
-        let pem = std::str::from_utf8(&text).map_err(|_| OperationError::Unknown(kid))?;
-        Ok(PrivateKey::from_pkcs1_pem(pem)?.to_pkcs1_pem()?)
+        let key = open_private_key(row, &self.master_key.sealer).map_err(|_| OperationError::Unknown(kid))?;
+        Ok(key.to_pkcs1_pem()?)
     }
 }
 
@@ -71,8 +65,13 @@ pub enum OperationError {
     #[error("key {0} has {end} already", end = match .1 { Phase::Revoked => "been revoked", _ => "expired" })]
     HasEnded(Kid, Phase),
     /// The store has this key.
-    #[error("this key is here already, as key {0}")]
-    IsHere(Kid),
+    #[error("this key is here already, as key {kid}{end}", end = if *.is_revoked { ", which was revoked" } else { "" })]
+    IsHere {
+        /// As which.
+        kid: Kid,
+        /// Whether it was revoked.
+        is_revoked: bool,
+    },
     /// There is a key that is to sign next.
     #[error(
         "key {0} is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now"

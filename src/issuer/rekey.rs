@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::founding::MasterKey;
 use super::{FoundingError, Premises, lock};
 use crate::domain::key::Kid;
+use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer};
 use crate::store::{KeyChange, KeyPicture, MasterKeyRecord, Refusal, SealedKey, StoreError};
 
@@ -43,7 +44,8 @@ pub async fn rekey(
     // A dry run does everything up to here, and undoes it.
     let check = |picture: &KeyPicture| {
         let (report, has_opened) = &mut *lock(&outcome);
-        let opens = |kid| picture.sealed.iter().any(|row| row.kid == kid && open(row, &new.sealer).is_ok());
+        let rows = || picture.sealed.iter().chain(&picture.strays);
+        let opens = |kid| rows().any(|row| row.kid == kid && open(row, &new.sealer).is_ok());
         *has_opened = report.moved.iter().all(|kid| opens(*kid));
         if *has_opened && !dry_run { Ok(()) } else { Err(Refusal) }
     };
@@ -83,17 +85,23 @@ fn moves(
     new: &MasterKey,
     premises: &Premises,
 ) -> Result<(RekeyReport, Vec<KeyChange>), Refusal> {
-    let left = picture.strays.iter().map(|row| row.kid).collect();
-    let mut report = RekeyReport { moved: Vec::new(), left };
+    let mut report = RekeyReport::default();
     let mut changes = Vec::new();
-    for row in &picture.sealed {
+    let known = picture.sealed.iter().map(|row| (row, true));
+    for (row, is_known) in known.chain(picture.strays.iter().map(|row| (row, false))) {
         let SealedKey { kid, exp, .. } = *row;
         let Ok(text) = open(row, &old.sealer) else {
             report.left.push(kid);
             continue;
         };
         let sealed = premises.randomness.with(|rng| new.sealer.seal(Place::Key(kid, exp), &text, rng));
-        changes.push(KeyChange::Reseal { kid, exp, sealed: sealed.map_err(|_| Refusal)? });
+        let sealed = sealed.map_err(|_| Refusal)?;
+        changes.push(if is_known {
+            KeyChange::Reseal { kid, exp, sealed }
+        } else {
+            let life = KeyLife::adopted(kid, exp, premises.clock.now());
+            KeyChange::Adopt { life, sealed: Some(sealed) }
+        });
         report.moved.push(kid);
     }
     Ok((report, changes))

@@ -21,6 +21,7 @@ use crate::store::{KeyPicture, SealedKey};
 pub(super) struct Ring {
     changes: i64,
     lives: Vec<KeyLife>,
+    newest_signer: Option<Kid>,
     /// Published keys with their lives, oldest first.
     published: Vec<(KeyLife, Arc<SigningKey>)>,
     expired: Option<Arc<SigningKey>>,
@@ -31,18 +32,13 @@ pub(super) struct Ring {
     documents: Vec<Document>,
     /// How many of the documents are over. It only grows: a key that has expired stays so when the clock goes back.
     over: AtomicUsize,
-    /// The latest expiry that had passed before this picture was taken.
-    ended_before: Timestamp,
+    /// Keys that had been seen to expire before this picture was taken, whatever the clock says now.
+    ended_before: Vec<Kid>,
 }
 
 impl Ring {
-    /// Opens the keys of a picture. Keys that expire at `ended_before` or earlier have expired, whatever the clock says.
-    pub(super) fn open(
-        picture: KeyPicture,
-        sealer: &Sealer,
-        now: Timestamp,
-        ended_before: Timestamp,
-    ) -> Self {
+    /// Opens the keys of a picture, less those that have been seen to end.
+    pub(super) fn open(picture: KeyPicture, sealer: &Sealer, now: Timestamp, ended_before: Vec<Kid>) -> Self {
         let (keys, mut unreadable) = open_keys(&picture.sealed, sealer);
         let (adoptable, foreign) = open_keys(&picture.strays, sealer);
         unreadable.extend(foreign);
@@ -51,7 +47,7 @@ impl Ring {
         let key_of = |life: &KeyLife| keys.iter().find(|key| key.kid() == life.kid).cloned();
         let published: Vec<_> = lives
             .iter()
-            .filter(|life| life.is_published(now) && life.exp > ended_before)
+            .filter(|life| life.is_published(now) && !ended_before.contains(&life.kid))
             .filter_map(|life| Some((*life, key_of(life)?)))
             .collect();
         let expired = Keys::at(&lives, now).newest_expired().and_then(key_of);
@@ -59,6 +55,7 @@ impl Ring {
         Self {
             changes: picture.changes,
             lives,
+            newest_signer: picture.newest_signer,
             published,
             expired,
             unreadable,
@@ -74,13 +71,14 @@ impl Ring {
         Self {
             changes: -1,
             lives: Vec::new(),
+            newest_signer: None,
             published: Vec::new(),
             expired: None,
             unreadable: Vec::new(),
             has_adoptable: false,
             documents: Vec::new(),
             over: 0.into(),
-            ended_before: Timestamp::from_millis(i64::MIN),
+            ended_before: Vec::new(),
         }
     }
 
@@ -100,11 +98,10 @@ impl Ring {
     }
 
     /// What is published and who signs, for the log.
-    pub(super) fn in_words(&self) -> String {
+    pub(super) fn in_words(&self, now: Timestamp) -> String {
         let kids: Vec<_> = self.published.iter().map(|(life, _)| life.kid.to_string()).collect();
-        let signers = self.published.iter().filter(|(life, _)| life.signs_since.is_some());
-        let signer = signers.map(|(life, _)| life.kid.to_string()).next_back();
-        format!("{} published, {} signs", kids.join(", "), signer.as_deref().unwrap_or("none"))
+        let signer = self.keys(now).current().map_or_else(|| "none".to_owned(), |life| life.kid.to_string());
+        format!("{} published, {signer} signs", kids.join(", "))
     }
 
     /// Whether a row is there that the keyring should take in.
@@ -117,19 +114,38 @@ impl Ring {
         self.expired.is_none() && Keys::at(&self.lives, now).newest_expired().is_some()
     }
 
-    /// The latest expiry that has passed, by the latest clock that was seen.
-    pub(super) fn ended(&self) -> Timestamp {
+    /// The keys that have been seen to expire, by the latest clock that was seen.
+    pub(super) fn ended(&self) -> Vec<Kid> {
         let over = self.over.load(Ordering::Relaxed);
-        self.documents
-            .iter()
-            .take(over)
-            .map(|document| document.until)
-            .fold(self.ended_before, Timestamp::max)
+        let until = self.documents.iter().take(over).map(|document| document.until).max();
+        let ended =
+            self.published.iter().filter(|(life, _)| Some(life.exp) <= until).map(|(life, _)| life.kid);
+        self.ended_before.iter().copied().chain(ended).collect()
     }
 
     /// Whether a key has expired of which that is not recorded.
     pub(super) fn has_unrecorded_end(&self) -> bool {
-        self.lives.iter().any(|life| life.expired_at.is_none() && life.exp <= self.ended())
+        let ended = self.ended();
+        self.lives.iter().any(|life| life.expired_at.is_none() && ended.contains(&life.kid))
+    }
+
+    /// The same ring without the keys that a later picture shows to have ended.
+    pub(super) fn without_ended(&self, later: &[KeyLife], now: Timestamp) -> Self {
+        let goes_on =
+            |life: &KeyLife| later.iter().any(|later| later.kid == life.kid && later.is_published(now));
+        let published: Vec<_> = self.published.iter().filter(|(life, _)| goes_on(life)).cloned().collect();
+        Self {
+            changes: self.changes,
+            lives: self.lives.iter().filter(|life| goes_on(life)).copied().collect(),
+            newest_signer: self.newest_signer,
+            documents: documents(&published),
+            published,
+            expired: self.expired.clone(),
+            unreadable: self.unreadable.clone(),
+            has_adoptable: false,
+            over: 0.into(),
+            ended_before: self.ended(),
+        }
     }
 
     /// What verifiers get at this moment.
@@ -145,18 +161,26 @@ impl Ring {
     /// The key that signs a token of this life.
     ///
     /// That is the current one. When it does not cover a whole token, the rotation is late (the store does not answer):
-    /// then a published newer one, and in the last resort the current one with a shorter token.
+    /// then a next one, and in the last resort the current one with a shorter token.
     pub(super) fn signer(&self, now: Timestamp, ttl: Duration) -> Option<Arc<SigningKey>> {
         let until = self.document(now)?.until;
-        let alive = || self.published.iter().filter(|(life, _)| life.exp >= until).rev();
-        let current = Keys::at(&self.lives, now).current().map(|life| life.kid);
-        let current = alive().find(|(life, _)| Some(life.kid) == current);
+        let keys = self.keys(now);
+        let alive =
+            |life: &KeyLife| self.published.iter().find(|(key, _)| key.kid == life.kid && key.exp >= until);
+        let current = keys.current().and_then(alive);
         let covers = |(life, _): &&(KeyLife, _)| life.covers(now, ttl);
-        current
-            .filter(covers)
-            .or_else(|| alive().filter(|(life, _)| life.signs_since.is_none()).find(covers))
-            .or(current)
-            .map(|(_, key)| Arc::clone(key))
+        let next = || keys.next().filter_map(alive).find(covers);
+        current.filter(covers).or_else(next).or(current).map(|(_, key)| Arc::clone(key))
+    }
+
+    /// The keys and their phases.
+    pub(super) fn keys(&self, now: Timestamp) -> Keys<'_> {
+        Keys::at(&self.lives, now).after(self.newest_signer)
+    }
+
+    /// The newest key that has ever signed.
+    pub(super) fn newest_signer(&self) -> Option<Kid> {
+        self.newest_signer
     }
 
     /// The key that `?expired` signs with.
@@ -225,9 +249,13 @@ fn open_keys(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<
 
 /// Opens a row down to its signing key, or says in words why that is not possible.
 pub(super) fn open_key(row: &SealedKey, sealer: &Sealer) -> Result<SigningKey, String> {
+    let key = open_private_key(row, sealer)?;
+    SigningKey::new(row.kid, row.exp, &key).map_err(|error| error.to_string())
+}
+
+/// Opens a row down to its private key, or says in words why that is not possible.
+pub(super) fn open_private_key(row: &SealedKey, sealer: &Sealer) -> Result<PrivateKey, String> {
     let pem = sealer.open(Place::Key(row.kid, row.exp), &row.bytes).map_err(|error| error.to_string())?;
     let pem = std::str::from_utf8(&pem).map_err(|_| "what was sealed is no text".to_owned())?;
-    PrivateKey::from_pkcs1_pem(pem)
-        .and_then(|key| SigningKey::new(row.kid, row.exp, &key))
-        .map_err(|error| error.to_string())
+    PrivateKey::from_pkcs1_pem(pem).map_err(|error| error.to_string())
 }

@@ -3,8 +3,6 @@
 //! This runs inside the transaction that carries it out: a plan carried out from a stale picture makes two of
 //! everything.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use zeroize::Zeroizing;
 
 use super::Randomness;
@@ -61,6 +59,11 @@ pub(super) fn wanted(lives: &[KeyLife], now: Timestamp, unreadable: &[Kid]) -> V
     lives.iter().filter(is_wanted).map(|life| life.kid).collect()
 }
 
+/// Every key.
+pub(super) fn all(lives: &[KeyLife]) -> Vec<Kid> {
+    lives.iter().map(|life| life.kid).collect()
+}
+
 /// Changes in the making.
 pub(super) struct Draft<'a> {
     picture: &'a KeyPicture,
@@ -90,7 +93,7 @@ impl<'a> Draft<'a> {
         sealer: &'a Sealer,
         policy: &'a RotationPolicy,
         now: &'a Moment,
-        ended: Timestamp,
+        ended: &[Kid],
     ) -> Self {
         let (mut opened, mut unreadable) = (Vec::new(), Vec::new());
         for row in &picture.sealed {
@@ -128,10 +131,11 @@ impl<'a> Draft<'a> {
         Ok(self)
     }
 
-    /// Adds what the plan says of the keys as they will be.
-    pub(super) fn plan(mut self) -> Self {
+    /// Adds what the plan says of the keys as they will be. A command deletes nothing: it has watched no clock.
+    pub(super) fn plan(mut self, intent: &Intent<'_>) -> Self {
         for action in lifecycle::plan(&self.lives, self.policy, self.now) {
             match action {
+                Action::Delete { .. } if !matches!(intent, Intent::Keep) => {}
                 Action::Delete { kid, reason } => {
                     self.follow(kid, "deleted", reason, |_| {});
                     self.change(KeyChange::Delete { kid, at: self.now.wall });
@@ -191,9 +195,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Records of keys that have been seen to expire that they have: the clock may have gone back since.
-    fn record_ends(&mut self, ended: Timestamp) {
+    fn record_ends(&mut self, ended: &[Kid]) {
         let at = self.now.wall;
-        let unrecorded = |life: &&KeyLife| life.expired_at.is_none() && life.exp <= ended && life.exp > at;
+        let unrecorded =
+            |life: &&KeyLife| life.expired_at.is_none() && ended.contains(&life.kid) && life.exp > at;
         let kids: Vec<_> = self.lives.iter().filter(unrecorded).map(|life| life.kid).collect();
         for kid in kids {
             self.follow(kid, "expired", "its exp had passed before the clock went back", |life| {
@@ -204,7 +209,7 @@ impl<'a> Draft<'a> {
     }
 
     fn rotate(&mut self, at_once: bool) -> Result<(), OperationError> {
-        let next = Keys::at(&self.lives, self.now.wall).next().last().map(|life| life.kid);
+        let next = self.keys().next().next().map(|life| life.kid);
         let reason = "an operator asked for it";
         match (next, at_once) {
             (Some(kid), false) => return Err(OperationError::NextExists(kid)),
@@ -249,15 +254,21 @@ impl<'a> Draft<'a> {
             SigningKey::new(other.kid(), exp, key).is_ok_and(|key| key.jwk() == other.jwk())
         };
         if let Some(here) = self.opened.iter().find(same) {
-            return Err(OperationError::IsHere(here.kid()));
+            let life = self.lives.iter().find(|life| life.kid == here.kid());
+            let is_revoked = life.is_some_and(|life| life.revoked_at.is_some());
+            return Err(OperationError::IsHere { kid: here.kid(), is_revoked });
         }
         self.add(exp, FirstSignature::AfterLead, Some(key), "an operator brought it");
         Ok(())
     }
 
+    fn keys(&self) -> Keys<'_> {
+        Keys::at(&self.lives, self.now.wall).after(self.now.newest_signer)
+    }
+
     fn published(&self, kid: Kid) -> Result<KeyLife, OperationError> {
         let life = self.lives.iter().find(|life| life.kid == kid).ok_or(OperationError::Unknown(kid))?;
-        match Keys::at(&self.lives, self.now.wall).phase(life) {
+        match self.keys().phase(life) {
             phase @ (Phase::Expired | Phase::Revoked) => Err(OperationError::HasEnded(kid, phase)),
             Phase::Next | Phase::Current | Phase::Retiring => Ok(*life),
         }
@@ -278,15 +289,28 @@ impl<'a> Draft<'a> {
             (FirstSignature::AtOnce, _) => "made, signs at once",
             (FirstSignature::Never, _) => "made expired",
         };
+        let before = self.keys().current().map(|life| life.kid);
         self.lives.push(life);
         self.note(life, what, reason);
         self.entries.push(Entry::New(life, key));
+        if signs == FirstSignature::AtOnce {
+            self.retire(before);
+        }
+    }
+
+    /// Notes that a key which signed does so no more.
+    fn retire(&mut self, before: Option<Kid>) {
+        if let Some(kid) = before {
+            self.follow(kid, "retires", "another key signs now", |_| {});
+        }
     }
 
     fn promote(&mut self, kid: Kid, reason: &'static str) {
         let at = self.now.wall;
+        let before = self.keys().current().map(|life| life.kid);
         self.follow(kid, "signs from now on", reason, |life| life.signs_since = Some(at));
         self.change(KeyChange::Promote { kid, at });
+        self.retire(before);
     }
 
     /// Changes what is remembered of a key, and what to log.
@@ -299,7 +323,8 @@ impl<'a> Draft<'a> {
     }
 
     fn note(&mut self, life: KeyLife, what: &'static str, why: &'static str) {
-        self.log.push(Step { life, what, why });
+        let signs_from = self.policy.signs_from(&life);
+        self.log.push(Step { life, signs_from, what, why });
     }
 
     fn change(&mut self, change: KeyChange) {
@@ -310,6 +335,7 @@ impl<'a> Draft<'a> {
 /// A step in the life of a key, for the log once it is stored.
 pub(super) struct Step {
     life: KeyLife,
+    signs_from: Option<Timestamp>,
     what: &'static str,
     why: &'static str,
 }
@@ -317,9 +343,8 @@ pub(super) struct Step {
 impl Step {
     /// Writes the one line that each step gets.
     pub(super) fn report(self) {
-        let Self { life, what, why } = self;
-        let exp = UNIX_EPOCH + Duration::from_secs(u64::try_from(life.exp.as_secs()).unwrap_or(0));
-        let exp = humantime::format_rfc3339_seconds(exp);
-        tracing::info!(kid = %life.kid, exp = %exp, "key {}: {what}, because {why}", life.kid);
+        let Self { life: KeyLife { kid, made_at, exp, .. }, signs_from, what, why } = self;
+        let from = signs_from.map_or_else(|| "never".to_owned(), |from| from.to_string());
+        tracing::info!(%kid, made = %made_at, signs_from = from, %exp, "key {kid}: {what}, because {why}");
     }
 }

@@ -128,6 +128,8 @@ pub struct KeyPicture {
     pub sealed: Vec<SealedKey>,
     /// Above every `kid` ever used.
     pub next_kid: Kid,
+    /// The newest key that has ever signed, though it may be gone.
+    pub newest_signer: Option<Kid>,
 }
 
 /// A row of `keys`.

@@ -119,6 +119,15 @@ async fn when_the_newest_expired_key_was_tampered_with_an_older_one_shows_what_e
     let body = serde_json::json!({"username": "alice", "password": app.register("alice").await});
     let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&token).0["kid"], "2");
+
+    app.db().await.execute("UPDATE keys SET key = x'01' || zeroblob(100) WHERE kid = 2").await.unwrap();
+    let app = restart(app).await;
+    let body = serde_json::json!({"username": "bob", "password": app.register("bob").await});
+    let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    assert_eq!(decode(&token).0["kid"], "4", "with none left that opens, one is made");
+    let changes = app.count("key_lives").await;
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.count("key_lives").await, changes, "and then there is nothing more to do");
 }
 
 #[tokio::test]

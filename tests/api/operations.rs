@@ -138,6 +138,14 @@ async fn an_exported_key_can_be_imported_elsewhere_and_verifies_what_was_signed_
     command.import(&key).await.unwrap();
     assert_eq!(phases(&command), [(1, Phase::Current), (2, Phase::Expired), (3, Phase::Next)]);
     expect_operation_error(command.import(&key).await, "this key is here already, as key 3");
+    command.revoke(Kid(3)).await.unwrap();
+    expect_operation_error(
+        command.import(&key).await,
+        "this key is here already, as key 3, which was revoked",
+    );
+    let there = TestApp::spawn().await;
+    let command = self::command(&there).await;
+    command.import(&key).await.unwrap();
     there.issuer.keyring().round().await.unwrap();
     let (own, imported) = (here.get("/jwks").await.json, there.get("/jwks").await.json);
     assert_eq!(own["keys"][0]["n"], imported["keys"][1]["n"]);
@@ -252,6 +260,96 @@ async fn a_server_whose_store_was_rekeyed_signs_and_publishes_from_memory_and_ru
     let app = TestApp::with(Setup { dir, clock, master_key: NEW_KEY, ..Setup::default() }).await;
     verify(&token, &app.jwks().await).unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_after_a_rekey_leaves_a_server_that_holds_the_old_key_too() {
+    let app = TestApp::spawn().await;
+    let premises = premises(&app.dir, &app.clock).await;
+    let old = master_key(&app, crate::helpers::MASTER_KEY).await;
+    issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+    app.issuer.keyring().round().await.unwrap_err();
+    assert_eq!(app.published_kids().await, ["1"]);
+    let command = Keyring::open(premises, master_key(&app, NEW_KEY).await, policy()).await.unwrap();
+    command.revoke(Kid(1)).await.unwrap();
+    app.issuer.keyring().round().await.unwrap_err();
+    app.get("/jwks").await.expect_error(503, "no_key", "There is no key to publish");
+    assert!(app.get("/readyz").await.text.contains("restart with the new NOT_MY_KEY"));
+}
+
+#[tokio::test]
+async fn a_rekey_takes_along_a_row_whose_life_is_unknown() {
+    let app = TestApp::spawn().await;
+    sqlx::query("DELETE FROM key_lives WHERE kid = 1").execute(&mut app.db().await).await.unwrap();
+    let premises = premises(&app.dir, &app.clock).await;
+    let old = master_key(&app, crate::helpers::MASTER_KEY).await;
+    let report = issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+    assert_eq!((report.moved, report.left), (vec![Kid(2), Kid(1)], vec![]));
+}
+
+#[tokio::test]
+async fn a_retiring_key_does_not_come_back_when_the_current_one_is_damaged_or_gone() {
+    for damage in
+        ["UPDATE keys SET key = x'01' || zeroblob(60) WHERE kid = 3", "DELETE FROM keys WHERE kid = 3"]
+    {
+        let app = TestApp::spawn().await;
+        command(&app).await.rotate(true).await.unwrap();
+        sqlx::query(damage).execute(&mut app.db().await).await.unwrap();
+        app.issuer.keyring().round().await.unwrap();
+        let phases = phases(app.issuer.keyring());
+        assert!(
+            phases.contains(&(1, Phase::Retiring)) && phases.contains(&(4, Phase::Current)),
+            "{damage}: {phases:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_two_next_keys_the_one_that_was_published_longer_steps_in() {
+    let app = TestApp::spawn().await;
+    let command = command(&app).await;
+    command.rotate(false).await.unwrap();
+    app.clock.advance(HOUR);
+    command.import(&PrivateKey::generate().unwrap()).await.unwrap();
+    command.revoke(Kid(1)).await.unwrap();
+    let phases = phases(&command);
+    assert_eq!(phases[2..], [(3, Phase::Current), (4, Phase::Next)]);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_further_than_a_life_makes_one_key_and_no_storm() {
+    let app = TestApp::spawn().await;
+    app.pass(DAY - 2 * HOUR).await;
+    app.clock.advance(2 * HOUR);
+    assert_eq!(app.published_kids().await, ["3"], "key 1 was seen to expire");
+    app.clock.set(app.clock.now().minus(10 * DAY));
+    for _ in 0..20 {
+        app.pass(std::time::Duration::from_secs(1)).await;
+    }
+    assert!(app.count("keys").await <= 4, "{:?}", phases(app.issuer.keyring()));
+    let command = command(&app).await;
+    command.rotate(true).await.unwrap();
+    app.issuer.keyring().round().await.unwrap();
+    assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
+    app.token().await;
+}
+
+/// The time counts from when the lock is held: a key that waited for it was not published meanwhile.
+#[tokio::test]
+async fn a_key_counts_as_published_from_when_it_was_stored() {
+    let app = TestApp::spawn().await;
+    let command = command(&app).await;
+    let mut blocker = app.db().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut blocker).await.unwrap();
+    let rotating = tokio::spawn(async move {
+        command.rotate(false).await.unwrap();
+        command
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    app.clock.advance(HOUR);
+    sqlx::query("COMMIT").execute(&mut blocker).await.unwrap();
+    let report = rotating.await.unwrap().report();
+    assert_eq!((report[2].phase, report[2].made_at), (Phase::Next, app.clock.now()));
 }
 
 #[tokio::test]

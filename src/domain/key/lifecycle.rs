@@ -73,6 +73,11 @@ impl RotationPolicy {
         if self.lead.is_zero() { Duration::ZERO } else { self.lead + PUBLICATION_DELAY }
     }
 
+    /// From when a key signs, or signed; nothing for one that never does.
+    pub(crate) fn signs_from(&self, life: &KeyLife) -> Option<Timestamp> {
+        life.signs_since.or_else(|| life.published_at.map(|at| at.plus(self.until_signing())))
+    }
+
     /// How early before the last moment the next key is made.
     fn margin(&self) -> Duration {
         let needed = self.until_signing() * 2 + self.token_ttl;
@@ -188,27 +193,34 @@ pub enum Phase {
 pub struct Keys<'a> {
     lives: &'a [KeyLife],
     now: Timestamp,
+    newest_signer: Option<Kid>,
 }
 
 impl<'a> Keys<'a> {
     /// The keys as they are at `now`.
     #[must_use]
     pub fn at(lives: &'a [KeyLife], now: Timestamp) -> Self {
-        Self { lives, now }
+        let signers = lives.iter().filter(|key| key.signs_since.is_some());
+        Self { lives, now, newest_signer: signers.map(|key| key.kid).max() }
+    }
+
+    /// The same keys, after one that has signed and may not be among them any more.
+    #[must_use]
+    pub fn after(self, signer: Option<Kid>) -> Self {
+        Self { newest_signer: self.newest_signer.max(signer), ..self }
     }
 
     /// The key that signs: the newest that ever has, as long as it is published. When that one ends, no older key
     /// comes back to signing.
     #[must_use]
     pub fn current(&self) -> Option<&'a KeyLife> {
-        self.newest_signer().filter(|key| key.is_published(self.now))
+        self.published().find(|key| Some(key.kid) == self.newest_signer)
     }
 
     /// The keys that are to sign later, oldest first: published, and newer than any that has signed.
     #[must_use]
     pub fn next(&self) -> impl DoubleEndedIterator<Item = &'a KeyLife> + use<'a> {
-        let newest = self.newest_signer().map(|key| key.kid);
-        let mut next: Vec<_> = self.published().filter(|key| Some(key.kid) > newest).collect();
+        let mut next: Vec<_> = self.published().filter(|key| Some(key.kid) > self.newest_signer).collect();
         next.sort_by_key(|key| key.kid);
         next.into_iter()
     }
@@ -235,10 +247,6 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn newest_signer(&self) -> Option<&'a KeyLife> {
-        self.lives.iter().filter(|key| key.signs_since.is_some()).max_by_key(|key| key.kid)
-    }
-
     fn published(&self) -> impl Iterator<Item = &'a KeyLife> + use<'a> {
         let now = self.now;
         self.lives.iter().filter(move |key| key.is_published(now))
@@ -253,6 +261,8 @@ pub struct Moment {
     /// For keys this process has watched: the wall clock at first sight, and the steady clock since; or the same from
     /// when the wall clock went back.
     pub watched: HashMap<Kid, Timestamp>,
+    /// The newest key that has ever signed, though it may be gone.
+    pub newest_signer: Option<Kid>,
 }
 
 impl Moment {
@@ -320,7 +330,7 @@ pub enum Action {
 ///
 /// - A key that has reached its `exp` expires.
 /// - The newest key that verifiers have had the lead to learn signs.
-/// - If no signing key covers a whole token: the newest published one that does signs at once, or a new one.
+/// - If no signing key covers a whole token: the longest published one that does signs at once, or a new one.
 /// - The next key is made in time to be published for the lead before the current one can cover no whole token;
 ///   also when the current one would live longer than the policy says (the policy changed, or the clock went back).
 /// - A key that is to sign, and was published at a time which is yet to come, counts as published now.
@@ -331,7 +341,7 @@ pub enum Action {
 /// gives nothing to do but perhaps to delete what was still needed for its place.
 #[must_use]
 pub fn plan(lives: &[KeyLife], policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
-    let keys = Keys::at(lives, now.wall);
+    let keys = Keys::at(lives, now.wall).after(now.newest_signer);
     let mut actions = expiries(lives, now.wall);
     actions.extend(corrections(keys));
     actions.extend(succession(keys, policy, now));
@@ -374,7 +384,7 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<A
     let (promoted, reason) = if ready.is_some() {
         (ready, "verifiers have had the lead to learn it")
     } else if current.is_none() {
-        (keys.next().rfind(covers), "no other key covers a whole token")
+        (keys.next().find(covers), "no other key covers a whole token")
     } else {
         (None, "")
     };
@@ -413,8 +423,8 @@ fn make(policy: &RotationPolicy, now: Timestamp, signs: FirstSignature, reason: 
 }
 
 fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
-    // The newest key that has signed stays as well, for its place: without it, an older one could come back.
-    let stay = [keys.newest_expired(), keys.newest_signer()].map(|key| key.map(|key| key.kid));
+    // The newest key that has signed stays as well: it may be wanted back.
+    let stay = [keys.newest_expired().map(|key| key.kid), keys.newest_signer];
     keys.lives
         .iter()
         .filter(|key| !key.is_published(now.wall) && !stay.contains(&Some(key.kid)))

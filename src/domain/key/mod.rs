@@ -75,11 +75,15 @@ impl PrivateKey {
     /// Reads PKCS#1 PEM or PKCS#8 PEM (`-----BEGIN PRIVATE KEY-----`).
     ///
     /// # Errors
-    /// As [`PrivateKey::from_pkcs1_pem`]; [`KeyError::Malformed`] also for numbers that do not fit each other.
+    /// [`KeyError`] tells what else it is; [`KeyError::Malformed`] also for numbers that do not fit each other.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        let key = match SecretDocument::from_pem(pem.trim()) {
-            Ok((PKCS8_LABEL, der)) => Self::from_pkcs8(der.as_bytes())?,
-            _ => Self::from_pkcs1_pem(pem)?,
+        let (label, der) = SecretDocument::from_pem(pem.trim()).map_err(|_| KeyError::Malformed)?;
+        let key = match label {
+            PKCS1_LABEL => Self(der),
+            PKCS8_LABEL => Self::from_pkcs8(der.as_bytes())?,
+            "ENCRYPTED PRIVATE KEY" => return Err(KeyError::Encrypted),
+            "PUBLIC KEY" | "RSA PUBLIC KEY" | "CERTIFICATE" => return Err(KeyError::Public),
+            _ => return Err(KeyError::Malformed),
         };
         key.public_numbers()?;
         RsaKeyPair::from_der(key.0.as_bytes()).map_err(|_| KeyError::Malformed)?;
@@ -88,6 +92,9 @@ impl PrivateKey {
 
     fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let info = PrivateKeyInfo::from_der(der).map_err(|_| KeyError::Malformed)?;
+        if info.algorithm.oid != pkcs1::ALGORITHM_OID {
+            return Err(KeyError::Malformed);
+        }
         SecretDocument::try_from(info.private_key).map(Self).map_err(|_| KeyError::Malformed)
     }
 
@@ -181,12 +188,18 @@ impl fmt::Debug for SigningKey {
 /// What can go wrong with a key. No variant carries any of it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum KeyError {
+    /// Encrypted with a password of its own.
+    #[error("the key is encrypted: `openssl pkey -in FILE -out PLAIN` takes its password off")]
+    Encrypted,
     /// The library could not make a key.
     #[error("no RSA key could be made")]
     Generation,
     /// The text or the numbers are no RSA private key.
-    #[error("not an RSA private key in PEM")]
+    #[error("not an RSA private key in PEM, PKCS#1 or PKCS#8")]
     Malformed,
+    /// The public half alone.
+    #[error("a public key: the private one is needed")]
+    Public,
     /// The library could not sign.
     #[error("the key could not sign")]
     Signature,

@@ -11,6 +11,7 @@ use crate::domain::clock::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Report {
     lives: Vec<KeyLife>,
+    newest_signer: Option<Kid>,
     policy: RotationPolicy,
     now: Timestamp,
 }
@@ -46,14 +47,23 @@ pub struct Figures {
 impl Report {
     /// The keys as they are now.
     #[must_use]
-    pub fn new(lives: Vec<KeyLife>, policy: RotationPolicy, now: Timestamp) -> Self {
-        Self { lives, policy, now }
+    pub fn new(
+        lives: Vec<KeyLife>,
+        newest_signer: Option<Kid>,
+        policy: RotationPolicy,
+        now: Timestamp,
+    ) -> Self {
+        Self { lives, newest_signer, policy, now }
+    }
+
+    fn phases(&self) -> Keys<'_> {
+        Keys::at(&self.lives, self.now).after(self.newest_signer)
     }
 
     /// Every key, oldest first.
     #[must_use]
     pub fn keys(&self) -> Vec<KeyReport> {
-        let keys = Keys::at(&self.lives, self.now);
+        let keys = self.phases();
         let report = |life: &KeyLife| {
             let phase = keys.phase(life);
             KeyReport {
@@ -85,16 +95,14 @@ impl Report {
     }
 
     fn signs_from(&self, life: &KeyLife, phase: Phase) -> Option<Timestamp> {
-        life.signs_since.or_else(|| {
-            let learnt = life.published_at?.plus(self.policy.until_signing());
-            (phase == Phase::Next).then_some(learnt)
-        })
+        if phase == Phase::Next { self.policy.signs_from(life) } else { life.signs_since }
     }
 
     fn signs_until(&self, life: &KeyLife, phase: Phase) -> Option<Timestamp> {
         let heirs = self.lives.iter().filter(|heir| heir.kid > life.kid);
         match phase {
-            Phase::Current | Phase::Next => Keys::at(&self.lives, self.now)
+            Phase::Current | Phase::Next => self
+                .phases()
                 .next()
                 .find(|next| next.kid > life.kid)
                 .and_then(|next| self.signs_from(next, Phase::Next))

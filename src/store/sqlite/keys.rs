@@ -86,6 +86,7 @@ pub(super) async fn picture(db: &mut SqliteConnection, select: Select<'_>) -> Re
         strays: strays(db).await?,
         sealed,
         next_kid: next_kid(db).await?,
+        newest_signer: newest_signer(db).await?,
         lives,
     })
 }
@@ -155,6 +156,14 @@ async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
     .await
     .map(Kid)
     .map_err(unavailable)
+}
+
+async fn newest_signer(db: &mut SqliteConnection) -> Result<Option<Kid>, StoreError> {
+    let kid: Option<i64> = sqlx::query_scalar("SELECT max(kid) FROM key_lives WHERE signs_since IS NOT NULL")
+        .fetch_one(db)
+        .await
+        .map_err(unavailable)?;
+    Ok(kid.map(Kid))
 }
 
 pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) -> Result<(), StoreError> {

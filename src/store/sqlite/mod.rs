@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use super::{Check, Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError};
 use crate::domain::account::{NewAccount, UserId};
@@ -73,23 +73,30 @@ impl SqliteStore {
     }
 
     /// Writes the file anew, without what the other program has left in its free space: plaintext keys, for one.
-    async fn clean_up(&self) -> Result<(), StoreError> {
-        let mut connection = self.writer.acquire().await.map_err(unavailable)?;
-        if let Err(error) = sqlx::query("VACUUM").execute(&mut *connection).await {
-            tracing::warn!(%error, "the file could not be cleaned: it may still hold the keys as they were");
-        }
-        drop(connection);
-        self.write_back().await
+    async fn clean_up(&self) {
+        self.tidy("VACUUM").await;
+        self.write_back().await;
     }
 
     /// Writes the WAL back into the file, so that what was replaced is gone from there too, as far as readers allow.
-    async fn write_back(&self) -> Result<(), StoreError> {
-        let mut connection = self.writer.acquire().await.map_err(unavailable)?;
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&mut *connection)
-            .await
-            .map_err(unavailable)?;
-        Ok(())
+    async fn write_back(&self) {
+        self.tidy("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    }
+
+    /// What is done was committed before: that this fails is worth a word, and no failure of it.
+    async fn tidy(&self, sql: &'static str) {
+        let tidied = async { sqlx::query(sql).fetch_optional(&mut *self.writer.acquire().await?).await };
+        let why = match tidied.await {
+            // A checkpoint tells in its first column whether somebody was in the way.
+            Ok(Some(row)) if row.try_get::<i64, _>(0).is_ok_and(|busy| busy != 0) => {
+                "somebody reads it".to_owned()
+            }
+            Ok(_) => return,
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            "the file could not be tidied ({sql}), because {why}: it may still hold keys as they were before"
+        );
     }
 
     /// Begins a transaction in which keys may be sealed: under this master key, or not at all.
@@ -139,7 +146,7 @@ impl Store for SqliteStore {
         keys::apply(&mut tx, changes).await?;
         tx.commit().await.map_err(unavailable)?;
         if takes_over {
-            self.clean_up().await?;
+            self.clean_up().await;
         }
         Ok(record)
     }
@@ -176,7 +183,8 @@ impl Store for SqliteStore {
         keys::apply(&mut tx, changes).await?;
         check(&keys::picture(&mut tx, &all).await?).map_err(|_| StoreError::Refused)?;
         tx.commit().await.map_err(unavailable)?;
-        self.write_back().await
+        self.write_back().await;
+        Ok(())
     }
 
     async fn key_changes(&self) -> Result<i64, StoreError> {
