@@ -96,50 +96,57 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
     if let Some(secret) = &config.master_secret {
         return Ok(secret.clone());
     }
-    let database = config.location.path().display();
     let has_dotenv = Path::new(DOTENV).symlink_metadata().is_ok();
     // Another first start may have written one since the settings were read; it appeared whole.
     if has_dotenv && let Some(secret) = config::master_secret_of_dotenv()? {
         return Ok(secret);
     }
-    if let Found::Ours(_) = found {
-        return Err(Refused(format!(
-            "{MASTER_KEY} is not set, and the keys in {database} were sealed with one: add the line \
-             {MASTER_KEY}=… with that key to {DOTENV}"
-        ))
-        .into());
-    }
+    let database = config.location.path().display();
     let key = randomness.with(MasterSecret::generate);
     let line = format!("{MASTER_KEY}={}", key.as_str());
-    let why_not = if *found == Found::Foreign {
-        Some(format!("{database} has keys of another program"))
-    } else if has_dotenv {
-        Some(format!("there is a {DOTENV} without it"))
-    } else if !is_in_working_directory(config.location.path()) {
-        Some(format!("{database} is not in the working directory"))
-    } else {
-        None
+    let why_not = match found {
+        Found::Ours(_) => {
+            return refuse(format!(
+                "{MASTER_KEY} is not set, and the keys in {database} were sealed with one: add the line \
+                 {MASTER_KEY}=… with that key to {DOTENV}"
+            ));
+        }
+        Found::Foreign => Some(format!("{database} has keys of another program")),
+        Found::Nothing if has_dotenv => Some(format!("there is a {DOTENV} without it")),
+        Found::Nothing if !is_in_working_directory(config.location.path()) => {
+            Some(format!("{database} is not in the working directory"))
+        }
+        Found::Nothing => None,
     };
-    if let Some(why) = why_not {
-        return Err(Refused(format!(
+    match why_not {
+        Some(why) => refuse(format!(
             "{MASTER_KEY} is not set, and {why}: add this line to {DOTENV}, or set it in the environment: {line}"
-        ))
-        .into());
+        )),
+        None => found_dotenv(&line, &key),
     }
-    match write_dotenv(&line) {
-        Ok(()) => tracing::info!(
-            "wrote a new master key to {DOTENV}; keep that file, the keys in {database} need it"
-        ),
+}
+
+/// Writes the `.env` of a first start, or takes the key of another one that was faster.
+fn found_dotenv(line: &str, key: &str) -> anyhow::Result<MasterSecret> {
+    match write_dotenv(line) {
+        Ok(()) => {
+            tracing::info!(
+                "wrote a new master key to {DOTENV}; keep that file, the private keys are lost without it"
+            );
+            Ok(MasterSecret::parse(key)?)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return config::master_secret_of_dotenv()?.ok_or_else(|| {
-                Refused(format!("{DOTENV} appeared without {MASTER_KEY}: start again")).into()
-            });
+            match config::master_secret_of_dotenv()? {
+                Some(secret) => Ok(secret),
+                None => refuse(format!("{DOTENV} appeared without {MASTER_KEY}: start again")),
+            }
         }
-        Err(error) => {
-            return Err(Refused(format!("cannot write {DOTENV} with a new master key: {error}")).into());
-        }
+        Err(error) => refuse(format!("cannot write {DOTENV} with a new master key: {error}")),
     }
-    Ok(MasterSecret::parse(&key)?)
+}
+
+fn refuse<T>(why: String) -> anyhow::Result<T> {
+    Err(Refused(why).into())
 }
 
 /// Writes a new `.env`, which appears whole, on disk and readable by its owner alone, or not at all.
