@@ -27,9 +27,13 @@ pub(super) fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPo
             UnfitPolicy::LeadTooShort { least } => {
                 ("KEY_LEAD", format!("2 × JWKS_MAX_AGE = {} or more, or 0, would do", spelled(least)))
             }
-            UnfitPolicy::LifetimeTooShort { least } => {
-                ("KEY_LIFETIME", format!("2 × KEY_LEAD + TOKEN_TTL, {} or more, would do", spelled(least)))
-            }
+            UnfitPolicy::LifetimeTooShort { least } => (
+                "KEY_LIFETIME",
+                format!(
+                    "{} or more would do: 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0",
+                    spelled(least)
+                ),
+            ),
             UnfitPolicy::NoTokenTtl => ("TOKEN_TTL", "1s or more would do".to_owned()),
         };
         ConfigError::Setting { name, value: from.given(name).unwrap_or_default(), wanted }

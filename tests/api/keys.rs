@@ -280,6 +280,45 @@ async fn a_table_that_is_not_the_courses_is_refused_untouched() {
     assert_eq!(error.to_string(), "its table keys has the columns id,pem, and not kid,key,exp");
 }
 
+/// What the first two migrations made is what the first release wrote.
+#[tokio::test]
+async fn a_store_of_the_first_schema_opens_with_its_keys_and_accounts() {
+    let setup = Setup::default();
+    let mut db = database(&setup.dir).await;
+    sqlx::migrate!("migrations/sqlite").run_to(2, &mut db).await.unwrap();
+    let key = base64::engine::general_purpose::URL_SAFE.decode(MASTER_KEY).unwrap();
+    let cipher = Aes256Gcm::new_from_slice(&key).unwrap();
+    let seal = |text: &[u8], aad: &str| {
+        let payload = Payload { msg: text, aad: aad.as_bytes() };
+        [&[1], [9; 12].as_slice(), &cipher.encrypt(&Nonce::from([9; 12]), payload).unwrap()].concat()
+    };
+    let (pem, exp) =
+        (PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap(), setup.clock.now().as_secs() + 50_000);
+    sqlx::query("INSERT INTO master_key (id, salt, check_value) VALUES (1, zeroblob(16), ?)")
+        .bind(seal(b"jwksd", "jwksd:master_key"))
+        .execute(&mut db)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO keys (kid, key, exp) VALUES (7, ?, ?)")
+        .bind(seal(pem.as_bytes(), &format!("jwksd:keys:7:{exp}")))
+        .bind(exp)
+        .execute(&mut db)
+        .await
+        .unwrap();
+    db.execute("INSERT INTO key_lives (kid, made_at, published_at, signs_since) VALUES (7, 1, 1, 1)")
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO users (username, password_hash) VALUES ('alice', ?)")
+        .bind(FOREIGN_HASH)
+        .execute(&mut db)
+        .await
+        .unwrap();
+
+    let app = TestApp::with(setup).await;
+    assert_eq!(app.published_kids().await, ["7"]);
+    assert_eq!(decode(&app.auth("alice", "password").await.token()).0["kid"], "7");
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_and_one_of_a_newer_version_are_refused() {
     let setup = Setup::default();

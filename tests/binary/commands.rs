@@ -56,3 +56,59 @@ async fn users_add_as_the_first_command_makes_the_store_and_a_password_that_sign
         assert_eq!((output.status.code(), stderr(&output)), (Some(1), message.to_owned()), "{args:?}");
     }
 }
+
+#[tokio::test]
+async fn the_keys_commands_say_what_they_did_and_what_they_could_not() {
+    let dir = dir();
+    let keys = |args: &[&str]| {
+        let output = run(dir.path(), &[&["keys"], args].concat(), &[("RUST_LOG", "warn")], "");
+        (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap(), stderr(&output))
+    };
+    let (code, table, _) = keys(&["list"]);
+    assert_eq!(
+        (code, table.lines().count()),
+        (Some(0), 3),
+        "as the first command of all, it makes the store: {table}"
+    );
+    assert!(table.starts_with("  KID  PHASE     MADE"), "{table}");
+    let (code, listing, _) = keys(&["list", "--json"]);
+    let listing: serde_json::Value = serde_json::from_str(&listing).unwrap();
+    let phases: Vec<_> =
+        listing["keys"].as_array().unwrap().iter().map(|key| key["phase"].as_str().unwrap()).collect();
+    assert_eq!((code, phases), (Some(0), vec!["current", "expired"]));
+
+    let (code, _, said) = keys(&["rotate"]);
+    assert!(code == Some(0) && said.starts_with("key 3 is the next key; it signs from 20"), "{said}");
+    let (code, _, said) = keys(&["rotate"]);
+    assert!(code == Some(1) && said.starts_with("jwksd: key 3 is the next key already"), "{said}");
+    let (code, _, said) = keys(&["rotate", "--now"]);
+    assert!(code == Some(0) && said.starts_with("key 3 signs now\n") && said.contains(".NET"), "{said}");
+    let (code, _, said) = keys(&["revoke", "3"]);
+    assert!(
+        code == Some(0) && said.contains("key 4 signs now, perhaps before every verifier has learnt it"),
+        "{said}"
+    );
+    let (code, _, said) = keys(&["expire", "1"]);
+    assert!(
+        code == Some(0) && said.starts_with("key 1 has expired") && !said.contains("signs now"),
+        "{said}"
+    );
+    for (args, message) in [
+        (&["revoke", "3"], "jwksd: key 3 has been revoked already\n"),
+        (&["expire", "1"], "jwksd: key 1 has expired already\n"),
+        (&["revoke", "99"], "jwksd: there is no key 99 that can be used\n"),
+    ] {
+        assert_eq!(keys(args), (Some(1), String::new(), message.to_owned()));
+    }
+    assert_eq!(keys(&["export", "4"]).0, Some(2), "there is no terminal to ask on");
+    let (code, pem, _) = keys(&["export", "4", "--yes"]);
+    assert!(code == Some(0) && pem.starts_with("-----BEGIN RSA PRIVATE KEY-----\n"), "{pem}");
+    fs::write(dir.path().join("exported.pem"), &pem).unwrap();
+    let (code, _, said) = keys(&["import", "exported.pem"]);
+    assert_eq!((code, said.as_str()), (Some(1), "jwksd: this key is here already, as key 4\n"));
+    fs::write(dir.path().join("bad.pem"), pem.replace('A', "B")).unwrap();
+    for file in ["bad.pem", "nowhere.pem"] {
+        let (code, _, said) = keys(&["import", file]);
+        assert!(code == Some(1) && said.contains(file), "{said}");
+    }
+}

@@ -16,7 +16,11 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
             r#"TOKEN_TTL is "15 parsecs": a time in whole seconds such as 90s, 15m, 24h or 7d would do"#,
         ),
         ("TOKEN_TTL", "0s", r#"TOKEN_TTL is "0s": 1s or more would do"#),
-        ("KEY_LIFETIME", "4h", r#"KEY_LIFETIME is "4h": 2 × KEY_LEAD + TOKEN_TTL, 4h 15m or more, would do"#),
+        (
+            "KEY_LIFETIME",
+            "4h",
+            r#"KEY_LIFETIME is "4h": 4h 15m or more would do: 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0"#,
+        ),
         ("KEY_LEAD", "9m", r#"KEY_LEAD is "9m": 2 × JWKS_MAX_AGE = 10m or more, or 0, would do"#),
         (
             "TRUSTED_PROXIES",

@@ -53,6 +53,8 @@ impl SqliteStore {
             .foreign_keys(true)
             // What was there before is overwritten: plaintext keys that were sealed, keys that were deleted.
             .pragma("secure_delete", "ON")
+            // On macOS, a sync stops at the drive's cache otherwise; nothing elsewhere.
+            .pragma("fullfsync", "ON")
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
         let writer = connect(options.clone(), 1).await?;
