@@ -80,20 +80,26 @@ impl Issuer {
     }
 }
 
-/// Checks the stored hash, and unless it matches, one that nothing matches for every other cost.
+/// Checks one hash of each cost, always in the same order: the stored one where its cost comes, and for every other cost
+/// one that nothing matches. Even the order would tell by what it leaves in the caches. Only a match ends it early.
 fn verdict(
     hasher: &Hasher,
     password: &Password,
     stored: Option<&PasswordHash>,
     costs: &[HashCost],
 ) -> Verdict {
-    let verdict = stored.map_or(Verdict::Mismatch, |stored| hasher.verify(password, stored));
-    if verdict == Verdict::Match {
-        return verdict;
-    }
-    let done = stored.filter(|_| verdict == Verdict::Mismatch);
-    for cost in costs.iter().filter(|cost| !done.is_some_and(|hash| hash.has_cost(cost))) {
-        let _ = hasher.verify(password, &PasswordHash::matching_nothing(cost));
+    // A hash without one of these costs is no Argon2 hash, and costs nothing to check.
+    let is_listed = |stored: &PasswordHash| costs.iter().any(|cost| stored.has_cost(cost));
+    let unlisted = stored.filter(|stored| !is_listed(stored));
+    let mut verdict = unlisted.map_or(Verdict::Mismatch, |stored| hasher.verify(password, stored));
+    for cost in costs {
+        if verdict == Verdict::Match {
+            break;
+        }
+        match stored.filter(|stored| stored.has_cost(cost)) {
+            Some(stored) => verdict = hasher.verify(password, stored),
+            None => drop(hasher.verify(password, &PasswordHash::matching_nothing(cost))),
+        }
     }
     verdict
 }
