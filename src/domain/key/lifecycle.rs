@@ -423,7 +423,7 @@ fn make(policy: &RotationPolicy, now: Timestamp, signs: FirstSignature, reason: 
 }
 
 fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
-    // The newest key that has signed stays as well: it may be wanted back.
+    // The newest key that has signed stays as well: by these lives alone, an older one would come back without it.
     let stay = [keys.newest_expired().map(|key| key.kid), keys.newest_signer];
     keys.lives
         .iter()
