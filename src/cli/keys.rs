@@ -1,6 +1,5 @@
 //! `jwksd keys`: see and manage the signing keys.
 
-use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use clap::Subcommand;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::opening::{self, Refused};
-use super::{print, say};
+use super::opening;
+use super::{confirm, list, or_dash, print, say};
 use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
@@ -75,8 +74,8 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
     // What can be refused without the store is refused before one is made.
     let imported = match &command {
         KeysCommand::Import { file } => Some(read_key(file)?),
-        KeysCommand::Export { kid, yes: false } => {
-            confirm_export(*kid)?;
+        KeysCommand::Export { kid, yes } => {
+            confirm(&format!("Whoever has the private key {kid} can make tokens in our name"), *yes)?;
             None
         }
         _ => None,
@@ -86,7 +85,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
         let keyring = opened.keyring(&config).await?;
         let verifiers = Verifiers { clock: opened.premises.clock.as_ref(), max_age: config.jwks_max_age };
         match command {
-            KeysCommand::List { json } => list(&keyring, json)?,
+            KeysCommand::List { json } => show_all(&keyring, json)?,
             KeysCommand::Rotate { now } => rotate(&keyring, now, &verifiers).await?,
             KeysCommand::Revoke { kid } => revoke(&keyring, Kid(kid), &verifiers).await?,
             KeysCommand::Expire { kid } => expire(&keyring, Kid(kid), &verifiers).await?,
@@ -99,7 +98,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
     opened.close(done).await
 }
 
-fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
+fn show_all(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
     let figures = keyring.figures();
     if json {
         let listing = Listing {
@@ -112,14 +111,15 @@ fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
                 .map(|row| Left { kid: row.kid.0, why: row.why })
                 .collect(),
         };
-        return Ok(super::list([serde_json::to_string_pretty(&listing)?])?);
+        list([serde_json::to_string_pretty(&listing)?])?;
+        return Ok(());
     }
     let header = ["KID", "PHASE", "MADE", "SIGNS FROM", "SIGNS UNTIL", "EXPIRES"].map(str::to_owned);
     let rows = keyring.report().into_iter().map(|key| Line::of(&key).cells());
     let line = |[kid, phase, made, from, until, exp]: [String; 6]| {
         format!("{kid:>5}  {phase:<8}  {made:<20}  {from:<20}  {until:<20}  {exp}")
     };
-    super::list(std::iter::once(header).chain(rows).map(line))?;
+    list(std::iter::once(header).chain(rows).map(line))?;
     for row in keyring.unreadable() {
         say(&format!("key {} is left out: {}", row.kid, row.why));
     }
@@ -163,7 +163,6 @@ impl Line {
     }
 
     fn cells(self) -> [String; 6] {
-        let or_dash = |time: Option<String>| time.unwrap_or_else(|| "-".to_owned());
         [
             self.kid.to_string(),
             self.phase.to_owned(),
@@ -269,7 +268,7 @@ async fn import(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()
     };
     keyring.import(&key).await?;
     if let Some(key) = keyring.report().last() {
-        let from = key.signs_from.map_or_else(|| "-".to_owned(), |from| from.to_string());
+        let from = or_dash(key.signs_from);
         say(&format!(
             "imported it as key {}: published now, signs from {from}, expires {}",
             key.kid, key.exp
@@ -282,20 +281,4 @@ fn read_key(file: &PathBuf) -> anyhow::Result<PrivateKey> {
     let pem = std::fs::read_to_string(file).map(Zeroizing::new);
     let pem = pem.with_context(|| format!("cannot read {}", file.display()))?;
     PrivateKey::from_pem(&pem).with_context(|| format!("cannot import {}", file.display()))
-}
-
-fn confirm_export(kid: i64) -> anyhow::Result<()> {
-    if !io::stdin().is_terminal() {
-        return Err(Refused(format!(
-            "whoever has the private key {kid} can make tokens in our name, and there is no terminal to ask on: --yes would do"
-        ))
-        .into());
-    }
-    say(&format!("Whoever has the private key {kid} can make tokens in our name. Type yes to print it:"));
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    if answer.trim() != "yes" {
-        bail!("nothing was printed");
-    }
-    Ok(())
 }

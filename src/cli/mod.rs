@@ -1,5 +1,6 @@
 //! The command line: one file a command, and the wiring they share.
 
+mod exit;
 mod keys;
 mod opening;
 mod rekey;
@@ -17,9 +18,6 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{self, Config, ConfigError};
 use crate::telemetry;
-
-/// Exit status of a start that was refused: a setting or the store cannot work.
-const REFUSED: u8 = 2;
 
 /// Issues RS256 JWTs to user accounts and publishes the keys that verify them as a JWKS.
 #[derive(Debug, Parser)]
@@ -56,7 +54,7 @@ enum Command {
     Rekey(rekey::RekeyArgs),
     /// Serve HTTP; this is what happens without a command
     Serve(serve::ServeArgs),
-    /// Manage accounts
+    /// See and manage accounts
     #[command(subcommand)]
     Users(users::UsersCommand),
 }
@@ -68,11 +66,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok((matches, cli))
     });
     match matches {
-        Ok((matches, cli)) => finish(run(&matches, cli)),
+        Ok((matches, cli)) => exit::finish(run(&matches, cli)),
         Err(error) => {
             // --help and --version come as errors too; a reader who has gone away is no failure.
             let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(REFUSED))
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::REFUSED))
         }
     }
 }
@@ -122,15 +120,6 @@ fn start_logging(config: &Config) -> Result<WorkerGuard, ConfigError> {
     Ok(guard)
 }
 
-fn finish(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
-    };
-    say(&format!("jwksd: {error:#}"));
-    let is_refusal = error.is::<ConfigError>() || error.is::<opening::Refused>();
-    ExitCode::from(if is_refusal { REFUSED } else { 1 })
-}
-
 /// Words for people, on standard error.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -143,13 +132,40 @@ fn print(line: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Data whose reader may have seen enough.
-fn list(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
-    for line in lines {
-        match print(&line) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other?,
-        }
+/// Data whose reader may have seen enough, which is no failure. Returns whether anybody reads on.
+fn list(lines: impl IntoIterator<Item = String>) -> io::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    let written = lines.into_iter().try_for_each(|line| writeln!(stdout, "{line}"));
+    match written.and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(())
+}
+
+/// Text that others wrote, without what a terminal would take for a command.
+fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A time as people read it, or a dash.
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Asks on the terminal, and goes on only with a yes; `--yes` says it beforehand.
+fn confirm(question: &str, said_yes: bool) -> anyhow::Result<()> {
+    if said_yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(opening::Refused(format!(
+            "{question}, and there is no terminal to ask on: --yes would do"
+        ))
+        .into());
+    }
+    say(&format!("{question}. Type yes to go on:"));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if answer.trim() == "yes" { Ok(()) } else { anyhow::bail!("nothing was done") }
 }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use email_address::{EmailAddress, Options};
 use thiserror::Error;
 
-use super::password::PasswordHash;
+use super::clock::Timestamp;
+use super::password::{HashCost, PasswordHash};
 
 /// The most characters a username may have.
 pub const USERNAME_MAX: usize = 64;
@@ -136,6 +137,48 @@ pub struct Account {
     pub username: String,
     /// What its password is checked against.
     pub password_hash: PasswordHash,
+}
+
+/// An account as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountReport {
+    /// Its number.
+    pub id: UserId,
+    /// Its name, spelled as at registration.
+    pub username: String,
+    /// Its address, if it has one.
+    pub email: Option<String>,
+    /// When it was made, if the store says so in a form that can be read.
+    pub registered: Option<Timestamp>,
+    /// When it last signed in.
+    pub last_login: Option<Timestamp>,
+    /// Whether it may sign in.
+    pub state: AccountState,
+    /// What checking its password costs; nothing if it has none that could match.
+    pub cost: Option<HashCost>,
+}
+
+/// Whether an account may sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountState {
+    /// It may.
+    Active,
+    /// It may not, and will never again: its name is used up.
+    Deleted,
+    /// It may not until it is enabled.
+    Disabled,
+}
+
+impl AccountState {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Deleted => "deleted",
+            Self::Disabled => "disabled",
+        }
+    }
 }
 
 #[cfg(test)]

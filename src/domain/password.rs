@@ -77,6 +77,14 @@ impl PasswordHash {
         &self.0
     }
 
+    /// What checking this hash costs; nothing for a text that is no Argon2 hash.
+    #[must_use]
+    pub fn cost(&self) -> Option<HashCost> {
+        let (before_hash, _) = self.0.rsplit_once('$')?;
+        let (before_salt, _) = before_hash.rsplit_once('$')?;
+        before_salt.starts_with("$argon2").then(|| HashCost(format!("{before_salt}$")))
+    }
+
     /// A hash that no password is known to match, and that costs as much to check as a real one of this cost.
     #[must_use]
     pub fn matching_nothing(cost: &HashCost) -> Self {
@@ -112,6 +120,13 @@ impl FreshSalt {
 /// The part of a PHC string before its salt, `$argon2id$v=19$m=19456,t=2,p=1$`: what checking it will cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashCost(pub String);
+
+/// Without its dollar signs: `argon2id v=19 m=19456,t=2,p=1`.
+impl fmt::Display for HashCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.trim_matches('$').replace('$', " "))
+    }
+}
 
 /// Makes and checks password hashes.
 ///
@@ -230,6 +245,17 @@ mod tests {
     fn a_hash_made_to_match_nothing_is_checked_at_the_cost_it_names() {
         let dummy = PasswordHash::matching_nothing(&HashCost("$argon2id$v=19$m=16,t=3,p=1$".into()));
         assert_eq!(cheap().verify(&Password::typed(String::new()), &dummy), Verdict::Mismatch);
+    }
+
+    #[test]
+    fn a_hash_has_the_cost_it_was_made_with() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let hash = cheap().hash(&Password::generate(&mut rng), &FreshSalt::draw(&mut rng)).unwrap();
+        assert_eq!(hash.cost(), Some(cheap().cost()));
+        assert_eq!(cheap().cost().to_string(), "argon2id v=19 m=8,t=1,p=1");
+        for text in ["", "x", "$2b$12$abcdefghijklmnopqrstuv"] {
+            assert_eq!(PasswordHash::stored(text.into()).cost(), None, "{text}");
+        }
     }
 
     #[test]

@@ -143,7 +143,9 @@ impl From<IssuerError> for ApiError {
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
             IssuerError::Store(error) => Self::Unavailable(error.into()),
             error @ (IssuerError::Hash(_) | IssuerError::Worker(_)) => Self::Unavailable(error.into()),
-            error @ (IssuerError::Key(_) | IssuerError::Operation(_)) => Self::Internal(error.into()),
+            error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::Operation(_)) => {
+                Self::Internal(error.into())
+            }
         }
     }
 }

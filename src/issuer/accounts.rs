@@ -6,7 +6,11 @@ use super::{Issuer, IssuerError};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
 use crate::domain::password::{FreshSalt, HashCost, Hasher, Password, PasswordHash, Verdict};
 use crate::domain::token::{Subject, Token, TokenKind};
-use crate::store::SignInCandidate;
+use crate::store::{AccountChange, SignInCandidate};
+
+/// How often a password is checked anew because the hash it was checked against has changed meanwhile: another sign-in
+/// has brought it to today's cost, or it was reset.
+const ATTEMPTS: usize = 3;
 
 impl Issuer {
     /// Makes an account with a random password, which its owner is shown this once.
@@ -29,9 +33,7 @@ impl Issuer {
         email: Option<Email>,
         password: Password,
     ) -> Result<UserId, IssuerError> {
-        let hasher = self.hasher.clone();
-        let salt = self.randomness.with(FreshSalt::draw);
-        let password_hash = self.workers.run(move || hasher.hash(&password, &salt)).await??;
+        let password_hash = self.hash(password).await?;
         let account = NewAccount { username, email, password_hash };
         Ok(self.store.register(account, self.clock.now()).await?)
     }
@@ -50,15 +52,50 @@ impl Issuer {
         from: IpAddr,
         kind: TokenKind,
     ) -> Result<Token, IssuerError> {
-        let account = self.check(username, password).await?;
-        let subject = Subject { name: &account.username, uid: Some(account.id) };
-        let token = self.issue(subject, kind)?;
-        let now = self.clock.now();
-        if self.store.record_sign_in(account.id, &account.password_hash, from, now).await? {
-            Ok(token)
-        } else {
-            Err(IssuerError::InvalidCredentials)
+        for _ in 0..ATTEMPTS {
+            let account = self.check(username, password.clone()).await?;
+            let subject = Subject { name: &account.username, uid: Some(account.id) };
+            let token = self.issue(subject, kind)?;
+            let now = self.clock.now();
+            if self.store.record_sign_in(account.id, &account.password_hash, from, now).await? {
+                self.hash_anew(account, password);
+                return Ok(token);
+            }
         }
+        Err(IssuerError::InvalidCredentials)
+    }
+
+    /// Brings an old hash to today's cost, after the answer. It is no failure if that does not come about: the next
+    /// sign-in tries again.
+    fn hash_anew(&self, account: Account, password: Password) {
+        if account.password_hash.has_cost(&self.hasher.cost()) {
+            return;
+        }
+        let issuer = self.clone();
+        tokio::spawn(async move {
+            let id = account.id;
+            match issuer.replace_hash(account, password).await {
+                Ok(()) => {
+                    tracing::debug!(user.id = %id, "the password of account {id} is hashed at today's cost");
+                }
+                Err(error) => {
+                    tracing::debug!(user.id = %id, %error, "the password of account {id} keeps its old hash");
+                }
+            }
+        });
+    }
+
+    async fn replace_hash(&self, account: Account, password: Password) -> Result<(), IssuerError> {
+        let hash = self.hash(password).await?;
+        let change = AccountChange::SetHash { hash, instead_of: Some(account.password_hash) };
+        self.store.change_account(account.id, &change, self.clock.now()).await?;
+        Ok(())
+    }
+
+    pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, IssuerError> {
+        let hasher = self.hasher.clone();
+        let salt = self.randomness.with(FreshSalt::draw);
+        Ok(self.workers.run(move || hasher.hash(&password, &salt)).await??)
     }
 
     /// A refusal costs one hash of each cost that the store holds, whoever is asked for and whatever their hash is:

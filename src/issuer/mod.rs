@@ -3,6 +3,7 @@
 //! An `Issuer` (RFC 7519, 4.1.1) is what the program is; HTTP and the command line only translate for it.
 
 mod accounts;
+mod administration;
 mod founding;
 mod keyring;
 mod operations;
@@ -122,6 +123,9 @@ pub enum IssuerError {
     /// A key could not do its work.
     #[error("a key failed")]
     Key(#[from] KeyError),
+    /// Nobody has that name, or not any more.
+    #[error("there is no account of that name")]
+    NoSuchAccount,
     /// There is no key of the kind asked for.
     #[error("there is no suitable key")]
     NoSuitableKey,
@@ -129,7 +133,7 @@ pub enum IssuerError {
     #[error(transparent)]
     Operation(#[from] OperationError),
     /// The store did not do its part.
-    #[error("the store failed")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A slow computation was not done.
     #[error("a computation was not done")]

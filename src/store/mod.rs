@@ -5,12 +5,13 @@
 
 mod sqlite;
 
+use std::fmt;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::domain::account::{Account, NewAccount, UserId};
+use crate::domain::account::{Account, AccountReport, Email, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
@@ -75,8 +76,25 @@ pub trait Store: Send + Sync {
     /// The account that signs in by this name, if there is one, and what hashes cost in this store.
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError>;
 
-    /// Leaves the trace of a sign-in, in `auth_logs` and `last_login`, provided that the account still has the hash
-    /// that was checked. Returns whether it had.
+    /// The account that signs in by this name, as an operator sees it.
+    async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError>;
+
+    /// Accounts in the order of their numbers, from after this one on, at most so many.
+    async fn accounts(&self, after: UserId, at_most: u32) -> Result<Vec<AccountReport>, StoreError>;
+
+    /// Changes an account. Returns whether there was one to change: not deleted, and with the hash that was expected.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a new address is another account's.
+    async fn change_account(
+        &self,
+        user: UserId,
+        change: &AccountChange,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Leaves the trace of a sign-in, in `auth_logs` and `last_login`, provided that the account may still sign
+    /// in and has the hash that was checked. Returns whether that was so.
     async fn record_sign_in(
         &self,
         user: UserId,
@@ -209,10 +227,30 @@ pub enum KeyChange {
 /// What is needed to check somebody's password, whether or not they have an account.
 #[derive(Debug)]
 pub struct SignInCandidate {
-    /// The account of that name.
+    /// The account of that name, if it may sign in.
     pub account: Option<Account>,
     /// The costs that the hashes in the store have.
     pub costs: Vec<HashCost>,
+}
+
+/// One change to an account.
+#[derive(Debug)]
+pub enum AccountChange {
+    /// Leave nothing of it but its number; its name is used up.
+    Delete,
+    /// It may not sign in until it is enabled.
+    Disable,
+    /// It may sign in again.
+    Enable,
+    /// Another address, or none.
+    SetEmail(Option<Email>),
+    /// Another password.
+    SetHash {
+        /// What it is checked against from now on.
+        hash: PasswordHash,
+        /// What it must have been checked against until now; anything, if nothing is said.
+        instead_of: Option<PasswordHash>,
+    },
 }
 
 /// What must be unique.
@@ -224,11 +262,20 @@ pub enum Unique {
     Username,
 }
 
+impl fmt::Display for Unique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Email => "email",
+            Self::Username => "username",
+        })
+    }
+}
+
 /// Why the store did not do what was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Something that must be unique was given out before.
-    #[error("the {0:?} is taken")]
+    #[error("the {0} is taken")]
     Conflict(Unique),
     /// The data are not what a store of ours holds.
     #[error("{0}")]

@@ -1,12 +1,12 @@
-//! The tables `users`, `auth_logs`, `names_given` and `hash_costs`.
+//! The tables `users`, `account_states`, `names_given` and `hash_costs`, and what a sign-in leaves.
 
 use std::net::IpAddr;
 
-use sqlx::SqliteConnection;
+use sqlx::{FromRow, SqliteConnection};
 
-use super::super::{SignInCandidate, StoreError, Unique};
+use super::super::{AccountChange, SignInCandidate, StoreError, Unique};
 use super::unavailable;
-use crate::domain::account::{Account, NewAccount, UserId};
+use crate::domain::account::{Account, AccountReport, AccountState, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::password::{HashCost, PasswordHash};
 
@@ -42,13 +42,16 @@ fn conflict(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// CAST, because other programs store a hash as a BLOB. A name is found whatever its case; where a store that was taken over holds two, the one spelled as typed wins.
+/// CAST, because other programs store a hash as a BLOB. A name is found whatever its case; where a store that was taken
+/// over holds two, the one spelled as typed wins, and if it may not sign in, nobody does.
 pub(super) async fn candidate(
     db: &mut SqliteConnection,
     username: &str,
 ) -> Result<SignInCandidate, StoreError> {
-    let account: Option<(i64, String, String)> = sqlx::query_as(
-        "SELECT id, CAST(username AS TEXT), CAST(password_hash AS TEXT) FROM users
+    let account: Option<(i64, String, String, bool)> = sqlx::query_as(
+        "SELECT id, CAST(username AS TEXT), CAST(password_hash AS TEXT),
+                disabled_at IS NULL AND deleted_at IS NULL
+         FROM users LEFT JOIN account_states ON user_id = id
          WHERE username = ?1 COLLATE NOCASE
          ORDER BY username = ?1 DESC, id LIMIT 1",
     )
@@ -62,7 +65,7 @@ pub(super) async fn candidate(
             .await
             .map_err(unavailable)?;
     Ok(SignInCandidate {
-        account: account.map(|(id, username, hash)| Account {
+        account: account.filter(|(.., is_active)| *is_active).map(|(id, username, hash, _)| Account {
             id: UserId(id),
             username,
             password_hash: PasswordHash::stored(hash),
@@ -79,7 +82,10 @@ pub(super) async fn record_sign_in(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let met = sqlx::query(
-        "UPDATE users SET last_login = datetime(?, 'unixepoch') WHERE id = ? AND CAST(password_hash AS TEXT) = ?",
+        "UPDATE users SET last_login = datetime(?1, 'unixepoch')
+         WHERE id = ?2 AND CAST(password_hash AS TEXT) = ?3
+           AND NOT EXISTS (SELECT 1 FROM account_states
+                           WHERE user_id = ?2 AND (disabled_at IS NOT NULL OR deleted_at IS NOT NULL))",
     )
     .bind(now.as_secs())
     .bind(user.0)
@@ -104,6 +110,147 @@ pub(super) async fn record_sign_in(
     Ok(true)
 }
 
+/// Whether anybody could have a password. Asked of files of any schema; a deleted account has an empty hash.
 pub(super) async fn any(db: &mut SqliteConnection) -> Result<bool, StoreError> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users)").fetch_one(db).await.map_err(unavailable)
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE password_hash <> '')")
+        .fetch_one(db)
+        .await
+        .map_err(unavailable)
+}
+
+/// A row of `users` with its state; `unixepoch` gives nothing for what is no time.
+#[derive(FromRow)]
+struct Row {
+    id: i64,
+    username: String,
+    email: Option<String>,
+    registered: Option<i64>,
+    last_login: Option<i64>,
+    hash: String,
+    is_disabled: bool,
+    is_deleted: bool,
+}
+
+/// The columns of [`Row`], from `users` and `account_states`; the rest of the query says which.
+macro_rules! select_rows {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, CAST(username AS TEXT) AS username, CAST(email AS TEXT) AS email,
+                    unixepoch(date_registered) AS registered, unixepoch(last_login) AS last_login,
+                    CAST(password_hash AS TEXT) AS hash,
+                    disabled_at IS NOT NULL AS is_disabled, deleted_at IS NOT NULL AS is_deleted
+             FROM users LEFT JOIN account_states ON user_id = id ",
+            $which
+        )
+    };
+}
+
+impl Row {
+    fn report(self) -> AccountReport {
+        AccountReport {
+            id: UserId(self.id),
+            username: self.username,
+            email: self.email,
+            registered: self.registered.map(Timestamp::from_secs),
+            last_login: self.last_login.map(Timestamp::from_secs),
+            state: match (self.is_deleted, self.is_disabled) {
+                (true, _) => AccountState::Deleted,
+                (false, true) => AccountState::Disabled,
+                (false, false) => AccountState::Active,
+            },
+            cost: PasswordHash::stored(self.hash).cost(),
+        }
+    }
+}
+
+pub(super) async fn report(
+    db: &mut SqliteConnection,
+    username: &str,
+) -> Result<Option<AccountReport>, StoreError> {
+    sqlx::query_as(select_rows!("WHERE username = ?1 COLLATE NOCASE ORDER BY username = ?1 DESC, id LIMIT 1"))
+        .bind(username)
+        .fetch_optional(db)
+        .await
+        .map(|row: Option<Row>| row.map(Row::report))
+        .map_err(unavailable)
+}
+
+pub(super) async fn reports(
+    db: &mut SqliteConnection,
+    after: UserId,
+    at_most: u32,
+) -> Result<Vec<AccountReport>, StoreError> {
+    sqlx::query_as(select_rows!("WHERE id > ? ORDER BY id LIMIT ?"))
+        .bind(after.0)
+        .bind(at_most)
+        .fetch_all(db)
+        .await
+        .map(|rows: Vec<Row>| rows.into_iter().map(Row::report).collect())
+        .map_err(unavailable)
+}
+
+pub(super) async fn change(
+    db: &mut SqliteConnection,
+    user: UserId,
+    change: &AccountChange,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    if !is_there(db, user).await? {
+        return Ok(false);
+    }
+    let (user, now) = (user.0, now.as_millis());
+    let query = match change {
+        AccountChange::Delete => {
+            erase(db, user).await?;
+            sqlx::query(
+                "INSERT INTO account_states (user_id, deleted_at) VALUES (?1, ?2)
+                 ON CONFLICT (user_id) DO UPDATE SET deleted_at = ?2",
+            )
+            .bind(user)
+            .bind(now)
+        }
+        AccountChange::Disable => sqlx::query(
+            "INSERT INTO account_states (user_id, disabled_at) VALUES (?1, ?2)
+             ON CONFLICT (user_id) DO UPDATE SET disabled_at = coalesce(disabled_at, ?2)",
+        )
+        .bind(user)
+        .bind(now),
+        AccountChange::Enable => {
+            sqlx::query("UPDATE account_states SET disabled_at = NULL WHERE user_id = ?").bind(user)
+        }
+        AccountChange::SetEmail(email) => sqlx::query("UPDATE users SET email = ? WHERE id = ?")
+            .bind(email.as_ref().map(AsRef::as_ref))
+            .bind(user),
+        AccountChange::SetHash { hash, instead_of } => sqlx::query(
+            "UPDATE users SET password_hash = ?1 WHERE id = ?2 AND (?3 IS NULL OR CAST(password_hash AS TEXT) = ?3)",
+        )
+        .bind(hash.as_str())
+        .bind(user)
+        .bind(instead_of.as_ref().map(PasswordHash::as_str)),
+    };
+    let done = query.execute(db).await.map_err(conflict)?;
+    Ok(matches!(change, AccountChange::Enable) || done.rows_affected() > 0)
+}
+
+/// Leaves nothing of an account but its row. No name of a new account has a colon.
+async fn erase(db: &mut SqliteConnection, user: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE users SET username = 'deleted:' || id, password_hash = '', email = NULL, last_login = NULL WHERE id = ?",
+    )
+    .bind(user)
+    .execute(db)
+    .await
+    .map(drop)
+    .map_err(conflict)
+}
+
+async fn is_there(db: &mut SqliteConnection, user: UserId) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM users LEFT JOIN account_states ON user_id = id
+                        WHERE id = ? AND deleted_at IS NULL)",
+    )
+    .bind(user.0)
+    .fetch_one(db)
+    .await
+    .map_err(unavailable)
 }

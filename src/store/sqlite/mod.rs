@@ -16,8 +16,10 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, Sqlite, Transaction};
 
-use super::{Check, Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError};
-use crate::domain::account::{NewAccount, UserId};
+use super::{
+    AccountChange, Check, Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError,
+};
+use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
@@ -204,6 +206,28 @@ impl Store for SqliteStore {
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
         let mut tx = self.readers.begin().await.map_err(unavailable)?;
         accounts::candidate(&mut tx, username).await
+    }
+
+    async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        accounts::report(&mut connection, username).await
+    }
+
+    async fn accounts(&self, after: UserId, at_most: u32) -> Result<Vec<AccountReport>, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        accounts::reports(&mut connection, after, at_most).await
+    }
+
+    async fn change_account(
+        &self,
+        user: UserId,
+        change: &AccountChange,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin(Durability::PowerCut).await?;
+        let changed = accounts::change(&mut tx, user, change, now).await?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(changed)
     }
 
     async fn record_sign_in(

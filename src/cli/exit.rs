@@ -1,0 +1,51 @@
+//! What a command ends with: the exit status that scripts go by.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use super::opening::Refused;
+use super::say;
+use crate::config::ConfigError;
+use crate::issuer::{IssuerError, OperationError};
+use crate::store::StoreError;
+
+/// Not done, for a reason that has no status of its own.
+const FAILED: u8 = 1;
+
+/// Refused before anything was done: a setting, the command line or the store cannot work.
+pub(super) const REFUSED: u8 = 2;
+
+/// What was named is not there.
+const MISSING: u8 = 3;
+
+/// A name or an address was given out before.
+const TAKEN: u8 = 4;
+
+/// An end with a status of its own and nothing to say: what was found has been told already.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("ended with status {0}")]
+pub(super) struct Status(pub(super) u8);
+
+/// Says what went wrong, and gives the status.
+pub(super) fn finish(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(Status(status)) = error.downcast_ref() {
+        return ExitCode::from(*status);
+    }
+    say(&format!("jwksd: {error:#}"));
+    ExitCode::from(status(&error))
+}
+
+fn status(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() || error.is::<Refused>() {
+        return REFUSED;
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref()) {
+        Some(IssuerError::NoSuchAccount | IssuerError::Operation(OperationError::Unknown(_))) => MISSING,
+        Some(IssuerError::Store(StoreError::Conflict(_))) => TAKEN,
+        _ => FAILED,
+    }
+}
