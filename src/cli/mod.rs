@@ -2,6 +2,7 @@
 
 mod exit;
 mod keys;
+mod logs;
 mod opening;
 mod rekey;
 mod serve;
@@ -50,6 +51,8 @@ enum Command {
     /// See and manage the signing keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show who signed in, when and from where
+    Logs(logs::LogsArgs),
     /// Move the store from `NOT_MY_KEY` to `NEW_NOT_MY_KEY`, or to one that is asked for
     Rekey(rekey::RekeyArgs),
     /// Serve HTTP; this is what happens without a command
@@ -89,6 +92,7 @@ fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
     let done = runtime.block_on(async {
         match command {
             Command::Keys(command) => keys::run(config, command).await,
+            Command::Logs(args) => logs::run(config, args).await,
             Command::Rekey(args) => rekey::run(config, args).await,
             Command::Serve(args) => serve::run(config, args).await,
             Command::Users(command) => users::run(config, command).await,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::opening::{self, Opened, Refused};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, AuthMode, HttpSettings};
-use crate::issuer::Issuer;
+use crate::issuer::{Issuer, Retention, Swept};
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {
@@ -62,10 +62,12 @@ async fn answer(
         "serving on http://{address}, issuer {url}, database {}",
         config.location.path().display()
     );
+    let retention = config.log_retention.map(|keep| Retention::new(opened.premises.clone(), keep));
     let router = http::router(issuer.clone(), http_settings(config, url));
     tokio::select! {
         served = http::serve(listener, router, until) => served.context("the listener failed"),
         () = rotate_for_ever(&issuer) => Ok(()),
+        () = trim_for_ever(retention) => Ok(()),
     }
 }
 
@@ -162,6 +164,28 @@ async fn rotate_for_ever(issuer: &Issuer) {
             }
             _ => {}
         }
+    }
+}
+
+/// How often `auth_logs` are looked through for what is too old, and how long sign-ins have the store to themselves
+/// between two batches of it.
+const SWEEP: Duration = Duration::from_secs(10);
+const BREATH: Duration = Duration::from_millis(50);
+
+async fn trim_for_ever(retention: Option<Retention>) {
+    let Some(mut retention) = retention else {
+        return std::future::pending().await;
+    };
+    let mut failing = false;
+    loop {
+        let swept = retention.sweep().await;
+        if let Err(error) = &swept
+            && !failing
+        {
+            tracing::error!("auth_logs could not be trimmed, which is tried again: {error:#}");
+        }
+        failing = swept.is_err();
+        tokio::time::sleep(if matches!(swept, Ok(Swept::Some)) { BREATH } else { SWEEP }).await;
     }
 }
 

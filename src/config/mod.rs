@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use self::sources::Sources;
-use self::values::{duration, hasher, in_words, issuer_url, networks, number, one_of, policy};
+use self::values::{duration, hasher, in_words, issuer_url, networks, number, one_of, policy, some_duration};
 use crate::domain::key::lifecycle::RotationPolicy;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::Hasher;
@@ -74,6 +74,8 @@ pub struct Config {
     pub hasher: Hasher,
     /// The bearer token of the admin surface.
     pub admin_token: Option<Secret>,
+    /// How long `auth_logs` are kept; for ever if nothing is said.
+    pub log_retention: Option<Duration>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -118,6 +120,7 @@ impl Config {
             },
             hasher: hasher(from)?,
             admin_token: from.secret("ADMIN_TOKEN")?,
+            log_retention: from.optional("LOG_RETENTION", some_duration)?,
             log_format: from.parse("LOG_FORMAT", |text| LogFormat::from_str(text).map_err(in_words))?,
             log_filter: from.parse("RUST_LOG", |text| match EnvFilter::try_new(text) {
                 Ok(_) => Ok(text.to_owned()),

@@ -68,6 +68,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ARGON2_PARALLELISM", Some("1"), "Argon2id lanes of new password hashes"),
     setting("NEW_NOT_MY_KEY_FILE", None, "A file that holds NEW_NOT_MY_KEY"),
     setting("ADMIN_TOKEN_FILE", None, "A file that holds ADMIN_TOKEN"),
+    setting("LOG_RETENTION", None, "How long auth_logs are kept [default: for ever]"),
     setting("LOG_FORMAT", Some("text"), "Logs: text or json"),
     setting("RUST_LOG", Some("info"), "Logs: what is let through, as tracing's filters say it"),
 ];

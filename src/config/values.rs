@@ -60,6 +60,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+pub(super) fn some_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text).ok().filter(|duration| !duration.is_zero());
+    duration.ok_or_else(|| "a time of at least 1s, such as 12h, 30d or 1y, would do".to_owned())
+}
+
 fn spelled(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }

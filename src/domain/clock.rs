@@ -72,6 +72,32 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// When a process first saw something, by both of its clocks.
+///
+/// From then on it can say how much time has certainly passed: what the wall clock claims beyond the steady one may be
+/// the doing of whoever set it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    wall: Timestamp,
+    elapsed: Duration,
+}
+
+impl Sighting {
+    /// A sighting at this moment.
+    pub fn now(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), elapsed: clock.elapsed() }
+    }
+
+    /// The time that both clocks vouch for. A wall clock that went back counts from where it went.
+    pub fn vouched(&mut self, wall: Timestamp, elapsed: Duration) -> Timestamp {
+        let vouched = self.wall.plus(elapsed.saturating_sub(self.elapsed));
+        if wall < vouched {
+            *self = Self { wall, elapsed };
+        }
+        vouched.min(wall)
+    }
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock. It may be set forward or back while the program runs.

@@ -14,7 +14,7 @@ use super::founding::MasterKey;
 use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::{Sighting, Timestamp};
 use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -38,7 +38,7 @@ pub struct Keyring {
     workers: Workers,
     ring: ArcSwap<Ring>,
     /// Where both clocks stood when this process first saw each key, or when the wall clock went back since.
-    sightings: Mutex<HashMap<Kid, (Timestamp, Duration)>>,
+    sightings: Mutex<HashMap<Kid, Sighting>>,
     last_round: Mutex<Duration>,
     master_key_changed: AtomicBool,
 }
@@ -260,11 +260,11 @@ impl Keyring {
     /// Notes when each key was first seen, and names the rows that are left out, once.
     fn notice(&self, known: &[Unreadable]) {
         let ring = self.ring.load();
-        let sight = (self.premises.clock.now(), self.premises.clock.elapsed());
+        let sighting = Sighting::now(self.premises.clock.as_ref());
         let mut sightings = lock(&self.sightings);
         sightings.retain(|kid, _| ring.lives().iter().any(|life| life.kid == *kid));
         for life in ring.lives() {
-            sightings.entry(life.kid).or_insert(sight);
+            sightings.entry(life.kid).or_insert(sighting);
         }
         for row in ring.unreadable().iter().filter(|row| !known.contains(row)) {
             tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
@@ -273,15 +273,10 @@ impl Keyring {
 
     fn moment(&self, newest_signer: Option<Kid>) -> Moment {
         let (wall, elapsed) = (self.premises.clock.now(), self.premises.clock.elapsed());
-        let vouched = |sighting: &mut (Timestamp, Duration)| {
-            let vouched = sighting.0.plus(elapsed.saturating_sub(sighting.1));
-            if wall < vouched {
-                *sighting = (wall, elapsed);
-            }
-            vouched.min(wall)
-        };
-        let watched =
-            lock(&self.sightings).iter_mut().map(|(kid, sighting)| (*kid, vouched(sighting))).collect();
+        let watched = lock(&self.sightings)
+            .iter_mut()
+            .map(|(kid, sighting)| (*kid, sighting.vouched(wall, elapsed)))
+            .collect();
         Moment { wall, watched, newest_signer }
     }
 

@@ -8,6 +8,7 @@ mod founding;
 mod keyring;
 mod operations;
 mod rekey;
+mod retention;
 mod ring;
 mod rotation;
 mod workers;
@@ -27,6 +28,7 @@ pub use self::founding::{FoundingError, MasterKey, establish, unlock};
 pub use self::keyring::{Keyring, NotReady};
 pub use self::operations::OperationError;
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
+pub use self::retention::{Retention, Swept};
 pub use self::ring::{Publication, Unreadable};
 pub use self::workers::{WorkError, Workers};
 

@@ -103,6 +103,29 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
+    /// A page of `auth_logs`, at most so many rows.
+    async fn sign_ins(
+        &self,
+        filter: &SignInFilter,
+        page: &Page,
+        at_most: u32,
+    ) -> Result<Vec<SignIn>, StoreError>;
+
+    /// Where the last so many rows of `auth_logs` begin, not counting those with a number above `up_to`; nothing if they
+    /// begin with the first.
+    async fn before_last_sign_ins(
+        &self,
+        filter: &SignInFilter,
+        count: u32,
+        up_to: i64,
+    ) -> Result<Option<Position>, StoreError>;
+
+    /// The greatest number in `auth_logs`; later rows have greater ones.
+    async fn newest_sign_in(&self) -> Result<i64, StoreError>;
+
+    /// Removes rows of `auth_logs` from before this time, at most so many. Returns how many.
+    async fn trim_sign_ins(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError>;
+
     /// Writes back what is in flight and closes; the store answers nothing afterwards.
     async fn close(&self);
 }
@@ -231,6 +254,54 @@ pub struct SignInCandidate {
     pub account: Option<Account>,
     /// The costs that the hashes in the store have.
     pub costs: Vec<HashCost>,
+}
+
+/// A row of `auth_logs`.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    /// Where it stands.
+    pub position: Position,
+    /// When; nothing if another program wrote something that is no time.
+    pub at: Option<Timestamp>,
+    /// From which address.
+    pub from: String,
+    /// Who.
+    pub user: Option<UserId>,
+    /// The name of that account now.
+    pub username: Option<String>,
+}
+
+/// A place in `auth_logs`, in the order of time.
+#[derive(Clone, Debug)]
+pub struct Position {
+    pub(crate) time: String,
+    /// The number of the row.
+    pub id: i64,
+}
+
+/// Which rows of `auth_logs` are wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SignInFilter {
+    /// Of one account.
+    pub user: Option<UserId>,
+    /// From one address.
+    pub from: Option<IpAddr>,
+    /// Not older than this; [`Page::NewerThan`] does not ask.
+    pub since: Option<Timestamp>,
+}
+
+/// A part of `auth_logs`.
+#[derive(Clone, Debug)]
+pub enum Page {
+    /// In the order of time, from behind this place on.
+    After {
+        /// From the first on, if nothing is said.
+        position: Option<Position>,
+        /// The greatest number that still counts.
+        up_to: i64,
+    },
+    /// In the order in which they came, those with greater numbers than this.
+    NewerThan(i64),
 }
 
 /// One change to an account.

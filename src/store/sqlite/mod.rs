@@ -7,6 +7,7 @@
 mod accounts;
 mod files;
 mod keys;
+mod sign_ins;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use super::{
-    AccountChange, Check, Decide, KeyPicture, MasterKeyRecord, Select, SignInCandidate, Store, StoreError,
+    AccountChange, Check, Decide, KeyPicture, MasterKeyRecord, Page, Position, Select, SignIn,
+    SignInCandidate, SignInFilter, Store, StoreError,
 };
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
@@ -241,6 +243,38 @@ impl Store for SqliteStore {
         let recorded = accounts::record_sign_in(&mut tx, user, checked, from, now).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(recorded)
+    }
+
+    async fn sign_ins(
+        &self,
+        filter: &SignInFilter,
+        page: &Page,
+        at_most: u32,
+    ) -> Result<Vec<SignIn>, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        sign_ins::page(&mut connection, filter, page, at_most).await
+    }
+
+    async fn before_last_sign_ins(
+        &self,
+        filter: &SignInFilter,
+        count: u32,
+        up_to: i64,
+    ) -> Result<Option<Position>, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        sign_ins::before_last(&mut connection, filter, count, up_to).await
+    }
+
+    async fn newest_sign_in(&self) -> Result<i64, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        sign_ins::newest(&mut connection).await
+    }
+
+    async fn trim_sign_ins(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
+        let mut tx = self.begin(Durability::ProcessEnd).await?;
+        let removed = sign_ins::trim(&mut tx, before, at_most).await?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(removed)
     }
 
     async fn close(&self) {

@@ -1,0 +1,47 @@
+//! How long `auth_logs` are kept: a plain clock-driven broom, that sweeps a little at a time.
+
+use std::time::Duration;
+
+use super::Premises;
+use crate::domain::clock::Sighting;
+use crate::store::StoreError;
+
+/// Rows of one transaction: it takes a few milliseconds, which is what a sign-in may have to wait for it.
+const BATCH: u32 = 200;
+
+/// Sees to it that `auth_logs` hold nothing older than they should.
+pub struct Retention {
+    premises: Premises,
+    keep: Duration,
+    started: Sighting,
+}
+
+/// What one sweep came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    /// Nothing too old is left.
+    All,
+    /// There may be more.
+    Some,
+}
+
+impl Retention {
+    /// Keeps rows for this long.
+    #[must_use]
+    pub fn new(premises: Premises, keep: Duration) -> Self {
+        let started = Sighting::now(premises.clock.as_ref());
+        Self { premises, keep, started }
+    }
+
+    /// Removes a batch of what is too old. A wall clock that was set forward while we ran removes nothing before its
+    /// time.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn sweep(&mut self) -> Result<Swept, StoreError> {
+        let clock = &self.premises.clock;
+        let now = self.started.vouched(clock.now(), clock.elapsed());
+        let removed = self.premises.store.trim_sign_ins(now.minus(self.keep), BATCH).await?;
+        Ok(if removed < u64::from(BATCH) { Swept::All } else { Swept::Some })
+    }
+}

@@ -1,0 +1,134 @@
+//! The table `auth_logs`: read page by page and trimmed in batches, so that neither holds up a sign-in for long.
+//!
+//! Rows are read in the order of their time as the indexes have it. A row that another program wrote with something
+//! else than a text for its time has no place in that order, and is neither listed nor trimmed.
+
+use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
+
+use super::super::{Page, Position, SignIn, SignInFilter, StoreError};
+use super::unavailable;
+use crate::domain::account::UserId;
+use crate::domain::clock::Timestamp;
+
+#[derive(FromRow)]
+struct Row {
+    id: i64,
+    time: String,
+    at: Option<i64>,
+    ip: String,
+    user_id: Option<i64>,
+    username: Option<String>,
+}
+
+impl Row {
+    fn sign_in(self) -> SignIn {
+        SignIn {
+            position: Position { time: self.time, id: self.id },
+            at: self.at.map(Timestamp::from_secs),
+            from: self.ip,
+            user: self.user_id.map(UserId),
+            username: self.username,
+        }
+    }
+}
+
+const COLUMNS: &str = "SELECT auth_logs.id, CAST(request_timestamp AS TEXT) AS time,
+            unixepoch(request_timestamp) AS at, CAST(request_ip AS TEXT) AS ip,
+            user_id, CAST(username AS TEXT) AS username
+     FROM auth_logs LEFT JOIN users ON users.id = user_id WHERE ";
+
+pub(super) async fn page(
+    db: &mut SqliteConnection,
+    filter: &SignInFilter,
+    page: &Page,
+    at_most: u32,
+) -> Result<Vec<SignIn>, StoreError> {
+    let mut query = QueryBuilder::new(COLUMNS);
+    match page {
+        Page::After { position, up_to } => {
+            listed(&mut query, filter, position.as_ref(), *up_to);
+            query.push(" ORDER BY request_timestamp, auth_logs.id");
+        }
+        Page::NewerThan(id) => {
+            // The plus keeps it to the table's own order: what is new is little, what the indexes lead to is not.
+            query.push("auth_logs.id > ").push_bind(*id);
+            matching(&mut query, filter, " AND +");
+            query.push(" ORDER BY auth_logs.id");
+        }
+    }
+    query.push(" LIMIT ").push_bind(at_most);
+    query
+        .build_query_as()
+        .fetch_all(db)
+        .await
+        .map(|rows: Vec<Row>| rows.into_iter().map(Row::sign_in).collect())
+        .map_err(unavailable)
+}
+
+/// Where the last so many begin; nothing if they begin with the first.
+pub(super) async fn before_last(
+    db: &mut SqliteConnection,
+    filter: &SignInFilter,
+    count: u32,
+    up_to: i64,
+) -> Result<Option<Position>, StoreError> {
+    let mut query =
+        QueryBuilder::new("SELECT CAST(request_timestamp AS TEXT), auth_logs.id FROM auth_logs WHERE ");
+    listed(&mut query, filter, None, up_to);
+    query.push(" ORDER BY request_timestamp DESC, auth_logs.id DESC LIMIT 1 OFFSET ").push_bind(count);
+    query
+        .build_query_as()
+        .fetch_optional(db)
+        .await
+        .map(|row: Option<(String, i64)>| row.map(|(time, id)| Position { time, id }))
+        .map_err(unavailable)
+}
+
+/// One lower end, which an index leads to at once: a place that was listed lies behind `since` already.
+fn listed(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, behind: Option<&Position>, up_to: i64) {
+    match (behind, filter.since) {
+        (Some(Position { time, id }), _) => {
+            query.push("(request_timestamp, auth_logs.id) > (").push_bind(time.clone());
+            query.push(", ").push_bind(*id).push(")")
+        }
+        (None, Some(since)) => {
+            query.push("request_timestamp >= datetime(").push_bind(since.as_secs()).push(", 'unixepoch')")
+        }
+        // The least of all texts.
+        (None, None) => query.push("request_timestamp >= ''"),
+    };
+    matching(query, filter, " AND ");
+    query.push(" AND auth_logs.id <= ").push_bind(up_to);
+}
+
+fn matching(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, and: &'static str) {
+    if let Some(UserId(user)) = filter.user {
+        query.push(and).push("user_id = ").push_bind(user);
+    }
+    if let Some(from) = filter.from {
+        query.push(and).push("request_ip = ").push_bind(from.to_string());
+    }
+}
+
+pub(super) async fn newest(db: &mut SqliteConnection) -> Result<i64, StoreError> {
+    sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM auth_logs").fetch_one(db).await.map_err(unavailable)
+}
+
+pub(super) async fn trim(
+    db: &mut SqliteConnection,
+    before: Timestamp,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    sqlx::query(
+        "DELETE FROM auth_logs WHERE id IN
+             (SELECT id FROM auth_logs
+              WHERE request_timestamp >= '' AND request_timestamp < datetime(?, 'unixepoch')
+              ORDER BY request_timestamp LIMIT ?)",
+    )
+    .bind(before.as_secs())
+    .bind(at_most)
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+    .map_err(unavailable)
+}
