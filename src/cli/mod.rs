@@ -1,9 +1,12 @@
 //! The command line: one file a command, and the wiring they share.
 
+mod argon2_tune;
+mod backup;
 mod exit;
 mod keys;
 mod logs;
 mod opening;
+mod progress;
 mod rekey;
 mod serve;
 mod users;
@@ -36,8 +39,10 @@ impl Cli {
     /// What to do: to serve, unless something else was said.
     fn intended(self) -> Result<Command, opening::Refused> {
         match self.command {
-            None => Ok(Command::Serve(self.serve)),
-            Some(Command::Serve(args)) => Ok(Command::Serve(args.or(self.serve))),
+            None => Ok(Command::Configured(Configured::Serve(self.serve))),
+            Some(Command::Configured(Configured::Serve(args))) => {
+                Ok(Command::Configured(Configured::Serve(args.or(self.serve))))
+            }
             Some(_) if self.serve != serve::ServeArgs::default() => {
                 Err(opening::Refused("--until-stdin-closes is for `jwksd serve` alone".to_owned()))
             }
@@ -48,6 +53,24 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Configured(Configured),
+    #[command(flatten)]
+    Standalone(Standalone),
+}
+
+/// What works without a setting.
+#[derive(Debug, Subcommand)]
+enum Standalone {
+    /// Measure this machine, and print the Argon2id settings that make a hash take a given time
+    Argon2Tune(argon2_tune::TuneArgs),
+}
+
+/// What works as the settings say.
+#[derive(Debug, Subcommand)]
+enum Configured {
+    /// Copy the store to a new file, while servers work on it, and prove the copy
+    Backup(backup::BackupArgs),
     /// See and manage the signing keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -55,6 +78,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Move the store from `NOT_MY_KEY` to `NEW_NOT_MY_KEY`, or to one that is asked for
     Rekey(rekey::RekeyArgs),
+    /// Put a copy in the place of the store, which is kept under another name; no server may run on it
+    Restore(backup::RestoreArgs),
     /// Serve HTTP; this is what happens without a command
     Serve(serve::ServeArgs),
     /// See and manage accounts
@@ -85,17 +110,25 @@ pub fn command() -> clap::Command {
 }
 
 fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
-    let command = cli.intended()?;
+    match cli.intended()? {
+        Command::Standalone(Standalone::Argon2Tune(args)) => argon2_tune::run(&args),
+        Command::Configured(command) => run_configured(matches, command),
+    }
+}
+
+fn run_configured(matches: &ArgMatches, command: Configured) -> anyhow::Result<()> {
     let config = Config::load(innermost(matches))?;
     let _logs = start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         match command {
-            Command::Keys(command) => keys::run(config, command).await,
-            Command::Logs(args) => logs::run(config, args).await,
-            Command::Rekey(args) => rekey::run(config, args).await,
-            Command::Serve(args) => serve::run(config, args).await,
-            Command::Users(command) => users::run(config, command).await,
+            Configured::Backup(args) => backup::backup(config, args).await,
+            Configured::Keys(command) => keys::run(config, command).await,
+            Configured::Logs(args) => logs::run(config, args).await,
+            Configured::Rekey(args) => rekey::run(config, args).await,
+            Configured::Restore(args) => backup::restore(config, args).await,
+            Configured::Serve(args) => serve::run(config, args).await,
+            Configured::Users(command) => users::run(config, command).await,
         }
     });
     // A password that is still being hashed is nobody's any more.

@@ -19,7 +19,7 @@ use crate::domain::clock::SystemClock;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
-use crate::store::{Found, Location, Look, SqliteStore, StoreError};
+use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError};
 
 /// How long closing the store may take.
 const CLOSING: Duration = Duration::from_millis(900);
@@ -91,26 +91,46 @@ pub(super) async fn open(config: &Config, look: Look) -> anyhow::Result<Opened> 
     Ok(Opened { premises, master_key })
 }
 
+/// Unlocks a store that has this record, without opening it.
+pub(super) fn unlock(
+    config: &Config,
+    location: &Location,
+    record: MasterKeyRecord,
+) -> anyhow::Result<MasterKey> {
+    let secret = match present_master_secret(config)? {
+        Some(secret) => secret,
+        None => return refuse(sealed_with_one(location)),
+    };
+    issuer::unlock(&secret, record).map_err(|error| locked(location, error))
+}
+
+fn sealed_with_one(location: &Location) -> String {
+    format!(
+        "{MASTER_KEY} is not set, and the keys in {} were sealed with one: add the line {MASTER_KEY}=… with that key \
+         to {DOTENV}",
+        location.path().display()
+    )
+}
+
+/// The master key that is set. Another first start may have written one since the settings were read.
+fn present_master_secret(config: &Config) -> anyhow::Result<Option<MasterSecret>> {
+    match &config.master_secret {
+        Some(secret) => Ok(Some(secret.clone())),
+        None => Ok(config::master_secret_of_dotenv()?),
+    }
+}
+
 /// The master key that is set, or where that is safe a new one.
 fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> anyhow::Result<MasterSecret> {
-    if let Some(secret) = &config.master_secret {
-        return Ok(secret.clone());
-    }
-    let has_dotenv = Path::new(DOTENV).symlink_metadata().is_ok();
-    // Another first start may have written one since the settings were read; it appeared whole.
-    if has_dotenv && let Some(secret) = config::master_secret_of_dotenv()? {
+    if let Some(secret) = present_master_secret(config)? {
         return Ok(secret);
     }
+    let has_dotenv = Path::new(DOTENV).symlink_metadata().is_ok();
     let database = config.location.path().display();
     let key = randomness.with(MasterSecret::generate);
     let line = format!("{MASTER_KEY}={}", key.as_str());
     let why_not = match found {
-        Found::Ours(_) => {
-            return refuse(format!(
-                "{MASTER_KEY} is not set, and the keys in {database} were sealed with one: add the line \
-                 {MASTER_KEY}=… with that key to {DOTENV}"
-            ));
-        }
+        Found::Ours(_) => return refuse(sealed_with_one(&config.location)),
         Found::Foreign => Some(format!("{database} has keys of another program")),
         Found::Nothing if has_dotenv => Some(format!("there is a {DOTENV} without it")),
         Found::Nothing if !is_in_working_directory(config.location.path()) => {

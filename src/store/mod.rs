@@ -18,7 +18,10 @@ use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::key::seal::SALT_LEN;
 use crate::domain::password::{HashCost, PasswordHash};
 
-pub use self::sqlite::{Found, Location, Look, SqliteStore, UnfitLocation};
+pub use self::sqlite::{
+    Counts, Depth, Found, Hold, Inspection, Location, Look, SqliteStore, UnfitLocation, newest_schema,
+    sync_directory_of,
+};
 
 /// Where keys, accounts and sign-ins are kept.
 ///
@@ -351,6 +354,9 @@ pub enum StoreError {
     /// The data are not what a store of ours holds.
     #[error("{0}")]
     Damaged(String),
+    /// Another process has it open.
+    #[error("another process has it open")]
+    InUse,
     /// The store is sealed under another master key than this process holds.
     #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]
     MasterKeyChanged,

@@ -7,6 +7,8 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use thiserror::Error;
 
 use super::super::{MasterKeyRecord, StoreError};
+use super::copies::{damaged, is_unreadable};
+use super::inspection::{self, Depth, Inspection};
 use super::{BUSY_TIMEOUT, MIGRATIONS, accounts, keys, unavailable};
 
 const COURSE_COLUMNS: [(&str, &str); 3] = [
@@ -33,6 +35,12 @@ impl Location {
         Ok(Self(PathBuf::from(path)))
     }
 
+    /// The store in this file.
+    #[must_use]
+    pub fn of(file: PathBuf) -> Self {
+        Self(file)
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -53,6 +61,18 @@ impl Location {
         }
     }
 
+    /// Which file it is, whatever its name: a restore may put another one there.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            self.0.metadata().ok().map(|file| (file.dev(), file.ino()))
+        }
+        // Elsewhere, a file that is open is replaced by nobody.
+        #[cfg(not(unix))]
+        None
+    }
+
     /// Looks into the file without writing to it.
     ///
     /// # Errors
@@ -61,29 +81,61 @@ impl Location {
         if !self.0.exists() {
             return Ok(Look { found: Found::Nothing, has_accounts: false });
         }
-        // A file that no other process has open leaves no trace when read as immutable; but a look at the wrong moment
-        // may see a half-written page, so that a failure is no answer yet.
+        self.read(look).await
+    }
+
+    /// Looks at everything in the file without writing to it.
+    ///
+    /// # Errors
+    /// As [`Location::look`]; a file that is not there cannot be read either.
+    pub async fn inspect(&self, depth: Depth) -> Result<Inspection, StoreError> {
+        self.read(async |db| {
+            expect_course_columns(db).await?;
+            inspection::inspect(db, depth).await
+        })
+        .await
+    }
+
+    async fn read<T>(
+        &self,
+        ask: impl AsyncFn(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // A file that no other process has open leaves no trace when read as immutable; but while another begins to
+        // write to it, half-written pages may be seen, so that this is no answer yet.
         if !self.has_companion() {
             let options = SqliteConnectOptions::new().immutable(true);
-            if let Ok(look) = self.look_with(options.read_only(true)).await {
-                return Ok(look);
+            if let Ok(answer) = self.read_with(options.read_only(true), &ask).await
+                && !self.has_companion()
+            {
+                return Ok(answer);
             }
         }
-        match self.look_with(SqliteConnectOptions::new().read_only(true)).await {
+        match self.read_with(SqliteConnectOptions::new().read_only(true), &ask).await {
             // What a program that was killed left half done must be rolled back first, which is no change.
             Err(StoreError::Unavailable(_)) => {
-                self.look_with(SqliteConnectOptions::new().pragma("query_only", "ON")).await
+                self.read_with(SqliteConnectOptions::new().pragma("query_only", "ON"), &ask).await
             }
             other => other,
         }
+        .map_err(|error| match error {
+            StoreError::Unavailable(cause) => match cause.downcast_ref() {
+                Some(cause) if is_unreadable(cause) => damaged(cause),
+                _ => StoreError::Unavailable(cause),
+            },
+            other => other,
+        })
     }
 
-    async fn look_with(&self, options: SqliteConnectOptions) -> Result<Look, StoreError> {
+    async fn read_with<T>(
+        &self,
+        options: SqliteConnectOptions,
+        ask: &impl AsyncFn(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let options = options.filename(&self.0).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
         let mut db = options.connect().await.map_err(unavailable)?;
-        let look = look(&mut db).await;
+        let answer = ask(&mut db).await;
         db.close().await.map_err(unavailable)?;
-        look
+        answer
     }
 
     /// Whether a journal lies beside the file.
@@ -144,14 +196,14 @@ async fn found(db: &mut SqliteConnection) -> Result<Found, StoreError> {
     Ok(if has_keys { Found::Foreign } else { Found::Nothing })
 }
 
-async fn schema_version(db: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+pub(super) async fn schema_version(db: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
     if !has_table(db, "_sqlx_migrations").await? {
         return Ok(None);
     }
     sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(db).await.map_err(unavailable)
 }
 
-async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
+pub(super) async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)")
         .bind(name)
         .fetch_one(db)

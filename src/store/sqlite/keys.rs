@@ -91,7 +91,7 @@ pub(super) async fn picture(db: &mut SqliteConnection, select: Select<'_>) -> Re
     })
 }
 
-async fn lives(db: &mut SqliteConnection) -> Result<Vec<KeyLife>, StoreError> {
+pub(super) async fn lives(db: &mut SqliteConnection) -> Result<Vec<KeyLife>, StoreError> {
     sqlx::query(
         "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at
          FROM keys JOIN key_lives ON key_lives.kid = keys.kid
@@ -127,6 +127,16 @@ async fn sealed_key(db: &mut SqliteConnection, kid: Kid) -> Result<Option<Sealed
     Ok(row.map(sealed_row))
 }
 
+/// Every row, whoever wrote it.
+pub(super) async fn rows(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, StoreError> {
+    let rows: Vec<_> =
+        sqlx::query_as("SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys ORDER BY kid")
+            .fetch_all(db)
+            .await
+            .map_err(unavailable)?;
+    Ok(rows.into_iter().map(sealed_row).collect())
+}
+
 async fn strays(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, StoreError> {
     let rows: Vec<_> = sqlx::query_as(
         "SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys
@@ -158,7 +168,7 @@ async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
     .map_err(unavailable)
 }
 
-async fn newest_signer(db: &mut SqliteConnection) -> Result<Option<Kid>, StoreError> {
+pub(super) async fn newest_signer(db: &mut SqliteConnection) -> Result<Option<Kid>, StoreError> {
     let kid: Option<i64> = sqlx::query_scalar("SELECT max(kid) FROM key_lives WHERE signs_since IS NOT NULL")
         .fetch_one(db)
         .await

@@ -5,7 +5,9 @@
 //! along with the next sync (NORMAL).
 
 mod accounts;
+mod copies;
 mod files;
+mod inspection;
 mod keys;
 mod sign_ins;
 
@@ -27,7 +29,9 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
+pub use self::copies::{Hold, sync_directory_of};
 pub use self::files::{Found, Location, Look, UnfitLocation};
+pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -51,6 +55,7 @@ impl SqliteStore {
     /// [`StoreError`] says in words what is wrong with the file.
     pub async fn open(location: &Location) -> Result<Self, StoreError> {
         location.make_private().map_err(unavailable)?;
+        let file = location.identity();
         let options = SqliteConnectOptions::new()
             .filename(location.path())
             .journal_mode(SqliteJournalMode::Wal)
@@ -64,6 +69,9 @@ impl SqliteStore {
         let writer = connect(options.clone(), 1).await?;
         migrate(&writer).await?;
         let readers = connect(options.read_only(true), READERS).await?;
+        if location.identity() != file {
+            return Err(StoreError::Damaged("another file has just taken its place: try again".to_owned()));
+        }
         Ok(Self { writer, readers })
     }
 
@@ -291,6 +299,10 @@ async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<Sqli
     loop {
         let pool = SqlitePoolOptions::new()
             .max_connections(connections)
+            // For as long as it lives, a process has the file open: a restore goes by that.
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .acquire_timeout(BUSY_TIMEOUT * 2)
             .test_before_acquire(false)
             .connect_with(options.clone())

@@ -1,0 +1,147 @@
+//! `jwksd argon2-tune`: which Argon2id settings make a hash take a given time on this machine.
+//!
+//! One lane and two passes, and as much memory as the time allows, because memory is what an attacker's hardware has
+//! least of; more passes only when the memory is all used. Never below OWASP's minimum.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{list, say};
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::password::{FreshSalt, Hasher, Password};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+/// OWASP's minimum for one lane: memory in KiB, and passes.
+const LEAST: Cost = Cost { memory_kib: 19456, iterations: 2 };
+
+/// How often each cost is tried; the fastest counts, as the one that the rest of the machine disturbed least.
+const TRIES: usize = 5;
+
+#[derive(Args, Debug)]
+pub(super) struct TuneArgs {
+    /// How long one hash may take
+    #[arg(long, default_value = "50ms", value_parser = humantime::parse_duration)]
+    target: Duration,
+    /// The most memory that one hash may take, in MiB; as many run at once as there are cores
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(19..=4096))]
+    max_memory: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cost {
+    memory_kib: u32,
+    iterations: u32,
+}
+
+pub(super) fn run(args: &TuneArgs) -> anyhow::Result<()> {
+    let most = args.max_memory.saturating_mul(1024).max(LEAST.memory_kib);
+    let (cost, takes) = tune(args.target, most, time)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let per_second = f64::from(u32::try_from(cores)?) / takes.as_secs_f64();
+    if takes > args.target {
+        say("OWASP's minimum takes longer than that here, and less would be too little:");
+    }
+    list([
+        format!("ARGON2_MEMORY_KIB={}", cost.memory_kib),
+        format!("ARGON2_ITERATIONS={}", cost.iterations),
+        "ARGON2_PARALLELISM=1".to_owned(),
+    ])?;
+    say(&format!(
+        "one hash takes {} ms here: at most {per_second:.0} sign-ins a second on {cores} cores, with {} MiB. \
+         Put the three lines into .env; old hashes follow as their owners sign in",
+        takes.as_millis(),
+        u64::from(cost.memory_kib / 1024).saturating_mul(u64::try_from(cores)?),
+    ));
+    Ok(())
+}
+
+/// The dearest cost that takes no longer than `target`, or the least that is allowed, and how long it takes.
+fn tune(
+    target: Duration,
+    most_kib: u32,
+    mut time: impl FnMut(Cost) -> anyhow::Result<Duration>,
+) -> anyhow::Result<(Cost, Duration)> {
+    let mut best = (LEAST, time(LEAST)?);
+    if best.1 >= target {
+        return Ok(best);
+    }
+    // Memory first. The time grows a little faster than the memory, so that it is approached in steps.
+    let mut cost = LEAST;
+    let mut takes = best.1;
+    for _ in 0..4 {
+        let memory_kib = scaled(cost.memory_kib, target, takes).clamp(LEAST.memory_kib, most_kib);
+        // In whole MiB.
+        cost = Cost { memory_kib: (memory_kib & !1023).max(LEAST.memory_kib), ..LEAST };
+        takes = time(cost)?;
+        if takes <= target && cost.memory_kib >= best.0.memory_kib {
+            best = (cost, takes);
+        }
+    }
+    while best.0.memory_kib >= most_kib & !1023 {
+        let iterations = scaled(best.0.iterations, target, best.1).max(best.0.iterations.saturating_add(1));
+        let cost = Cost { iterations, ..best.0 };
+        let takes = time(cost)?;
+        if takes > target {
+            break;
+        }
+        best = (cost, takes);
+    }
+    Ok(best)
+}
+
+/// What takes `target`, if `value` takes `takes` and the time is in proportion.
+fn scaled(value: u32, target: Duration, takes: Duration) -> u32 {
+    let scaled = u128::from(value) * target.as_nanos() / takes.as_nanos().max(1);
+    u32::try_from(scaled).unwrap_or(u32::MAX)
+}
+
+fn time(cost: Cost) -> anyhow::Result<Duration> {
+    let hasher = Hasher::new(cost.memory_kib, cost.iterations, 1)?;
+    let mut rng = StdRng::seed_from_u64(0);
+    let (password, salt) = (Password::generate(&mut rng), FreshSalt::draw(&mut rng));
+    let clock = SystemClock::start();
+    let mut fastest = Duration::MAX;
+    for _ in 0..TRIES {
+        let begun = clock.elapsed();
+        hasher
+            .hash(&password, &salt)
+            .context("this much memory cannot be had: a lower --max-memory would do")?;
+        fastest = fastest.min(clock.elapsed().saturating_sub(begun));
+    }
+    Ok(fastest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine on which a MiB takes so many microseconds a pass.
+    fn machine(micros: u32) -> impl FnMut(Cost) -> anyhow::Result<Duration> {
+        move |cost| Ok(Duration::from_micros((cost.memory_kib / 1024 * cost.iterations * micros).into()))
+    }
+
+    #[test]
+    fn a_faster_machine_gets_more_memory_up_to_the_target() {
+        let tuned = |micros| tune(Duration::from_millis(50), 256 * 1024, machine(micros)).unwrap();
+        assert_eq!(
+            tuned(400),
+            (Cost { memory_kib: 62 * 1024, iterations: 2 }, Duration::from_micros(49_600))
+        );
+        assert_eq!(tuned(200), (Cost { memory_kib: 125 * 1024, iterations: 2 }, Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn when_the_memory_is_used_up_it_takes_more_passes() {
+        let tuned = tune(Duration::from_millis(100), 64 * 1024, machine(200)).unwrap();
+        assert_eq!(tuned, (Cost { memory_kib: 64 * 1024, iterations: 7 }, Duration::from_micros(89_600)));
+    }
+
+    #[test]
+    fn a_machine_too_slow_for_the_target_keeps_to_the_minimum() {
+        let tuned = tune(Duration::from_millis(50), 256 * 1024, machine(2000)).unwrap();
+        assert_eq!(tuned, (LEAST, Duration::from_millis(76)));
+    }
+}

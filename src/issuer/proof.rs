@@ -1,0 +1,16 @@
+//! Whether sealed keys open, for those who have no keyring: a look into a copy, or a check of a store at rest.
+
+use super::MasterKey;
+use super::ring::{Unreadable, open_private_key};
+use crate::store::SealedKey;
+
+/// The rows that this master key does not open to a private key of ours, each with the reason.
+#[must_use]
+pub fn unopened(master_key: &MasterKey, rows: &[SealedKey]) -> Vec<Unreadable> {
+    rows.iter()
+        .filter_map(|row| {
+            let why = open_private_key(row, &master_key.sealer).err()?;
+            Some(Unreadable { kid: row.kid, why })
+        })
+        .collect()
+}
