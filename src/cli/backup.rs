@@ -68,7 +68,8 @@ pub(super) async fn restore(config: Config, args: RestoreArgs) -> anyhow::Result
     let told = hold.carry_over(copy.path()).await.context("cannot write the copy")?;
     let proved = prove(&copy, &master_key).await?;
     let unopened = kids(&master_key, &proved);
-    let suffix = format!(".replaced-{}", SystemClock::start().now().as_secs());
+    // Windows has no colons in names.
+    let suffix = format!(".replaced-{}", SystemClock::start().now().to_string().replace(':', "-"));
     let kept =
         hold.replace_by(copy, &suffix).await.context("cannot put the copy in the place of the store")?;
 

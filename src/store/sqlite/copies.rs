@@ -79,16 +79,9 @@ impl Hold {
             .connect()
             .await
             .map_err(unavailable)?;
-        // The first keeps every lock that is taken later. The WAL is written back and goes, which only the last who has
-        // the file open can do; nor is there any other file beside it afterwards.
-        let taken = sqlx::raw_sql(
-            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE; PRAGMA journal_mode = MEMORY;
-             BEGIN EXCLUSIVE; COMMIT",
-        )
-        .execute(&mut db)
-        .await;
-        match taken {
-            Ok(_) => Ok(Self { location, db: Some(db) }),
+        match hold(&mut db).await {
+            Ok(journal) if journal == "delete" => Ok(Self { location, db: Some(db) }),
+            Ok(_) => Err(StoreError::InUse),
             Err(sqlx::Error::Database(error)) if is_busy(error.as_ref()) => Err(StoreError::InUse),
             Err(error) if is_unreadable(&error) => Ok(Self { location, db: None }),
             Err(error) => Err(unavailable(error)),
@@ -125,10 +118,15 @@ impl Hold {
         suffix: &str,
     ) -> Result<Option<PathBuf>, StoreError> {
         let store = self.location.path().to_owned();
-        let kept = beside(&store, suffix);
+        let mut kept = beside(&store, suffix);
         let exists = store.exists();
         if exists {
-            fs::hard_link(&store, &kept).map_err(unavailable)?;
+            while let Err(error) = fs::hard_link(&store, &kept) {
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    return Err(unavailable(error));
+                }
+                kept = beside(&kept, "-2");
+            }
         }
         if self.db.is_none() {
             // What lies beside a file that is no database must not be taken for the copy's.
@@ -153,6 +151,15 @@ impl Hold {
             let _ = db.close().await;
         }
     }
+}
+
+/// Has the WAL written back and removed, which only the last who has the file open can do, then locks out everybody for
+/// as long as the connection lives. Returns what journal there is: whoever came in between has set another.
+async fn hold(db: &mut SqliteConnection) -> Result<String, sqlx::Error> {
+    sqlx::raw_sql("PRAGMA journal_mode = DELETE; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
+        .execute(&mut *db)
+        .await?;
+    sqlx::query_scalar("PRAGMA journal_mode").fetch_one(db).await
 }
 
 /// All in one transaction of the connection that holds the old store, which is only read.
