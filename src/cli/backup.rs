@@ -80,7 +80,8 @@ pub(super) async fn restore(config: Config, args: RestoreArgs) -> anyhow::Result
     }
     if told {
         say(
-            "names and numbers that were given out since the copy was made stay used up, and what was revoked since stays revoked",
+            "names and numbers that were given out since the copy was made stay used up, and what was revoked since \
+             stays revoked",
         );
     } else {
         say(

@@ -154,7 +154,7 @@ impl Line {
     fn of(key: &KeyReport) -> Self {
         Self {
             kid: key.kid.0,
-            phase: name(key.phase),
+            phase: key.phase.name(),
             made: key.made_at.to_string(),
             signs_from: key.signs_from.map(|time| time.to_string()),
             signs_until: key.signs_until.map(|time| time.to_string()),
@@ -171,16 +171,6 @@ impl Line {
             or_dash(self.signs_until),
             self.expires,
         ]
-    }
-}
-
-fn name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Next => "next",
-        Phase::Current => "current",
-        Phase::Retiring => "retiring",
-        Phase::Expired => "expired",
-        Phase::Revoked => "revoked",
     }
 }
 
@@ -214,7 +204,8 @@ async fn expire(keyring: &Keyring, kid: Kid, verifiers: &Verifiers<'_>) -> anyho
     let signed_before = current(keyring);
     keyring.expire(kid).await?;
     say(&format!(
-        "key {kid} has expired: it is out of the JWKS, and signs for ?expired alone; running servers follow in two seconds"
+        "key {kid} has expired: it is out of the JWKS, and signs for ?expired alone; running servers follow in two \
+         seconds"
     ));
     verifiers.tell_of_lost_key(signed_before, current(keyring));
     Ok(())
@@ -242,7 +233,8 @@ impl Verifiers<'_> {
 
     fn tell_of_unknown_kid(&self) {
         say(
-            "A verifier that meets an unknown kid and does not read the JWKS anew for it refuses its tokens until, at worst:",
+            "A verifier that meets an unknown kid and does not read the JWKS anew for it refuses its tokens until, \
+             at worst:",
         );
         self.tell_times();
     }

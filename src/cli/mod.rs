@@ -2,13 +2,16 @@
 
 mod argon2_tune;
 mod backup;
+mod doctor;
 mod exit;
 mod keys;
 mod logs;
+mod manual;
 mod opening;
 mod progress;
 mod rekey;
 mod serve;
+mod supervisor;
 mod users;
 
 use std::ffi::OsString;
@@ -64,6 +67,12 @@ enum Command {
 enum Standalone {
     /// Measure this machine, and print the Argon2id settings that make a hash take a given time
     Argon2Tune(argon2_tune::TuneArgs),
+    /// Print the completions of a shell
+    Completions(manual::CompletionsArgs),
+    /// Look for what would keep the service from working, and say what to do; changes nothing
+    Doctor(doctor::DoctorArgs),
+    /// Write the pages for man
+    Man(manual::ManArgs),
 }
 
 /// What works as the settings say.
@@ -112,6 +121,9 @@ pub fn command() -> clap::Command {
 fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
     match cli.intended()? {
         Command::Standalone(Standalone::Argon2Tune(args)) => argon2_tune::run(&args),
+        Command::Standalone(Standalone::Completions(args)) => manual::completions(args),
+        Command::Standalone(Standalone::Man(args)) => manual::man(&args),
+        Command::Standalone(Standalone::Doctor(args)) => doctor::run(innermost(matches), args),
         Command::Configured(command) => run_configured(matches, command),
     }
 }

@@ -125,24 +125,36 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
     if let Some(secret) = present_master_secret(config)? {
         return Ok(secret);
     }
-    let has_dotenv = Path::new(DOTENV).symlink_metadata().is_ok();
-    let database = config.location.path().display();
+    if matches!(found, Found::Ours(_)) {
+        return refuse(sealed_with_one(&config.location));
+    }
     let key = randomness.with(MasterSecret::generate);
     let line = format!("{MASTER_KEY}={}", key.as_str());
-    let why_not = match found {
-        Found::Ours(_) => return refuse(sealed_with_one(&config.location)),
-        Found::Foreign => Some(format!("{database} has keys of another program")),
-        Found::Nothing if has_dotenv => Some(format!("there is a {DOTENV} without it")),
-        Found::Nothing if !is_in_working_directory(config.location.path()) => {
-            Some(format!("{database} is not in the working directory"))
-        }
-        Found::Nothing => None,
-    };
-    match why_not {
+    match why_not_founded(config, found) {
         Some(why) => refuse(format!(
             "{MASTER_KEY} is not set, and {why}: add this line to {DOTENV}, or set it in the environment: {line}"
         )),
         None => found_dotenv(&line, &key),
+    }
+}
+
+/// Why a start would neither have a master key nor make one; nothing if it would.
+pub(super) fn why_no_key(config: &Config, found: &Found) -> anyhow::Result<Option<String>> {
+    let is_set = present_master_secret(config)?.is_some();
+    Ok(if is_set { None } else { why_not_founded(config, found) })
+}
+
+/// Why no new master key is made: it would not be clear where it belongs.
+fn why_not_founded(config: &Config, found: &Found) -> Option<String> {
+    let database = config.location.path().display();
+    if *found != Found::Nothing {
+        Some(format!("{database} has keys of another program"))
+    } else if Path::new(DOTENV).symlink_metadata().is_ok() {
+        Some(format!("there is a {DOTENV} without it"))
+    } else if !is_in_working_directory(config.location.path()) {
+        Some(format!("{database} is not in the working directory"))
+    } else {
+        None
     }
 }
 

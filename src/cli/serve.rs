@@ -1,6 +1,7 @@
 //! `jwksd serve`: listen, open the store, answer until told to stop, close the store.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,8 +10,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::opening::{self, Opened, Refused};
+use super::supervisor::{self, Supervisor};
 use crate::config::{Config, ConfigError};
-use crate::http::{self, AuthMode, HttpSettings};
+use crate::http::{self, AdminToken, AuthMode, HttpSettings, Metrics};
 use crate::issuer::{Issuer, Retention, Swept};
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +42,13 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
         .unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
     let look = opening::look(&config).await?;
     refuse_open_mode_with_accounts(&config, look.has_accounts)?;
-    let opened = opening::open(&config, look).await?;
-    let served = answer(&opened, config, listener, url, until).await;
+    if config.auth_mode == AuthMode::Open {
+        tracing::warn!("OPEN MODE: /auth verifies nobody and gives a token for any name to anybody who asks");
+    }
+    let mut opened = opening::open(&config, look).await?;
+    let metrics = Metrics::new(Arc::clone(&opened.premises.clock))?;
+    opened.premises.workers = metrics.observe(&opened.premises.workers);
+    let served = answer(&opened, config, listener, url, metrics, until).await;
     let served = opened.close(served).await;
     tracing::info!("stopped");
     served
@@ -52,6 +59,7 @@ async fn answer(
     config: Config,
     listener: TcpListener,
     url: String,
+    metrics: Metrics,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let issuer = opened.issuer(&config, url.clone()).await?;
@@ -63,7 +71,8 @@ async fn answer(
         config.location.path().display()
     );
     let retention = config.log_retention.map(|keep| Retention::new(opened.premises.clone(), keep));
-    let router = http::router(issuer.clone(), http_settings(config, url));
+    let router = http::router(issuer.clone(), http_settings(config, url), metrics);
+    supervisor::ready();
     tokio::select! {
         served = http::serve(listener, router, until) => served.context("the listener failed"),
         () = rotate_for_ever(&issuer) => Ok(()),
@@ -71,7 +80,7 @@ async fn answer(
     }
 }
 
-async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+pub(super) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     let Config { host, port, .. } = config;
     TcpListener::bind((host.as_str(), *port)).await.map_err(|error| {
         let address = authority(host, *port);
@@ -93,14 +102,14 @@ async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
 }
 
 /// Host and port as a URL has them.
-fn authority(host: &str, port: u16) -> String {
+pub(super) fn authority(host: &str, port: u16) -> String {
     match host.parse::<IpAddr>() {
         Ok(ip) => SocketAddr::new(ip, port).to_string(),
         Err(_) => format!("{host}:{port}"),
     }
 }
 
-fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAddr) -> anyhow::Result<()> {
+pub(super) fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAddr) -> anyhow::Result<()> {
     if config.auth_mode == AuthMode::Open
         && !listening_on.to_canonical().is_loopback()
         && !config.open_auth_anyway
@@ -115,11 +124,8 @@ fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAddr) -> anyho
     Ok(())
 }
 
-fn refuse_open_mode_with_accounts(config: &Config, has_accounts: bool) -> anyhow::Result<()> {
-    if config.auth_mode != AuthMode::Open {
-        return Ok(());
-    }
-    if has_accounts && !config.open_auth_anyway {
+pub(super) fn refuse_open_mode_with_accounts(config: &Config, has_accounts: bool) -> anyhow::Result<()> {
+    if config.auth_mode == AuthMode::Open && has_accounts && !config.open_auth_anyway {
         return Err(Refused(format!(
             "AUTH_MODE=open gives a token for any name to anybody who asks, and {} has accounts: another \
              DATABASE_URL would do, or OPEN_AUTH_ANYWAY=true if that is what you want",
@@ -127,7 +133,6 @@ fn refuse_open_mode_with_accounts(config: &Config, has_accounts: bool) -> anyhow
         ))
         .into());
     }
-    tracing::warn!("OPEN MODE: /auth verifies nobody and gives a token for any name to anybody who asks");
     Ok(())
 }
 
@@ -140,6 +145,7 @@ fn http_settings(config: Config, issuer_url: String) -> HttpSettings {
         auth_rate_limit: config.auth_rate_limit,
         register_rate_limit: config.register_rate_limit,
         client_ip: config.client_ip,
+        admin_token: config.admin_token.as_ref().map(|token| AdminToken::new(token.reveal())),
     }
 }
 
@@ -148,8 +154,11 @@ const ROUND: Duration = Duration::from_millis(250);
 
 async fn rotate_for_ever(issuer: &Issuer) {
     let mut failing = false;
+    let mut supervisor = Supervisor::find();
     loop {
         tokio::time::sleep(ROUND).await;
+        // From here, so that a rotation that hangs is a sign of death.
+        supervisor.alive();
         match issuer.keyring().round().await {
             Ok(()) if failing => {
                 tracing::info!("the key rotation works again");
@@ -205,6 +214,7 @@ fn told_to_stop(by_stdin: bool) -> anyhow::Result<impl Future<Output = ()> + Sen
             () = stdin_ended => {}
         }
         tracing::info!("stopping");
+        supervisor::stopping();
     })
 }
 

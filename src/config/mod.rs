@@ -9,6 +9,7 @@ mod table;
 mod values;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub struct Config {
     pub hasher: Hasher,
     /// The bearer token of the admin surface.
     pub admin_token: Option<Secret>,
+    /// The files that hold secrets, as `…_FILE` names them.
+    pub secret_files: Vec<PathBuf>,
     /// How long `auth_logs` are kept; for ever if nothing is said.
     pub log_retention: Option<Duration>,
     /// How log lines are written.
@@ -120,6 +123,7 @@ impl Config {
             },
             hasher: hasher(from)?,
             admin_token: from.secret("ADMIN_TOKEN")?,
+            secret_files: from.secret_files(),
             log_retention: from.optional("LOG_RETENTION", some_duration)?,
             log_format: from.parse("LOG_FORMAT", |text| LogFormat::from_str(text).map_err(in_words))?,
             log_filter: from.parse("RUST_LOG", |text| match EnvFilter::try_new(text) {
@@ -156,6 +160,13 @@ pub fn parse_master_secret(name: &'static str, text: &str) -> Result<MasterSecre
 /// A secret setting. It has no `Display`, and is wiped when dropped.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The text itself.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -59,6 +60,12 @@ impl<'a> Sources<'a> {
 
     pub(super) fn master_secret(&self, name: &'static str) -> Result<Option<MasterSecret>, ConfigError> {
         self.secret(name)?.map(|secret| parse_master_secret(name, &secret.0)).transpose()
+    }
+
+    /// The files that hold secrets.
+    pub(super) fn secret_files(&self) -> Vec<PathBuf> {
+        let names = SETTINGS.iter().map(|setting| setting.name).filter(|name| name.ends_with("_FILE"));
+        names.filter_map(|name| self.given(name)).map(PathBuf::from).collect()
     }
 
     /// The value of a secret, from the environment, from `.env`, or from the file that `…_FILE` names.

@@ -128,6 +128,9 @@ impl fmt::Display for HashCost {
     }
 }
 
+/// The costs of one lane that OWASP's Password Storage Cheat Sheet takes as equal: KiB and passes.
+const OWASP: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+
 /// Makes and checks password hashes.
 ///
 /// New hashes are Argon2id with the given settings; OWASP's minimum is 19 MiB, 2 passes, 1 lane. A stored hash is
@@ -153,6 +156,14 @@ impl Hasher {
     pub fn cost(&self) -> HashCost {
         let (m, t, p) = (self.params.m_cost(), self.params.t_cost(), self.params.p_cost());
         HashCost(format!("$argon2id$v=19$m={m},t={t},p={p}$"))
+    }
+
+    /// Whether new hashes cost at least what OWASP asks for: less memory needs more passes.
+    #[must_use]
+    pub fn is_as_owasp_says(&self) -> bool {
+        OWASP.iter().any(|(memory_kib, iterations)| {
+            self.params.m_cost() >= *memory_kib && self.params.t_cost() >= *iterations
+        })
     }
 
     /// Hashes a password. Slow by design.

@@ -11,9 +11,10 @@ use super::body::Payload;
 use super::client_ip::ClientIp;
 use super::credentials::Credentials;
 use super::error::{ApiError, json};
+use super::metrics::{Metrics, Outcome};
 use super::{AuthMode, HttpSettings};
 use crate::domain::token::{Token, TokenKind};
-use crate::issuer::Issuer;
+use crate::issuer::{Issuer, IssuerError};
 
 /// Whom a token of open mode is about when nobody is named.
 const NOBODY: &str = "anonymous";
@@ -29,6 +30,7 @@ struct Answer {
 pub(super) async fn post(
     State(issuer): State<Issuer>,
     State(settings): State<Arc<HttpSettings>>,
+    State(metrics): State<Arc<Metrics>>,
     Extension(ClientIp(from)): Extension<ClientIp>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -46,13 +48,23 @@ pub(super) async fn post(
             let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
                 return Err(refusal);
             };
-            issuer.sign_in(&username, password, from, kind).await.map_err(|error| match error.into() {
+            let signed_in = issuer.sign_in(&username, password, from, kind).await;
+            metrics.count_sign_in(outcome(&signed_in));
+            signed_in.map_err(|error| match error.into() {
                 ApiError::InvalidCredentials { .. } => refusal,
                 other => other,
             })?
         }
     };
     Ok(json(&Answer { token }))
+}
+
+fn outcome(signed_in: &Result<Token, IssuerError>) -> Outcome {
+    match signed_in {
+        Ok(_) => Outcome::Accepted,
+        Err(IssuerError::InvalidCredentials) => Outcome::Refused,
+        Err(_) => Outcome::Failed,
+    }
 }
 
 /// Reads `?expired`, `?expired=true` and `?expired=false`; other parameters are left to others.

@@ -19,9 +19,11 @@ const RETRY_STORE: u64 = 1;
 /// Why a request was not answered as it wished.
 #[derive(Debug)]
 pub(super) enum ApiError {
+    AdminClosed,
     BodyTooLarge,
     EmailTaken,
     Internal(Box<dyn Error + Send + Sync>),
+    InvalidAdminToken { was_given: bool },
     InvalidBody(String),
     InvalidCredentials { basic_was_used: bool },
     InvalidEmail(InvalidEmail),
@@ -44,9 +46,15 @@ impl ApiError {
     fn parts(&self) -> (StatusCode, &'static str, String) {
         use StatusCode as S;
         let (status, code, sentence) = match self {
+            Self::AdminClosed => {
+                (S::FORBIDDEN, "admin_closed", "The admin surface is closed: ADMIN_TOKEN is not set")
+            }
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is longer than 16 KiB"),
             Self::EmailTaken => (S::CONFLICT, "email_taken", "The email is taken"),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side"),
+            Self::InvalidAdminToken { .. } => {
+                (S::UNAUTHORIZED, "invalid_admin_token", "The bearer token is missing or wrong")
+            }
             Self::InvalidBody(why) => return (S::BAD_REQUEST, "invalid_body", why.clone()),
             Self::InvalidCredentials { .. } => {
                 (S::UNAUTHORIZED, "invalid_credentials", "Invalid username or password")
@@ -93,6 +101,15 @@ impl ApiError {
                 };
                 Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
             }
+            // RFC 6750, 3: no error code for a caller who gave no token.
+            Self::InvalidAdminToken { was_given } => {
+                let challenge = if *was_given {
+                    r#"Bearer realm="jwksd", error="invalid_token""#
+                } else {
+                    r#"Bearer realm="jwksd""#
+                };
+                Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
+            }
             Self::RateLimited { retry_after } => Some((RETRY_AFTER, (*retry_after).max(1).into())),
             Self::NoKeyToPublish | Self::NotReady(_) | Self::Unavailable(_) => {
                 Some((RETRY_AFTER, RETRY_STORE.into()))
@@ -115,6 +132,20 @@ impl ApiError {
 /// What lies behind a 5xx. It travels beside the response to the log, and never into the body.
 #[derive(Clone, Debug)]
 pub(super) struct Failure(pub(super) Arc<dyn Error + Send + Sync>);
+
+impl Failure {
+    /// Whether it was the store that failed.
+    pub(super) fn is_of_the_store(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self.0.as_ref());
+        while let Some(error) = cause {
+            if error.is::<StoreError>() {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
 
 #[derive(Serialize)]
 struct Body {

@@ -1,5 +1,6 @@
 //! HTTP: bytes to meanings and back. Every route is on this screen; failures become status codes in `error` alone.
 
+mod admin;
 mod auth;
 mod body;
 mod client_ip;
@@ -8,6 +9,7 @@ mod discovery;
 mod error;
 mod health;
 mod jwks;
+mod metrics;
 mod rate_limit;
 mod register;
 mod server;
@@ -21,11 +23,14 @@ use axum::extract::FromRef;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{get, post};
 
+use self::admin::Gate;
 use self::error::ApiError;
 use self::rate_limit::MovingWindow;
 use crate::issuer::Issuer;
 
+pub use self::admin::AdminToken;
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
+pub use self::metrics::Metrics;
 pub use self::server::serve;
 
 /// What the HTTP floor is told by the settings.
@@ -45,6 +50,8 @@ pub struct HttpSettings {
     pub register_rate_limit: u32,
     /// Which address of a request counts.
     pub client_ip: ClientIpPolicy,
+    /// Who may use the admin surface; nobody if there is none.
+    pub admin_token: Option<AdminToken>,
 }
 
 /// Whether /auth asks for credentials.
@@ -66,10 +73,11 @@ pub enum Registration {
 }
 
 /// All routes over one issuer.
-pub fn router(issuer: Issuer, settings: HttpSettings) -> Router {
+pub fn router(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Router {
     let window = Arc::new(MovingWindow::new(settings.auth_rate_limit));
-    let settings = Arc::new(settings);
-    let state = AppState { issuer, settings: Arc::clone(&settings) };
+    let gate = Arc::new(Gate::new(settings.admin_token.clone()));
+    let (settings, metrics) = (Arc::new(settings), Arc::new(metrics));
+    let state = AppState { issuer, settings: Arc::clone(&settings), metrics: Arc::clone(&metrics) };
     let identify = from_fn_with_state(Arc::clone(&settings), client_ip::identify);
 
     let published = Router::new()
@@ -87,8 +95,16 @@ pub fn router(issuer: Issuer, settings: HttpSettings) -> Router {
         )
         .route(
             "/register",
-            rate_limit::bucket(post(register::post), settings.register_rate_limit).route_layer(identify),
+            rate_limit::bucket(post(register::post), settings.register_rate_limit)
+                .route_layer(identify.clone()),
         )
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(map_response(error::never_stored));
+
+    let admin = Router::new()
+        .route("/metrics", get(metrics::get))
+        .route_layer(from_fn_with_state(gate, admin::admit))
+        .route_layer(identify)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(error::never_stored));
 
@@ -96,8 +112,10 @@ pub fn router(issuer: Issuer, settings: HttpSettings) -> Router {
         .merge(published)
         .merge(health)
         .merge(accounts)
+        .merge(admin)
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(metrics, metrics::measure))
         .layer(from_fn(trace::accompany))
         .with_state(state)
 }
@@ -110,6 +128,7 @@ async fn method_not_allowed() -> ApiError {
 struct AppState {
     issuer: Issuer,
     settings: Arc<HttpSettings>,
+    metrics: Arc<Metrics>,
 }
 
 impl FromRef<AppState> for Issuer {
@@ -121,5 +140,11 @@ impl FromRef<AppState> for Issuer {
 impl FromRef<AppState> for Arc<HttpSettings> {
     fn from_ref(state: &AppState) -> Self {
         Arc::clone(&state.settings)
+    }
+}
+
+impl FromRef<AppState> for Arc<Metrics> {
+    fn from_ref(state: &AppState) -> Self {
+        Arc::clone(&state.metrics)
     }
 }

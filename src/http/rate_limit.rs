@@ -50,7 +50,7 @@ pub(super) async fn admit(
     }
 }
 
-fn refusal(wait: Duration) -> Response {
+pub(super) fn refusal(wait: Duration) -> Response {
     let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     ApiError::RateLimited { retry_after }.into_response()
 }
@@ -108,7 +108,7 @@ impl<C: Clock + Clone> MovingWindow<C> {
     }
 
     /// Admits a request, or says how long to wait for the next that would be admitted.
-    fn check(&self, client: IpAddr) -> Result<(), Duration> {
+    pub(super) fn check(&self, client: IpAddr) -> Result<(), Duration> {
         if self.limit == 0 {
             return Ok(());
         }

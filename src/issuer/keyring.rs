@@ -3,7 +3,7 @@
 //! What to change in the store is `rotation`'s; what an operator may ask for is in `operations` and `rekey`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ pub struct Keyring {
     sightings: Mutex<HashMap<Kid, Sighting>>,
     last_round: Mutex<Duration>,
     master_key_changed: AtomicBool,
+    failures: AtomicU32,
 }
 
 impl Keyring {
@@ -62,6 +63,7 @@ impl Keyring {
             ring: ArcSwap::from_pointee(Ring::empty()),
             sightings: Mutex::default(),
             master_key_changed: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
         };
         keyring.reload().await?;
         if keyring.ring.load().lives().is_empty() {
@@ -75,6 +77,15 @@ impl Keyring {
     /// # Errors
     /// Whatever the store or the making of a key says; what was published before still is.
     pub async fn round(&self) -> Result<(), IssuerError> {
+        let done = self.try_round().await;
+        match done {
+            Ok(()) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+        done
+    }
+
+    async fn try_round(&self) -> Result<(), IssuerError> {
         if self.premises.store.key_changes().await? != self.ring.load().changes() {
             self.reload().await?;
             tracing::info!(
@@ -102,6 +113,12 @@ impl Keyring {
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.look().figures()
+    }
+
+    /// How many rounds have failed since the last that did not.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// The rows of `keys` that are left out, each with the reason.

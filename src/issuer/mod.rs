@@ -32,7 +32,7 @@ pub use self::proof::unopened;
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
 pub use self::ring::{Publication, Unreadable};
-pub use self::workers::{WorkError, Workers};
+pub use self::workers::{Record, WorkError, Workers};
 
 /// Issues tokens to accounts and publishes the keys that verify them.
 #[derive(Clone)]
@@ -79,6 +79,12 @@ impl Issuer {
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    /// How many passwords are being checked, and how many wait for it.
+    #[must_use]
+    pub fn hashes(&self) -> (usize, usize) {
+        self.workers.load()
     }
 
     /// What is published for verifiers now: nothing if no key may be.

@@ -12,7 +12,9 @@ use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::Hasher;
 use jwksd::domain::token::TokenPolicy;
-use jwksd::http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Registration};
+use jwksd::http::{
+    AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
+};
 use jwksd::issuer::{self, Issuer, Keyring, Premises, Randomness, Workers};
 use jwksd::store::{Found, Location, SqliteStore};
 use rand::SeedableRng as _;
@@ -40,6 +42,7 @@ pub(crate) struct Setup {
     pub(crate) register_rate_limit: u32,
     pub(crate) trusted_proxies: Vec<&'static str>,
     pub(crate) hasher: Hasher,
+    pub(crate) admin_token: Option<&'static str>,
     pub(crate) policy: RotationPolicy,
     pub(crate) clock: Arc<ManualClock>,
 }
@@ -56,6 +59,7 @@ impl Default for Setup {
             register_rate_limit: 0,
             trusted_proxies: Vec::new(),
             hasher: Hasher::new(8, 1, 1).unwrap(),
+            admin_token: None,
             policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
         }
@@ -79,7 +83,9 @@ impl TestApp {
         let location = location(&setup.dir);
         let secret = MasterSecret::parse(setup.master_key).unwrap();
         let found = location.look().await.unwrap().found;
-        let premises = premises(&setup.dir, &setup.clock).await;
+        let mut premises = premises(&setup.dir, &setup.clock).await;
+        let metrics = Metrics::new(Arc::clone(&premises.clock)).unwrap();
+        premises.workers = metrics.observe(&premises.workers);
         let master_key = match found {
             Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
             _ => issuer::establish(&secret, &premises).await.unwrap(),
@@ -100,10 +106,11 @@ impl TestApp {
                 trusted: setup.trusted_proxies.iter().map(|cidr| cidr.parse().unwrap()).collect(),
                 header: ClientIpHeader::XForwardedFor,
             },
+            admin_token: setup.admin_token.map(AdminToken::new),
         };
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
-        let router = jwksd::http::router(issuer.clone(), settings);
+        let router = jwksd::http::router(issuer.clone(), settings, metrics);
         tokio::spawn(jwksd::http::serve(listener, router, std::future::pending()));
         Self {
             url: format!("http://{address}"),

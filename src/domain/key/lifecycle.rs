@@ -188,6 +188,23 @@ pub enum Phase {
     Revoked,
 }
 
+impl Phase {
+    /// Every phase, in the order of a life.
+    pub const ALL: [Self; 5] = [Self::Next, Self::Current, Self::Retiring, Self::Expired, Self::Revoked];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Current => "current",
+            Self::Retiring => "retiring",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
 /// All keys of a store at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys<'a> {

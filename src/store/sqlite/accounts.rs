@@ -235,7 +235,8 @@ pub(super) async fn change(
 /// Leaves nothing of an account but its row. No name of a new account has a colon.
 async fn erase(db: &mut SqliteConnection, user: i64) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE users SET username = 'deleted:' || id, password_hash = '', email = NULL, last_login = NULL WHERE id = ?",
+        "UPDATE users SET username = 'deleted:' || id, password_hash = '', email = NULL, last_login = NULL WHERE id \
+         = ?",
     )
     .bind(user)
     .execute(db)

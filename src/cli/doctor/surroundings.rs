@@ -1,0 +1,175 @@
+//! The machine: files and who may read them, room on the disk, the port.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::Findings;
+use crate::cli::serve;
+use crate::config::{Config, DOTENV};
+
+/// With less room than this, a store cannot go on for long.
+const LEAST_ROOM: u64 = 16 << 20;
+
+/// With less room than this, somebody should know.
+const LITTLE_ROOM: u64 = 256 << 20;
+
+/// How long a server on our port may take to say who it is.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
+    let store = config.location.path();
+    let directory = directory_of(store);
+    if !directory.is_dir() {
+        return findings.error(
+            "files",
+            format!("there is no directory {}: make it, or change DATABASE_URL", directory.display()),
+        );
+    }
+    if let Err(error) = tempfile::tempfile_in(directory) {
+        findings.error(
+            "files",
+            format!(
+                "nothing can be written to the directory {}, where the store keeps its \
+                        journal: {error}; change its owner or its mode",
+                directory.display()
+            ),
+        );
+    }
+    if store.exists() && !is_writable(store) {
+        findings
+            .error("files", format!("{} cannot be written: change its owner or its mode", store.display()));
+    }
+    for file in private_files(config) {
+        if let Some(mode) = mode_open_to_others(&file) {
+            findings.warning(
+                "files",
+                format!(
+                    "{} can be read by others (mode {mode:03o}): chmod 600 {}",
+                    file.display(),
+                    file.display()
+                ),
+            );
+        }
+    }
+    findings.ok_otherwise("files", "nobody else can read them, and the store can be written");
+}
+
+pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
+    let store = config.location.path();
+    let directory = directory_of(store);
+    let Ok(room) = fs4::available_space(directory) else {
+        return;
+    };
+    let size = store.metadata().map_or(0, |file| file.len());
+    let (room_mib, place) = (room >> 20, directory.display());
+    if room < LEAST_ROOM {
+        findings.error(
+            "disk",
+            format!(
+                "{room_mib} MiB are left in {place}: sign-ins will fail; make room, or set LOG_RETENTION"
+            ),
+        );
+    } else if room < LITTLE_ROOM.max(size) {
+        findings.warning(
+            "disk",
+            format!(
+                "{room_mib} MiB are left in {place}, and a backup would not fit beside the \
+                          store: make room, or set LOG_RETENTION"
+            ),
+        );
+    } else {
+        findings.ok("disk", format!("{room_mib} MiB are left in {place}"));
+    }
+}
+
+pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
+    let address = serve::authority(&config.host, config.port);
+    let error = match serve::bind(config).await {
+        Ok(listener) => {
+            if let Ok(address) = listener.local_addr()
+                && let Err(error) = serve::refuse_open_mode_to_the_world(config, address.ip())
+            {
+                findings.error("settings", error.to_string());
+            }
+            return findings.ok("port", format!("{address} is free"));
+        }
+        Err(error) => error,
+    };
+    let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
+    match ask(config, "/.well-known/openid-configuration").await {
+        Some((200, body)) if names_issuer(&body, &issuer) => match ask(config, "/readyz").await {
+            Some((200, _)) => {
+                findings.ok("port", format!("a jwksd of {issuer} serves on {address}, and is ready"))
+            }
+            Some((_, body)) => findings.warning(
+                "port",
+                format!(
+                    "a jwksd of {issuer} serves on {address}, but is not ready: {}; see its log",
+                    body.trim()
+                ),
+            ),
+            None => findings
+                .warning("port", format!("a jwksd of {issuer} on {address} does not answer: see its log")),
+        },
+        _ => findings.error("port", format!("{error:#}")),
+    }
+}
+
+fn names_issuer(body: &str, issuer: &str) -> bool {
+    serde_json::from_str(body).is_ok_and(|answer: serde_json::Value| answer["issuer"] == issuer)
+}
+
+/// The status and the body of an answer from our own port; nothing if there is none that reads like HTTP.
+async fn ask(config: &Config, path: &str) -> Option<(u16, String)> {
+    let asking = async {
+        let mut stream = TcpStream::connect((config.host.as_str(), config.port)).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.host);
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.take(1 << 16).read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    };
+    tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// Asked while this process has no connection to the store: closing any handle would drop SQLite's locks on it.
+fn is_writable(file: &Path) -> bool {
+    let is_read_only = file.metadata().is_ok_and(|file| file.permissions().readonly());
+    !is_read_only && std::fs::OpenOptions::new().append(true).open(file).is_ok()
+}
+
+/// The files that hold secrets.
+fn private_files(config: &Config) -> Vec<PathBuf> {
+    let store = config.location.path().as_os_str();
+    let beside = |suffix| {
+        let mut name = store.to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mut files = vec![PathBuf::from(DOTENV), beside(""), beside("-wal"), beside("-shm")];
+    files.extend(config.secret_files.iter().cloned());
+    files
+}
+
+/// The permissions of a file, if somebody else than its owner has any.
+#[cfg(unix)]
+fn mode_open_to_others(file: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = file.metadata().ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// Who may read a file is another matter elsewhere.
+#[cfg(not(unix))]
+fn mode_open_to_others(_: &Path) -> Option<u32> {
+    None
+}
