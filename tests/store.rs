@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use jwksd::domain::account::{Email, NewAccount, UserId, Username};
+use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, UserId, Username};
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{FirstSignature, KeyLife};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::{
-    KeyChange, KeyPicture, Location, MasterKeyRecord, Refusal, SqliteStore, Store, StoreError, Unique,
+    AccountChange, KeyChange, KeyPicture, Location, MasterKeyRecord, Page, Refusal, SignIn, SignInFilter,
+    SqliteStore, Store, StoreError, Unique,
 };
 use tempfile::TempDir;
 
@@ -202,4 +203,156 @@ async fn a_candidate_is_found_whatever_the_case_and_a_sign_in_of_an_old_hash_is_
     assert!(
         !store.record_sign_in(UserId(9), &found.password_hash, [127, 0, 0, 1].into(), NOW).await.unwrap()
     );
+}
+
+async fn changed(store: &Arc<dyn Store>, user: UserId, change: AccountChange) -> bool {
+    store.change_account(user, &change, NOW).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_deleted_account_leaves_its_number_and_a_name_that_is_used_up() {
+    let (_dir, store) = founded().await;
+    let id = store.register(account("alice", Some("a@example.com")), NOW).await.unwrap();
+    let hash = PasswordHash::stored(HASH.to_owned());
+    assert!(store.record_sign_in(id, &hash, [127, 0, 0, 1].into(), NOW).await.unwrap());
+    assert!(changed(&store, id, AccountChange::Delete).await);
+
+    let report = store.account(&format!("deleted:{id}")).await.unwrap().unwrap();
+    let expected = AccountReport {
+        id,
+        username: format!("deleted:{id}"),
+        email: None,
+        registered: Some(NOW),
+        last_login: None,
+        state: AccountState::Deleted,
+        cost: None,
+    };
+    assert_eq!(report, expected);
+    assert_eq!(store.account("alice").await.unwrap(), None);
+    let candidate = store.sign_in_candidate("alice").await.unwrap();
+    assert!(candidate.account.is_none() && candidate.costs.is_empty(), "{candidate:?}");
+    assert!(matches!(
+        store.register(account("ALICE", None), NOW).await,
+        Err(StoreError::Conflict(Unique::Username))
+    ));
+    store.register(account("bob", Some("a@example.com")), NOW).await.unwrap();
+    for change in [
+        AccountChange::Delete,
+        AccountChange::Disable,
+        AccountChange::Enable,
+        AccountChange::SetEmail(None),
+        AccountChange::SetHash { hash, instead_of: None },
+    ] {
+        assert!(!changed(&store, id, change).await, "there is nothing left to change");
+    }
+    let rows = sign_ins(&store, &SignInFilter::default()).await;
+    assert_eq!((rows.len(), rows[0].user), (1, Some(id)));
+}
+
+#[tokio::test]
+async fn a_disabled_account_is_no_candidate_and_its_sign_in_is_not_recorded() {
+    let (_dir, store) = founded().await;
+    let id = store.register(account("alice", None), NOW).await.unwrap();
+    let hash = PasswordHash::stored(HASH.to_owned());
+    let signs_in = async || {
+        let is_candidate = store.sign_in_candidate("alice").await.unwrap().account.is_some();
+        let is_recorded = store.record_sign_in(id, &hash, [127, 0, 0, 1].into(), NOW).await.unwrap();
+        (is_candidate, is_recorded)
+    };
+    assert!(changed(&store, id, AccountChange::Disable).await);
+    assert!(changed(&store, id, AccountChange::Disable).await, "twice is no mistake");
+    assert_eq!(signs_in().await, (false, false));
+    assert!(changed(&store, id, AccountChange::Enable).await);
+    assert_eq!(signs_in().await, (true, true));
+}
+
+#[tokio::test]
+async fn a_hash_is_replaced_only_where_it_is_the_one_that_was_expected() {
+    let (_dir, store) = founded().await;
+    let id = store.register(account("alice", None), NOW).await.unwrap();
+    let hash = |memory: u32| PasswordHash::stored(HASH.replace("m=8", &format!("m={memory}")));
+    let set = |new, old: Option<u32>| AccountChange::SetHash { hash: hash(new), instead_of: old.map(hash) };
+    assert!(!changed(&store, id, set(16, Some(32))).await);
+    assert!(changed(&store, id, set(16, Some(8))).await);
+    assert!(changed(&store, id, set(24, None)).await);
+    let costs = store.sign_in_candidate("alice").await.unwrap().costs;
+    assert_eq!(costs, [HashCost("$argon2id$v=19$m=24,t=1,p=1$".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_address_can_be_changed_to_one_that_nobody_has() {
+    let (_dir, store) = founded().await;
+    let alice = store.register(account("alice", Some("a@example.com")), NOW).await.unwrap();
+    store.register(account("bob", Some("b@example.com")), NOW).await.unwrap();
+    let email = |text: &str| AccountChange::SetEmail(Some(Email::parse(text).unwrap()));
+    let taken = store.change_account(alice, &email("B@example.com"), NOW).await;
+    assert!(matches!(taken, Err(StoreError::Conflict(Unique::Email))), "{taken:?}");
+    assert!(changed(&store, alice, email("A@EXAMPLE.com")).await, "its own in another case");
+    assert!(changed(&store, alice, AccountChange::SetEmail(None)).await);
+    assert_eq!(store.account("alice").await.unwrap().unwrap().email, None);
+}
+
+#[tokio::test]
+async fn accounts_are_listed_page_by_page() {
+    let (_dir, store) = founded().await;
+    for number in 0..5 {
+        store.register(account(&format!("user{number}"), None), NOW).await.unwrap();
+    }
+    let mut names = Vec::new();
+    let mut after = UserId(0);
+    loop {
+        let page = store.accounts(after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        names.extend(page.into_iter().map(|account| account.username));
+    }
+    assert_eq!(names, ["user0", "user1", "user2", "user3", "user4"]);
+}
+
+/// All that match, read in pages of two.
+async fn sign_ins(store: &Arc<dyn Store>, filter: &SignInFilter) -> Vec<SignIn> {
+    let (mut rows, mut position): (Vec<SignIn>, _) = (Vec::new(), None);
+    loop {
+        let page = store.sign_ins(filter, &Page::After { position, up_to: i64::MAX }, 2).await.unwrap();
+        let Some(last) = page.last() else { return rows };
+        position = Some(last.position.clone());
+        rows.extend(page);
+    }
+}
+
+#[tokio::test]
+async fn sign_ins_are_listed_by_time_account_and_address_and_trimmed_from_the_oldest_on() {
+    let (_dir, store) = founded().await;
+    let alice = store.register(account("alice", None), NOW).await.unwrap();
+    let bob = store.register(account("bob", None), NOW).await.unwrap();
+    let hash = PasswordHash::stored(HASH.to_owned());
+    let at = |seconds: i64| Timestamp::from_secs(NOW.as_secs() + seconds);
+    // The clock goes back before the fourth.
+    for (user, ip, seconds) in [(alice, 1, 0), (bob, 1, 10), (alice, 2, 20), (alice, 1, 5), (bob, 2, 30)] {
+        store.record_sign_in(user, &hash, [192, 0, 2, ip].into(), at(seconds)).await.unwrap();
+    }
+    let ids = async |filter: SignInFilter| {
+        sign_ins(&store, &filter).await.iter().map(|row| row.position.id).collect::<Vec<_>>()
+    };
+    let all = SignInFilter::default();
+    assert_eq!(ids(all).await, [1, 4, 2, 3, 5]);
+    assert_eq!(ids(SignInFilter { user: Some(alice), ..all }).await, [1, 4, 3]);
+    assert_eq!(ids(SignInFilter { from: Some([192, 0, 2, 1].into()), ..all }).await, [1, 4, 2]);
+    assert_eq!(ids(SignInFilter { since: Some(at(10)), user: Some(bob), from: None }).await, [2, 5]);
+
+    let last = store.before_last_sign_ins(&all, 2, i64::MAX).await.unwrap().unwrap();
+    assert_eq!(last.id, 2, "behind it lie the last two");
+    assert!(store.before_last_sign_ins(&all, 5, i64::MAX).await.unwrap().is_none());
+    assert_eq!(store.newest_sign_in().await.unwrap(), 5);
+    let newer =
+        store.sign_ins(&SignInFilter { user: Some(alice), ..all }, &Page::NewerThan(2), 10).await.unwrap();
+    assert_eq!(newer.iter().map(|row| row.position.id).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(
+        (newer[0].at, newer[0].from.as_str(), newer[0].username.as_deref()),
+        (Some(at(20)), "192.0.2.2", Some("alice"))
+    );
+
+    assert_eq!(store.trim_sign_ins(at(10), 1).await.unwrap(), 1, "no more at once than was said");
+    assert_eq!(store.trim_sign_ins(at(10), 10).await.unwrap(), 1);
+    assert_eq!(ids(all).await, [2, 3, 5]);
 }

@@ -252,15 +252,15 @@ async fn hashes_of_every_cost_sign_in_and_a_hash_that_is_none_does_not() {
     set("old", "UPDATE users SET password_hash = ? WHERE username = ?").await;
     set("blob", "UPDATE users SET password_hash = CAST(? AS BLOB) WHERE username = ?").await;
     set("none", "UPDATE users SET password_hash = '$2b$12$' || substr(?, 1, 0) WHERE username = ?").await;
+    let costs: Vec<(String, i64)> = sqlx::query_as("SELECT * FROM hash_costs WHERE accounts > 0")
+        .fetch_all(&mut app.db().await)
+        .await
+        .unwrap();
+    assert_eq!(costs, [("$argon2id$v=19$m=65536,t=2,p=1$".to_owned(), 2)]);
     for name in ["old", "blob"] {
         assert_eq!(decode(&app.auth(name, "password").await.token()).1["sub"], name);
     }
     for (name, password) in [("none", "password"), ("old", "wrong"), ("nobody", "password")] {
         app.auth(name, password).await.expect_error(401, "invalid_credentials", REFUSAL);
     }
-    let costs: Vec<(String, i64)> = sqlx::query_as("SELECT * FROM hash_costs WHERE accounts > 0")
-        .fetch_all(&mut app.db().await)
-        .await
-        .unwrap();
-    assert_eq!(costs, [("$argon2id$v=19$m=65536,t=2,p=1$".to_owned(), 2)]);
 }

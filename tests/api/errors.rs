@@ -27,7 +27,8 @@ async fn an_unknown_method_is_405_with_the_methods_that_are_known() {
         ("/.well-known/jwks.json", get.clone()),
         ("/jwks", get.clone()),
         ("/.well-known/openid-configuration", get.clone()),
-        ("/readyz", get),
+        ("/readyz", get.clone()),
+        ("/metrics", get),
     ] {
         for method in methods {
             let answer = Answer::of(app.request(method.clone(), path)).await;

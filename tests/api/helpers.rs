@@ -84,12 +84,12 @@ impl TestApp {
         let secret = MasterSecret::parse(setup.master_key).unwrap();
         let found = location.look().await.unwrap().found;
         let mut premises = premises(&setup.dir, &setup.clock).await;
-        let metrics = Metrics::new(Arc::clone(&premises.clock)).unwrap();
-        premises.workers = metrics.observe(&premises.workers);
         let master_key = match found {
             Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
             _ => issuer::establish(&secret, &premises).await.unwrap(),
         };
+        let metrics = Metrics::new(Arc::clone(&premises.clock)).unwrap();
+        premises.workers = metrics.observe(&premises.workers);
         let keyring = Keyring::open(premises.clone(), master_key, setup.policy).await.unwrap();
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };

@@ -1,5 +1,7 @@
 //! Black-box tests over real HTTP against a real SQLite file; the clock is moved by hand.
 
+mod accounts;
+mod admin;
 mod auth;
 mod bad_input;
 mod errors;

@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "the real program is watched in real time")]
 
 mod commands;
+mod doctor;
+mod operating;
 mod settings;
 mod start;
 mod stop;

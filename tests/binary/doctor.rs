@@ -1,0 +1,234 @@
+//! `jwksd doctor` on set-ups that are broken, each in its own way.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Server, run};
+use crate::{DB, db, dir, stderr};
+
+/// Its status, and what is not well: level, about, text.
+fn doctor(dir: &Path, env: &[(&str, &str)]) -> (i32, Vec<(String, String, String)>) {
+    let port = [("PORT", "0")];
+    let env = if env.iter().any(|(name, _)| *name == "PORT") { env.to_vec() } else { [env, &port].concat() };
+    let output = run(dir, &["doctor", "--json"], &env, "");
+    assert_eq!(stderr(&output), "");
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    let field = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+    let findings = stdout.lines().map(|line| {
+        let finding: Value = serde_json::from_str(line).unwrap();
+        (field(&finding, "level"), field(&finding, "about"), field(&finding, "text"))
+    });
+    (output.status.code().unwrap(), findings.filter(|(level, ..)| level != "ok").collect())
+}
+
+/// That it finds just this, and ends with the status that belongs to it.
+#[track_caller]
+fn expect(dir: &Path, env: &[(&str, &str)], level: &str, about: &str, text: &str) {
+    let (status, findings) = doctor(dir, env);
+    let [(found_level, found_about, found_text)] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!((found_level.as_str(), found_about.as_str()), (level, about), "{found_text}");
+    assert!(found_text.contains(text), "{found_text}");
+    assert_eq!(status, if level == "error" { 2 } else { 1 });
+}
+
+/// A store that was served once.
+fn store() -> tempfile::TempDir {
+    let dir = dir();
+    let output = run(dir.path(), &["users", "add", "alice"], &[], "");
+    assert!(output.status.success());
+    dir
+}
+
+async fn sql(dir: &Path, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(&mut db(dir).await).await.unwrap();
+}
+
+#[test]
+fn all_is_well_before_the_first_start_and_after_it() {
+    let dir = dir();
+    assert_eq!(doctor(dir.path(), &[]), (0, Vec::new()));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "it makes nothing");
+    run(dir.path(), &["users", "add", "alice"], &[], "");
+    let before = fs::read(dir.path().join(DB)).unwrap();
+    assert_eq!(doctor(dir.path(), &[]), (0, Vec::new()));
+    assert!(fs::read(dir.path().join(DB)).unwrap() == before, "it changes nothing");
+    let output = run(dir.path(), &["doctor"], &[("PORT", "0")], "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().all(|line| line.starts_with("ok        ")), "{text}");
+}
+
+#[test]
+fn a_running_server_of_ours_is_no_fault() {
+    let dir = dir();
+    let server = Server::start(dir.path(), &[]);
+    let port = server.url.rsplit_once(':').unwrap().1.to_owned();
+    let env = [("PORT", port.as_str()), ("ISSUER", server.url.as_str())];
+    // It was started on any free port, so that its tokens name the one it got.
+    assert_eq!(doctor(dir.path(), &env), (0, Vec::new()));
+}
+
+#[test]
+fn a_setting_that_cannot_work() {
+    expect(
+        dir().path(),
+        &[("PORT", "70000")],
+        "error",
+        "settings",
+        "PORT is \"70000\": a number from 0 to 65535",
+    );
+}
+
+#[test]
+fn settings_that_work_but_not_as_one_may_think() {
+    let public = [("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
+    let closed = ("REGISTRATION", "closed");
+    expect(dir().path(), &public, "warning", "settings", "anybody may make accounts");
+    for (setting, text) in [
+        (("ISSUER", "http://x.example"), "travel in the clear"),
+        (("ISSUER", ""), "ISSUER is not set"),
+        (("AUTH_RATE_LIMIT", "0"), "AUTH_RATE_LIMIT is 0"),
+        (("TRUSTED_PROXIES", "0.0.0.0/0"), "TRUSTED_PROXIES"),
+        (("ADMIN_TOKEN", "secret"), "openssl rand -hex 32"),
+        (("ARGON2_MEMORY_KIB", "8192"), "below OWASP's minimum"),
+    ] {
+        let env: Vec<_> =
+            public.into_iter().filter(|(name, _)| *name != setting.0).chain([closed, setting]).collect();
+        expect(dir().path(), &env, "warning", "settings", text);
+    }
+}
+
+#[test]
+fn open_mode_for_the_world_or_over_accounts() {
+    let open = ("AUTH_MODE", "open");
+    let world = [open, ("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
+    expect(dir().path(), &world, "error", "settings", "HOST=127.0.0.1 would do");
+    expect(store().path(), &[open], "error", "settings", "has accounts");
+}
+
+#[test]
+fn a_master_key_that_is_missing_or_wrong() {
+    let dir = store();
+    let wrong = ("NOT_MY_KEY", "this is not the right key");
+    expect(dir.path(), &[wrong], "error", "sealing", "NOT_MY_KEY is not the key this store was sealed with");
+    fs::remove_file(dir.path().join(".env")).unwrap();
+    expect(dir.path(), &[], "error", "sealing", "add the line NOT_MY_KEY=");
+    let volume = store();
+    let database = volume.path().join("elsewhere.db");
+    let env = [("DATABASE_URL", database.to_str().unwrap())];
+    expect(crate::dir().path(), &env, "error", "sealing", "is not in the working directory");
+}
+
+#[test]
+fn a_file_that_is_no_store() {
+    let dir = dir();
+    fs::write(dir.path().join(DB), "this is no database, whatever its name says").unwrap();
+    expect_store_error(dir.path(), "it is no SQLite database");
+}
+
+/// The file was made by hand, and can be read by others.
+#[track_caller]
+fn expect_store_error(dir: &Path, text: &str) {
+    let (status, findings) = doctor(dir, &[]);
+    let found = findings.iter().find(|(level, ..)| level == "error").unwrap();
+    assert_eq!((status, found.1.as_str()), (2, "store"));
+    assert!(
+        found.2.contains(text) && found.2.ends_with("`jwksd restore` puts a backup in its place"),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_schema_that_is_foreign_newer_or_older() {
+    let dir = dir();
+    fs::write(dir.path().join(DB), "").unwrap();
+    sql(dir.path(), "CREATE TABLE users(name TEXT)").await;
+    expect_store_error(dir.path(), "its table users has the columns name");
+    let dir = store();
+    sql(dir.path(), "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 5").await;
+    expect_store_error(dir.path(), "a newer jwksd made it");
+    let dir = store();
+    sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version = 5").await;
+    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of 5");
+}
+
+#[tokio::test]
+async fn a_page_that_was_overwritten() {
+    use std::io::{Seek as _, Write as _};
+    let dir = store();
+    sql(dir.path(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let mut file = fs::OpenOptions::new().write(true).open(dir.path().join(DB)).unwrap();
+    let root: i64 = sqlx::query_scalar("SELECT rootpage FROM sqlite_schema WHERE name = 'auth_logs'")
+        .fetch_one(&mut db(dir.path()).await)
+        .await
+        .unwrap();
+    file.seek(std::io::SeekFrom::Start(u64::try_from(root - 1).unwrap() * 4096)).unwrap();
+    file.write_all(&[0xFF; 512]).unwrap();
+    expect_store_error(dir.path(), "damaged");
+}
+
+#[tokio::test]
+async fn a_key_that_was_tampered_with() {
+    let dir = store();
+    sql(dir.path(), "UPDATE keys SET exp = exp + 1 WHERE kid = 2").await;
+    expect(dir.path(), &[], "warning", "sealing", "key 2 is left out of signing and of the JWKS");
+}
+
+#[tokio::test]
+async fn keys_of_which_none_can_sign() {
+    let dir = store();
+    sql(dir.path(), "UPDATE key_lives SET revoked_at = made_at").await;
+    expect(dir.path(), &[], "warning", "rotation", "no key can sign");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_the_store() {
+    let dir = store();
+    let future =
+        "INSERT INTO auth_logs (request_ip, request_timestamp) VALUES ('x', datetime('now', '+1 day'))";
+    sql(dir.path(), future).await;
+    expect(dir.path(), &[], "error", "clock", "set the clock");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_others_can_read_or_nobody_can_write() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set = |file: &Path, mode| fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    for name in [".env", DB] {
+        let dir = store();
+        set(&dir.path().join(name), 0o644);
+        expect(
+            dir.path(),
+            &[],
+            "warning",
+            "files",
+            &format!("{name} can be read by others (mode 644): chmod 600"),
+        );
+    }
+    let dir = store();
+    set(&dir.path().join(DB), 0o400);
+    expect(dir.path(), &[], "error", "files", "cannot be written");
+}
+
+#[test]
+fn a_directory_that_is_not_there() {
+    let env = [("DATABASE_URL", "nowhere/store.db"), ("NOT_MY_KEY", "a master key of enough length")];
+    let (status, findings) = doctor(dir().path(), &env);
+    assert_eq!(status, 2);
+    assert!(
+        findings
+            .iter()
+            .any(|(_, about, text)| about == "files" && text.contains("there is no directory nowhere")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_port_that_another_program_has() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port().to_string();
+    expect(dir().path(), &[("PORT", &port)], "error", "port", "another program listens on 127.0.0.1:");
+}

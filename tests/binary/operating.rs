@@ -1,0 +1,379 @@
+//! Operating a store on which a server runs: accounts, sign-ins, copies.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Server, jwksd, run};
+use crate::{DB, db, dir, get, post, stderr};
+
+/// Exit status, standard output and standard error, without the log.
+fn command(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = run(dir, args, &[("RUST_LOG", "off")], "");
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    (output.status.code().unwrap(), stdout, stderr(&output))
+}
+
+#[track_caller]
+fn done(dir: &Path, args: &[&str]) -> (String, String) {
+    let (status, stdout, said) = command(dir, args);
+    assert_eq!(status, 0, "{args:?}: {said}");
+    (stdout, said)
+}
+
+fn objects(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn sign_in(server: &Server, name: &str, password: &str) -> u16 {
+    post(server, "/auth", json!({"username": name, "password": password})).await.0
+}
+
+#[tokio::test]
+async fn what_users_commands_change_holds_on_a_running_server_at_once() {
+    let dir = dir();
+    let dir = dir.path();
+    let server = Server::start(dir, &[("AUTH_RATE_LIMIT", "0")]);
+    let (made, _) = done(dir, &["users", "add", "alice", "--email", "a@example.com", "--json"]);
+    let made = &objects(&made)[0];
+    let first = made["password"].as_str().unwrap().to_owned();
+    assert_eq!(sign_in(&server, "alice", &first).await, 200);
+
+    let (second, said) = done(dir, &["users", "reset", "Alice"]);
+    assert_eq!(said, "the account Alice has a new password; its password, shown this once:\n");
+    let second = second.trim_end();
+    assert_eq!(
+        (sign_in(&server, "alice", &first).await, sign_in(&server, "alice", second).await),
+        (401, 200)
+    );
+    done(dir, &["users", "disable", "alice"]);
+    assert_eq!(sign_in(&server, "alice", second).await, 401);
+    let (third, said) = done(dir, &["users", "reset", "alice"]);
+    assert!(said.ends_with("it is disabled all the same: `users enable` lets it sign in\n"), "{said}");
+    assert_eq!(sign_in(&server, "alice", third.trim_end()).await, 401);
+    done(dir, &["users", "enable", "alice"]);
+    assert_eq!(sign_in(&server, "alice", third.trim_end()).await, 200);
+    done(dir, &["users", "set-email", "alice", "--none"]);
+    let (status, _) = post(&server, "/register", json!({"username": "bob", "email": "a@example.com"})).await;
+    assert_eq!(status, 201, "the address is free");
+
+    let (shown, _) = done(dir, &["users", "show", "alice", "--json"]);
+    let mut shown = objects(&shown).remove(0);
+    for time in ["registered", "last_login"] {
+        assert!(shown[time].take().as_str().unwrap().ends_with('Z'));
+    }
+    let hash = "argon2id v=19 m=19456,t=2,p=1";
+    let expected = json!({
+        "id": 1, "username": "alice", "email": null, "registered": null, "last_login": null,
+        "state": "active", "hash": hash,
+    });
+    assert_eq!(shown, expected);
+
+    done(dir, &["users", "delete", "alice", "--yes"]);
+    assert_eq!(sign_in(&server, "alice", third.trim_end()).await, 401);
+    let names = |args: &[&str]| {
+        let (listed, _) = done(dir, &[&["users", "list", "--json"], args].concat());
+        objects(&listed).iter().map(|user| user["username"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[]), ["bob"]);
+    assert_eq!(names(&["--deleted"]), ["deleted:1", "bob"]);
+    let (table, _) = done(dir, &["users", "list"]);
+    assert!(table.starts_with("    ID  NAME ") && table.lines().count() == 2, "{table}");
+}
+
+#[test]
+fn users_commands_tell_what_is_missing_from_what_is_taken() {
+    let dir = dir();
+    let dir = dir.path();
+    for name in ["alice", "bob"] {
+        done(dir, &["users", "add", name, "--email", &format!("{name}@example.com")]);
+    }
+    let missing = "there is no account of that name\n";
+    for (args, status, message) in [
+        (&["users", "show", "eve"][..], 3, format!("jwksd: cannot show \"eve\": {missing}")),
+        (&["users", "reset", "eve"], 3, format!("jwksd: cannot reset \"eve\": {missing}")),
+        (&["users", "disable", "eve"], 3, format!("jwksd: cannot disable \"eve\": {missing}")),
+        (&["users", "delete", "eve", "--yes"], 3, format!("jwksd: cannot delete \"eve\": {missing}")),
+        (
+            &["users", "set-email", "bob", "ALICE@example.com"],
+            4,
+            "jwksd: cannot change the address of \"bob\": the email is taken\n".to_owned(),
+        ),
+        (
+            &["users", "set-email", "bob", "nowhere"],
+            1,
+            "jwksd: cannot change the address of \"bob\": The email is not an e-mail address\n".to_owned(),
+        ),
+        (
+            &["users", "delete", "bob"],
+            2,
+            "jwksd: Deleting the account \"bob\" cannot be undone, and there is no terminal to ask on: --yes \
+             would do\n"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(command(dir, args), (status, String::new(), message), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn logs_show_sign_ins_by_account_and_address_and_follow_them() {
+    let dir = dir();
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    let mut passwords = Vec::new();
+    for name in ["alice", "bob"] {
+        passwords.push(done(dir, &["users", "add", name]).0.trim_end().to_owned());
+    }
+    for (name, password) in [("alice", &passwords[0]), ("bob", &passwords[1]), ("alice", &passwords[0])] {
+        assert_eq!(sign_in(&server, name, password).await, 200);
+    }
+    let ids = |args: &[&str]| {
+        let (listed, _) = done(dir, &[&["logs", "--json"], args].concat());
+        objects(&listed).iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&[]), [1, 2, 3]);
+    assert_eq!(ids(&["--user", "ALICE", "--ip", "127.0.0.1", "--since", "1h"]), [1, 3]);
+    assert_eq!(ids(&["--last", "2"]), [2, 3]);
+    assert_eq!(ids(&["--ip", "192.0.2.1"]), [0; 0]);
+    assert_eq!(ids(&["--since", "2999-01-01"]), [0; 0]);
+    let (table, _) = done(dir, &["logs", "--last", "1"]);
+    let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((row.len(), &row[1..]), (3, &["127.0.0.1", "alice"][..]), "{table}");
+    let missing = "jwksd: cannot show sign-ins of \"eve\": there is no account of that name\n";
+    assert_eq!(command(dir, &["logs", "--user", "eve"]), (3, String::new(), missing.to_owned()));
+
+    let mut following = jwksd(dir, &["logs", "--follow", "--last", "1", "--user", "bob", "--json"], &[])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(sign_in(&server, "alice", &passwords[0]).await, 200);
+    assert_eq!(sign_in(&server, "bob", &passwords[1]).await, 200);
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(following.stdout.take().unwrap()));
+    let seen: Vec<String> = lines.take(2).map(Result::unwrap).collect();
+    following.kill().unwrap();
+    following.wait().unwrap();
+    assert_eq!(objects(&seen.join("\n")).iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), [2, 5]);
+}
+
+#[tokio::test]
+async fn sign_ins_older_than_log_retention_go_while_the_server_runs() {
+    let dir = dir();
+    drop(Server::start(dir.path(), &[]));
+    sqlx::query(
+        "INSERT INTO auth_logs (request_ip, request_timestamp)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+         SELECT '192.0.2.1', datetime('now', '-2 days') FROM n
+         UNION ALL SELECT '192.0.2.2', datetime('now')",
+    )
+    .execute(&mut db(dir.path()).await)
+    .await
+    .unwrap();
+    let _server = Server::start(dir.path(), &[("LOG_RETENTION", "1d")]);
+    let begun = Instant::now();
+    loop {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM auth_logs")
+            .fetch_one(&mut db(dir.path()).await)
+            .await
+            .unwrap();
+        if left == 1 {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{left} are left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
+    let dir = dir();
+    let dir = dir.path();
+    let mut server = Server::start(dir, &[("AUTH_RATE_LIMIT", "0"), ("REGISTER_RATE_LIMIT", "0")]);
+    let password = done(dir, &["users", "add", "alice"]).0.trim_end().to_owned();
+    let (url, known) = (server.url.clone(), password.clone());
+    let load = tokio::spawn(async move {
+        let client = reqwest::Client::new();
+        for number in 0.. {
+            let body = json!({"username": "alice", "password": known});
+            client.post(format!("{url}/auth")).json(&body).send().await.unwrap();
+            let body =
+                json!({"username": format!("user{number}"), "email": format!("u{number}@example.com")});
+            client.post(format!("{url}/register")).json(&body).send().await.unwrap();
+        }
+    });
+    for number in 0..3 {
+        let (_, said) = done(dir, &["backup", &format!("copy{number}.db")]);
+        assert!(
+            said.starts_with(&format!(
+                "copy{number}.db is a whole copy: keys: 2, which all open; accounts: "
+            )),
+            "{said}"
+        );
+    }
+    load.abort();
+    let (status, _, said) = command(dir, &["backup", "copy0.db"]);
+    assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db is there already; another name would do\n"));
+    let jwks = get(&server, "/jwks").await;
+
+    // What happens after the copy: a name is given out, a key revoked.
+    done(dir, &["users", "add", "late"]);
+    done(dir, &["keys", "rotate", "--now"]);
+    done(dir, &["keys", "revoke", "3"]);
+    let (status, _, said) = command(dir, &["restore", "copy2.db"]);
+    let in_use = format!("jwksd: {DB} is in use, by a server or another program: stop it first\n");
+    assert_eq!((status, said), (2, in_use));
+    server.child.kill().unwrap();
+    server.wait();
+    let (_, said) = done(dir, &["restore", "copy2.db"]);
+    assert!(said.starts_with(&format!("{DB} is what copy2.db holds: keys: 2, which all open; ")), "{said}");
+
+    let server = Server::start(dir, &[]);
+    assert_eq!(get(&server, "/jwks").await, jwks);
+    assert_eq!(sign_in(&server, "alice", &password).await, 200);
+    let late = json!({"username": "late", "email": "late@example.com"});
+    assert_eq!(post(&server, "/register", late).await.0, 409, "a name is never given out twice");
+    done(dir, &["keys", "rotate"]);
+    let (keys, _) = done(dir, &["keys", "list", "--json"]);
+    let keys: Value = serde_json::from_str(&keys).unwrap();
+    let kids: Vec<_> =
+        keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_i64().unwrap()).collect();
+    assert!(!kids.contains(&3) && !kids.contains(&4) && kids.iter().any(|kid| *kid > 4), "{kids:?}");
+    let kept = fs::read_dir(dir).unwrap().filter(|file| {
+        file.as_ref().unwrap().file_name().to_string_lossy().starts_with(&format!("{DB}.replaced-"))
+    });
+    assert_eq!(kept.count(), 1, "the store as it was is kept");
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_since_stays_revoked_after_a_restore() {
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["users", "add", "alice"]);
+    done(dir, &["backup", "copy.db"]);
+    done(dir, &["keys", "revoke", "1"]);
+    done(dir, &["restore", "copy.db"]);
+    let (keys, _) = done(dir, &["keys", "list", "--json"]);
+    let keys: Value = serde_json::from_str(&keys).unwrap();
+    assert_eq!((&keys["keys"][0]["kid"], &keys["keys"][0]["phase"]), (&json!(1), &json!("revoked")));
+}
+
+#[tokio::test]
+async fn a_restore_where_there_is_no_store_leaps_over_numbers_that_may_be_given_out() {
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["users", "add", "alice"]);
+    done(dir, &["backup", "copy.db"]);
+    fs::remove_file(dir.join(DB)).unwrap();
+    let (_, said) = done(dir, &["restore", "copy.db"]);
+    assert!(said.contains("go on a million later"), "{said}");
+    let (bob, _) = done(dir, &["users", "add", "bob", "--json"]);
+    assert_eq!(objects(&bob)[0]["id"], 1_000_002);
+}
+
+#[test]
+fn a_restore_of_what_is_no_copy_of_ours_is_refused_and_changes_nothing() {
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["users", "add", "alice"]);
+    done(dir, &["backup", "copy.db"]);
+    let copy = fs::read(dir.join("copy.db")).unwrap();
+    let before = fs::read(dir.join(DB)).unwrap();
+    let mut flipped = copy.clone();
+    flipped[4096..4200].fill(0xFF);
+    let course = course_database(dir);
+    for (name, bytes, message) in [
+        ("empty.db", &b""[..], "there is no store in empty.db"),
+        (
+            "text.db",
+            b"no database at all, but long enough to be looked at",
+            "cannot use text.db: it is no SQLite database",
+        ),
+        ("truncated.db", &copy[..copy.len() / 2], "cannot use truncated.db: it is damaged: "),
+        ("flipped.db", &flipped, "it is damaged: "),
+        ("course.db", &course, "course.db holds keys that another program wrote: "),
+    ] {
+        fs::write(dir.join(name), bytes).unwrap();
+        let (status, _, said) = command(dir, &["restore", name]);
+        assert!(status != 0 && said.contains(message), "{name}: {status} {said}");
+    }
+    let other_key = [("NOT_MY_KEY", "another master key than that"), ("RUST_LOG", "off")];
+    let output = run(dir, &["restore", "copy.db"], &other_key, "");
+    let expected =
+        "jwksd: copy.db: NOT_MY_KEY is not the key this store was sealed with; nothing was changed\n";
+    assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected.to_owned()));
+    let (status, _, said) = command(dir, &["restore", "nowhere.db"]);
+    assert_eq!((status, said.as_str()), (1, "jwksd: cannot restore nowhere.db: there is no such file\n"));
+    assert!(fs::read(dir.join(DB)).unwrap() == before, "the store is as it was");
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut left: Vec<String> =
+        files.filter(|name| name.contains("replaced") || name.starts_with(".jwksd")).collect();
+    left.sort();
+    assert_eq!(left, [String::new(); 0], "nothing is left lying about");
+}
+
+/// The database of another implementation of the course: its tables and a key, and nothing of ours.
+fn course_database(dir: &Path) -> Vec<u8> {
+    let file = dir.join("made.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use sqlx::Connection as _;
+        let url = format!("sqlite://{}?mode=rwc", file.display());
+        let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(
+            "CREATE TABLE keys(kid INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, exp INTEGER NOT NULL);
+             INSERT INTO keys (key, exp) VALUES ('x', 1);",
+        )
+        .execute(&mut db)
+        .await
+        .unwrap();
+        db.close().await.unwrap();
+    });
+    fs::read(file).unwrap()
+}
+
+#[test]
+fn a_backup_of_no_store_makes_neither_a_copy_nor_a_store() {
+    let dir = dir();
+    let (status, _, said) = command(dir.path(), &["backup", "copy.db"]);
+    assert_eq!((status, said), (2, format!("jwksd: there is no store in {DB}\n")));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn copies_can_be_read_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = dir();
+    done(dir.path(), &["users", "add", "alice"]);
+    done(dir.path(), &["backup", "copy.db"]);
+    done(dir.path(), &["restore", "copy.db"]);
+    for name in ["copy.db", DB] {
+        let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn tuning_prints_three_settings_that_a_start_takes() {
+    let dir = dir();
+    let (settings, said) = done(dir.path(), &["argon2-tune", "--target", "1ms"]);
+    assert_eq!(settings, "ARGON2_MEMORY_KIB=19456\nARGON2_ITERATIONS=2\nARGON2_PARALLELISM=1\n");
+    assert!(said.starts_with("OWASP's minimum takes longer than that here"), "{said}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "and makes nothing");
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    let dir = dir();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (script, _) = done(dir.path(), &["completions", shell]);
+        assert!(script.contains("set-email"), "{shell}");
+    }
+    done(dir.path(), &["man", "pages"]);
+    let pages = fs::read_dir(dir.path().join("pages")).unwrap().count();
+    assert!(pages > 20, "{pages}");
+    let page = fs::read_to_string(dir.path().join("pages/jwksd-users-reset.1")).unwrap();
+    assert!(page.contains("new password"), "{page}");
+}
