@@ -97,9 +97,8 @@ pub(super) fn unlock(
     location: &Location,
     record: MasterKeyRecord,
 ) -> anyhow::Result<MasterKey> {
-    let secret = match present_master_secret(config)? {
-        Some(secret) => secret,
-        None => return refuse(sealed_with_one(location)),
+    let Some(secret) = present_master_secret(config)? else {
+        return refuse(sealed_with_one(location));
     };
     issuer::unlock(&secret, record).map_err(|error| locked(location, error))
 }

@@ -35,17 +35,13 @@ async fn watch<T>(
     tokio::pin!(work);
     let mut wait = PATIENCE;
     loop {
-        match tokio::time::timeout(wait, &mut work).await {
-            Ok(done) => {
-                bar.finish_and_clear();
-                return done;
-            }
-            Err(_) => {
-                wait = TICK;
-                bar.set_message(what.to_owned());
-                bar.set_position(position());
-                bar.tick();
-            }
+        if let Ok(done) = tokio::time::timeout(wait, &mut work).await {
+            bar.finish_and_clear();
+            return done;
         }
+        wait = TICK;
+        bar.set_message(what.to_owned());
+        bar.set_position(position());
+        bar.tick();
     }
 }

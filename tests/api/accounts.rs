@@ -69,7 +69,6 @@ async fn expect_hashed_at(app: &TestApp, name: &str, cost: &str) {
         if hashed_at(app, name).await == cost {
             return;
         }
-        #[expect(clippy::disallowed_methods, reason = "what is waited for happens in real time")]
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{}", hashed_at(app, name).await);

@@ -310,7 +310,7 @@ fn a_restore_of_what_is_no_copy_of_ours_is_refused_and_changes_nothing() {
     let mut left: Vec<String> =
         files.filter(|name| name.contains("replaced") || name.starts_with(".jwksd")).collect();
     left.sort();
-    assert_eq!(left, [String::new(); 0], "nothing is left lying about");
+    assert_eq!(left, Vec::<String>::new(), "nothing is left lying about");
 }
 
 /// The database of another implementation of the course: its tables and a key, and nothing of ours.

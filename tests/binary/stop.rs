@@ -77,3 +77,24 @@ async fn a_log_that_nobody_reads_any_more_stops_nothing() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// Speaks to us as systemd does to a unit of `Type=notify`.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_tells_systemd_that_it_is_ready_alive_and_stopping() {
+    let dir = dir();
+    let socket = dir.path().join("notify");
+    let systemd = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    systemd.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let hear = || {
+        let mut told = [0; 100];
+        let length = systemd.recv(&mut told).unwrap();
+        String::from_utf8_lossy(&told[..length]).trim_end().to_owned()
+    };
+    let env = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
+    let mut server = Server::start(dir.path(), &env);
+    assert_eq!((hear(), hear(), hear()), ("READY=1".into(), "WATCHDOG=1".into(), "WATCHDOG=1".into()));
+    send(&server, "-TERM");
+    while hear() != "STOPPING=1" {}
+    assert_eq!(server.wait(), 0);
+}

@@ -102,7 +102,7 @@ pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
     match ask(config, "/.well-known/openid-configuration").await {
         Some((200, body)) if names_issuer(&body, &issuer) => match ask(config, "/readyz").await {
             Some((200, _)) => {
-                findings.ok("port", format!("a jwksd of {issuer} serves on {address}, and is ready"))
+                findings.ok("port", format!("a jwksd of {issuer} serves on {address}, and is ready"));
             }
             Some((_, body)) => findings.warning(
                 "port",
@@ -119,7 +119,8 @@ pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
 }
 
 fn names_issuer(body: &str, issuer: &str) -> bool {
-    serde_json::from_str(body).is_ok_and(|answer: serde_json::Value| answer["issuer"] == issuer)
+    serde_json::from_str(body)
+        .is_ok_and(|answer: serde_json::Value| answer.get("issuer").is_some_and(|named| named == issuer))
 }
 
 /// The status and the body of an answer from our own port; nothing if there is none that reads like HTTP.

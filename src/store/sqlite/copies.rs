@@ -245,7 +245,7 @@ pub(super) fn damaged(error: &sqlx::Error) -> StoreError {
     StoreError::Damaged(format!("it is damaged: {}", message.unwrap_or("it cannot be read")))
 }
 
-/// Whether it is no database (SQLITE_NOTADB) or not all of one (SQLITE_CORRUPT).
+/// Whether it is no database (`SQLITE_NOTADB`) or not all of one (`SQLITE_CORRUPT`).
 pub(super) fn is_unreadable(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xFF, 11 | 26))
