@@ -18,7 +18,7 @@ const PORTS: [&str; 2] = ["18471", "18472"];
 const ROUNDS: usize = 50;
 
 fn main() {
-    let rows = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(10_000_000_u32);
+    let rows = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(10_000_000_u32);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(compare(rows));
 }
