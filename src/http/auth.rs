@@ -12,15 +12,10 @@ use super::client_ip::ClientIp;
 use super::credentials::Credentials;
 use super::error::{ApiError, json};
 use super::metrics::{Metrics, Outcome};
-use super::{AuthMode, HttpSettings};
+use super::{AuthMode, HttpSettings, open};
+use crate::domain::token::fault::Fault;
 use crate::domain::token::{Token, TokenKind};
 use crate::issuer::{Issuer, IssuerError};
-
-/// Whom a token of open mode is about when nobody is named.
-const NOBODY: &str = "anonymous";
-
-/// The longest `sub` that open mode gives out, in characters.
-const SUBJECT_MAX: usize = 255;
 
 #[derive(Serialize)]
 struct Answer {
@@ -36,14 +31,18 @@ pub(super) async fn post(
     headers: HeaderMap,
     payload: Payload,
 ) -> Result<Response, ApiError> {
-    let kind = kind(query.as_deref().unwrap_or_default())?;
-    let credentials = Credentials::read(&headers, &payload)?;
-    let token = match settings.auth_mode {
-        AuthMode::Open => {
-            let name = credentials.username.as_deref().unwrap_or(NOBODY);
-            issuer.issue_to_anybody(subject(name)?, kind)?
+    let asked = Asked::read(query.as_deref().unwrap_or_default())?;
+    let token = match (settings.auth_mode, asked) {
+        (AuthMode::Open, asked) => {
+            let (subject, wish) = open::read(&headers, &payload)?;
+            match asked {
+                Asked::Token(kind) => issuer.issue_to_anybody(&subject, kind, wish)?,
+                Asked::Fault(fault) => issuer.issue_faulty(&subject, fault, wish).await?,
+            }
         }
-        AuthMode::Password => {
+        (AuthMode::Password, Asked::Fault(_)) => return Err(ApiError::FaultsClosed),
+        (AuthMode::Password, Asked::Token(kind)) => {
+            let credentials = Credentials::read(&headers, &payload)?;
             let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
             let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
                 return Err(refusal);
@@ -67,23 +66,31 @@ fn outcome(signed_in: &Result<Token, IssuerError>) -> Outcome {
     }
 }
 
-/// Reads `?expired`, `?expired=true` and `?expired=false`; other parameters are left to others.
-fn kind(query: &str) -> Result<TokenKind, ApiError> {
-    let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_str(query).map_err(|_| ApiError::InvalidExpired)?;
-    let mut values = pairs.iter().filter(|(name, _)| name == "expired").map(|(_, value)| value.as_str());
-    match (values.next(), values.next()) {
-        (None | Some("false"), None) => Ok(TokenKind::Fresh),
-        (Some("" | "true"), None) => Ok(TokenKind::Expired),
-        _ => Err(ApiError::InvalidExpired),
-    }
+/// What the query asks for.
+#[derive(Clone, Copy)]
+enum Asked {
+    Fault(Fault),
+    Token(TokenKind),
 }
 
-fn subject(name: &str) -> Result<&str, ApiError> {
-    if name.chars().count() > SUBJECT_MAX || name.chars().any(char::is_control) {
-        let why =
-            format!("The username may have at most {SUBJECT_MAX} characters, and no control characters");
-        return Err(ApiError::InvalidBody(why));
+impl Asked {
+    /// Reads `?expired`, `?expired=true`, `?expired=false` and `?fault=NAME`; other parameters are left to others.
+    fn read(query: &str) -> Result<Self, ApiError> {
+        let pairs: Vec<(String, String)> =
+            serde_urlencoded::from_str(query).map_err(|_| ApiError::InvalidExpired)?;
+        let values = |wanted: &str| {
+            let values = pairs.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+            values.collect::<Vec<_>>()
+        };
+        let kind = match values("expired")[..] {
+            [] | ["false"] => TokenKind::Fresh,
+            ["" | "true"] => TokenKind::Expired,
+            _ => return Err(ApiError::InvalidExpired),
+        };
+        match (&values("fault")[..], kind) {
+            ([], kind) => Ok(Self::Token(kind)),
+            ([name], TokenKind::Fresh) => Fault::named(name).map(Self::Fault).ok_or(ApiError::InvalidFault),
+            _ => Err(ApiError::InvalidFault),
+        }
     }
-    Ok(if name.is_empty() { NOBODY } else { name })
 }

@@ -30,6 +30,11 @@ struct Fields {
 }
 
 impl Credentials {
+    /// Those of HTTP Basic alone.
+    pub(super) fn of_basic(headers: &HeaderMap) -> Option<Self> {
+        basic(headers)
+    }
+
     /// Reads them from wherever they are. Any scheme but Basic in `Authorization` is nobody's business here.
     ///
     /// # Errors

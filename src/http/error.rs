@@ -22,12 +22,14 @@ pub(super) enum ApiError {
     AdminClosed,
     BodyTooLarge,
     EmailTaken,
+    FaultsClosed,
     Internal(Box<dyn Error + Send + Sync>),
     InvalidAdminToken { was_given: bool },
     InvalidBody(String),
     InvalidCredentials { basic_was_used: bool },
     InvalidEmail(InvalidEmail),
     InvalidExpired,
+    InvalidFault,
     InvalidUsername(InvalidUsername),
     MethodNotAllowed,
     NoKeyToPublish,
@@ -51,6 +53,9 @@ impl ApiError {
             }
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is longer than 16 KiB"),
             Self::EmailTaken => (S::CONFLICT, "email_taken", "The email is taken"),
+            Self::FaultsClosed => {
+                (S::FORBIDDEN, "faults_closed", "Tokens with faults are issued in open mode alone")
+            }
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side"),
             Self::InvalidAdminToken { .. } => {
                 (S::UNAUTHORIZED, "invalid_admin_token", "The bearer token is missing or wrong")
@@ -64,6 +69,11 @@ impl ApiError {
                 S::BAD_REQUEST,
                 "invalid_expired",
                 "Invalid 'expired' query parameter. Must be 'true' or 'false'.",
+            ),
+            Self::InvalidFault => (
+                S::BAD_REQUEST,
+                "invalid_fault",
+                "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'",
             ),
             Self::InvalidUsername(why) => return (S::BAD_REQUEST, "invalid_username", why.to_string()),
             Self::MethodNotAllowed => {
@@ -170,6 +180,9 @@ impl From<IssuerError> for ApiError {
         match error {
             IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
+            error @ IssuerError::TtlTooLong { .. } => {
+                Self::InvalidBody(format!("`ttl` is too long: {error}"))
+            }
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
             IssuerError::Store(error) => Self::Unavailable(error.into()),

@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod jwks;
 mod metrics;
+mod open;
 mod rate_limit;
 mod register;
 mod server;
@@ -84,7 +85,8 @@ pub fn router(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Route
         .route("/.well-known/jwks.json", get(jwks::get))
         .route("/jwks", get(jwks::get))
         .route("/.well-known/openid-configuration", get(discovery::get))
-        .route("/.well-known/oauth-authorization-server", get(discovery::get));
+        .route("/.well-known/oauth-authorization-server", get(discovery::get))
+        .route("/faults", get(open::faults));
     let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
     let accounts = Router::new()
         .route(

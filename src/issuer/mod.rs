@@ -6,6 +6,7 @@ mod accounts;
 mod administration;
 mod founding;
 mod keyring;
+mod open;
 mod operations;
 mod proof;
 mod rekey;
@@ -15,12 +16,14 @@ mod rotation;
 mod workers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use thiserror::Error;
+use tokio::sync::OnceCell;
 
-use crate::domain::clock::Clock;
-use crate::domain::key::KeyError;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::key::{KeyError, SigningKey};
 use crate::domain::password::{HashFailed, Hasher};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
@@ -44,6 +47,7 @@ pub struct Issuer {
     hasher: Hasher,
     tokens: Arc<TokenPolicy>,
     keyring: Arc<Keyring>,
+    stranger: Arc<OnceCell<Arc<SigningKey>>>,
 }
 
 /// What the keys and the accounts of an issuer have in common.
@@ -72,6 +76,7 @@ impl Issuer {
             hasher,
             tokens: Arc::new(tokens),
             keyring: Arc::new(keyring),
+            stranger: Arc::default(),
         }
     }
 
@@ -93,14 +98,6 @@ impl Issuer {
         self.keyring.publication(self.clock.now())
     }
 
-    /// Issues a token to anybody, without a question: the open mode.
-    ///
-    /// # Errors
-    /// [`IssuerError::NoSuitableKey`] when there is no key of the kind asked for.
-    pub fn issue_to_anybody(&self, name: &str, kind: TokenKind) -> Result<Token, IssuerError> {
-        self.issue(Subject { name, uid: None }, kind)
-    }
-
     /// Whether this issuer can do its work, and if not, why.
     ///
     /// # Errors
@@ -111,13 +108,17 @@ impl Issuer {
 
     fn issue(&self, subject: Subject<'_>, kind: TokenKind) -> Result<Token, IssuerError> {
         let now = self.clock.now();
+        let key = self.key_for(kind, now)?;
+        let claims = self.randomness.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
+        Ok(Token::sign(&key, &claims)?)
+    }
+
+    fn key_for(&self, kind: TokenKind, now: Timestamp) -> Result<Arc<SigningKey>, IssuerError> {
         let key = match kind {
             TokenKind::Fresh => self.keyring.signer(now),
             TokenKind::Expired => self.keyring.expired_signer(),
         };
-        let key = key.ok_or(IssuerError::NoSuitableKey)?;
-        let claims = self.randomness.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
-        Ok(Token::sign(&key, &claims)?)
+        key.ok_or(IssuerError::NoSuitableKey)
     }
 }
 
@@ -145,6 +146,12 @@ pub enum IssuerError {
     /// The store did not do its part.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No key lives long enough for such a token.
+    #[error("a token may live for {} s now: it never outlives its key", most.as_secs())]
+    TtlTooLong {
+        /// The most that it may.
+        most: Duration,
+    },
     /// A slow computation was not done.
     #[error("a computation was not done")]
     Worker(#[from] WorkError),

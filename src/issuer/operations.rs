@@ -1,13 +1,17 @@
 //! What an operator may do to the keys by hand.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::ring::open_private_key;
 use super::rotation::Intent;
 use super::{IssuerError, Keyring};
+use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::{Kid, PrivateKey};
+use crate::domain::key::report::KeyReport;
+use crate::domain::key::{Kid, PrivateKey, SigningKey};
 
 impl Keyring {
     /// Makes the next key now. With `at_once` it signs now, or the next key that is there already does.
@@ -48,10 +52,27 @@ impl Keyring {
     /// # Errors
     /// [`OperationError::Unknown`] for a key that is not there or does not open.
     pub async fn export(&self, kid: Kid) -> Result<Zeroizing<String>, IssuerError> {
-        let picture = self.picture(&move |_| vec![kid]).await?;
-        let row = picture.sealed.first().ok_or(OperationError::Unknown(kid))?;
-        let key = open_private_key(row, &self.master_key.sealer).map_err(|_| OperationError::Unknown(kid))?;
+        let (_, key) = self.private_key(kid).await?.ok_or(OperationError::Unknown(kid))?;
         Ok(key.to_pkcs1_pem()?)
+    }
+
+    /// The newest key that was revoked, made ready to sign what no verifier should take.
+    pub(super) async fn revoked_signer(&self) -> Result<Option<Arc<SigningKey>>, IssuerError> {
+        let revoked = self.report().into_iter().rfind(|key| key.phase == Phase::Revoked);
+        let Some(KeyReport { kid, .. }) = revoked else {
+            return Ok(None);
+        };
+        match self.private_key(kid).await? {
+            Some((exp, key)) => Ok(Some(Arc::new(SigningKey::new(kid, exp, &key)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// A key with its expiry; nothing if it is not there or does not open.
+    async fn private_key(&self, kid: Kid) -> Result<Option<(Timestamp, PrivateKey)>, IssuerError> {
+        let picture = self.picture(&move |_| vec![kid]).await?;
+        let row = picture.sealed.first();
+        Ok(row.and_then(|row| Some((row.exp, open_private_key(row, &self.master_key.sealer).ok()?))))
     }
 }
 

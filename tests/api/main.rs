@@ -5,6 +5,7 @@ mod admin;
 mod auth;
 mod bad_input;
 mod errors;
+mod faults;
 mod helpers;
 mod interleaved;
 mod jwks;

@@ -12,13 +12,13 @@ use std::fmt;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Header};
 use rsa::pkcs1;
 use rsa::pkcs8::PrivateKeyInfo;
-use rsa::pkcs8::der::{Decode as _, SecretDocument, pem::LineEnding};
+use rsa::pkcs8::der::{Decode as _, Document, SecretDocument, pem::LineEnding};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -162,6 +162,14 @@ impl SigningKey {
     #[must_use]
     pub fn jwk(&self) -> &Jwk {
         &self.jwk
+    }
+
+    /// The public half as PEM (`-----BEGIN PUBLIC KEY-----`; RFC 7468, 13).
+    pub(super) fn public_pem(&self) -> Result<String, KeyError> {
+        let der = self.pair.public_key().as_der().map_err(|_| KeyError::Malformed)?;
+        Document::try_from(der.as_ref())
+            .and_then(|document| document.to_pem("PUBLIC KEY", LineEnding::LF))
+            .map_err(|_| KeyError::Malformed)
     }
 
     /// The base64url of this key's JWS header: `alg`, `typ`, `kid`.

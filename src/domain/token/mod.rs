@@ -1,11 +1,17 @@
 //! Tokens: the claims of a JWT (RFC 7519), how long it lives, and its signature (RFC 7515, 7.1).
+//!
+//! `fault` has the tokens that a good verifier refuses.
+
+pub mod fault;
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::CryptoRng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
 
 use super::account::UserId;
 use super::clock::Timestamp;
@@ -40,18 +46,79 @@ pub enum TokenKind {
     Expired,
 }
 
+/// The `aud` claim: one text, or several (RFC 7519, 4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One.
+    One(String),
+    /// Any of these.
+    Many(Vec<String>),
+}
+
+/// What a caller of open mode may say of his token.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The `aud` claim instead of the policy's.
+    pub audience: Option<Audience>,
+    /// The time from `iat` to `exp` instead of the policy's; whole seconds, at least one.
+    pub ttl: Option<Duration>,
+    /// Further claims.
+    pub extra: ExtraClaims,
+}
+
+/// Claims beside those that the issuer sets itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ExtraClaims(Map<String, Value>);
+
+impl ExtraClaims {
+    /// Takes any claims but those that the issuer sets, and only a number for `nbf` (RFC 7519, 4.1.5).
+    ///
+    /// # Errors
+    /// [`UnfitClaim`] names the first that cannot be taken.
+    pub fn parse(claims: Map<String, Value>) -> Result<Self, UnfitClaim> {
+        for (name, value) in &claims {
+            if ISSUERS_OWN.contains(&name.as_str()) {
+                return Err(UnfitClaim::Reserved(name.clone()));
+            }
+            if name == "nbf" && !value.is_number() {
+                return Err(UnfitClaim::NotBefore);
+            }
+        }
+        Ok(Self(claims))
+    }
+}
+
+/// The claims that only the issuer sets.
+const ISSUERS_OWN: [&str; 7] = ["iss", "sub", "uid", "aud", "iat", "exp", "jti"];
+
+/// A claim that cannot be taken from a caller.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum UnfitClaim {
+    /// No date.
+    #[error("the claim nbf must be a number of seconds since 1970")]
+    NotBefore,
+    /// The issuer sets it.
+    #[error("the claim {0:?} is set by the issuer; sub, aud and ttl have fields of their own")]
+    Reserved(String),
+}
+
 /// The claims of a token.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<&'a str>,
+    aud: Option<Audience>,
     iat: i64,
-    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
     jti: String,
+    #[serde(flatten)]
+    extra: ExtraClaims,
 }
 
 impl<'a> Claims<'a> {
@@ -81,11 +148,18 @@ impl<'a> Claims<'a> {
             iss: &policy.issuer,
             sub: subject.name,
             uid: subject.uid.map(|uid| uid.0),
-            aud: policy.audience.as_deref(),
+            aud: policy.audience.clone().map(Audience::One),
             iat: iat.as_secs(),
-            exp: exp.as_secs(),
+            exp: Some(exp.as_secs()),
             jti: uuid::Builder::from_random_bytes(id).into_uuid().to_string(),
+            extra: ExtraClaims::default(),
         }
+    }
+
+    /// The same claims, for the audience and with the claims that a caller of open mode wishes.
+    #[must_use]
+    pub fn with(self, wish: Wish) -> Self {
+        Self { aud: wish.audience.or(self.aud), extra: wish.extra, ..self }
     }
 }
 
@@ -100,12 +174,21 @@ impl Token {
     /// # Errors
     /// [`KeyError::Signature`] when the cryptographic library fails.
     pub fn sign(key: &SigningKey, claims: &Claims<'_>) -> Result<Self, KeyError> {
+        Self::assemble(key.header(), claims, |message| key.sign(message))
+    }
+
+    /// Header and claims, and what `sign` makes of them.
+    fn assemble(
+        header: &str,
+        claims: &Claims<'_>,
+        sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, KeyError>,
+    ) -> Result<Self, KeyError> {
         let claims = serde_json::to_vec(claims).map_err(|_| KeyError::Signature)?;
         let mut token = String::with_capacity(1024);
-        token.push_str(key.header());
+        token.push_str(header);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
-        let signature = key.sign(token.as_bytes())?;
+        let signature = sign(token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(Self(token))

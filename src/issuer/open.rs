@@ -1,0 +1,74 @@
+//! Tokens for anybody: what open mode issues, to test verifiers with.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Issuer, IssuerError};
+use crate::domain::clock::Timestamp;
+use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::domain::token::fault::{Fault, Signer};
+use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy, Wish};
+
+impl Issuer {
+    /// Issues a token to anybody, without a question.
+    ///
+    /// # Errors
+    /// [`IssuerError::NoSuitableKey`] when there is no key of the kind asked for; [`IssuerError::TtlTooLong`] when none
+    /// could vouch for a token of that life.
+    pub fn issue_to_anybody(&self, name: &str, kind: TokenKind, wish: Wish) -> Result<Token, IssuerError> {
+        let now = self.clock.now();
+        let key = self.key_for(kind, now)?;
+        let ends_too_late = |ttl| now.plus(ttl).as_secs() > key.exp().as_secs();
+        if kind == TokenKind::Fresh && wish.ttl.is_some_and(ends_too_late) {
+            return Err(IssuerError::TtlTooLong { most: key.exp().since(now) });
+        }
+        let policy = self.policy_of(&wish);
+        let claims = self.claims(&policy, name, kind, &key, now).with(wish);
+        Ok(Token::sign(&key, &claims)?)
+    }
+
+    /// Issues a token that a good verifier refuses, for just this reason.
+    ///
+    /// # Errors
+    /// [`IssuerError::NoSuitableKey`] when it takes a key that is not there: only an operator revokes one.
+    pub async fn issue_faulty(&self, name: &str, fault: Fault, wish: Wish) -> Result<Token, IssuerError> {
+        let now = self.clock.now();
+        let current = self.key_for(TokenKind::Fresh, now)?;
+        let signer = match fault.signer() {
+            Signer::Current => Arc::clone(&current),
+            Signer::Revoked => self.keyring.revoked_signer().await?.ok_or(IssuerError::NoSuitableKey)?,
+            Signer::Stranger => self.stranger().await?,
+        };
+        let policy = self.policy_of(&wish);
+        let claims = self.claims(&policy, name, TokenKind::Fresh, &current, now).with(wish);
+        Ok(fault.token(&current, &signer, claims, now)?)
+    }
+
+    fn claims<'a>(
+        &self,
+        policy: &'a TokenPolicy,
+        name: &'a str,
+        kind: TokenKind,
+        key: &SigningKey,
+        now: Timestamp,
+    ) -> Claims<'a> {
+        let subject = Subject { name, uid: None };
+        self.randomness.with(|rng| Claims::new(policy, subject, kind, key, now, rng))
+    }
+
+    fn policy_of(&self, wish: &Wish) -> Cow<'_, TokenPolicy> {
+        match wish.ttl {
+            None => Cow::Borrowed(&self.tokens),
+            Some(ttl) => Cow::Owned(TokenPolicy { ttl, ..TokenPolicy::clone(&self.tokens) }),
+        }
+    }
+
+    /// A key that nobody publishes, made when it is first asked for and forgotten with the process.
+    async fn stranger(&self) -> Result<Arc<SigningKey>, IssuerError> {
+        let make = async || {
+            let key = self.workers.run(PrivateKey::generate).await??;
+            Ok::<_, IssuerError>(Arc::new(SigningKey::new(Kid(0), Timestamp::from_secs(0), &key)?))
+        };
+        self.stranger.get_or_try_init(make).await.cloned()
+    }
+}

@@ -1,0 +1,226 @@
+//! Open mode as a test issuer: what a caller may say of his token, and tokens that must be refused.
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jwksd::domain::key::Kid;
+use jwksd::http::AuthMode;
+use serde_json::{Value, json};
+
+use crate::helpers::{Answer, ISSUER, Setup, TestApp, decode, verify};
+
+const AUDIENCE: &str = "https://api.example";
+
+async fn open() -> TestApp {
+    TestApp::with(Setup { auth_mode: AuthMode::Open, audience: Some(AUDIENCE), ..Setup::default() }).await
+}
+
+async fn ask(app: &TestApp, query: &str, body: Value) -> Answer {
+    Answer::of(app.post(&format!("/auth{query}")).json(&body)).await
+}
+
+#[tokio::test]
+async fn a_caller_says_whom_the_token_is_about_for_whom_and_for_how_long() {
+    let app = open().await;
+    let wish = json!({
+        "sub": "alice", "aud": ["a", "b"], "ttl": "2h", "claims": {"roles": ["admin"], "nbf": 1, "deep": {"x": null}},
+    });
+    let claims = verify(&ask(&app, "", wish).await.token(), &app.jwks().await).unwrap();
+    let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    let expected = json!({
+        "iss": ISSUER, "sub": "alice", "aud": ["a", "b"], "iat": app.now(), "exp": app.now() + 7200,
+        "jti": claims["jti"], "roles": ["admin"], "nbf": 1, "deep": {"x": null},
+    });
+    assert_eq!((claims, exp - iat), (expected, 7200));
+
+    let form = [("sub", "bob"), ("aud", "c"), ("ttl", "90"), ("claims", r#"{"scope":"read"}"#)];
+    let claims = decode(&Answer::of(app.post("/auth").form(&form)).await.token()).1;
+    assert_eq!(
+        (&claims["sub"], &claims["aud"], &claims["scope"]),
+        (&json!("bob"), &json!("c"), &json!("read"))
+    );
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 90);
+
+    let claims = decode(&ask(&app, "", json!({"username": "carol", "password": "x"})).await.token()).1;
+    assert_eq!((&claims["sub"], &claims["aud"]), (&json!("carol"), &json!(AUDIENCE)));
+    let claims = decode(&ask(&app, "?expired", json!({"ttl": 60, "sub": "dave"})).await.token()).1;
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
+    assert!(claims["exp"].as_i64().unwrap() < app.now());
+}
+
+#[tokio::test]
+async fn what_cannot_be_said_of_a_token_is_refused_with_the_reason() {
+    let app = open().await;
+    let most = 24 * 3600;
+    let ttl = "`ttl` must be a number of seconds, or a text such as 90s or 15m";
+    for (wish, sentence) in [
+        (
+            json!({"claims": {"iss": "x"}}),
+            "`claims` cannot be taken: the claim \"iss\" is set by the issuer; sub, aud and ttl have fields of their own",
+        ),
+        (
+            json!({"claims": {"exp": 1}}),
+            "`claims` cannot be taken: the claim \"exp\" is set by the issuer; sub, aud and ttl have fields of their own",
+        ),
+        (
+            json!({"claims": {"nbf": "soon"}}),
+            "`claims` cannot be taken: the claim nbf must be a number of seconds since 1970",
+        ),
+        (json!({"ttl": 0}), ttl),
+        (json!({"ttl": -1}), ttl),
+        (json!({"ttl": 1.5}), ttl),
+        (json!({"ttl": "soon"}), ttl),
+        (
+            json!({"ttl": most + 1}),
+            &format!("`ttl` is too long: a token may live for {most} s now: it never outlives its key"),
+        ),
+        (json!({"sub": "a\u{7}"}), "The username may have at most 255 characters, and no control characters"),
+    ] {
+        ask(&app, "", wish.clone()).await.expect_error(400, "invalid_body", sentence);
+    }
+    for wish in [json!({"aud": 1}), json!({"claims": []}), json!({"exp": 1}), json!({"sub": 1})] {
+        let answer = ask(&app, "", wish.clone()).await;
+        assert_eq!((answer.status.as_u16(), &answer.json["code"]), (400, &json!("invalid_body")), "{wish}");
+    }
+    assert_eq!(ask(&app, "", json!({"ttl": most})).await.status, 200);
+}
+
+#[tokio::test]
+async fn password_mode_takes_no_wishes_and_issues_no_faults() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    let wish = json!({"username": "alice", "password": password, "sub": "root"});
+    assert_eq!(ask(&app, "", wish).await.json["code"], "invalid_body");
+    let credentials = json!({"username": "alice", "password": password});
+    ask(&app, "?fault=expired", credentials).await.expect_error(
+        403,
+        "faults_closed",
+        "Tokens with faults are issued in open mode alone",
+    );
+    assert_eq!(app.count("auth_logs").await, 0);
+}
+
+/// The faults that are listed.
+async fn names(app: &TestApp) -> Vec<String> {
+    let listing = app.get("/faults").await;
+    assert_eq!(listing.status, 200);
+    let faults = listing.json["faults"].as_array().unwrap();
+    for fault in faults {
+        assert!(fault["description"].as_str().unwrap().ends_with('.'), "{fault}");
+        assert!(fault["reference"].as_str().unwrap().starts_with("RFC "), "{fault}");
+    }
+    faults.iter().map(|fault| fault["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A strict verifier that is not ours: RS256 alone, by the kid of a published key, everything checked.
+async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
+    let header = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?;
+    let kid = header.kid.ok_or("no kid")?;
+    let jwks = app.jwks().await;
+    let key = jwks.find(&kid).ok_or("unknown kid")?;
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[AUDIENCE]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+    // Its clock is the machine's, and ours stands still: times are judged below.
+    validation.validate_exp = false;
+    let claims = jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation)
+        .map_err(|error| match error.kind() {
+            ErrorKind::MissingRequiredClaim(claim) => format!("no {claim}"),
+            _ => error.to_string(),
+        })?
+        .claims;
+    if claims["exp"].as_i64().unwrap() <= app.now() {
+        return Err("expired".to_owned());
+    }
+    if claims["nbf"].as_i64().is_some_and(|nbf| nbf > app.now()) {
+        return Err("not yet valid".to_owned());
+    }
+    if header.crit.is_some() {
+        return Err("crit".to_owned());
+    }
+    Ok(claims)
+}
+
+#[tokio::test]
+async fn every_fault_is_refused_by_a_verifier_that_is_not_ours_for_its_own_reason() {
+    let app = open().await;
+    app.issuer.keyring().rotate(true).await.unwrap();
+    app.issuer.keyring().revoke(Kid(1)).await.unwrap();
+    let good = ask(&app, "", json!({})).await.token();
+    judge(&app, &good).await.unwrap();
+    let reasons = [
+        ("alg-hs256-with-public-key", "InvalidAlgorithm"),
+        ("alg-none", "unknown variant `none`"),
+        ("bad-signature", "InvalidSignature"),
+        ("crit-unknown", "crit"),
+        ("embedded-jwk", "InvalidSignature"),
+        ("expired", "expired"),
+        ("no-exp", "no exp"),
+        ("no-kid", "no kid"),
+        ("not-yet-valid", "not yet valid"),
+        ("revoked-key", "unknown kid"),
+        ("unknown-kid", "unknown kid"),
+        ("wrong-audience", "InvalidAudience"),
+        ("wrong-issuer", "InvalidIssuer"),
+    ];
+    assert_eq!(names(&app).await, reasons.map(|(name, _)| name));
+    for (name, reason) in reasons {
+        let token = ask(&app, &format!("?fault={name}"), json!({"sub": "alice"})).await.token();
+        let refused = judge(&app, &token).await.unwrap_err();
+        assert!(refused.contains(reason), "{name}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_in_one_place_and_the_rest_of_the_token_is_good() {
+    let app = open().await;
+    let fault = async |name: &str| {
+        let token =
+            ask(&app, &format!("?fault={name}"), json!({"sub": "alice", "claims": {"x": 1}})).await.token();
+        let (header, claims) = decode(&token);
+        (token, header, claims)
+    };
+    for name in ["expired", "not-yet-valid", "no-exp", "wrong-issuer", "wrong-audience", "crit-unknown"] {
+        let (token, header, claims) = fault(name).await;
+        assert_eq!(
+            (&header["alg"], &header["kid"], &claims["sub"], &claims["x"]),
+            (&json!("RS256"), &json!("1"), &json!("alice"), &json!(1)),
+            "{name}"
+        );
+        let key = app.jwks().await.find("1").cloned().unwrap();
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        let decoded =
+            jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_jwk(&key).unwrap(), &validation);
+        assert!(decoded.is_ok(), "{name} is signed by a published key");
+    }
+    let (token, header, _) = fault("alg-none").await;
+    assert_eq!((header, token.ends_with('.')), (json!({"alg": "none", "typ": "JWT", "kid": "1"}), true));
+    let (_, header, _) = fault("embedded-jwk").await;
+    assert_eq!((&header["jwk"]["kty"], &header["kid"]), (&json!("RSA"), &json!("1")));
+    assert_ne!(
+        header["jwk"]["n"],
+        json!(app.get("/jwks").await.json["keys"][0]["n"]),
+        "the key is another one"
+    );
+    assert!(header["jwk"].get("d").is_none());
+    assert_eq!(fault("no-kid").await.1, json!({"alg": "RS256", "typ": "JWT"}));
+    let (good, bad) = (ask(&app, "", json!({})).await.token(), fault("bad-signature").await.0);
+    assert_eq!(good.rsplit('.').next().unwrap().len(), bad.rsplit('.').next().unwrap().len());
+}
+
+#[tokio::test]
+async fn a_fault_that_is_unknown_or_cannot_be_made_is_said_to_be_so() {
+    let app = open().await;
+    let sentence =
+        "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'";
+    for query in
+        ["?fault=", "?fault=EXPIRED", "?fault=x", "?fault=expired&fault=no-kid", "?fault=no-kid&expired"]
+    {
+        ask(&app, query, json!({})).await.expect_error(400, "invalid_fault", sentence);
+    }
+    let answer = ask(&app, "?fault=revoked-key", json!({})).await;
+    answer.expect_error(404, "no_suitable_key", "No suitable key found");
+}
