@@ -1,9 +1,13 @@
 //! The command line: one file a command, and the wiring they share.
 
+mod fetch;
+mod files;
+mod jwk;
 mod keys;
 mod opening;
 mod rekey;
 mod serve;
+mod upload;
 mod users;
 
 use std::ffi::OsString;
@@ -49,6 +53,9 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make and convert keys as JWK and PEM; reads no store and no settings
+    #[command(subcommand)]
+    Jwk(jwk::JwkCommand),
     /// See and manage the signing keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -80,33 +87,54 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The whole command line, as clap knows it.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command().args(config::args()).after_long_help(config::secrets_help())
+    with_settings(Cli::command()).after_long_help(config::secrets_help())
 }
 
-fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
-    let command = cli.intended()?;
-    let config = Config::load(innermost(matches))?;
+/// The commands that read no settings: their flags are their own, and `--issuer` may mean another's.
+const TOOLS: [&str; 2] = ["jwk", "jwt"];
+
+/// Lets the settings' flags stand before a command and behind it.
+fn with_settings(command: clap::Command) -> clap::Command {
+    command
+        .args(config::args())
+        .mut_subcommands(|inner| if TOOLS.contains(&inner.get_name()) { inner } else { with_settings(inner) })
+}
+
+fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.intended()? {
+        Command::Jwk(command) => {
+            refuse_settings(matches)?;
+            jwk::run(command, matches)?;
+        }
+        Command::Keys(command) => with_config(matches, |config| keys::run(config, command))?,
+        Command::Rekey(args) => with_config(matches, |config| rekey::run(config, args))?,
+        Command::Serve(args) => with_config(matches, |config| serve::run(config, args))?,
+        Command::Users(command) => with_config(matches, |config| users::run(config, command))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command that reads settings, with logs and an async runtime.
+fn with_config<F: Future<Output = anyhow::Result<()>>>(
+    matches: &ArgMatches,
+    work: impl FnOnce(Config) -> F,
+) -> anyhow::Result<()> {
+    let config = Config::load(matches)?;
     let _logs = start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(async {
-        match command {
-            Command::Keys(command) => keys::run(config, command).await,
-            Command::Rekey(args) => rekey::run(config, args).await,
-            Command::Serve(args) => serve::run(config, args).await,
-            Command::Users(command) => users::run(config, command).await,
-        }
-    });
+    let done = runtime.block_on(work(config));
     // A password that is still being hashed is nobody's any more.
     runtime.shutdown_background();
     done
 }
 
-/// The matches that know the settings, wherever on the line they stand.
-fn innermost(mut matches: &ArgMatches) -> &ArgMatches {
-    while let Some((_, inner)) = matches.subcommand() {
-        matches = inner;
-    }
-    matches
+/// A setting's flag before a command that reads none would look as if it did something.
+fn refuse_settings(matches: &ArgMatches) -> Result<(), opening::Refused> {
+    let Some(name) = config::typed_setting(matches) else {
+        return Ok(());
+    };
+    let flag = name.to_ascii_lowercase().replace('_', "-");
+    Err(opening::Refused(format!("--{flag} before `jwk` or `jwt` is a setting, and these read none")))
 }
 
 /// Logs go through a thread of their own, and are dropped rather than waited for when nobody takes them. What is still
@@ -122,9 +150,10 @@ fn start_logging(config: &Config) -> Result<WorkerGuard, ConfigError> {
     Ok(guard)
 }
 
-fn finish(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code,
+        Err(error) => error,
     };
     say(&format!("jwksd: {error:#}"));
     let is_refusal = error.is::<ConfigError>() || error.is::<opening::Refused>();
