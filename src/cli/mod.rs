@@ -3,6 +3,7 @@
 mod fetch;
 mod files;
 mod jwk;
+mod jwt;
 mod keys;
 mod opening;
 mod rekey;
@@ -56,6 +57,9 @@ enum Command {
     /// Make and convert keys as JWK and PEM; reads no store and no settings
     #[command(subcommand)]
     Jwk(jwk::JwkCommand),
+    /// Sign, verify and look at tokens of any issuer; reads no store and no settings
+    #[command(subcommand)]
+    Jwt(jwt::JwtCommand),
     /// See and manage the signing keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -105,6 +109,10 @@ fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Jwk(command) => {
             refuse_settings(matches)?;
             jwk::run(command, matches)?;
+        }
+        Command::Jwt(command) => {
+            refuse_settings(matches)?;
+            return jwt::run(command);
         }
         Command::Keys(command) => with_config(matches, |config| keys::run(config, command))?,
         Command::Rekey(args) => with_config(matches, |config| rekey::run(config, args))?,

@@ -4,12 +4,18 @@
 //! none of which is trusted before it was looked at (RFC 8725).
 
 pub mod algorithm;
+pub mod check;
+pub mod claims;
 mod edwards;
 pub mod jwk;
+pub mod jws;
+pub mod oddities;
 pub mod pem;
 pub mod private;
 pub mod public;
+pub mod reason;
 pub mod set;
 pub mod strict;
+pub mod time;
 #[cfg(test)]
 mod vectors;
