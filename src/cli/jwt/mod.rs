@@ -65,7 +65,7 @@ impl TokenArgs {
 pub(super) fn run(command: JwtCommand) -> anyhow::Result<ExitCode> {
     match command {
         JwtCommand::Sign(args) => sign::run(args).map(|()| ExitCode::SUCCESS),
-        JwtCommand::Verify(args) => verify::run(&args),
+        JwtCommand::Verify(args) => Ok(verify::run(&args)),
         JwtCommand::Inspect { token, json } => inspect(&token, json),
     }
 }

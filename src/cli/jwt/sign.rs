@@ -53,14 +53,15 @@ pub(super) fn run(args: SignArgs) -> anyhow::Result<()> {
         return Err(refused("--ttl: 1s or more would do"));
     }
     let given: Result<Vec<_>, _> = args.claims.iter().map(|text| claims::parse(text)).collect();
-    let given = given.map_err(refused)?;
+    let given = given.map_err(|error| refused(error.to_string()))?;
     let payload = args.payload.as_deref().map(read_payload).transpose()?.unwrap_or_default();
 
     let key = read_key(&args.key_file)?;
     let algorithm = choose(args.alg.as_deref(), &key)?;
     let kid = args.kid.unwrap_or_else(|| key.kid());
     let now = SystemClock::start().now();
-    let claims = claims::assemble(payload, given, args.ttl, now, new_id()?).map_err(refused)?;
+    let claims = claims::assemble(payload, given, args.ttl, now, &new_id()?)
+        .map_err(|error| refused(error.to_string()))?;
     let token = jws::sign(key.key(), algorithm, &kid, &claims).context("the key could not sign")?;
     match &args.output {
         Some(path) => files::write_new(path, format!("{token}\n").as_bytes()),
@@ -68,8 +69,8 @@ pub(super) fn run(args: SignArgs) -> anyhow::Result<()> {
     }
 }
 
-fn refused(why: impl ToString) -> anyhow::Error {
-    Refused(why.to_string()).into()
+fn refused(why: impl Into<String>) -> anyhow::Error {
+    Refused(why.into()).into()
 }
 
 fn read_payload(file: &str) -> anyhow::Result<Map<String, Value>> {
@@ -108,7 +109,7 @@ fn choose(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Algorithm> {
     }
 }
 
-/// A `jti` that no other token has (RFC 7519, 4.1.7): a UUIDv4.
+/// A `jti` that no other token has (RFC 7519, 4.1.7): a random UUID.
 fn new_id() -> anyhow::Result<String> {
     let mut id = [0; 16];
     SysRng.try_fill_bytes(&mut id).map_err(|error| anyhow!("the system gives no randomness: {error}"))?;

@@ -54,10 +54,10 @@ pub(in crate::cli) struct VerifyArgs {
     json: bool,
 }
 
-pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &VerifyArgs) -> ExitCode {
     let told = read(args).and_then(|(token, keys)| Verdict::of(&token, &keys, args).tell(args.json));
     let why = match told {
-        Ok(code) => return Ok(code),
+        Ok(code) => return code,
         Err(error) => format!("{error:#}"),
     };
     if args.json {
@@ -69,7 +69,7 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         let _ = list([show::printable(&said.to_string())]);
     }
     say(&format!("jwksd: could not tell: {}", show::printable(&why)));
-    Ok(ExitCode::from(UNKNOWN))
+    ExitCode::from(UNKNOWN)
 }
 
 fn read(args: &VerifyArgs) -> anyhow::Result<(String, TrustedKeys)> {

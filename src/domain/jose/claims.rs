@@ -32,7 +32,7 @@ pub fn assemble(
     given: Vec<(String, Value)>,
     ttl: Option<Duration>,
     now: Timestamp,
-    jti: String,
+    jti: &str,
 ) -> Result<Map<String, Value>, InvalidClaims> {
     let mut claims = payload;
     for (name, value) in given {
@@ -109,7 +109,7 @@ mod tests {
         let given = given.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
         let payload = payload.as_object().unwrap().clone();
         let ttl = ttl.map(Duration::from_secs);
-        assemble(payload, given, ttl, Timestamp::from_millis(1_999), "id".to_owned())
+        assemble(payload, given, ttl, Timestamp::from_millis(1_999), "id")
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Jws {
         let [header, payload, signature] = parts[..] else {
             return Err(malformed(wrong_shape(token, parts.len())));
         };
+        if token.contains(char::is_whitespace) {
+            return Err(malformed(
+                "it has white space in it: a token is one word, without \"Bearer\" before it",
+            ));
+        }
         let decode = |name, part| {
             strict::bytes(part)
                 .ok_or_else(|| malformed(format!("its {name} is not base64url without padding")))
@@ -118,12 +123,12 @@ impl Jws {
     }
 
     fn refuse_crit(&self) -> Result<(), Invalid> {
-        let named = match self.header.get("crit") {
+        let listed = match self.header.get("crit") {
             None => return Ok(()),
-            Some(Value::Array(names)) if !names.is_empty() => names,
+            Some(Value::Array(listed)) if !listed.is_empty() => listed,
             Some(_) => return Err(Invalid::new(Reason::Crit, "\"crit\" is not a list of names")),
         };
-        let names: Vec<_> = named.iter().map(|name| quoted(name.as_str().unwrap_or_default())).collect();
+        let names: Vec<_> = listed.iter().map(|name| quoted(name.as_str().unwrap_or_default())).collect();
         let message = format!("it may be used by those alone who understand {} (\"crit\")", names.join(", "));
         Err(Invalid::new(Reason::Crit, message))
     }
@@ -220,9 +225,6 @@ fn malformed(message: impl Into<String>) -> Invalid {
 fn wrong_shape(token: &str, parts: usize) -> String {
     match parts {
         _ if token.is_empty() => "there is no token".to_owned(),
-        _ if token.contains(char::is_whitespace) => {
-            "it has white space in it: a token is one word, without \"Bearer\" before it".to_owned()
-        }
         5 => "it is encrypted (a JWE of five parts): verify what is inside of it".to_owned(),
         _ => format!("a token has three parts with points between, and this has {parts}"),
     }

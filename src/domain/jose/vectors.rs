@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::algorithm::{Algorithm, Curve, KeyKind};
 use super::jwk::{self, InvalidJwk, PublicJwk, public_half};
+use super::jws::Jws;
 use super::pem::{self, InvalidPem, Key};
 use super::private::{NewKey, PrivateJwk, PrivateKey, private_jwk};
 use super::public::PublicKey;
@@ -252,6 +253,30 @@ fn pem_of_something_else_is_named() {
         assert_eq!(Key::from_pem(&text).unwrap_err(), refused);
     }
     assert!(Key::from_pem(&format!("Key Attributes\n{}\n\n", *key)).is_ok(), "text of OpenSSL around it");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_a_reader_panic(text in ".{0,200}", bytes in proptest::collection::vec(0_u8.., 0..200)) {
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let _ = Jws::parse(&text);
+        let _ = Jws::parse(&format!("{}.{}.", part(text.as_bytes()), part(&bytes)));
+        let _ = Key::from_pem(&text);
+        let pem = base64::engine::general_purpose::STANDARD.encode(&bytes);
+        for label in ["PRIVATE KEY", "PUBLIC KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "RSA PUBLIC KEY"] {
+            let lines: Vec<_> = pem.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+            let lines = lines.join("\n");
+            let _ = Key::from_pem(&format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n"));
+        }
+        for kty in ["RSA", "EC", "OKP", "oct", text.as_str()] {
+            for crv in ["P-256", "P-384", "P-521", "Ed25519"] {
+                let number = part(&bytes);
+                let key = json!({"kty": kty, "crv": crv, "n": number, "e": number, "x": number, "y": number, "d": number});
+                let _ = PublicJwk::parse(&public_half(&key).unwrap_or(Value::Null));
+                let _ = parse(key);
+            }
+        }
+    }
 }
 
 #[test]
