@@ -80,7 +80,7 @@ impl PublicKey {
     /// A key on a curve of ECDSA, from its coordinates with all their leading zeros.
     ///
     /// # Errors
-    /// [`InvalidJwk`] for coordinates of another length, and for a point that is not on the curve.
+    /// [`InvalidJwk`] for coordinates of another length, and for a point that is not on the curve (RFC 8725, 3.4).
     pub fn ec(curve: Curve, x: &[u8], y: &[u8]) -> Result<Self, InvalidJwk> {
         for (name, coordinate) in [("x", x), ("y", y)] {
             if coordinate.len() != curve.size() {

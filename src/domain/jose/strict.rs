@@ -1,5 +1,5 @@
-//! JSON that can be read in one way only: a member that comes twice is refused (RFC 7515, 4; RFC 7519, 4; RFC 8725, 3.1),
-//! and so is base64url with padding, other alphabets or stray bits (RFC 7515, 2).
+//! JSON that can be read in one way only: a member that comes twice is refused (RFC 7515, 4; RFC 7519, 4), and so is
+//! base64url with padding, another alphabet or stray bits (RFC 7515, 2).
 
 use std::fmt;
 
