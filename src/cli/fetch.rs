@@ -29,10 +29,14 @@ pub(super) struct Client(Agent);
 
 impl Client {
     pub(super) fn new() -> Self {
+        Self::trusting(RootCerts::WebPki)
+    }
+
+    fn trusting(roots: RootCerts) -> Self {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(provider))
-            .root_certs(RootCerts::WebPki)
+            .root_certs(roots)
             .build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -124,7 +128,64 @@ fn target(from: &Url, answer: &Response<Body>) -> anyhow::Result<Url> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use ureq::tls::Certificate;
+
     use super::*;
+
+    const ROOT: &[u8] = include_bytes!("../../tests/data/tls/root.pem");
+
+    /// A server with a certificate for `localhost` by `ROOT`, which answers every request with a JWKS.
+    fn secure_site() -> u16 {
+        let certificate = include_bytes!("../../tests/data/tls/leaf.pem");
+        let key = include_bytes!("../../tests/data/tls/leaf.key.pem");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(certificate).unwrap()],
+                PrivateKeyDer::from_pem_slice(key).unwrap(),
+            );
+        let config = Arc::new(config.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let connection = ServerConnection::new(config.clone()).unwrap();
+                let mut reader = BufReader::new(StreamOwned::new(connection, stream));
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    line.clear();
+                }
+                let _ = reader.get_mut().write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nConnection: close\r\n\r\n{\"keys\":[]}",
+                );
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn https_is_by_the_roots_that_are_trusted_and_by_the_name() {
+        let port = secure_site();
+        let url = |host| parse(&format!("https://{host}:{port}/jwks")).unwrap();
+        let root = Certificate::from_pem(ROOT).unwrap();
+        let client = Client::trusting(RootCerts::new_with_certs(&[root]));
+        assert_eq!(client.get(&url("localhost")).unwrap(), serde_json::json!({"keys": []}));
+        let refused = |client: &Client, host| format!("{:#}", client.get(&url(host)).unwrap_err());
+        assert!(refused(&client, "127.0.0.1").contains("not valid for name"), "another name");
+        assert!(
+            refused(&Client::new(), "localhost").contains("UnknownIssuer"),
+            "a root that is not Mozilla's"
+        );
+    }
 
     #[test]
     fn plain_http_is_exposed_but_to_this_machine() {
