@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::opening::{self, Opened};
-use super::{list, or_dash, printable};
+use super::text::printable;
+use super::{list, or_dash};
 use crate::config::Config;
 use crate::domain::clock::Timestamp;
 use crate::issuer::IssuerError;

@@ -4,6 +4,10 @@ mod argon2_tune;
 mod backup;
 mod doctor;
 mod exit;
+mod fetch;
+mod files;
+mod jwk;
+mod jwt;
 mod keys;
 mod logs;
 mod manual;
@@ -12,6 +16,8 @@ mod progress;
 mod rekey;
 mod serve;
 mod supervisor;
+mod text;
+mod upload;
 mod users;
 
 use std::ffi::OsString;
@@ -58,6 +64,8 @@ impl Cli {
 enum Command {
     #[command(flatten)]
     Configured(Configured),
+    /// Look for what would keep the service from working, and say what to do; changes nothing
+    Doctor(doctor::DoctorArgs),
     #[command(flatten)]
     Standalone(Standalone),
 }
@@ -69,8 +77,12 @@ enum Standalone {
     Argon2Tune(argon2_tune::TuneArgs),
     /// Print the completions of a shell
     Completions(manual::CompletionsArgs),
-    /// Look for what would keep the service from working, and say what to do; changes nothing
-    Doctor(doctor::DoctorArgs),
+    /// Make and convert keys as JWK and PEM; reads no store and no settings
+    #[command(subcommand)]
+    Jwk(jwk::JwkCommand),
+    /// Sign, verify and look at tokens of any issuer; reads no store and no settings
+    #[command(subcommand)]
+    Jwt(jwt::JwtCommand),
     /// Write the pages for man
     Man(manual::ManArgs),
 }
@@ -115,21 +127,40 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The whole command line, as clap knows it.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command().args(config::args()).after_long_help(config::secrets_help())
+    with_settings(Cli::command()).after_long_help(config::secrets_help())
+}
+
+/// The commands that read no settings: their flags are their own, and `--issuer` may mean another's.
+const TOOLS: [&str; 5] = ["argon2-tune", "completions", "jwk", "jwt", "man"];
+
+/// Lets the settings' flags stand before a command and behind it.
+fn with_settings(command: clap::Command) -> clap::Command {
+    command
+        .args(config::args())
+        .mut_subcommands(|inner| if TOOLS.contains(&inner.get_name()) { inner } else { with_settings(inner) })
 }
 
 fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
     match cli.intended()? {
-        Command::Standalone(Standalone::Argon2Tune(args)) => argon2_tune::run(&args),
-        Command::Standalone(Standalone::Completions(args)) => manual::completions(args),
-        Command::Standalone(Standalone::Man(args)) => manual::man(&args),
-        Command::Standalone(Standalone::Doctor(args)) => doctor::run(innermost(matches), args),
         Command::Configured(command) => run_configured(matches, command),
+        Command::Doctor(args) => doctor::run(matches, args),
+        Command::Standalone(command) => run_standalone(matches, command),
+    }
+}
+
+fn run_standalone(matches: &ArgMatches, command: Standalone) -> anyhow::Result<()> {
+    refuse_settings(matches)?;
+    match command {
+        Standalone::Argon2Tune(args) => argon2_tune::run(&args),
+        Standalone::Completions(args) => manual::completions(args),
+        Standalone::Jwk(command) => jwk::run(command, matches),
+        Standalone::Jwt(command) => jwt::run(command),
+        Standalone::Man(args) => manual::man(&args),
     }
 }
 
 fn run_configured(matches: &ArgMatches, command: Configured) -> anyhow::Result<()> {
-    let config = Config::load(innermost(matches))?;
+    let config = Config::load(matches)?;
     let _logs = start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
@@ -148,12 +179,13 @@ fn run_configured(matches: &ArgMatches, command: Configured) -> anyhow::Result<(
     done
 }
 
-/// The matches that know the settings, wherever on the line they stand.
-fn innermost(mut matches: &ArgMatches) -> &ArgMatches {
-    while let Some((_, inner)) = matches.subcommand() {
-        matches = inner;
-    }
-    matches
+/// A setting's flag before a command that reads none would look as if it did something.
+fn refuse_settings(matches: &ArgMatches) -> Result<(), opening::Refused> {
+    let Some(name) = config::typed_setting(matches) else {
+        return Ok(());
+    };
+    let flag = name.to_ascii_lowercase().replace('_', "-");
+    Err(opening::Refused(format!("--{flag} is a setting, and this command reads none")))
 }
 
 /// Logs go through a thread of their own, and are dropped rather than waited for when nobody takes them. What is still
@@ -190,11 +222,6 @@ fn list(lines: impl IntoIterator<Item = String>) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Text that others wrote, without what a terminal would take for a command.
-fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// A time as people read it, or a dash.

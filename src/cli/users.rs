@@ -8,7 +8,8 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::opening;
-use super::{confirm, list, or_dash, print, printable, say};
+use super::text::printable;
+use super::{confirm, list, or_dash, print, say};
 use crate::config::Config;
 use crate::domain::account::{AccountReport, AccountState, Email, UserId, Username};
 use crate::domain::password::{PASSWORD_MAX, Password};

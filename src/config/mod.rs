@@ -38,6 +38,9 @@ pub const MASTER_KEY: &str = "NOT_MY_KEY";
 /// The name of the setting that `rekey` takes the new master key from.
 pub const NEW_MASTER_KEY: &str = "NEW_NOT_MY_KEY";
 
+/// The name of the setting that holds the bearer token of the admin surface.
+pub const ADMIN_TOKEN: &str = "ADMIN_TOKEN";
+
 /// All settings, typed.
 #[derive(Debug)]
 pub struct Config {
@@ -122,7 +125,7 @@ impl Config {
                     .parse("CLIENT_IP_HEADER", |text| ClientIpHeader::from_str(text).map_err(in_words))?,
             },
             hasher: hasher(from)?,
-            admin_token: from.secret("ADMIN_TOKEN")?,
+            admin_token: from.secret(ADMIN_TOKEN)?,
             secret_files: from.secret_files(),
             log_retention: from.optional("LOG_RETENTION", some_duration)?,
             log_format: from.parse("LOG_FORMAT", |text| LogFormat::from_str(text).map_err(in_words))?,
@@ -134,6 +137,20 @@ impl Config {
             })?,
         })
     }
+}
+
+/// The bearer token of the admin surface alone, for commands that need no other setting.
+///
+/// # Errors
+/// When `.env`, or the file that `ADMIN_TOKEN_FILE` names, cannot be read.
+pub fn admin_token(matches: &ArgMatches) -> Result<Option<Secret>, ConfigError> {
+    Sources::of(matches)?.secret(ADMIN_TOKEN)
+}
+
+/// The flag of a setting that stands before the command, if there is one.
+#[must_use]
+pub fn typed_setting(matches: &ArgMatches) -> Option<&'static str> {
+    SETTINGS.iter().map(|setting| setting.name).find(|name| sources::is_typed(matches, name))
 }
 
 /// The master key that `.env` holds by now; another process may have written it since the settings were read.

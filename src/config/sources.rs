@@ -13,6 +13,7 @@ use crate::domain::key::seal::MasterSecret;
 
 /// Where texts of settings come from.
 pub(super) struct Sources<'a> {
+    /// Of the whole command line; those of its subcommands are inside.
     matches: &'a ArgMatches,
     dotenv: HashMap<String, Zeroizing<String>>,
 }
@@ -25,13 +26,27 @@ impl<'a> Sources<'a> {
 
     /// The text of a setting. An empty one is as good as none: the default holds.
     pub(super) fn given(&self, name: &'static str) -> Option<String> {
-        let typed = self.matches.get_one::<OsString>(name).map(|text| text.to_string_lossy());
-        let text = match self.matches.value_source(name) {
+        let matches = self.level(name);
+        let typed = matches.get_one::<OsString>(name).map(|text| text.to_string_lossy());
+        let text = match matches.value_source(name) {
             Some(ValueSource::CommandLine | ValueSource::EnvVariable) => typed,
             _ => self.dotenv.get(name).map(|text| text.as_str().into()).or(typed),
         };
         let default = || SETTINGS.iter().find(|setting| setting.name == name)?.default;
         text.filter(|text| !text.is_empty()).or_else(|| default().map(Into::into)).map(Into::into)
+    }
+
+    /// Where on the line the flag of a setting stands: before the command, or behind it, which wins.
+    fn level(&self, name: &'static str) -> &'a ArgMatches {
+        let mut found = self.matches;
+        let mut level = self.matches;
+        while let Some((_, inner)) = level.subcommand() {
+            if is_typed(inner, name) {
+                found = inner;
+            }
+            level = inner;
+        }
+        found
     }
 
     pub(super) fn text(&self, name: &'static str) -> Result<String, ConfigError> {
@@ -94,6 +109,11 @@ impl<'a> Sources<'a> {
             (None, None) => Ok(None),
         }
     }
+}
+
+/// Whether the flag of a setting stands here. Not every command has them.
+pub(super) fn is_typed(matches: &ArgMatches, name: &str) -> bool {
+    matches.try_contains_id(name).is_ok() && matches.value_source(name) == Some(ValueSource::CommandLine)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the reader of the environment")]

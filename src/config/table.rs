@@ -92,7 +92,6 @@ impl Setting {
             .hide_env_values(true)
             // What is not UTF-8 is refused with all else, in one line.
             .value_parser(OsStringValueParser::new())
-            .global(true)
             .hide_short_help(true)
             .value_name("VALUE")
             .help_heading("Settings (each also in the environment or in .env)")

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod clock;
+pub mod jose;
 pub mod key;
 pub mod password;
 pub mod token;

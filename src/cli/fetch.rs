@@ -1,0 +1,213 @@
+//! The HTTP client of `jwk` and `jwt`: bounded in size and time, and careful about where it is led.
+//!
+//! Roots of trust are Mozilla's, compiled in. Proxies of the environment are not used: `config` alone reads that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use ureq::http::Response;
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+use url::{Host, Url};
+
+use crate::config::Secret;
+use crate::domain::jose::strict;
+
+/// How long one request may take, from the name's lookup to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest answer that is read.
+const LIMIT: u64 = 1024 * 1024;
+
+/// How many redirects are followed.
+const REDIRECTS: usize = 3;
+
+/// The client.
+pub(super) struct Client(Agent);
+
+impl Client {
+    pub(super) fn new() -> Self {
+        Self::trusting(RootCerts::WebPki)
+    }
+
+    fn trusting(roots: RootCerts) -> Self {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(provider))
+            .root_certs(roots)
+            .build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("jwksd/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self(config.new_agent())
+    }
+
+    /// Fetches JSON.
+    ///
+    /// A redirect is followed to https, or to the same origin: nobody on the way may lead a verifier to other keys.
+    pub(super) fn get(&self, url: &Url) -> anyhow::Result<Value> {
+        let mut at = url.clone();
+        for _ in 0..=REDIRECTS {
+            let mut answer = self.0.get(at.as_str()).call().with_context(|| format!("cannot fetch {at}"))?;
+            if !answer.status().is_redirection() {
+                return json(&at, &mut answer);
+            }
+            at = target(&at, &answer)?;
+        }
+        bail!("{url} leads from redirect to redirect");
+    }
+
+    /// Sends JSON with a bearer token, and follows no redirect with it. Returns status and body.
+    pub(super) fn post(&self, url: &Url, token: &Secret, body: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+        let authorization = zeroize::Zeroizing::new(format!("Bearer {}", token.reveal()));
+        let mut answer = self
+            .0
+            .post(url.as_str())
+            .header("Authorization", authorization.as_str())
+            .content_type("application/json")
+            .send(body)
+            .with_context(|| format!("cannot send to {url}"))?;
+        let body = text(&mut answer).with_context(|| format!("cannot read the answer of {url}"))?;
+        Ok((answer.status().as_u16(), body))
+    }
+}
+
+/// Reads a URL of http or https.
+pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(url) = url else {
+        bail!("{text:?} is no URL: https://login.example.com/jwks would do");
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        bail!("a URL with a name and a password in it is not fetched");
+    }
+    Ok(url)
+}
+
+/// Whether somebody on the way could read and change what goes there.
+pub(super) fn is_exposed(url: &Url) -> bool {
+    let is_local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() != "https" && !is_local
+}
+
+fn json(url: &Url, answer: &mut Response<Body>) -> anyhow::Result<Value> {
+    let status = answer.status();
+    if status != 200 {
+        bail!("{url} answers {status}");
+    }
+    let text = text(answer).with_context(|| format!("cannot read the answer of {url}"))?;
+    strict::value(&text).with_context(|| format!("the answer of {url} is of no use"))
+}
+
+fn text(answer: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
+    answer.body_mut().with_config().limit(LIMIT).read_to_vec()
+}
+
+fn target(from: &Url, answer: &Response<Body>) -> anyhow::Result<Url> {
+    let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
+    let Some(to) = location.and_then(|location| from.join(location).ok()) else {
+        bail!("{from} answers {} without saying where to", answer.status());
+    };
+    if to.scheme() != "https" && to.origin() != from.origin() {
+        bail!("{from} leads to {to}: a redirect is followed to https or to the same origin alone");
+    }
+    Ok(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use ureq::tls::Certificate;
+
+    use super::*;
+
+    const ROOT: &[u8] = include_bytes!("../../tests/data/tls/root.pem");
+
+    /// A server with a certificate for `localhost` by `ROOT`, which answers every request with a JWKS.
+    fn secure_site() -> u16 {
+        let certificate = include_bytes!("../../tests/data/tls/leaf.pem");
+        let key = include_bytes!("../../tests/data/tls/leaf.key.pem");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(certificate).unwrap()],
+                PrivateKeyDer::from_pem_slice(key).unwrap(),
+            );
+        let config = Arc::new(config.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let connection = ServerConnection::new(config.clone()).unwrap();
+                let mut reader = BufReader::new(StreamOwned::new(connection, stream));
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    line.clear();
+                }
+                let _ = reader.get_mut().write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nConnection: close\r\n\r\n{\"keys\":[]}",
+                );
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn https_is_by_the_roots_that_are_trusted_and_by_the_name() {
+        let port = secure_site();
+        let url = |host| parse(&format!("https://{host}:{port}/jwks")).unwrap();
+        let root = Certificate::from_pem(ROOT).unwrap();
+        let client = Client::trusting(RootCerts::new_with_certs(&[root]));
+        assert_eq!(client.get(&url("localhost")).unwrap(), serde_json::json!({"keys": []}));
+        let refused = |client: &Client, host| format!("{:#}", client.get(&url(host)).unwrap_err());
+        assert!(refused(&client, "127.0.0.1").contains("not valid for name"), "another name");
+        assert!(
+            refused(&Client::new(), "localhost").contains("UnknownIssuer"),
+            "a root that is not Mozilla's"
+        );
+    }
+
+    #[test]
+    fn plain_http_is_exposed_but_to_this_machine() {
+        for (url, exposed) in [
+            ("https://example.com", false),
+            ("http://127.0.0.1:8080", false),
+            ("http://[::1]/x", false),
+            ("http://localhost", false),
+            ("http://localhost.example.com", true),
+            ("http://example.com", true),
+            ("http://10.0.0.1", true),
+        ] {
+            assert_eq!(is_exposed(&parse(url).unwrap()), exposed, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_of_http_is_refused() {
+        for url in
+            ["", "example.com/jwks", "file:///etc/passwd", "ftp://example.com", "https://me:x@example.com"]
+        {
+            assert!(parse(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `jwksd jwt`: sign, verify and look at tokens of any issuer.
+
+mod show;
+mod sign;
+mod verify;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::text::printable_lines;
+use super::{files, list};
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::jose::jws::Jws;
+use crate::domain::jose::oddities;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JwtCommand {
+    /// Sign claims with a private key
+    Sign(sign::SignArgs),
+    /// Verify a token: exit status 0 if it is valid, 1 if it is not, 2 if that could not be told
+    Verify(verify::VerifyArgs),
+    /// Show what a token says, and what is odd about it, without trusting it
+    Inspect {
+        #[command(flatten)]
+        token: TokenArgs,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Where a token comes from.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct TokenArgs {
+    /// The token; on a shared machine, others can see what is on the command line
+    #[arg(long = "token", value_name = "TOKEN")]
+    flag: Option<String>,
+    /// The token, or - for standard input
+    #[arg(value_name = "TOKEN")]
+    word: Option<String>,
+}
+
+impl TokenArgs {
+    /// What stands on the command line.
+    fn given(&self) -> &str {
+        self.flag.as_deref().or(self.word.as_deref()).unwrap_or("-")
+    }
+
+    fn is_stdin(&self) -> bool {
+        self.given() == "-"
+    }
+
+    fn read(&self) -> anyhow::Result<String> {
+        if !self.is_stdin() {
+            return Ok(self.given().trim().to_owned());
+        }
+        // What is not UTF-8 is no token either way, and is said to be none.
+        Ok(String::from_utf8_lossy(&files::read("-")?).trim().to_owned())
+    }
+}
+
+pub(super) fn run(command: JwtCommand) -> anyhow::Result<()> {
+    match command {
+        JwtCommand::Sign(args) => sign::run(args),
+        JwtCommand::Verify(args) => verify::run(&args),
+        JwtCommand::Inspect { token, json } => inspect(&token, json),
+    }
+}
+
+fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
+    let now = SystemClock::start().now();
+    let jws = match Jws::parse(&token.read()?) {
+        Ok(jws) => jws,
+        Err(invalid) => anyhow::bail!("this is no token that can be read: {}", invalid.message),
+    };
+    let (claims, odd) = (jws.unverified_claims().ok(), oddities::of(&jws, now));
+    if json {
+        let shown = json!({"verified": false, "header": jws.header(), "claims": claims, "odd": odd});
+        list([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;
+        return Ok(());
+    }
+    let mut lines = vec!["not verified: anybody could have written this".to_owned()];
+    lines.extend(show::members("header", jws.header(), now));
+    if let Some(claims) = claims {
+        lines.extend(show::members("claims", &claims, now));
+    }
+    if !odd.is_empty() {
+        lines.push("odd".to_owned());
+        lines.extend(odd.into_iter().map(|line| format!("  {line}")));
+    }
+    list(lines)?;
+    Ok(())
+}
+
+/// A time such as `90s` or `15m`, in whole seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let span = if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) };
+    span.ok()
+        .filter(|span| span.subsec_nanos() == 0)
+        .ok_or_else(|| "a time in whole seconds such as 90s, 15m or 24h would do".to_owned())
+}

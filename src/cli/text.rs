@@ -1,0 +1,60 @@
+//! Text that others wrote, on its way to a terminal: what would steer it is escaped.
+
+use std::fmt::Write as _;
+
+/// Text in which what is not to be seen is written as JSON escapes it. In JSON it stands in strings alone, so that JSON
+/// stays the same JSON.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// The same, of what must stay one line.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if !is_invisible(character) {
+            shown.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing into a String does not fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    shown
+}
+
+/// Controls, and what changes the direction or hides the end of a line (Unicode, Bidirectional Algorithm, 2).
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped_and_json_stays_the_same() {
+        let value = json!({"sub": "é\u{1b}[31m\u{9b}\u{202e}x\u{e0041}\u{7f}"});
+        let shown = printable_lines(&value.to_string());
+        assert_eq!(shown, r#"{"sub":"é\u001b[31m\u009b\u202ex\udb40\udc41\u007f"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
+    }
+
+    #[test]
+    fn what_must_stay_a_line_stays_one() {
+        assert_eq!((printable("a\nb"), printable_lines("a\nb")), ("a\\u000ab".to_owned(), "a\nb".to_owned()));
+    }
+}

@@ -1,0 +1,211 @@
+//! Signature algorithms (RFC 7518, 3.1; RFC 8037, 3.1), the kinds of key they need, and their names in the library.
+
+use std::fmt;
+
+use aws_lc_rs::signature as lib;
+
+/// A signature algorithm. There is no `none` and no HMAC: a key here is never a shared secret (RFC 8725, 3.1 and 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    Rs512,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// RSASSA-PSS with SHA-384.
+    Ps384,
+    /// RSASSA-PSS with SHA-512.
+    Ps512,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
+    /// ECDSA on P-521 with SHA-512.
+    Es512,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// All of them; for each kind of key, the one it signs with when nothing else was said comes first.
+    pub const ALL: [Self; 10] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+    ];
+
+    /// The algorithm that `alg` names; names differ by case (RFC 7515, 4.1.1).
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// The value of `alg`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The kind of key that it needs.
+    #[must_use]
+    pub const fn kind(self) -> KeyKind {
+        match self {
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => KeyKind::Rsa,
+            Self::Es256 => KeyKind::Ec(Curve::P256),
+            Self::Es384 => KeyKind::Ec(Curve::P384),
+            Self::Es512 => KeyKind::Ec(Curve::P521),
+            Self::EdDsa => KeyKind::Ed25519,
+        }
+    }
+
+    /// How an RSA key verifies; none of another kind.
+    pub(super) const fn rsa_verification(self) -> Option<&'static lib::RsaParameters> {
+        match self {
+            Self::Rs256 => Some(&lib::RSA_PKCS1_2048_8192_SHA256),
+            Self::Rs384 => Some(&lib::RSA_PKCS1_2048_8192_SHA384),
+            Self::Rs512 => Some(&lib::RSA_PKCS1_2048_8192_SHA512),
+            Self::Ps256 => Some(&lib::RSA_PSS_2048_8192_SHA256),
+            Self::Ps384 => Some(&lib::RSA_PSS_2048_8192_SHA384),
+            Self::Ps512 => Some(&lib::RSA_PSS_2048_8192_SHA512),
+            Self::Es256 | Self::Es384 | Self::Es512 | Self::EdDsa => None,
+        }
+    }
+
+    /// How an RSA key signs; none of another kind. PSS salts are as long as the hash (RFC 7518, 3.5).
+    pub(super) const fn rsa_signing(self) -> Option<&'static dyn lib::RsaEncoding> {
+        match self {
+            Self::Rs256 => Some(&lib::RSA_PKCS1_SHA256),
+            Self::Rs384 => Some(&lib::RSA_PKCS1_SHA384),
+            Self::Rs512 => Some(&lib::RSA_PKCS1_SHA512),
+            Self::Ps256 => Some(&lib::RSA_PSS_SHA256),
+            Self::Ps384 => Some(&lib::RSA_PSS_SHA384),
+            Self::Ps512 => Some(&lib::RSA_PSS_SHA512),
+            Self::Es256 | Self::Es384 | Self::Es512 | Self::EdDsa => None,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What sort of key: `kty`, and `crv` where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// `RSA`, of any size.
+    Rsa,
+    /// `EC`.
+    Ec(Curve),
+    /// `OKP` with `Ed25519` (RFC 8037).
+    Ed25519,
+}
+
+impl KeyKind {
+    /// What a key of this kind signs with when nothing else was said.
+    #[must_use]
+    pub const fn usual_algorithm(self) -> Algorithm {
+        match self {
+            Self::Rsa => Algorithm::Rs256,
+            Self::Ec(Curve::P256) => Algorithm::Es256,
+            Self::Ec(Curve::P384) => Algorithm::Es384,
+            Self::Ec(Curve::P521) => Algorithm::Es512,
+            Self::Ed25519 => Algorithm::EdDsa,
+        }
+    }
+
+    /// The names of all algorithms that a key of this kind can have, for people.
+    #[must_use]
+    pub fn algorithms(self) -> String {
+        let names: Vec<_> = Algorithm::ALL
+            .into_iter()
+            .filter(|algorithm| algorithm.kind() == self)
+            .map(Algorithm::name)
+            .collect();
+        names.join(", ")
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa => f.write_str("RSA"),
+            Self::Ec(curve) => write!(f, "EC {}", curve.name()),
+            Self::Ed25519 => f.write_str("Ed25519"),
+        }
+    }
+}
+
+/// An elliptic curve of ECDSA (RFC 7518, 6.2.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    /// NIST P-256, secp256r1.
+    P256,
+    /// NIST P-384, secp384r1.
+    P384,
+    /// NIST P-521, secp521r1.
+    P521,
+}
+
+impl Curve {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::P521];
+
+    /// The value of `crv`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::P521 => "P-521",
+        }
+    }
+
+    /// How many bytes a coordinate, and the private number, have: always all of them (RFC 7518, 6.2.1.2).
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+            Self::P521 => 66,
+        }
+    }
+
+    pub(super) const fn verification(self) -> &'static lib::EcdsaVerificationAlgorithm {
+        match self {
+            Self::P256 => &lib::ECDSA_P256_SHA256_FIXED,
+            Self::P384 => &lib::ECDSA_P384_SHA384_FIXED,
+            Self::P521 => &lib::ECDSA_P521_SHA512_FIXED,
+        }
+    }
+
+    pub(super) const fn signing(self) -> &'static lib::EcdsaSigningAlgorithm {
+        match self {
+            Self::P256 => &lib::ECDSA_P256_SHA256_FIXED_SIGNING,
+            Self::P384 => &lib::ECDSA_P384_SHA384_FIXED_SIGNING,
+            Self::P521 => &lib::ECDSA_P521_SHA512_FIXED_SIGNING,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What the claims of a token must say (RFC 7519, 4.1), once its signature was right.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::reason::{Invalid, Reason};
+use super::time::{numeric_date, relative};
+use crate::domain::clock::Timestamp;
+
+/// What is expected of a token.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// Who must have issued it.
+    pub issuer: Option<String>,
+    /// For whom it must be.
+    pub audience: Option<String>,
+    /// Takes a token without `exp`, or past it.
+    pub ignore_exp: bool,
+    /// By how much the clocks may differ.
+    pub leeway: Duration,
+}
+
+/// Checks claims whose signature was right. Returns what was not checked, or is odd.
+///
+/// # Errors
+/// [`Invalid`] for the first claim that is wrong.
+pub fn check(
+    claims: &Map<String, Value>,
+    expected: &Expected,
+    now: Timestamp,
+) -> Result<Vec<String>, Invalid> {
+    let mut notes = Vec::new();
+    notes.extend(check_issuer(claims, expected.issuer.as_deref())?);
+    notes.extend(check_audience(claims, expected.audience.as_deref())?);
+    notes.extend(check_exp(claims, expected, now)?);
+    check_nbf(claims, expected.leeway, now)?;
+    if let Some(iat) = time(claims, "iat")?.filter(|iat| *iat > now.plus(expected.leeway)) {
+        notes.push(format!("it says that it was issued at {iat}, {}", relative(iat, now)));
+    }
+    Ok(notes)
+}
+
+/// RFC 8725, 3.8: the keys that are trusted are one issuer's.
+fn check_issuer(claims: &Map<String, Value>, expected: Option<&str>) -> Result<Option<String>, Invalid> {
+    let issuer = text(claims, "iss")?;
+    let Some(expected) = expected else {
+        return Ok(Some("iss was not checked: --issuer does".to_owned()));
+    };
+    match issuer {
+        Some(issuer) if issuer == expected => Ok(None),
+        Some(issuer) => {
+            Err(Invalid::new(Reason::WrongIssuer, format!("it is of {issuer:?}, and not of {expected:?}")))
+        }
+        None => {
+            Err(Invalid::new(Reason::WrongIssuer, format!("it has no \"iss\"; {expected:?} is expected")))
+        }
+    }
+}
+
+/// RFC 8725, 3.9. One string or a list of them (RFC 7519, 4.1.3).
+fn check_audience(claims: &Map<String, Value>, expected: Option<&str>) -> Result<Option<String>, Invalid> {
+    let wrong_type = || malformed("\"aud\" is neither a string nor a list of strings");
+    let audience: Vec<&str> = match claims.get("aud") {
+        None => Vec::new(),
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(many)) => {
+            many.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(wrong_type)?
+        }
+        Some(_) => return Err(wrong_type()),
+    };
+    match expected {
+        None if claims.contains_key("aud") => {
+            Ok(Some(format!("aud was not checked: it is for {audience:?}, and --audience says who you are")))
+        }
+        None => Ok(None),
+        Some(expected) if audience.contains(&expected) => Ok(None),
+        Some(expected) if audience.is_empty() => Err(Invalid::new(
+            Reason::WrongAudience,
+            format!("it is for nobody in particular (no \"aud\"), and not for {expected:?}"),
+        )),
+        Some(expected) => Err(Invalid::new(
+            Reason::WrongAudience,
+            format!("it is for {audience:?}, and not for {expected:?}"),
+        )),
+    }
+}
+
+fn check_exp(
+    claims: &Map<String, Value>,
+    expected: &Expected,
+    now: Timestamp,
+) -> Result<Option<String>, Invalid> {
+    let exp = time(claims, "exp")?;
+    let is_past = exp.is_some_and(|exp| now >= exp.plus(expected.leeway));
+    let said = match exp {
+        None => "it has no \"exp\", and would be valid for ever".to_owned(),
+        Some(exp) => format!("it expired at {exp}, {}", relative(exp, now)),
+    };
+    match (exp, is_past) {
+        (Some(_), false) => Ok(None),
+        _ if expected.ignore_exp => Ok(Some(format!("{said} (--ignore-exp)"))),
+        (None, _) => Err(Invalid::new(Reason::NoExp, said)),
+        (Some(_), true) => Err(Invalid::new(Reason::Expired, said)),
+    }
+}
+
+fn check_nbf(claims: &Map<String, Value>, leeway: Duration, now: Timestamp) -> Result<(), Invalid> {
+    match time(claims, "nbf")?.filter(|nbf| *nbf > now.plus(leeway)) {
+        None => Ok(()),
+        Some(nbf) => {
+            let message = format!("it is not valid before {nbf}, {}", relative(nbf, now));
+            Err(Invalid::new(Reason::NotYetValid, message))
+        }
+    }
+}
+
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, Invalid> {
+    let time = |value| {
+        numeric_date(value).ok_or_else(|| malformed(format!("{name:?} is not a time in seconds since 1970")))
+    };
+    claims.get(name).map(time).transpose()
+}
+
+fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Invalid> {
+    let text = |value: &'a Value| value.as_str().ok_or_else(|| malformed(format!("{name:?} is no string")));
+    claims.get(name).map(text).transpose()
+}
+
+fn malformed(message: impl Into<String>) -> Invalid {
+    Invalid::new(Reason::Malformed, message)
+}

@@ -1,0 +1,194 @@
+//! JSON that can be read in one way only: a member that comes twice is refused (RFC 7515, 4; RFC 7519, 4), and so is
+//! base64url with padding, another alphabet or stray bits (RFC 7515, 2).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use thiserror::Error;
+use zeroize::Zeroize;
+
+/// Why a text is no JSON that can be relied on. No value of it is quoted.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotStrict {
+    /// Not JSON, or a member that comes twice.
+    #[error("it is not JSON that can be read in one way only: {0}")]
+    Json(String),
+    /// JSON, but no object.
+    #[error("it is not a JSON object")]
+    NoObject,
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// [`NotStrict::Json`] for what is none, and for a member that comes twice, however deep.
+pub fn value(text: &[u8]) -> Result<Value, NotStrict> {
+    serde_json::from_slice::<Strict>(text)
+        .map(|read| read.0)
+        .map_err(|error| NotStrict::Json(error.to_string()))
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// As [`value`]; [`NotStrict::NoObject`] for JSON of another type.
+pub fn object(text: &[u8]) -> Result<Map<String, Value>, NotStrict> {
+    match value(text)? {
+        Value::Object(members) => Ok(members),
+        _ => Err(NotStrict::NoObject),
+    }
+}
+
+/// The bytes that a base64url text stands for, if it is the only text that stands for them.
+pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// JSON that may hold private numbers: wiped when dropped.
+pub struct SecretJson(Value);
+
+impl SecretJson {
+    /// Reads JSON, as [`value`] does.
+    ///
+    /// # Errors
+    /// As [`value`].
+    pub fn parse(text: &[u8]) -> Result<Self, NotStrict> {
+        value(text).map(Self)
+    }
+
+    /// Takes JSON that was made here.
+    #[must_use]
+    pub fn of(value: Value) -> Self {
+        Self(value)
+    }
+
+    /// The JSON itself.
+    #[must_use]
+    pub fn reveal(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretJson")
+    }
+}
+
+impl Drop for SecretJson {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Strict(value)) = items.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
+            if object.insert(name.clone(), value).is_some() {
+                return Err(A::Error::custom(format!("the member {name:?} comes twice")));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn json_is_read_as_it_is() {
+        let text = br#"{"a":[1,-2,1.5,true,null,"x\u0041"],"b":{"a":{}}}"#;
+        assert_eq!(value(text).unwrap(), json!({"a": [1, -2, 1.5, true, null, "xA"], "b": {"a": {}}}));
+    }
+
+    #[test]
+    fn a_member_that_comes_twice_is_refused_however_it_is_written_and_however_deep_it_lies() {
+        for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"b":[{"a":1,"a":null}]}"#] {
+            let NotStrict::Json(said) = value(text.as_bytes()).unwrap_err() else { panic!("{text}") };
+            assert!(said.starts_with("the member \"a\" comes twice"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_or_goes_on_after_its_end_is_refused() {
+        assert_eq!(object(b"[]"), Err(NotStrict::NoObject));
+        assert!(matches!(object(b"{} {}"), Err(NotStrict::Json(_))));
+        assert!(matches!(object(b"\xff"), Err(NotStrict::Json(_))));
+        assert!(
+            matches!(object("[".repeat(100_000).as_bytes()), Err(NotStrict::Json(_))),
+            "no stack is used up"
+        );
+    }
+
+    #[test]
+    fn base64url_has_one_text_for_each_value() {
+        assert_eq!(bytes("AQAB"), Some(vec![1, 0, 1]));
+        for text in ["AQ==", "AR", "A", "A+AB", "AQ AB", "AQAB\n"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+}

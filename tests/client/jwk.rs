@@ -1,0 +1,196 @@
+//! Keys: made, kept, converted, stripped.
+
+use serde_json::json;
+
+use crate::{Desk, examples};
+
+#[test]
+fn a_key_of_each_kind_is_made_and_its_public_half_printed() {
+    let desk = Desk::new();
+    for (args, kty, crv, alg) in [
+        (vec![], "RSA", json!(null), "RS256"),
+        (vec!["--type", "rsa", "--key-size", "3072", "--alg", "PS256"], "RSA", json!(null), "PS256"),
+        (vec!["--type", "ec"], "EC", json!("P-256"), "ES256"),
+        (vec!["--type", "ec", "--curve", "P-384"], "EC", json!("P-384"), "ES384"),
+        (vec!["--type", "ec", "--curve", "P-521"], "EC", json!("P-521"), "ES512"),
+        (vec!["--type", "ed25519"], "OKP", json!("Ed25519"), "EdDSA"),
+    ] {
+        let said = desk.run(&[&["jwk", "generate"], &args[..]].concat());
+        assert_eq!(
+            said.stderr,
+            "the private key was not kept: --save writes it to a file, --private prints it\n"
+        );
+        let jwk = said.json();
+        assert_eq!((&jwk["kty"], &jwk["crv"], &jwk["alg"]), (&json!(kty), &crv, &json!(alg)));
+        assert_eq!((jwk["use"].as_str(), jwk.get("d")), (Some("sig"), None));
+        desk.write("x.jwk", &jwk.to_string());
+        let thumbprint = desk.run(&["jwk", "thumbprint", "x.jwk"]).out();
+        assert_eq!(jwk["kid"], thumbprint.trim(), "the kid is the thumbprint");
+        let size = jwk["n"].as_str().map(str::len);
+        assert!(kty != "RSA" || size == Some(if alg == "PS256" { 512 } else { 342 }), "{size:?}");
+    }
+    assert_eq!(desk.files(), ["x.jwk"], "nothing was written unasked");
+}
+
+#[test]
+fn a_saved_key_is_the_owners_alone_and_never_written_over_another_file() {
+    let desk = Desk::new();
+    let said = desk.run(&["jwk", "generate", "--type", "ec", "--save", "--kid", "mine"]);
+    assert_eq!(said.stderr, "the private key is in mine.pem\n");
+    let public = said.json();
+    assert_eq!(public["kid"], "mine");
+    let pem = desk.read("mine.pem");
+    assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "PKCS#8");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(desk.path().join("mine.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    assert_eq!(desk.run(&["jwk", "from-pem", "mine.pem", "--kid", "mine"]).json(), public);
+
+    let again = desk.run(&["jwk", "generate", "--save", "--kid", "mine"]);
+    again.refused(1, "mine.pem is there already, and nothing is overwritten");
+    assert_eq!((desk.read("mine.pem"), desk.files()), (pem, vec!["mine.pem".to_owned()]));
+}
+
+#[test]
+fn what_would_misuse_generate_is_refused_before_a_key_is_made() {
+    let desk = Desk::new();
+    let name = |kid: &str| {
+        format!(
+            "{kid:?} cannot be the name of a file: with --save, a kid of letters, digits and . _ - would do, which does not begin with . or -"
+        )
+    };
+    let algorithms = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA would do";
+    for (args, message) in [
+        (vec!["--type", "ec", "--key-size", "2048"], "--key-size is for --type rsa alone".to_owned()),
+        (vec!["--curve", "P-256"], "--curve is for --type ec alone".to_owned()),
+        (vec!["--save", "--kid", "../x"], name("../x")),
+        (vec!["--save", "--kid", ".x"], name(".x")),
+        (vec!["--save", "--kid="], name("")),
+        (vec!["--alg", "HS256"], format!("\"HS256\" is no algorithm that is known: {algorithms}")),
+        (
+            vec!["--alg", "ES256"],
+            "\"alg\" is \"ES256\", which is none for an RSA key: RS256, RS384, RS512, PS256, PS384, PS512 would do"
+                .to_owned(),
+        ),
+        (vec!["--kid", "a\nb"], "\"kid\" must have 1 to 256 bytes and no control characters".to_owned()),
+    ] {
+        desk.run(&[&["jwk", "generate"], &args[..]].concat()).refused(2, &message);
+    }
+    for args in [&["--type", "dsa"][..], &["--key-size", "1024"], &["--port", "1"], &["--issuer", "x"]] {
+        assert_eq!(desk.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
+    }
+    desk.run(&["--port", "1", "jwk", "generate"])
+        .refused(2, "--port before `jwk` or `jwt` is a setting, and these read none");
+    assert_eq!(desk.files(), [""; 0]);
+}
+
+#[test]
+fn no_setting_and_no_store_is_needed() {
+    let desk = Desk::new();
+    desk.write(".env", "NOT_MY_KEY=two words\n");
+    let env = [("PORT", "70000"), ("RUST_LOG", "("), ("NOT_MY_KEY", "x"), ("ISSUER", "x")];
+    let said = desk.run_with(&["jwk", "generate", "--type", "ed25519"], &env, "");
+    assert_eq!((said.code, desk.files()), (Some(0), vec![".env".to_owned()]), "{said:?}");
+}
+
+#[test]
+fn thumbprints_and_public_halves_are_those_of_the_rfcs() {
+    let desk = Desk::new();
+    for example in examples()["thumbprints"].as_array().unwrap() {
+        let said = desk.run_with(&["jwk", "thumbprint", "-"], &[], &example["key"].to_string());
+        assert_eq!(said.out().trim(), example["thumbprint"].as_str().unwrap(), "{}", example["example"]);
+    }
+    let set = &examples()["set"];
+    let said = desk.run_with(&["jwk", "public", "-"], &[], &set.to_string());
+    assert_eq!(&said.json(), set, "a set without private members stays as it is");
+    let key = &examples()["signatures"][0]["key"];
+    let said = desk.run_with(&["jwk", "public", "-"], &[], &json!({"keys": [key]}).to_string());
+    assert_eq!(said.json(), json!({"keys": [{"kty": "RSA", "n": key["n"], "e": "AQAB"}]}));
+}
+
+#[test]
+fn the_keys_of_the_rfcs_come_back_from_pem_with_every_number() {
+    let desk = Desk::new();
+    for example in examples()["signatures"].as_array().unwrap() {
+        let key = &example["key"];
+        let pem = desk.run_with(&["jwk", "to-pem", "-", "--private"], &[], &key.to_string()).out();
+        let jwk = desk.run_with(&["jwk", "from-pem", "-", "--private"], &[], &pem).json();
+        for (name, value) in key.as_object().unwrap() {
+            assert!(
+                ["kid", "use"].contains(&name.as_str()) || jwk[name] == *value,
+                "{} {name}",
+                example["example"]
+            );
+        }
+        let public = desk.run_with(&["jwk", "public", "-"], &[], &key.to_string()).out();
+        let spki = desk.run_with(&["jwk", "to-pem", "-"], &[], &public).out();
+        assert!(spki.starts_with("-----BEGIN PUBLIC KEY-----\n"), "{spki}");
+        let again = desk.run_with(&["jwk", "from-pem", "-"], &[], &spki).json();
+        assert_eq!(again, desk.run_with(&["jwk", "from-pem", "-"], &[], &pem).json());
+    }
+}
+
+#[test]
+fn a_private_key_goes_to_a_file_or_where_it_was_asked_for_and_nowhere_else() {
+    let desk = Desk::new();
+    desk.key("k", &["ed25519"]);
+    desk.run(&["jwk", "to-pem", "k.jwk"]).refused(
+        2,
+        "k.jwk is a private key: --output FILE writes it to a file, --private prints it; `jwksd jwk public` gives the public half",
+    );
+    let said = desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]);
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
+    assert_eq!(desk.read("k.pem"), desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out());
+    desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"])
+        .refused(1, "k.pem is there already, and nothing is overwritten");
+
+    let public = desk.run(&["jwk", "from-pem", "k.pem", "--kid", "k"]).json();
+    assert_eq!(public, desk.run(&["jwk", "public", "k.jwk"]).json(), "the public half");
+}
+
+#[test]
+fn what_is_no_key_is_refused_with_what_it_is_and_no_private_number() {
+    let desk = Desk::new();
+    desk.key("k", &["ed25519"]);
+    let of = |text: &str, args: &[&str]| desk.run_with(args, &[], text);
+    for (args, text, message) in [
+        (
+            &["jwk", "thumbprint", "-"][..],
+            "x",
+            "it is not JSON that can be read in one way only: expected value at line 1 column 1",
+        ),
+        (
+            &["jwk", "thumbprint", "-"],
+            r#"{"kty":"RSA","kty":"EC"}"#,
+            "it is not JSON that can be read in one way only: the member \"kty\" comes twice at line 1 column 24",
+        ),
+        (
+            &["jwk", "thumbprint", "-"],
+            r#"{"keys":[]}"#,
+            "a JWK Set, where one key is wanted: take one out of its \"keys\"",
+        ),
+        (
+            &["jwk", "public", "-"],
+            r#"{"kty":"oct","k":"c2VjcmV0"}"#,
+            "a symmetric key (\"kty\" is \"oct\"): it has no public half, and whoever verifies with it can sign",
+        ),
+        (&["jwk", "to-pem", "-"], "[]", "a JWK is a JSON object"),
+        (&["jwk", "from-pem", "-"], "x", "not a key in PEM"),
+        (
+            &["jwk", "from-pem", "-"],
+            include_str!("../data/rsa-1024.pem"),
+            "an RSA key of 1024 bits: 2048 to 8192 would do",
+        ),
+    ] {
+        of(text, args).refused(1, &format!("cannot use standard input: {message}"));
+    }
+    desk.run(&["jwk", "to-pem", "k.pub", "--private"])
+        .refused(1, "cannot use k.pub: a public key (it has no \"d\"), where the private one is wanted");
+    desk.run(&["jwk", "thumbprint", "nowhere"])
+        .refused(1, "cannot read nowhere: No such file or directory (os error 2)");
+    let long = " ".repeat(1024 * 1024 + 1);
+    of(&long, &["jwk", "thumbprint", "-"]).refused(1, "standard input is longer than 1048576 bytes");
+}

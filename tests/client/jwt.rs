@@ -1,0 +1,234 @@
+//! Tokens: signed, and looked at.
+
+use serde_json::{Value, json};
+
+use crate::{Desk, examples};
+
+#[test]
+fn a_signed_token_has_what_was_given_and_what_verifiers_need() {
+    let desk = Desk::new();
+    desk.key("k", &["ec"]);
+    let payload = r#"{"sub":"me","roles":["a"]}"#;
+    let args = [
+        "jwt",
+        "sign",
+        "--key-file",
+        "k.jwk",
+        "--payload",
+        "-",
+        "--claim",
+        "iss=https://us",
+        "--claim",
+        "n=1",
+        "--ttl",
+        "1h",
+    ];
+    let token = desk.run_with(&args, &[], payload).out();
+    let seen = desk.run(&["jwt", "inspect", "--json", token.trim()]).json();
+    assert_eq!(seen["header"], json!({"alg": "ES256", "kid": "k", "typ": "JWT"}));
+    let claims = &seen["claims"];
+    let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    let jti = claims["jti"].as_str().unwrap();
+    assert_eq!((exp - iat, jti.len()), (3600, 36));
+    let expected =
+        json!({"sub": "me", "roles": ["a"], "iss": "https://us", "n": 1, "iat": iat, "exp": exp, "jti": jti});
+    assert_eq!(*claims, expected);
+}
+
+#[test]
+fn each_form_of_a_key_signs_the_same_and_its_kid_is_said_known_or_reckoned() {
+    let desk = Desk::new();
+    desk.key("k", &["ed25519"]);
+    desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]).out();
+    let thumbprint = desk.run(&["jwk", "thumbprint", "k.jwk"]).out();
+    let claims = ["--claim", "iat=1", "--claim", "exp=2", "--claim", "jti=x"];
+    let sign = |file: &str, kid: &[&str]| {
+        desk.run(&[&["jwt", "sign", "--key-file", file], &claims[..], kid].concat()).out()
+    };
+    assert_eq!(sign("k.pem", &["--kid", "k"]), sign("k.jwk", &[]), "Ed25519 signs the same text alike");
+    let seen = desk.run(&["jwt", "inspect", "--json", sign("k.pem", &[]).trim()]).json();
+    assert_eq!(seen["header"]["kid"], thumbprint.trim());
+}
+
+#[test]
+fn a_token_goes_to_a_file_that_is_the_owners_alone() {
+    let desk = Desk::new();
+    desk.key("k", &["ed25519"]);
+    let args = ["jwt", "sign", "--key-file", "k.jwk", "--output", "token"];
+    let said = desk.run(&args);
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
+    let token = desk.read("token");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(desk.path().join("token")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    desk.run(&args).refused(1, "token is there already, and nothing is overwritten");
+    assert_eq!(desk.read("token"), token);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_is_warned_of() {
+    let desk = Desk::new();
+    desk.key("k", &["ed25519"]);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    std::fs::set_permissions(desk.path().join("k.jwk"), open).unwrap();
+    let said = desk.run(&["jwt", "sign", "--key-file", "k.jwk"]);
+    assert_eq!(said.stderr, "warning: others can read k.jwk: `chmod 600 k.jwk` ends that\n");
+    assert_eq!(said.code, Some(0));
+}
+
+#[test]
+fn what_cannot_be_signed_is_refused() {
+    let desk = Desk::new();
+    desk.key("k", &["ec"]);
+    desk.write("list.json", "[]");
+    desk.write("twice.json", r#"{"sub":"a","sub":"b"}"#);
+    desk.write("enc.jwk", &desk.read("k.jwk").replace("\"sig\"", "\"enc\""));
+    let strict = "it is not JSON that can be read in one way only:";
+    for (code, file, args, message) in [
+        (
+            2,
+            "k.jwk",
+            &["--alg", "RS256"][..],
+            "--alg RS256 is none for an EC P-256 key: ES256 would do".to_owned(),
+        ),
+        (
+            2,
+            "k.jwk",
+            &["--claim", "sub=1"],
+            "the claim \"sub\" must be a string: --claim 'sub=\"…\"' makes it one".to_owned(),
+        ),
+        (
+            2,
+            "k.jwk",
+            &["--claim", "exp=9", "--ttl", "1m"],
+            "--ttl, and \"exp\" among the claims: one of them would do".to_owned(),
+        ),
+        (2, "k.jwk", &["--claim", "a=1", "--claim", "a=2"], "the claim \"a\" is given twice".to_owned()),
+        (2, "k.jwk", &["--claim", "a"], "--claim \"a\": name=value would do".to_owned()),
+        (2, "k.jwk", &["--ttl", "0"], "--ttl: 1s or more would do".to_owned()),
+        (2, "-", &["--payload", "-"], "--key-file and --payload cannot both be standard input".to_owned()),
+        (1, "k.jwk", &["--payload", "list.json"], "cannot use list.json: it is not a JSON object".to_owned()),
+        (
+            1,
+            "k.jwk",
+            &["--payload", "twice.json"],
+            format!("cannot use twice.json: {strict} the member \"sub\" comes twice at line 1 column 21"),
+        ),
+        (
+            1,
+            "k.pub",
+            &[],
+            "cannot use k.pub: a public key (it has no \"d\"), where the private one is wanted".to_owned(),
+        ),
+        (1, "enc.jwk", &[], "cannot use enc.jwk: \"use\" is \"enc\", and not \"sig\"".to_owned()),
+    ] {
+        desk.run(&[&["jwt", "sign", "--key-file", file], args].concat()).refused(code, &message);
+    }
+    desk.key("r", &["rsa"]);
+    desk.run(&["jwt", "sign", "--key-file", "r.jwk", "--alg", "PS256"])
+        .refused(2, "--alg PS256: the key says that it is for RS256 alone");
+}
+
+#[test]
+fn inspect_shows_a_token_as_people_read_it_and_what_is_odd_about_it() {
+    let desk = Desk::new();
+    let token = examples()["signatures"][0]["token"].as_str().unwrap().to_owned();
+    let said = desk.run_with(&["jwt", "inspect", "-"], &[], &format!("{token}\n")).out();
+    let (shown, odd) = said.split_once("odd\n").unwrap();
+    let (before, after) = shown.split_once(" (2011-03-22T18:43:00Z, ").unwrap();
+    assert_eq!(
+        before,
+        "not verified: anybody could have written this\nheader\n  alg  \"RS256\"\nclaims\n  exp                         1300819380 "
+    );
+    assert!(
+        after.ends_with(" ago)\n  http://example.com/is_root  true\n  iss                         \"joe\"\n"),
+        "{after}"
+    );
+    assert!(
+        odd.starts_with(
+            "  it names no key (no \"kid\")\n  it is for nobody in particular (no \"aud\")\n  it expired "
+        ),
+        "{odd}"
+    );
+}
+
+#[test]
+fn inspect_names_each_oddity() {
+    let desk = Desk::new();
+    let odd = |header: Value, claims: Value| {
+        let token = crate::verify::unsigned(&header, &claims);
+        let seen = desk.run(&["jwt", "inspect", "--json", "--token", &token]).json();
+        assert_eq!(seen["verified"], false);
+        seen["odd"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let fine = json!({"iss": "x", "aud": "y", "iat": 4_000_000_000_i64 - 60, "exp": 4_000_000_000_i64});
+    let with = |changes: Value| {
+        let mut claims = fine.clone();
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        claims
+    };
+    let header = json!({"alg": "RS256", "kid": "1"});
+    for (header, claims, line) in [
+        (json!({"alg": "none", "kid": "1"}), fine.clone(), "it is not signed at all (\"alg\" is \"none\")"),
+        (
+            json!({"alg": "RS256", "kid": "1", "jku": "x"}),
+            fine.clone(),
+            "its header brings its own key (\"jku\"), which nobody should take",
+        ),
+        (
+            json!({"alg": "RS256", "kid": "1", "crit": ["b64"]}),
+            fine.clone(),
+            "it has a \"crit\": it may be used by those alone who understand what that names",
+        ),
+        (json!({"alg": "RS256", "kid": 1}), fine.clone(), "its \"kid\" is no string"),
+        (
+            json!({"alg": "RS256", "kid": "1", "typ": "logout+jwt"}),
+            fine.clone(),
+            "its \"typ\" is \"logout+jwt\": it is for one purpose, which was not checked",
+        ),
+        (header.clone(), json!({}), "it would be valid for ever (no \"exp\")"),
+        (
+            header.clone(),
+            with(json!({"exp": "4000000000"})),
+            "its \"exp\" is not a time in seconds since 1970",
+        ),
+        (
+            header.clone(),
+            with(json!({"exp": 4_000_000_000_000_i64})),
+            "its \"exp\" looks like milliseconds: it is in seconds",
+        ),
+        (header.clone(), with(json!({"iat": 4_100_000_000_i64})), "it expired before it was issued"),
+        (
+            header.clone(),
+            with(json!({"iat": 3_999_000_000_i64})),
+            "it lives long: 11days 13h from \"iat\" to \"exp\"",
+        ),
+        (
+            header.clone(),
+            with(json!({"nbf": 4_000_000_000_i64})),
+            "it is never valid: \"nbf\" is not before \"exp\"",
+        ),
+    ] {
+        let found = odd(header, claims);
+        assert!(found.iter().any(|found| found == line), "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn what_is_no_token_cannot_be_inspected() {
+    let desk = Desk::new();
+    desk.run(&["jwt", "inspect", "a.b"]).refused(
+        1,
+        "this is no token that can be read: a token has three parts with points between, and this has 2",
+    );
+    assert_eq!(desk.run(&["jwt", "inspect"]).code, Some(2), "which token was not said");
+}

@@ -1,0 +1,111 @@
+//! `jwksd jwk` and `jwksd jwt` as processes: what they print, what they refuse, what they leave on the disk.
+
+#![expect(clippy::disallowed_methods, reason = "the real program is watched from outside")]
+
+mod jwk;
+mod jwt;
+mod others;
+mod site;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "a server is started here, and its log not read")]
+mod support;
+mod trust;
+mod upload;
+mod verify;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A directory, and the program in it.
+pub(crate) struct Desk(TempDir);
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
+        self.run_with(args, &[], "")
+    }
+
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)], stdin: &str) -> Said {
+        Said::of(&support::run(self.path(), args, env, stdin))
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).unwrap();
+        #[cfg(unix)]
+        fs::set_permissions(self.path().join(name), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path().join(name)).unwrap()
+    }
+
+    pub(crate) fn files(&self) -> Vec<String> {
+        let names = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Makes a key, which lies in `{kid}.jwk` afterwards, its public half in `{kid}.pub`.
+    pub(crate) fn key(&self, kid: &str, what: &[&str]) {
+        let args = [&["jwk", "generate", "--private", "--kid", kid, "--type"], what].concat();
+        self.write(&format!("{kid}.jwk"), &self.run(&args).out());
+        self.write(&format!("{kid}.pub"), &self.run(&["jwk", "public", &format!("{kid}.jwk")]).out());
+    }
+
+    /// Signs claims with a key of [`Desk::key`].
+    pub(crate) fn token(&self, kid: &str, claims: &[&str]) -> String {
+        let file = format!("{kid}.jwk");
+        let mut args = vec!["jwt", "sign", "--key-file", &file];
+        args.extend(claims.iter().flat_map(|claim| ["--claim", claim]));
+        self.run(&args).out().trim().to_owned()
+    }
+}
+
+/// What the program said, and its exit status.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Said {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// What it printed, when all went well.
+    pub(crate) fn out(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    pub(crate) fn json(self) -> Value {
+        serde_json::from_str(&self.out()).unwrap()
+    }
+
+    /// It printed nothing and said this one line.
+    pub(crate) fn refused(self, code: i32, line: &str) {
+        let expected = Self { code: Some(code), stdout: String::new(), stderr: format!("jwksd: {line}\n") };
+        assert_eq!(self, expected);
+    }
+}
+
+/// The examples of the RFCs.
+pub(crate) fn examples() -> Value {
+    serde_json::from_str(include_str!("../data/jose.json")).unwrap()
+}

@@ -1,0 +1,73 @@
+//! A site of canned answers on a free port.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc;
+
+/// What one request asked for: its first line, its headers in lower case, its body.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: String,
+}
+
+/// A site that answers with the status and headers, and the body, of the first route whose path fits.
+pub(crate) struct Site {
+    pub(crate) url: String,
+    asked: mpsc::Receiver<Asked>,
+}
+
+impl Site {
+    /// Routes are path, head and body; `URL` in these is where the site is.
+    pub(crate) fn start(routes: &[(&str, &str, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let here = |text: &str| text.replace("URL", &url);
+        let routes: Vec<_> =
+            routes.iter().map(|(path, head, body)| ((*path).to_owned(), here(head), here(body))).collect();
+        let (sender, asked) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut reader = BufReader::new(stream);
+                let Some(request) = read(&mut reader) else { continue };
+                let path = request.line.split(' ').nth(1).unwrap_or_default().to_owned();
+                let missing = (path.clone(), "404 Not Found".to_owned(), String::new());
+                let (_, head, body) = routes.iter().find(|route| route.0 == path).unwrap_or(&missing);
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                let _ = reader.get_mut().write_all(answer.as_bytes());
+                let _ = sender.send(request);
+            }
+        });
+        Self { url, asked }
+    }
+
+    /// All that was asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::iter::from_fn(|| self.asked.recv_timeout(std::time::Duration::from_millis(200)).ok()).collect()
+    }
+}
+
+fn read(reader: &mut BufReader<std::net::TcpStream>) -> Option<Asked> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let headers: Vec<_> = lines.split_off(1).iter().map(|line| lower_name(line)).collect();
+    let length = headers.iter().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut body).ok()?;
+    Some(Asked { line: lines.pop()?, headers, body: String::from_utf8(body).ok()? })
+}
+
+fn lower_name(line: &str) -> String {
+    let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+    format!("{}: {value}", name.to_ascii_lowercase())
+}

@@ -1,0 +1,174 @@
+//! Whose keys are trusted: a file, a URL, an issuer and what it says of itself; and when that cannot be told.
+
+use serde_json::Value;
+
+use crate::site::Site;
+use crate::support::Server;
+use crate::{Desk, Said};
+
+const JSON: &str = "200 OK\r\nContent-Type: application/json";
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+const META: &str = r#"{"issuer":"URL","jwks_uri":"URL/keys"}"#;
+
+/// A desk with a key `k`, and its JWKS as text.
+fn desk() -> (Desk, String) {
+    let desk = Desk::new();
+    desk.key("k", &["ed25519"]);
+    let keys = format!("{{\"keys\":[{}]}}", desk.read("k.pub"));
+    (desk, keys)
+}
+
+fn first(said: &Said) -> &str {
+    said.stdout.lines().next().unwrap_or_default()
+}
+
+#[test]
+fn an_issuer_alone_is_enough() {
+    let (desk, keys) = desk();
+    let site = Site::start(&[(DISCOVERY, JSON, META), ("/keys", JSON, &keys)]);
+    let token = desk.token("k", &[&format!("iss={}", site.url)]);
+    let said = desk.run(&["jwt", "verify", "--issuer", &site.url, &token]);
+    assert_eq!((said.code, first(&said), said.stderr.as_str()), (Some(0), "valid", ""), "{said:?}");
+    let lines: Vec<_> = site.asked().into_iter().map(|request| request.line).collect();
+    assert_eq!(lines, [format!("GET {DISCOVERY} HTTP/1.1"), "GET /keys HTTP/1.1".to_owned()]);
+
+    let other = desk.token("k", &["iss=https://them"]);
+    let said = desk.run(&["jwt", "verify", "--issuer", &site.url, &other]);
+    assert_eq!(
+        first(&said),
+        format!("invalid: it is of \"https://them\", and not of {:?} (wrong_issuer)", site.url)
+    );
+}
+
+#[test]
+fn a_url_of_keys_is_followed_to_the_same_origin_and_not_to_another() {
+    let (desk, keys) = desk();
+    let elsewhere = Site::start(&[("/keys", JSON, &keys)]);
+    let away = format!("302 Found\r\nLocation: {}/keys", elsewhere.url);
+    let site = Site::start(&[
+        ("/keys", JSON, &keys),
+        ("/moved", "301 Moved Permanently\r\nLocation: keys", ""),
+        ("/away", &away, ""),
+        ("/round", "302 Found\r\nLocation: /round", ""),
+        ("/nowhere", "302 Found", ""),
+    ]);
+    let token = desk.token("k", &["sub=me"]);
+    let url = &site.url;
+    let verify = |path: &str| desk.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token]);
+    assert_eq!(first(&verify("/keys")), "valid");
+    assert_eq!(first(&verify("/moved")), "valid");
+    verify("/away").refused(
+        2,
+        &format!(
+            "could not tell: {url}/away leads to {}/keys: a redirect is followed to https or to the same origin alone",
+            elsewhere.url
+        ),
+    );
+    verify("/round").refused(2, &format!("could not tell: {url}/round leads from redirect to redirect"));
+    verify("/nowhere")
+        .refused(2, &format!("could not tell: {url}/nowhere answers 302 Found without saying where to"));
+    verify("/none").refused(2, &format!("could not tell: {url}/none answers 404 Not Found"));
+    assert!(elsewhere.asked().is_empty());
+}
+
+#[test]
+fn discovery_that_is_about_another_or_leads_away_is_not_believed() {
+    let (desk, keys) = desk();
+    let token = desk.token("k", &["sub=me"]);
+    let no_object = "[]";
+    for (meta, message) in [
+        (
+            r#"{"issuer":"https://them","jwks_uri":"URL/keys"}"#,
+            "WELL is about the issuer \"https://them\", and not \"URL\"",
+        ),
+        (no_object, "WELL is about the issuer \"\", and not \"URL\""),
+        (r#"{"issuer":"URL"}"#, "WELL has no \"jwks_uri\""),
+        (
+            r#"{"issuer":"URL","jwks_uri":"keys"}"#,
+            "the \"jwks_uri\" of WELL: \"keys\" is no URL: https://login.example.com/jwks would do",
+        ),
+        (
+            r#"{"issuer":"URL","jwks_uri":"http://example.com/keys"}"#,
+            "WELL says that its keys are at http://example.com/keys: https or the same origin would do",
+        ),
+        (
+            "{",
+            "the answer of WELL is of no use: it is not JSON that can be read in one way only: EOF while parsing an object at line 1 column 1",
+        ),
+    ] {
+        let site = Site::start(&[(DISCOVERY, JSON, meta), ("/keys", JSON, &keys)]);
+        let message = message.replace("WELL", &format!("{}{DISCOVERY}", site.url)).replace("URL", &site.url);
+        let message = message.replace(&format!("is no {}", site.url), "is no URL");
+        desk.run(&["jwt", "verify", "--issuer", &site.url, &token])
+            .refused(2, &format!("could not tell: {message}"));
+    }
+}
+
+#[test]
+fn what_is_no_set_of_keys_or_too_long_or_not_there_leaves_it_open() {
+    let (desk, keys) = desk();
+    let token = desk.token("k", &["sub=me"]);
+    let long = format!("{}{keys}", " ".repeat(1024 * 1024));
+    let site =
+        Site::start(&[("/empty", JSON, "{}"), ("/long", JSON, &long), ("/list", JSON, r#"{"keys":1}"#)]);
+    let url = &site.url;
+    for (path, message) in [
+        ("/empty", format!("cannot use {url}/empty: it is no JWK Set: it has no \"keys\"")),
+        ("/list", format!("cannot use {url}/list: its \"keys\" is no array")),
+        (
+            "/long",
+            format!(
+                "cannot read the answer of {url}/long: the response body is larger than request limit: 1048576"
+            ),
+        ),
+    ] {
+        desk.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token])
+            .refused(2, &format!("could not tell: {message}"));
+    }
+    desk.run(&["jwt", "verify", "--jwks-file", "nowhere", &token])
+        .refused(2, "could not tell: cannot read nowhere: No such file or directory (os error 2)");
+    desk.run(&["jwt", "verify", "--jwks-file", "-", "-"])
+        .refused(2, "could not tell: the token and --jwks-file cannot both be standard input");
+    let nobody = "nobody's keys are trusted yet: --issuer URL, --jwks-url URL or --jwks-file FILE says whose";
+    desk.run(&["jwt", "verify", &token]).refused(2, &format!("could not tell: {nobody}"));
+
+    let said = desk.run(&["jwt", "verify", "--json", &token]);
+    let json: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(
+        (said.code, &json["valid"], &json["reason"]),
+        (Some(2), &false.into(), &"could_not_tell".into())
+    );
+    assert_eq!(json["message"], nobody);
+}
+
+#[test]
+fn the_tokens_of_a_server_are_valid_by_its_issuer_alone_and_expired_ones_are_not() {
+    let desk = Desk::new();
+    let server = Server::start(desk.path(), &[("AUTH_MODE", "open"), ("AUDIENCE", "you")]);
+    let get = |path: &str| {
+        let answer =
+            ureq::post(format!("{}{path}", server.url)).send_empty().unwrap().into_body().read_to_string();
+        let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
+        answer["token"].as_str().unwrap().to_owned()
+    };
+    let verify = |token: &str| {
+        desk.run_with(&["jwt", "verify", "--issuer", &server.url, "--audience", "you", "-"], &[], token)
+    };
+    let said = verify(&get("/auth"));
+    assert_eq!((said.code, first(&said)), (Some(0), "valid"), "{said:?}");
+    // The expired key has left the JWKS.
+    let said = verify(&get("/auth?expired"));
+    assert!(said.code == Some(1) && first(&said).ends_with("(unknown_kid)"), "{said:?}");
+}
+
+#[test]
+fn a_set_without_keys_knows_nobody() {
+    let (desk, _) = desk();
+    desk.write("jwks.json", r#"{"keys":[]}"#);
+    let token = desk.token("k", &["sub=me"]);
+    let said = desk.run(&["jwt", "verify", "--jwks-file", "jwks.json", &token]);
+    assert_eq!(
+        (said.code, first(&said)),
+        (Some(1), "invalid: it names the key \"k\", and the set has no keys (unknown_kid)")
+    );
+}

@@ -1,0 +1,95 @@
+//! Uploads: the public half, with the bearer token, to a server that takes it or does not.
+
+use serde_json::{Value, json};
+
+use crate::Desk;
+use crate::site::Site;
+
+const TOKEN: (&str, &str) = ("ADMIN_TOKEN", "s3cret");
+const TAKEN: &str = r#"{"message":"stored","keys_count":3}"#;
+
+#[test]
+fn the_public_key_alone_is_sent_with_the_bearer_token() {
+    let desk = Desk::new();
+    let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
+    let args = ["jwk", "generate", "--type", "ec", "--save", "--upload", "--kid", "k", "--server", &site.url];
+    let said = desk.run_with(&args, &[TOKEN], "");
+    assert_eq!(
+        said.stderr,
+        format!("the private key is in k.pem\n{}/upload: stored; it has 3 keys\n", site.url)
+    );
+    let public = said.json();
+    desk.write("k.jwk", &desk.run(&["jwk", "from-pem", "k.pem", "--kid", "k", "--private"]).out());
+    for args in [&["k.pem", "--kid", "k"][..], &["k.jwk"]] {
+        let server = format!("{}/", site.url);
+        let args = [&["jwk", "upload", "--server", &server], args].concat();
+        assert_eq!(desk.run_with(&args, &[TOKEN], "").code, Some(0));
+    }
+    let asked = site.asked();
+    assert_eq!(asked.len(), 3);
+    for request in asked {
+        assert_eq!(request.line, "POST /upload HTTP/1.1");
+        assert!(request.headers.contains(&"authorization: Bearer s3cret".to_owned()), "{request:?}");
+        assert!(request.headers.contains(&"content-type: application/json".to_owned()), "{request:?}");
+        assert_eq!(serde_json::from_str::<Value>(&request.body).unwrap(), json!({"keys": [public]}));
+    }
+}
+
+#[test]
+fn the_token_may_lie_in_dotenv_or_in_a_file() {
+    let desk = Desk::new();
+    let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
+    desk.key("k", &["ed25519"]);
+    let args = ["jwk", "upload", "k.pub", "--server", &site.url];
+    desk.write("token", "s3cret\n");
+    assert_eq!(desk.run_with(&args, &[("ADMIN_TOKEN_FILE", "token")], "").code, Some(0));
+    desk.write(".env", "ADMIN_TOKEN=s3cret\n");
+    assert_eq!(desk.run(&args).code, Some(0));
+    let sent = "authorization: Bearer s3cret".to_owned();
+    assert!(site.asked().iter().all(|request| request.headers.contains(&sent)));
+}
+
+#[test]
+fn an_upload_that_cannot_work_is_refused_before_a_key_is_made() {
+    let desk = Desk::new();
+    let with = |args: &[&str], env: &[(&str, &str)]| {
+        desk.run_with(&[&["jwk", "generate", "--type", "ed25519", "--upload"], args].concat(), env, "")
+    };
+    with(&[], &[TOKEN])
+        .refused(2, "--upload without --save would lose the private key: --save keeps it as KID.pem");
+    with(&["--save"], &[]).refused(2, "ADMIN_TOKEN is not set; see .env.example");
+    with(&["--save", "--server", "http://example.com"], &[TOKEN]).refused(
+        2,
+        "ADMIN_TOKEN is not sent to http://example.com/ over plain http, where it could be read on the way: https would do",
+    );
+    with(&["--save", "--server", "example.com"], &[TOKEN])
+        .refused(2, "--server: \"example.com\" is no URL: https://login.example.com/jwks would do");
+    with(&["--save"], &[("ADMIN_TOKEN", "a\nb")])
+        .refused(2, "ADMIN_TOKEN has characters that no header can carry");
+    assert_eq!(desk.files(), [""; 0]);
+}
+
+#[test]
+fn a_key_that_the_server_does_not_take_is_kept_and_the_way_to_try_again_shown() {
+    let desk = Desk::new();
+    let site = Site::start(&[("/upload", "401 Unauthorized", "{\"error\":\"no\\u001b[31m\"}")]);
+    let args =
+        ["jwk", "generate", "--type", "ed25519", "--save", "--upload", "--kid", "k", "--server", &site.url];
+    let said = desk.run_with(&args, &[TOKEN], "");
+    let url = &site.url;
+    assert_eq!((said.code, desk.files()), (Some(1), vec!["k.pem".to_owned()]));
+    assert_eq!(
+        said.stderr,
+        format!(
+            "the private key is in k.pem\njwksd: the key is kept, but not uploaded: \
+             `jwksd jwk upload k.pem --kid=k --alg EdDSA --server {url}` tries again: \
+             {url}/upload answers 401: no[31m\n"
+        )
+    );
+    let elsewhere = Site::start(&[]);
+    let moved = format!("307 Temporary Redirect\r\nLocation: {}/upload", elsewhere.url);
+    let site = Site::start(&[("/upload", &moved, "")]);
+    let said = desk.run_with(&["jwk", "upload", "k.pem", "--server", &site.url], &[TOKEN], "");
+    said.refused(1, &format!("{}/upload answers 307", site.url));
+    assert!(elsewhere.asked().is_empty(), "the token follows no redirect");
+}

@@ -1,0 +1,335 @@
+//! The verdict: valid, or invalid for a reason of its own, each with its code and its words.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jwksd::domain::jose::algorithm::Algorithm;
+use jwksd::domain::jose::private::PrivateJwk;
+use jwksd::domain::jose::strict::SecretJson;
+use serde_json::{Value, json};
+
+use crate::{Desk, examples};
+
+const EXP: i64 = 4_000_000_000;
+
+fn encode(part: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(part)
+}
+
+/// A token with an empty signature.
+pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
+    format!("{}.{}.", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()))
+}
+
+/// An issuer whose tokens are as wrong as one likes, with its keys in `jwks.json`.
+struct Forger {
+    desk: Desk,
+    key: PrivateJwk,
+}
+
+impl Forger {
+    fn new() -> Self {
+        let desk = Desk::new();
+        desk.key("1", &["ec"]);
+        desk.key("2", &["rsa"]);
+        let [ec, rsa] =
+            ["1.pub", "2.pub"].map(|name| serde_json::from_str::<Value>(&desk.read(name)).unwrap());
+        let mut enc = ec.clone();
+        (enc["kid"], enc["use"]) = (json!("enc"), json!("enc"));
+        let mut weak = rsa.clone();
+        (weak["kid"], weak["e"]) = (json!("weak"), json!("AQ"));
+        let mut oaep = rsa.clone();
+        (oaep["kid"], oaep["alg"]) = (json!("oaep"), json!("RSA-OAEP"));
+        let mut private: Value = serde_json::from_str(&desk.read("1.jwk")).unwrap();
+        private["kid"] = json!("private");
+        let keys = json!({"keys": [ec, rsa, enc, weak, oaep, private]});
+        desk.write("jwks.json", &keys.to_string());
+        let key = PrivateJwk::parse(&SecretJson::parse(desk.read("1.jwk").as_bytes()).unwrap()).unwrap();
+        Self { desk, key }
+    }
+
+    fn sign(&self, header: &str, claims: &str) -> String {
+        let message = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
+        let signature = self.key.key().sign(Algorithm::Es256, message.as_bytes()).unwrap();
+        format!("{message}.{}", encode(&signature))
+    }
+
+    /// Code and words of the refusal, after checking that text, JSON and exit status agree about it.
+    fn refusal(&self, token: &str, args: &[&str]) -> (String, String) {
+        let args = [&["jwt", "verify", "--jwks-file", "jwks.json", "-"], args].concat();
+        let said = self.desk.run_with(&args, &[], token);
+        assert_eq!((said.code, said.stderr.as_str()), (Some(1), ""), "{said:?}");
+        let json = self.desk.run_with(&[&args[..], &["--json"]].concat(), &[], token);
+        assert_eq!(json.code, Some(1));
+        let json: Value = serde_json::from_str(&json.stdout).unwrap();
+        assert_eq!(json["valid"], false);
+        let (reason, message) = (json["reason"].as_str().unwrap(), json["message"].as_str().unwrap());
+        let is_about_claims =
+            ["wrong_issuer", "wrong_audience", "no_exp", "expired", "not_yet_valid"].contains(&reason);
+        assert_eq!(
+            json["claims"].is_object(),
+            is_about_claims,
+            "claims are given when the signature was right"
+        );
+        let first = said.stdout.lines().next().unwrap();
+        // Times that have passed are told from now, which goes on between the two.
+        assert!(
+            first == format!("invalid: {message} ({reason})") || message.contains(" ago"),
+            "{first} {message}"
+        );
+        (reason.to_owned(), message.to_owned())
+    }
+}
+
+fn header(changes: &Value) -> String {
+    let mut header = json!({"alg": "ES256", "kid": "1"});
+    for (name, value) in changes.as_object().unwrap() {
+        header[name] = value.clone();
+    }
+    header.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    header.to_string()
+}
+
+fn claims() -> String {
+    json!({"iss": "us", "aud": ["you", "me"], "sub": "x", "exp": EXP}).to_string()
+}
+
+#[test]
+fn a_valid_token_is_shown_with_what_was_not_checked() {
+    let forger = Forger::new();
+    let token = forger.sign(&header(&json!({"typ": "logout+jwt"})), &claims());
+    let args = ["jwt", "verify", "--jwks-file", "jwks.json", "--token", &token];
+    let said = forger.desk.run(&args).out();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(
+        lines[..4],
+        [
+            "valid",
+            "  iss was not checked: --issuer does",
+            "  aud was not checked: it is for [\"you\", \"me\"], and --audience says who you are",
+            "  its \"typ\" is \"logout+jwt\": it is for one purpose, which was not checked",
+        ]
+    );
+    assert!(lines[4..].contains(&"  sub  \"x\""), "{said}");
+
+    let token = forger.sign(&header(&json!({})), &claims());
+    let args =
+        ["jwt", "verify", "--jwks-file", "jwks.json", "--issuer", "us", "--audience", "me", "--json", &token];
+    // The settings of a server in the same place have no say in it.
+    let env = [("ISSUER", "https://them"), ("AUDIENCE", "them")];
+    assert_eq!(
+        forger.desk.run_with(&args, &env, "").json(),
+        json!({
+            "valid": true, "reason": null, "message": "valid", "notes": [],
+            "header": {"alg": "ES256", "kid": "1"},
+            "claims": {"iss": "us", "aud": ["you", "me"], "sub": "x", "exp": EXP},
+        })
+    );
+}
+
+#[test]
+fn a_header_that_is_not_to_be_trusted_is_refused_for_its_own_reason() {
+    let forger = Forger::new();
+    let set = r#"the set has "1", "2", "enc", "weak", "oaep", "private""#;
+    for (changes, reason, message) in [
+        (json!({"alg": "none"}), "alg_none", "it is not signed at all (\"alg\" is \"none\")".to_owned()),
+        (json!({"alg": "nOnE"}), "alg_none", "it is not signed at all (\"alg\" is \"none\")".to_owned()),
+        (json!({"alg": "HS256"}), "alg_hmac", "HS256 is a shared secret: with a public key for it, anybody could have signed".to_owned()),
+        (json!({"alg": "es256"}), "alg_unsupported", "\"es256\" is no algorithm that is known".to_owned()),
+        (json!({"alg": null}), "malformed", "its header has no \"alg\"".to_owned()),
+        (json!({"alg": 1}), "malformed", "\"alg\" in its header is no string".to_owned()),
+        (json!({"jwk": {}}), "embedded_key", "its header brings its own key (\"jwk\"): whoever made it could have chosen that".to_owned()),
+        (json!({"jku": "https://x"}), "embedded_key", "its header brings its own key (\"jku\"): whoever made it could have chosen that".to_owned()),
+        (json!({"x5u": "https://x"}), "embedded_key", "its header brings its own key (\"x5u\"): whoever made it could have chosen that".to_owned()),
+        (json!({"x5c": []}), "embedded_key", "its header brings its own key (\"x5c\"): whoever made it could have chosen that".to_owned()),
+        (json!({"crit": ["b64", "x"]}), "crit", "it may be used by those alone who understand \"b64\", \"x\" (\"crit\")".to_owned()),
+        (json!({"crit": []}), "crit", "\"crit\" is not a list of names".to_owned()),
+        (json!({"kid": null}), "no_kid", format!("it names no key (no \"kid\"), and {set}")),
+        (json!({"kid": 1}), "malformed", "\"kid\" in its header is no string".to_owned()),
+        (json!({"kid": "3\u{1b}"}), "unknown_kid", format!("it names the key \"3\\u{{1b}}\", and {set}")),
+        (json!({"kid": "2"}), "alg_mismatch", "it says ES256, and the key is for RS256 alone".to_owned()),
+        (json!({"alg": "RS256"}), "alg_mismatch", "it says RS256, and the key is for ES256 alone".to_owned()),
+        (json!({"kid": "oaep"}), "alg_mismatch", "the key it names cannot be used: \"alg\" is \"RSA-OAEP\", which is none for an RSA key: RS256, RS384, RS512, PS256, PS384, PS512 would do".to_owned()),
+        (json!({"kid": "enc"}), "key_use", "the key it names cannot be used: \"use\" is \"enc\", and not \"sig\"".to_owned()),
+        (json!({"kid": "weak"}), "weak_key", "the key it names cannot be used: the RSA exponent must be odd, 3 or more, and have 33 bits at most; 65537 is usual".to_owned()),
+        (json!({"kid": "private"}), "invalid_key", "the key it names cannot be used: a private key (it has \"d\"), where the public one is wanted: `jwksd jwk public` strips it".to_owned()),
+    ] {
+        let token = forger.sign(&header(&changes), &claims());
+        assert_eq!(forger.refusal(&token, &[]), (reason.to_owned(), message), "{changes}");
+    }
+}
+
+#[test]
+fn claims_are_looked_at_after_the_signature_and_refused_each_for_its_own_reason() {
+    let forger = Forger::new();
+    let expected = ["--issuer", "us", "--audience", "me"];
+    for (changes, reason, message) in [
+        (json!({"iss": "them"}), "wrong_issuer", "it is of \"them\", and not of \"us\""),
+        (json!({"iss": null}), "wrong_issuer", "it has no \"iss\"; \"us\" is expected"),
+        (json!({"aud": "them"}), "wrong_audience", "it is for [\"them\"], and not for \"me\""),
+        (
+            json!({"aud": null}),
+            "wrong_audience",
+            "it is for nobody in particular (no \"aud\"), and not for \"me\"",
+        ),
+        (json!({"exp": null}), "no_exp", "it has no \"exp\", and would be valid for ever"),
+        (json!({"nbf": EXP - 1}), "not_yet_valid", "it is not valid before 2096-10-02T07:06:39Z, in "),
+        (json!({"exp": 1_300_819_380}), "expired", "it expired at 2011-03-22T18:43:00Z, "),
+    ] {
+        let mut claims: Value = serde_json::from_str(&claims()).unwrap();
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let token = forger.sign(&header(&json!({})), &claims.to_string());
+        let (code, said) = forger.refusal(&token, &expected);
+        assert_eq!(code, reason);
+        assert!(said.starts_with(message), "{said}");
+
+        let at = token.len() - 10;
+        let other = if &token[at..=at] == "A" { "B" } else { "A" };
+        let broken = format!("{}{other}{}", &token[..at], &token[at + 1..]);
+        let (code, said) = forger.refusal(&broken, &expected);
+        assert_eq!(
+            (code.as_str(), said.as_str()),
+            ("bad_signature", "the signature is not of this key over this header and these claims")
+        );
+    }
+}
+
+#[test]
+fn claims_of_the_wrong_type_are_malformed() {
+    let forger = Forger::new();
+    for (claims, message) in [
+        (r#"{"exp":"4000000000"}"#, "\"exp\" is not a time in seconds since 1970"),
+        (r#"{"exp":4000000000,"nbf":true}"#, "\"nbf\" is not a time in seconds since 1970"),
+        (r#"{"exp":4000000000,"iss":1}"#, "\"iss\" is no string"),
+        (r#"{"exp":4000000000,"aud":[1]}"#, "\"aud\" is neither a string nor a list of strings"),
+    ] {
+        let token = forger.sign(&header(&json!({})), claims);
+        let args = ["jwt", "verify", "--jwks-file", "jwks.json", "--token", &token];
+        let said = forger.desk.run(&args);
+        let first = said.stdout.lines().next().unwrap().to_owned();
+        assert_eq!((said.code, first), (Some(1), format!("invalid: {message} (malformed)")));
+    }
+}
+
+#[test]
+fn what_can_be_read_in_two_ways_is_malformed() {
+    let forger = Forger::new();
+    let good = forger.sign(&header(&json!({})), &claims());
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let twice = "it is not JSON that can be read in one way only: the member";
+    for (token, words) in [
+        (String::new(), "there is no token".to_owned()),
+        ("a".to_owned(), "a token has three parts with points between, and this has 1".to_owned()),
+        (
+            format!("Bearer {good}"),
+            "it has white space in it: a token is one word, without \"Bearer\" before it".to_owned(),
+        ),
+        (
+            "a.b.c.d.e".to_owned(),
+            "it is encrypted (a JWE of five parts): verify what is inside of it".to_owned(),
+        ),
+        (format!("{message}.{signature}="), "its signature is not base64url without padding".to_owned()),
+        (format!("!{good}"), "its header is not base64url without padding".to_owned()),
+        (
+            forger.sign(r#"{"alg":"none","alg":"ES256"}"#, "{}"),
+            format!("its header is of no use: {twice} \"alg\" comes twice at line 1 column 28"),
+        ),
+        (forger.sign("[]", "{}"), "its header is of no use: it is not a JSON object".to_owned()),
+        (
+            forger.sign(&header(&json!({})), r#"{"exp":1,"exp":4000000000}"#),
+            format!("its payload holds no claims: {twice} \"exp\" comes twice at line 1 column 26"),
+        ),
+        (
+            forger.sign(&header(&json!({})), "4"),
+            "its payload holds no claims: it is not a JSON object".to_owned(),
+        ),
+    ] {
+        assert_eq!(forger.refusal(&token, &[]), ("malformed".to_owned(), words));
+    }
+}
+
+#[test]
+fn leeway_and_ignore_exp_do_what_they_say() {
+    let forger = Forger::new();
+    let desk = &forger.desk;
+    let verdict = |token: &str, args: &[&str]| {
+        let args = [&["jwt", "verify", "--jwks-file", "jwks.json", "--issuer", "us", token], args].concat();
+        let said = desk.run(&args);
+        (said.code, said.stdout.lines().take(2).collect::<Vec<_>>().join("\n"))
+    };
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let past = desk.token("1", &["iss=us", &format!("exp={}", now - 30)]);
+    assert_eq!(verdict(&past, &[]).0, Some(1));
+    assert_eq!(verdict(&past, &["--leeway", "10s"]).0, Some(1));
+    assert_eq!(verdict(&past, &["--leeway", "10m"]).0, Some(0));
+    let (code, said) = verdict(&past, &["--ignore-exp"]);
+    assert!(
+        code == Some(0)
+            && said.starts_with("valid\n  it expired at ")
+            && said.ends_with(" ago (--ignore-exp)"),
+        "{said}"
+    );
+    let early = desk.token("1", &["iss=us", &format!("nbf={}", now + 300)]);
+    assert_eq!((verdict(&early, &[]).0, verdict(&early, &["--leeway", "10m"]).0), (Some(1), Some(0)));
+    let ahead = desk.token("1", &["iss=us", &format!("iat={}", now + 300)]);
+    let (code, said) = verdict(&ahead, &[]);
+    assert!(code == Some(0) && said.contains("it says that it was issued at "), "odd, and no more: {said}");
+    assert_eq!(desk.run(&["jwt", "verify", "--leeway", "soon", "x"]).code, Some(2));
+}
+
+#[test]
+fn the_one_key_that_was_given_needs_no_kid_and_takes_no_other() {
+    let forger = Forger::new();
+    let one = ["jwt", "verify", "--jwks-file", "1.pub", "--issuer", "us", "--audience", "me"];
+    let verify = |token: &str| forger.desk.run(&[&one[..], &[token]].concat());
+    let said = verify(&forger.sign(&header(&json!({"kid": null})), &claims())).out();
+    assert!(
+        said.starts_with(
+            "valid\n  it names no key (no \"kid\"): the one key that was given is taken\nheader\n"
+        ),
+        "{said}"
+    );
+    let said = verify(&forger.sign(&header(&json!({"kid": "2"})), &claims()));
+    assert_eq!(said.code, Some(1));
+    assert!(said.stdout.starts_with(
+        "invalid: it names the key \"2\", and the one that is trusted is \"1\" (unknown_kid)\n"
+    ));
+}
+
+#[test]
+fn the_examples_of_the_rfcs_have_right_signatures() {
+    let desk = Desk::new();
+    for example in examples()["signatures"].as_array().unwrap() {
+        let public = desk.run_with(&["jwk", "public", "-"], &[], &example["key"].to_string()).out();
+        desk.write("key.jwk", &public);
+        let token = example["token"].as_str().unwrap();
+        let said = desk.run(&["jwt", "verify", "--jwks-file", "key.jwk", "--ignore-exp", token]);
+        let first = said.stdout.lines().next().unwrap();
+        // Only two of them sign claims; of the others it is said after the signature that they do not.
+        let is_jwt = ["RFC 7515, A.2", "RFC 7515, A.3"].iter().any(|name| example["example"] == *name);
+        if is_jwt {
+            assert_eq!((said.code, first), (Some(0), "valid"), "{}", example["example"]);
+        } else {
+            assert!(first.starts_with("invalid: its payload holds no claims: "), "{first}");
+        }
+    }
+}
+
+#[test]
+fn a_strangers_words_do_not_steer_the_terminal() {
+    let forger = Forger::new();
+    let token = unsigned(&json!({"alg": "none", "x\u{1b}[2J": "\u{202e}"}), &json!({"sub": "\u{9b}31m"}));
+    for args in [
+        &["verify", "--jwks-file", "jwks.json"][..],
+        &["verify", "--jwks-file", "jwks.json", "--json"],
+        &["inspect"],
+        &["inspect", "--json"],
+    ] {
+        let said = forger.desk.run(&[&["jwt"], args, &[&token]].concat());
+        let is_plain = |text: &str| text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}'));
+        assert!(is_plain(&said.stdout) && is_plain(&said.stderr), "{said:?}");
+        assert!(said.stdout.contains("\\u001b[2J"), "{said:?}");
+    }
+}
