@@ -12,13 +12,13 @@ pub(super) fn printable_lines(text: &str) -> String {
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if !is_invisible(character) {
-            shown.push(character);
-        } else {
+        if is_invisible(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 // Writing into a String does not fail.
                 let _ = write!(shown, "\\u{unit:04x}");
             }
+        } else {
+            shown.push(character);
         }
     }
     shown

@@ -212,6 +212,11 @@ impl From<NotReady> for ApiError {
     }
 }
 
+/// Whether this is the answer of [`ApiError::RateLimited`].
+pub(super) fn was_rate_limited(response: &Response) -> bool {
+    response.status() == StatusCode::TOO_MANY_REQUESTS
+}
+
 /// A JSON body.
 pub(super) fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -16,7 +15,7 @@ use prometheus::{
     IntGauge, Opts, Registry, TextEncoder,
 };
 
-use super::error::{ApiError, Failure};
+use super::error::{ApiError, Failure, was_rate_limited};
 use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
 use crate::issuer::{Issuer, Workers};
@@ -137,7 +136,7 @@ impl Metrics {
         let status = response.status();
         self.requests.with_label_values(&[route, status.as_str()]).inc();
         self.latency.with_label_values(&[route]).observe(took.as_secs_f64());
-        if status == StatusCode::TOO_MANY_REQUESTS {
+        if was_rate_limited(response) {
             self.rate_limited.with_label_values(&[route]).inc();
         }
         if response.extensions().get().is_some_and(Failure::is_of_the_store) {
