@@ -9,6 +9,6 @@ CREATE TABLE account_states(
 );
 
 -- By account, by address and by time, each in the order of time.
-CREATE INDEX auth_logs_user ON auth_logs(user_id, request_timestamp);
-CREATE INDEX auth_logs_ip ON auth_logs(request_ip, request_timestamp);
-CREATE INDEX auth_logs_time ON auth_logs(request_timestamp);
+CREATE INDEX jwksd_auth_logs_user ON auth_logs(user_id, request_timestamp);
+CREATE INDEX jwksd_auth_logs_ip ON auth_logs(request_ip, request_timestamp);
+CREATE INDEX jwksd_auth_logs_time ON auth_logs(request_timestamp);

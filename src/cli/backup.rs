@@ -4,15 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::opening::{self, Refused};
-use super::{progress, say};
+use super::{progress, say, serve};
 use crate::config::Config;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::key::Kid;
 use crate::issuer::{self, MasterKey};
-use crate::store::{Counts, Depth, Found, Hold, Inspection, Location, StoreError, sync_directory_of};
+use crate::store::{
+    CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, StoreError, sync_directory_of,
+};
+
+/// How the directory is called in which a copy is made.
+pub(super) const WORKSHOP: &str = ".jwksd-copy-";
 
 #[derive(Args, Debug)]
 pub(super) struct BackupArgs {
@@ -29,22 +34,31 @@ pub(super) struct RestoreArgs {
 pub(super) async fn backup(config: Config, args: BackupArgs) -> anyhow::Result<()> {
     let (store, file) = (&config.location, &args.file);
     if file.symlink_metadata().is_ok() {
-        return Err(Refused(format!("{} is there already; another name would do", file.display())).into());
+        return refuse(format!("{} is there already; another name would do", file.display()));
+    }
+    if file.to_str().is_none() {
+        return refuse(format!("{} is not UTF-8; another name would do", file.display()));
     }
     let master_key = master_key_of(&config, store).await?;
+    unless_interrupted(Box::pin(make_copy(store, file, &master_key))).await
+}
+
+async fn make_copy(store: &Location, file: &Path, master_key: &MasterKey) -> anyhow::Result<()> {
     // Before and after, because the store goes on meanwhile.
-    let before = inspect(store, Depth::Rows).await?;
-    let copy = copy_beside(store, file).await?;
-    let proved = prove(&copy, &master_key).await?;
-    let after = inspect(store, Depth::Rows).await?;
+    let before = inspect(store).await?;
+    let copy = Copy::of(store, file).await?;
+    let proved = copy.prove(master_key).await?;
+    let after = inspect(store).await?;
     expect_between(&before.counts, &proved.counts, &after.counts)?;
-    let unopened = kids(&master_key, &proved);
-    let was_unopened = kids(&master_key, &before);
+    let unopened = kids(master_key, &proved);
+    let was_unopened = kids(master_key, &before);
     if let Some(kid) = unopened.iter().find(|kid| !was_unopened.contains(kid)) {
         bail!("key {kid} opens in {}, but not in the copy, which was thrown away", store.path().display());
     }
-    copy.as_file().sync_all().context("cannot write the copy to the disk")?;
-    copy.persist_noclobber(file).with_context(|| format!("cannot keep the copy as {}", file.display()))?;
+    copy.file.as_file().sync_all().context("cannot write the copy to the disk")?;
+    copy.file
+        .persist_noclobber(file)
+        .with_context(|| format!("cannot keep the copy as {}", file.display()))?;
     sync_directory_of(file).context("cannot write the copy to the disk")?;
     say(&format!("{} is a whole copy: {}", file.display(), in_words(&proved, &unopened)));
     say("NOT_MY_KEY is not in it: keep that too, elsewhere");
@@ -52,45 +66,94 @@ pub(super) async fn backup(config: Config, args: BackupArgs) -> anyhow::Result<(
 }
 
 pub(super) async fn restore(config: Config, args: RestoreArgs) -> anyhow::Result<()> {
-    let (store, source) = (&config.location, Location::of(args.file));
-    if !source.path().is_file() {
-        bail!("cannot restore {}: there is no such file", source.path().display());
+    let (store, source) = (config.location.resolved(), Location::of(args.file));
+    if !source.path().exists() {
+        return refuse(format!("cannot restore {}: there is no such file", source.path().display()));
     }
     let master_key = master_key_of(&config, &source).await?;
-    let copy = copy_beside(&source, store.path()).await?;
-    let mut hold = Hold::take(store).await.map_err(|error| match error {
+    let copy = unless_interrupted(Box::pin(proved_copy(&source, &store, &master_key))).await?;
+    // From here on nobody starts on the store, or founds one in its place.
+    let mut hold = Hold::take(&store).await.map_err(|error| match error {
         StoreError::InUse => anyhow::Error::new(Refused(format!(
             "{} is in use, by a server or another program: stop it first",
             store.path().display()
         ))),
         other => anyhow::Error::new(other).context(format!("cannot take hold of {}", store.path().display())),
     })?;
-    let told = hold.carry_over(copy.path()).await.context("cannot write the copy")?;
-    let proved = prove(&copy, &master_key).await?;
-    let unopened = kids(&master_key, &proved);
+    let made = unless_interrupted(Box::pin(finish(&copy, &mut hold, &master_key))).await;
+    let (proved, carried) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            hold.give_up().await;
+            return Err(error);
+        }
+    };
     // Windows has no colons in names.
     let suffix = format!(".replaced-{}", SystemClock::start().now().to_string().replace(':', "-"));
-    let kept =
-        hold.replace_by(copy, &suffix).await.context("cannot put the copy in the place of the store")?;
-
+    let kept = hold
+        .replace_by(copy.file, &suffix)
+        .await
+        .context("cannot put the copy in the place of the store: run this as the owner of the store")?;
     let (source, store) = (source.path().display(), store.path().display());
-    say(&format!("{store} is what {source} holds: {}", in_words(&proved, &unopened)));
+    say(&format!("{store} is what {source} holds: {}", in_words(&proved, &kids(&master_key, &proved))));
     if let Some(kept) = kept {
         say(&format!("what it was before is in {}", kept.display()));
     }
-    if told {
-        say(
-            "names and numbers that were given out since the copy was made stay used up, and what was revoked since \
-             stays revoked",
-        );
-    } else {
-        say(
-            "there was no store to say what was given out since the copy was made: numbers of keys and accounts go on a \
-             million later; names of accounts that were made since can be registered again, and keys that were revoked \
-             since are in use again: see `jwksd keys list`",
-        );
-    }
+    tell(&carried);
     Ok(())
+}
+
+/// A copy of the source beside the store: as the source is, and as a start would make it.
+async fn proved_copy(source: &Location, store: &Location, master_key: &MasterKey) -> anyhow::Result<Copy> {
+    let copy = Copy::of(source, store.path()).await?;
+    copy.prove(master_key).await?;
+    copy.location().bring_up_to_date().await.context("cannot bring the copy up to date")?;
+    Ok(copy)
+}
+
+/// Brings the copy to what must not be undone.
+async fn finish(
+    copy: &Copy,
+    hold: &mut Hold,
+    master_key: &MasterKey,
+) -> anyhow::Result<(Inspection, CarriedOver)> {
+    let carried = hold.carry_over(copy.file.path()).await.context("cannot write the copy")?;
+    Ok((copy.prove(master_key).await?, carried))
+}
+
+fn tell(carried: &CarriedOver) {
+    let unknown = "numbers of keys and accounts go on a million later, but names of accounts that were made since the \
+                   copy can be registered again, and what was revoked, disabled or deleted since is not any more: see \
+                   `jwksd keys list` and `jwksd users list`";
+    match carried {
+        CarriedOver::All { keys, accounts } => {
+            say(&format!(
+                "what was given out since the copy stays used up, and what was revoked, expired, disabled or deleted \
+                 since stays so (accounts: {accounts}); passwords are those of the copy"
+            ));
+            if !keys {
+                say("the store had moved to another master key: keys that were made since are not in it");
+            }
+        }
+        CarriedOver::NoStore => {
+            say(&format!("there was no store to tell what came after the copy: {unknown}"));
+        }
+        CarriedOver::Unreadable(why) => {
+            say(&format!("the store could not tell what came after the copy ({why}): {unknown}"));
+        }
+    }
+}
+
+/// Breaks off at a signal, and leaves nothing behind.
+async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = serve::signals()? => bail!("interrupted; nothing was changed"),
+    }
+}
+
+fn refuse<T>(why: String) -> anyhow::Result<T> {
+    Err(Refused(why).into())
 }
 
 /// The master key of a store that is there.
@@ -102,54 +165,62 @@ async fn master_key_of(config: &Config, store: &Location) -> anyhow::Result<Mast
     });
     match look?.found {
         Found::Ours(record) => opening::unlock(config, store, record),
-        Found::Nothing => Err(Refused(format!("there is no store in {name}")).into()),
-        Found::Foreign => Err(Refused(format!(
+        Found::Nothing => refuse(format!("there is no store in {name}")),
+        Found::Foreign => refuse(format!(
             "{name} holds keys that another program wrote: `jwksd serve` takes such a store over"
-        ))
-        .into()),
+        )),
     }
 }
 
-/// Copies a store to a new file, readable by its owner alone, in the directory of `file`.
-async fn copy_beside(store: &Location, file: &Path) -> anyhow::Result<NamedTempFile> {
-    let directory = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    // On Unix, temporary files have mode 0600.
-    let copy = tempfile::Builder::new()
-        .prefix(".jwksd-copy-")
-        .tempfile_in(directory)
-        .with_context(|| format!("cannot write to the directory {}", directory.display()))?;
-    let failing = || format!("cannot copy {}", store.path().display());
-    let bytes = store.bytes().await.with_context(failing)?;
-    progress::growing("copying", copy.path(), bytes, store.copy_to(copy.path()))
-        .await
-        .with_context(failing)?;
-    Ok(copy)
+/// A copy in the making: readable by its owner alone, in a directory of its own, with which it vanishes unless it is kept.
+struct Copy {
+    file: NamedTempFile,
+    _workshop: TempDir,
 }
 
-async fn inspect(store: &Location, depth: Depth) -> anyhow::Result<Inspection> {
-    let inspection = progress::busy("reading", store.inspect(depth)).await;
+impl Copy {
+    /// Copies a store, on the disk where `file` is to be.
+    async fn of(store: &Location, file: &Path) -> anyhow::Result<Self> {
+        let directory = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        let failing = || format!("cannot write to the directory {}", directory.display());
+        // On Unix, temporary directories have mode 0700, and temporary files 0600.
+        let workshop =
+            tempfile::Builder::new().prefix(WORKSHOP).tempdir_in(directory).with_context(failing)?;
+        let copy =
+            Self { file: NamedTempFile::new_in(workshop.path()).with_context(failing)?, _workshop: workshop };
+        let failing = || format!("cannot copy {}", store.path().display());
+        let bytes = store.bytes().await.with_context(failing)?;
+        let copying = store.copy_to(copy.file.path());
+        progress::growing("copying", copy.file.path(), bytes, copying).await.with_context(failing)?;
+        Ok(copy)
+    }
+
+    fn location(&self) -> Location {
+        Location::of(self.file.path().to_owned())
+    }
+
+    /// Opens it and looks at all of it.
+    async fn prove(&self, master_key: &MasterKey) -> anyhow::Result<Inspection> {
+        let inspection = progress::busy("checking", self.location().inspect(Depth::Full)).await;
+        let inspection = inspection.context("cannot read the copy, which was thrown away")?;
+        if let Some(complaint) = inspection.complaints.first() {
+            bail!("the copy is damaged, and was thrown away: {complaint}");
+        }
+        if !inspection.keys.is_empty() && kids(master_key, &inspection).len() == inspection.keys.len() {
+            bail!("none of its keys opens, so that it was thrown away");
+        }
+        Ok(inspection)
+    }
+}
+
+async fn inspect(store: &Location) -> anyhow::Result<Inspection> {
+    let inspection = progress::busy("reading", store.inspect(Depth::Rows)).await;
     inspection.with_context(|| format!("cannot read {}", store.path().display()))
 }
 
-/// Opens a copy and looks at all of it.
-async fn prove(copy: &NamedTempFile, master_key: &MasterKey) -> anyhow::Result<Inspection> {
-    let location = Location::of(copy.path().to_owned());
-    let inspection = progress::busy("checking", location.inspect(Depth::Full)).await;
-    let inspection = inspection.context("cannot read the copy, which was thrown away")?;
-    if let Some(complaint) = inspection.complaints.first() {
-        bail!("the copy is damaged, and was thrown away: {complaint}");
-    }
-    if !inspection.keys.is_empty() && kids(master_key, &inspection).len() == inspection.keys.len() {
-        bail!("none of its keys opens, so that it was thrown away");
-    }
-    Ok(inspection)
-}
-
-/// Rows of `auth_logs` may have been trimmed meanwhile; accounts never go.
+/// Keys and rows of `auth_logs` may have gone meanwhile; accounts never go.
 fn expect_between(before: &Counts, copy: &Counts, after: &Counts) -> anyhow::Result<()> {
-    let fits =
-        (before.accounts..=after.accounts).contains(&copy.accounts) && (before != after || copy == before);
-    if !fits {
+    if !(before.accounts..=after.accounts).contains(&copy.accounts) {
         bail!(
             "the copy has other rows than the store ({copy:?}, {before:?}, {after:?}), and was thrown away"
         );

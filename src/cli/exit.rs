@@ -4,11 +4,20 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
-use super::opening::Refused;
+use super::opening::{Missing, Refused};
 use super::say;
 use crate::config::ConfigError;
 use crate::issuer::{IssuerError, OperationError};
 use crate::store::StoreError;
+
+/// What `--help` says of them.
+pub(super) const HELP: &str = "Exit status:
+  0  done
+  1  not done; of doctor: there are warnings; of jwt verify: the token is not valid
+  2  refused before anything was done: a setting, the command line or the store cannot work; of doctor: there are errors
+  3  the account, the key or the store is not there
+  4  the name or the address was given out before
+";
 
 /// Not done, for a reason that has no status of its own.
 const FAILED: u8 = 1;
@@ -42,6 +51,9 @@ pub(super) fn finish(result: anyhow::Result<()>) -> ExitCode {
 fn status(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() || error.is::<Refused>() {
         return REFUSED;
+    }
+    if error.is::<Missing>() {
+        return MISSING;
     }
     match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(IssuerError::NoSuchAccount | IssuerError::Operation(OperationError::Unknown(_))) => MISSING,

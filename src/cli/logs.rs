@@ -57,13 +57,14 @@ impl Since {
         humantime::parse_duration(text)
             .map(Self::Ago)
             .or_else(|_| humantime::parse_rfc3339_weak(text).map(Self::Moment))
+            .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text}:00")).map(Self::Moment))
             .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")).map(Self::Moment))
             .map_err(|_| "a time such as 90s, 1h, 7d, 2026-01-31 or 2026-01-31T09:05:00Z would do".to_owned())
     }
 
     fn timestamp(self, now: Timestamp) -> Timestamp {
         match self {
-            Self::Ago(ago) => now.minus(ago),
+            Self::Ago(ago) => now.minus(ago).max(Timestamp::from_secs(0)),
             Self::Moment(time) => {
                 let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_secs(0).plus(since_epoch)
@@ -73,7 +74,7 @@ impl Since {
 }
 
 pub(super) async fn run(config: Config, args: LogsArgs) -> anyhow::Result<()> {
-    let opened = opening::open(&config, opening::look(&config).await?).await?;
+    let opened = opening::open_existing(&config).await?;
     let shown = show(&opened, &args).await;
     opened.close(shown).await
 }
@@ -88,7 +89,7 @@ async fn show(opened: &Opened, args: &LogsArgs) -> anyhow::Result<()> {
                 Some(account.with_context(|| format!("cannot show sign-ins of {name:?}"))?.id)
             }
         },
-        from: args.ip,
+        from: args.ip.map(|ip| ip.to_canonical()),
         since: args.since.map(|since| since.timestamp(opened.premises.clock.now())),
     };
     // What is there now is listed in the order of time; what comes later has greater numbers.
@@ -135,10 +136,14 @@ async fn follow(
     args: &LogsArgs,
 ) -> anyhow::Result<()> {
     loop {
+        // Asked for first, so that nothing that comes meanwhile is passed over.
+        let seen = store.newest_sign_in().await?;
         let page = store.sign_ins(filter, &Page::NewerThan(newest), PAGE).await?;
-        if let Some(last) = page.last() {
-            newest = last.position.id;
-        }
+        newest = match page.last() {
+            Some(last) if page.len() == PAGE as usize => last.position.id,
+            // Whatever else is that old does not match.
+            last => last.map_or(seen, |last| last.position.id.max(seen)),
+        };
         if !print_page(&page, args.json)? {
             return Ok(());
         }
@@ -150,7 +155,9 @@ async fn follow(
 
 fn print_page(page: &[SignIn], json: bool) -> anyhow::Result<bool> {
     let lines: Vec<String> = if json {
-        page.iter().map(|sign_in| serde_json::to_string(&Line::of(sign_in))).collect::<Result<_, _>>()?
+        page.iter()
+            .map(|sign_in| Ok(printable(&serde_json::to_string(&Line::of(sign_in))?)))
+            .collect::<anyhow::Result<_>>()?
     } else {
         page.iter().map(row).collect()
     };

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use clap_complete::Shell;
 
-use super::{command, say};
+use super::{command, command_for_man, say};
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct CompletionsArgs {
@@ -34,7 +34,7 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<()> {
     let directory = args.directory.display();
     std::fs::create_dir_all(&args.directory)
         .with_context(|| format!("cannot make the directory {directory}"))?;
-    clap_mangen::generate_to(command(), &args.directory)
+    clap_mangen::generate_to(command_for_man(), &args.directory)
         .with_context(|| format!("cannot write to {directory}"))?;
     say(&format!("the pages are in {directory}: man {directory}/jwksd.1"));
     Ok(())

@@ -29,6 +29,7 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::text::printable;
 use crate::config::{self, Config, ConfigError};
 use crate::telemetry;
 
@@ -127,7 +128,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The whole command line, as clap knows it.
 #[must_use]
 pub fn command() -> clap::Command {
-    with_settings(Cli::command()).after_long_help(config::secrets_help())
+    with_settings(Cli::command()).after_long_help(format!("{}\n{}", exit::HELP, config::secrets_help()))
+}
+
+/// The same for man, whose pages say once what holds for all commands.
+fn command_for_man() -> clap::Command {
+    Cli::command().args(config::args()).after_long_help(format!("{}\n{}", exit::HELP, config::secrets_help()))
 }
 
 /// The commands that read no settings: their flags are their own, and `--issuer` may mean another's.
@@ -201,9 +207,9 @@ fn start_logging(config: &Config) -> Result<WorkerGuard, ConfigError> {
     Ok(guard)
 }
 
-/// Words for people, on standard error.
+/// Words for people, on standard error: a line, whatever strangers have put into it.
 fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", printable(line));
 }
 
 /// Data, on standard output.

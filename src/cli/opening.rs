@@ -19,7 +19,7 @@ use crate::domain::clock::SystemClock;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
-use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError};
+use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError, sync_directory_of};
 
 /// How long closing the store may take.
 const CLOSING: Duration = Duration::from_millis(900);
@@ -28,6 +28,11 @@ const CLOSING: Duration = Duration::from_millis(900);
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(super) struct Refused(pub(super) String);
+
+/// What a command works on is not there.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct Missing(String);
 
 /// A store that is open and unlocked. It is to be closed at the end.
 pub(super) struct Opened {
@@ -63,6 +68,15 @@ impl Opened {
 /// Looks into the store, without a change to it.
 pub(super) async fn look(config: &Config) -> anyhow::Result<Look> {
     config.location.look().await.map_err(|error| unusable(&config.location, error))
+}
+
+/// Opens the store that is there: where there is none, a command that only reads or needs an account founds none.
+pub(super) async fn open_existing(config: &Config) -> anyhow::Result<Opened> {
+    let look = look(config).await?;
+    if look.found == Found::Nothing {
+        return Err(Missing(format!("there is no store in {}", config.location.path().display())).into());
+    }
+    open(config, look).await
 }
 
 /// Opens the store that was looked into, or makes it, and unlocks it.
@@ -190,9 +204,7 @@ fn write_dotenv(line: &str) -> io::Result<()> {
     )?;
     file.as_file().sync_all()?;
     file.persist_noclobber(DOTENV).map_err(|error| error.error)?;
-    #[cfg(unix)]
-    fs::File::open(".")?.sync_all()?;
-    Ok(())
+    sync_directory_of(Path::new(DOTENV))
 }
 
 fn is_in_working_directory(database: &Path) -> bool {
@@ -206,10 +218,11 @@ fn is_in_working_directory(database: &Path) -> bool {
     }
 }
 
-fn unusable(location: &Location, error: StoreError) -> anyhow::Error {
+pub(super) fn unusable(location: &Location, error: StoreError) -> anyhow::Error {
     let database = location.path().display();
     match error {
         StoreError::Damaged(what) => Refused(format!("DATABASE_URL names {database}, but {what}")).into(),
+        error if error.is_passing() => anyhow::anyhow!("cannot open {database} just now: {error:#}"),
         StoreError::Unavailable(cause) => {
             let directory = location.path().parent().filter(|parent| !parent.as_os_str().is_empty());
             let hint = match directory {

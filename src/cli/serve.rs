@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::opening::{self, Opened, Refused};
-use super::supervisor::{self, Supervisor};
+use super::supervisor::{Supervisor, Watchdog};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, AdminToken, AuthMode, HttpSettings, Metrics};
 use crate::issuer::{Issuer, Retention, Swept};
@@ -31,7 +31,7 @@ impl ServeArgs {
 
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     // Armed before anything else, so that a signal during the start is not lost.
-    let until = told_to_stop(args.until_stdin_closes)?;
+    let stop = told_to_stop(args.until_stdin_closes)?;
     let listener = bind(&config).await?;
     let address = listener.local_addr().context("the listener has no address")?;
     refuse_open_mode_to_the_world(&config, address.ip())?;
@@ -40,18 +40,24 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
         .issuer
         .clone()
         .unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
-    let look = opening::look(&config).await?;
-    refuse_open_mode_with_accounts(&config, look.has_accounts)?;
-    if config.auth_mode == AuthMode::Open {
-        tracing::warn!("OPEN MODE: /auth verifies nobody and gives a token for any name to anybody who asks");
-    }
-    let mut opened = opening::open(&config, look).await?;
-    let metrics = Metrics::new(Arc::clone(&opened.premises.clock))?;
-    opened.premises.workers = metrics.observe(&opened.premises.workers);
-    let served = answer(&opened, config, listener, url, metrics, until).await;
+    // Opening may have to wait for another process.
+    let opened = tokio::select! {
+        opened = open(&config) => opened?,
+        () = told(stop.clone()) => return Ok(()),
+    };
+    let served = answer(&opened, config, listener, url, stop).await;
     let served = opened.close(served).await;
     tracing::info!("stopped");
     served
+}
+
+async fn open(config: &Config) -> anyhow::Result<Opened> {
+    let look = opening::look(config).await?;
+    refuse_open_mode_with_accounts(config, look.has_accounts)?;
+    if config.auth_mode == AuthMode::Open {
+        tracing::warn!("OPEN MODE: /auth verifies nobody and gives a token for any name to anybody who asks");
+    }
+    opening::open(config, look).await
 }
 
 async fn answer(
@@ -59,10 +65,10 @@ async fn answer(
     config: Config,
     listener: TcpListener,
     url: String,
-    metrics: Metrics,
-    until: impl Future<Output = ()> + Send + 'static,
+    stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let issuer = opened.issuer(&config, url.clone()).await?;
+    let metrics = Metrics::new(Arc::clone(&opened.premises.clock))?;
+    let issuer = opened.issuer(&config, url.clone()).await?.at(metrics.observe(&opened.premises.workers));
     issuer.keyring().round().await.context("cannot bring the keys up to date")?;
 
     let address = listener.local_addr().context("the listener has no address")?;
@@ -72,10 +78,16 @@ async fn answer(
     );
     let retention = config.log_retention.map(|keep| Retention::new(opened.premises.clone(), keep));
     let router = http::router(issuer.clone(), http_settings(config, url), metrics);
-    supervisor::ready();
+    let supervisor = Supervisor::find();
+    supervisor.ready();
+    let watchdog = Watchdog::of(supervisor.clone());
+    let until = async move {
+        told(stop).await;
+        supervisor.stopping();
+    };
     tokio::select! {
         served = http::serve(listener, router, until) => served.context("the listener failed"),
-        () = rotate_for_ever(&issuer) => Ok(()),
+        () = rotate_for_ever(&issuer, watchdog) => Ok(()),
         () = trim_for_ever(retention) => Ok(()),
     }
 }
@@ -152,13 +164,12 @@ fn http_settings(config: Config, issuer_url: String) -> HttpSettings {
 /// How often the keyring looks whether something is due, or was done by another process.
 const ROUND: Duration = Duration::from_millis(250);
 
-async fn rotate_for_ever(issuer: &Issuer) {
+async fn rotate_for_ever(issuer: &Issuer, mut watchdog: Watchdog) {
     let mut failing = false;
-    let mut supervisor = Supervisor::find();
     loop {
         tokio::time::sleep(ROUND).await;
         // From here, so that a rotation that hangs is a sign of death.
-        supervisor.alive();
+        watchdog.alive();
         match issuer.keyring().round().await {
             Ok(()) if failing => {
                 tracing::info!("the key rotation works again");
@@ -198,11 +209,12 @@ async fn trim_for_ever(retention: Option<Retention>) {
     }
 }
 
-/// Done when a signal says so, or standard input ends where that was asked for.
-fn told_to_stop(by_stdin: bool) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+/// Says so when a signal does, or standard input ends where that was asked for.
+fn told_to_stop(by_stdin: bool) -> anyhow::Result<watch::Receiver<bool>> {
     let signal = signals()?;
     let stdin_ended = by_stdin.then(end_of_stdin);
-    Ok(async move {
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
         let stdin_ended = async {
             match stdin_ended {
                 Some(ended) => drop(ended.await),
@@ -214,12 +226,19 @@ fn told_to_stop(by_stdin: bool) -> anyhow::Result<impl Future<Output = ()> + Sen
             () = stdin_ended => {}
         }
         tracing::info!("stopping");
-        supervisor::stopping();
-    })
+        // Nobody waits any more if the server has failed meanwhile.
+        let _ = tell.send(true);
+    });
+    Ok(told)
+}
+
+async fn told(mut stop: watch::Receiver<bool>) {
+    // It is never given up without a word.
+    let _ = stop.wait_for(|told| *told).await;
 }
 
 #[cfg(unix)]
-fn signals() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn signals() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
@@ -232,7 +251,7 @@ fn signals() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 #[cfg(not(unix))]
-fn signals() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn signals() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     Ok(async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::opening;
+use super::opening::{self, Refused};
 use super::text::printable;
 use super::{confirm, list, or_dash, print, say};
 use crate::config::Config;
@@ -115,14 +115,17 @@ enum Act {
 
 pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result<()> {
     if let UsersCommand::List { deleted, output } = command {
-        let opened = opening::open(&config, opening::look(&config).await?).await?;
+        let opened = opening::open_existing(&config).await?;
         let listed = async { show_all(&opened.issuer(&config, String::new()).await?, deleted, output).await };
         let listed = listed.await;
         return opened.close(listed).await;
     }
     let (act, name, output) = read(command)?;
     let failing = || format!("cannot {} {name:?}", act.verb());
-    let opened = opening::open(&config, opening::look(&config).await?).await?;
+    let opened = match act {
+        Act::Add(..) => opening::open(&config, opening::look(&config).await?).await?,
+        _ => opening::open_existing(&config).await?,
+    };
     // No token is issued here, so that it does not matter what it would say.
     let done = async {
         let issuer = opened.issuer(&config, String::new()).await?;
@@ -140,9 +143,9 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
 fn read(command: UsersCommand) -> anyhow::Result<(Act, String, OutputArgs)> {
     let (act, name, output) = match command {
         UsersCommand::Add { name, email, password, output } => {
-            let fails = || format!("cannot add {name:?}");
-            let username = Username::parse(&name).with_context(fails)?;
-            let email = email.as_deref().map(Email::parse).transpose().with_context(fails)?;
+            let unfit = |why: &dyn std::fmt::Display| Refused(format!("cannot add {name:?}: {why}"));
+            let username = Username::parse(&name).map_err(|why| unfit(&why))?;
+            let email = email.as_deref().map(Email::parse).transpose().map_err(|why| unfit(&why))?;
             (Act::Add(username, email, password.read()?), name, output)
         }
         UsersCommand::Delete { name, yes, output } => {
@@ -153,8 +156,8 @@ fn read(command: UsersCommand) -> anyhow::Result<(Act, String, OutputArgs)> {
         UsersCommand::Enable(NamedArgs { name, output }) => (Act::Enable, name, output),
         UsersCommand::Reset { name, password, output } => (Act::Reset(password.read()?), name, output),
         UsersCommand::SetEmail { name, email, none: _, output } => {
-            let fails = || format!("cannot change the address of {name:?}");
-            let email = email.as_deref().map(Email::parse).transpose().with_context(fails)?;
+            let unfit = |why| Refused(format!("cannot change the address of {name:?}: {why}"));
+            let email = email.as_deref().map(Email::parse).transpose().map_err(unfit)?;
             (Act::SetEmail(email), name, output)
         }
         UsersCommand::Show(NamedArgs { name, output }) => (Act::Show, name, output),
@@ -220,7 +223,7 @@ fn tell(
     password: Option<&Password>,
     output: OutputArgs,
 ) -> anyhow::Result<()> {
-    let words = act.in_words(&printable(name));
+    let words = act.in_words(name);
     if let Some(words) = words {
         let shown = if password.is_some() { "; its password, shown this once:" } else { "" };
         say(&format!("{words}{shown}"));
@@ -233,10 +236,10 @@ fn tell(
     }
     let printed = match (account, password) {
         (Some(account), password) if output.json => {
-            print(&serde_json::to_string(&Line::of(account, password))?)
+            print(&printable(&serde_json::to_string(&Line::of(account, password))?))
         }
         (None, _) if output.json => {
-            print(&serde_json::to_string(&Gone { username: name, state: "deleted" })?)
+            print(&printable(&serde_json::to_string(&Gone { username: name, state: "deleted" })?))
         }
         (_, Some(password)) => print(password.reveal()),
         (Some(account), None) if matches!(act, Act::Show) => print(&in_full(&account)),
@@ -266,7 +269,8 @@ async fn show_all(issuer: &Issuer, deleted: bool, output: OutputArgs) -> anyhow:
         after = last.id;
         let shown = page.into_iter().filter(|account| deleted || account.state != AccountState::Deleted);
         let lines: Vec<String> = if output.json {
-            shown.map(|account| serde_json::to_string(&Line::of(account, None))).collect::<Result<_, _>>()?
+            let json = |account| serde_json::to_string(&Line::of(account, None)).map(|line| printable(&line));
+            shown.map(json).collect::<Result<_, _>>()?
         } else {
             shown.map(|account| row(&cells(&account))).collect()
         };
@@ -346,6 +350,7 @@ impl PasswordArgs {
         std::io::stdin().take(limit).read_to_string(&mut text).context("cannot read the password")?;
         let text =
             text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-        Password::chosen(text.to_owned()).map(Some).context("cannot take the password")
+        let unfit = |why| Refused(format!("cannot take the password: {why}"));
+        Ok(Some(Password::chosen(text.to_owned()).map_err(unfit)?))
     }
 }

@@ -125,7 +125,7 @@ impl Config {
                     .parse("CLIENT_IP_HEADER", |text| ClientIpHeader::from_str(text).map_err(in_words))?,
             },
             hasher: hasher(from)?,
-            admin_token: from.secret(ADMIN_TOKEN)?,
+            admin_token: from.admin_token()?,
             secret_files: from.secret_files(),
             log_retention: from.optional("LOG_RETENTION", some_duration)?,
             log_format: from.parse("LOG_FORMAT", |text| LogFormat::from_str(text).map_err(in_words))?,
@@ -144,7 +144,7 @@ impl Config {
 /// # Errors
 /// When `.env`, or the file that `ADMIN_TOKEN_FILE` names, cannot be read.
 pub fn admin_token(matches: &ArgMatches) -> Result<Option<Secret>, ConfigError> {
-    Sources::of(matches)?.secret(ADMIN_TOKEN)
+    Sources::of(matches)?.admin_token()
 }
 
 /// The flag of a setting that stands before the command, if there is one.

@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
-use super::{ConfigError, DOTENV, SECRETS, SETTINGS, Secret, parse_master_secret};
+use super::{ADMIN_TOKEN, ConfigError, DOTENV, SECRETS, SETTINGS, Secret, parse_master_secret};
 use crate::domain::key::seal::MasterSecret;
 
 /// Where texts of settings come from.
@@ -75,6 +75,20 @@ impl<'a> Sources<'a> {
 
     pub(super) fn master_secret(&self, name: &'static str) -> Result<Option<MasterSecret>, ConfigError> {
         self.secret(name)?.map(|secret| parse_master_secret(name, &secret.0)).transpose()
+    }
+
+    /// The bearer token: what a header can carry (RFC 6750, 2.1).
+    pub(super) fn admin_token(&self) -> Result<Option<Secret>, ConfigError> {
+        let token = self.secret(ADMIN_TOKEN)?;
+        match token {
+            Some(token) if !token.0.bytes().all(|byte| byte.is_ascii_graphic()) => Err(ConfigError::Secret {
+                name: ADMIN_TOKEN,
+                wanted:
+                    "it has characters that no header carries; `openssl rand -hex 32` makes one that works"
+                        .to_owned(),
+            }),
+            token => Ok(token),
+        }
     }
 
     /// The files that hold secrets.

@@ -95,7 +95,8 @@ impl Setting {
             .hide_short_help(true)
             .value_name("VALUE")
             .help_heading("Settings (each also in the environment or in .env)")
-            .help(self.help);
+            .help(self.help)
+            .long_help(self.help);
         if let Some(default) = self.default {
             arg = arg.default_value(default);
         }

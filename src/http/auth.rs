@@ -45,6 +45,7 @@ pub(super) async fn post(
             let credentials = Credentials::read(&headers, &payload)?;
             let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
             let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
+                metrics.count_sign_in(Outcome::Refused);
                 return Err(refusal);
             };
             let signed_in = issuer.sign_in(&username, password, from, kind).await;

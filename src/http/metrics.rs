@@ -26,6 +26,9 @@ const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// The route of a request that no route matched: the paths that strangers think of are not counted one by one.
 const UNMATCHED: &str = "unmatched";
 
+/// The routes of which one can have had too much; their counts are there from the start.
+const LIMITED: [&str; 3] = ["/auth", "/metrics", "/register"];
+
 /// The figures of one server.
 pub struct Metrics {
     clock: Arc<dyn Clock>,
@@ -66,16 +69,16 @@ impl Metrics {
             registry: Registry::new_custom(Some("jwksd".to_owned()), None)?,
             requests: counters("http_requests_total", "Answered requests", &["route", "status"])?,
             latency: HistogramVec::new(
-                seconds("http_request_seconds", "From a request's head to its answer's"),
+                seconds("http_request_duration_seconds", "From a request's head to its answer's"),
                 &["route"],
             )?,
             rate_limited: counters("http_rate_limited_total", "Requests answered 429", &["route"])?,
             sign_ins: counters("sign_ins_total", "Sign-ins of password mode", &["outcome"])?,
             store_errors: IntCounter::new("store_errors_total", "Requests that the store did not serve")?,
-            hashing: Histogram::with_opts(seconds("argon2_seconds", "Checking one password"))?,
+            hashing: Histogram::with_opts(seconds("argon2_duration_seconds", "Hashing for one request"))?,
             hash_wait: Histogram::with_opts(seconds("argon2_wait_seconds", "Waiting for a core to do so"))?,
-            hashes_running: IntGauge::new("argon2_running", "Passwords that are being checked")?,
-            hashes_waiting: IntGauge::new("argon2_waiting", "Passwords that wait for a core")?,
+            hashes_running: IntGauge::new("argon2_running", "Requests for which a password is being hashed")?,
+            hashes_waiting: IntGauge::new("argon2_waiting", "Requests whose password waits for a core")?,
             keys: GaugeVec::new(Opts::new("keys", "Keys by phase"), &["phase"])?,
             signing_key_age: Gauge::new("signing_key_age_seconds", "How long the current key has signed")?,
             next_rotation: Gauge::new(
@@ -87,6 +90,9 @@ impl Metrics {
         metrics.register()?;
         for outcome in [Outcome::Accepted, Outcome::Failed, Outcome::Refused] {
             metrics.sign_ins.with_label_values(&[outcome.name()]);
+        }
+        for route in LIMITED {
+            metrics.rate_limited.with_label_values(&[route]);
         }
         Ok(metrics)
     }

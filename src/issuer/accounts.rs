@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Issuer, IssuerError};
+use super::{Issuer, IssuerError, WorkError};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
 use crate::domain::password::{FreshSalt, HashCost, Hasher, Password, PasswordHash, Verdict};
 use crate::domain::token::{Subject, Token, TokenKind};
@@ -10,7 +10,7 @@ use crate::store::{AccountChange, SignInCandidate};
 
 /// How often a password is checked anew because the hash it was checked against has changed meanwhile: another sign-in
 /// has brought it to today's cost, or it was reset.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 5;
 
 impl Issuer {
     /// Makes an account with a random password, which its owner is shown this once.
@@ -62,7 +62,8 @@ impl Issuer {
                 return Ok(token);
             }
         }
-        Err(IssuerError::InvalidCredentials)
+        // The password was right each time; two processes with other settings each undo what the other has done.
+        Err(WorkError::Busy.into())
     }
 
     /// Brings an old hash to today's cost, after the answer. It is no failure if that does not come about: the next
@@ -133,9 +134,12 @@ fn verdict(
         if verdict == Verdict::Match {
             break;
         }
-        match stored.filter(|stored| stored.has_cost(cost)) {
-            Some(stored) => verdict = hasher.verify(password, stored),
-            None => drop(hasher.verify(password, &PasswordHash::matching_nothing(cost))),
+        let real =
+            stored.filter(|stored| stored.has_cost(cost)).map(|stored| hasher.verify(password, stored));
+        verdict = real.unwrap_or(verdict);
+        // What only begins like a hash has cost nothing to check.
+        if matches!(real, None | Some(Verdict::Unreadable)) {
+            let _ = hasher.verify(password, &PasswordHash::matching_nothing(cost));
         }
     }
     verdict

@@ -80,6 +80,12 @@ impl Issuer {
         }
     }
 
+    /// The same issuer, with other workers for its passwords.
+    #[must_use]
+    pub fn at(self, workers: Workers) -> Self {
+        Self { workers, ..self }
+    }
+
     /// The keys.
     #[must_use]
     pub fn keyring(&self) -> &Keyring {

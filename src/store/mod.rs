@@ -19,8 +19,8 @@ use crate::domain::key::seal::SALT_LEN;
 use crate::domain::password::{HashCost, PasswordHash};
 
 pub use self::sqlite::{
-    Counts, Depth, Found, Hold, Inspection, Location, Look, SqliteStore, UnfitLocation, newest_schema,
-    sync_directory_of,
+    CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, Look, SqliteStore, UnfitLocation,
+    newest_schema, sync_directory_of,
 };
 
 /// Where keys, accounts and sign-ins are kept.
@@ -348,6 +348,9 @@ impl fmt::Display for Unique {
 /// Why the store did not do what was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// Several accounts have that name, in another spelling each.
+    #[error("there are {0:?} and {1:?}: spell it as one of them")]
+    Ambiguous(String, String),
     /// Something that must be unique was given out before.
     #[error("the {0} is taken")]
     Conflict(Unique),
@@ -357,6 +360,9 @@ pub enum StoreError {
     /// Another process has it open.
     #[error("another process has it open")]
     InUse,
+    /// Another file has taken the place of the one that was opened: a restore.
+    #[error("another file has just taken its place: try again")]
+    Replaced,
     /// The store is sealed under another master key than this process holds.
     #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]
     MasterKeyChanged,

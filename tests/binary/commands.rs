@@ -46,12 +46,12 @@ async fn users_add_as_the_first_command_makes_the_store_and_a_password_that_sign
         ),
         (
             &["users", "add", "a b"],
-            1,
+            2,
             "jwksd: cannot add \"a b\": A username may have only ASCII letters, digits and . _ - @ +\n",
         ),
         (
             &["users", "add", "eve", "--password-stdin"],
-            1,
+            2,
             "jwksd: cannot take the password: a password must have 1 to 1024 bytes\n",
         ),
     ] {

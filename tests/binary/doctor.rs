@@ -155,6 +155,47 @@ async fn a_schema_that_is_foreign_newer_or_older() {
 }
 
 #[tokio::test]
+async fn a_schema_that_is_not_what_its_steps_have_made() {
+    for (sql_text, fault) in [
+        ("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 2", "step 2 of its schema"),
+        ("DELETE FROM _sqlx_migrations WHERE version = 3", "step 3 of its schema"),
+        ("UPDATE _sqlx_migrations SET success = 0 WHERE version = 5", "step 5 of its schema"),
+        ("DROP TRIGGER users_name_given", "its trigger users_name_given is missing"),
+        ("DROP INDEX jwksd_auth_logs_user", "its index jwksd_auth_logs_user is missing"),
+    ] {
+        let dir = store();
+        sql(dir.path(), sql_text).await;
+        expect(dir.path(), &[], "error", "schema", fault);
+    }
+    let dir = store();
+    sql(dir.path(), "DELETE FROM master_key").await;
+    expect(dir.path(), &[], "error", "sealing", "has lost the record of its master key");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_is_no_file_or_has_two_names_and_copies_that_were_left() {
+    let dir = dir();
+    fs::create_dir(dir.path().join(DB)).unwrap();
+    expect_store_error(dir.path(), "it is no file");
+    let dir = crate::dir();
+    std::os::unix::fs::symlink("nowhere", dir.path().join(DB)).unwrap();
+    expect_store_error(dir.path(), "it is a link that leads nowhere");
+    let dir = store();
+    fs::hard_link(dir.path().join(DB), dir.path().join("other")).unwrap();
+    expect(dir.path(), &[], "warning", "files", "has 2 names");
+    let dir = store();
+    fs::create_dir(dir.path().join(".jwksd-copy-x")).unwrap();
+    expect(
+        dir.path(),
+        &[],
+        "warning",
+        "files",
+        ".jwksd-copy-x was left by a backup or restore that was killed",
+    );
+}
+
+#[tokio::test]
 async fn a_page_that_was_overwritten() {
     use std::io::{Seek as _, Write as _};
     let dir = store();

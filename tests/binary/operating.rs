@@ -103,7 +103,7 @@ fn users_commands_tell_what_is_missing_from_what_is_taken() {
         ),
         (
             &["users", "set-email", "bob", "nowhere"],
-            1,
+            2,
             "jwksd: cannot change the address of \"bob\": The email is not an e-mail address\n".to_owned(),
         ),
         (
@@ -186,7 +186,7 @@ async fn sign_ins_older_than_log_retention_go_while_the_server_runs() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
     let dir = dir();
     let dir = dir.path();
@@ -204,6 +204,7 @@ async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
         }
     });
     for number in 0..3 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let (_, said) = done(dir, &["backup", &format!("copy{number}.db")]);
         assert!(
             said.starts_with(&format!(
@@ -213,33 +214,47 @@ async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
         );
     }
     load.abort();
+    let listed = |args: &[&str]| done(dir, args).0.lines().count();
+    assert!(listed(&["users", "list"]) > 3 && listed(&["logs"]) > 3, "there was load");
     let (status, _, said) = command(dir, &["backup", "copy0.db"]);
     assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db is there already; another name would do\n"));
     let jwks = get(&server, "/jwks").await;
 
-    // What happens after the copy: a name is given out, a key revoked.
+    // What happens after the copy: a name is given out, keys come and go.
     done(dir, &["users", "add", "late"]);
     done(dir, &["keys", "rotate", "--now"]);
     done(dir, &["keys", "revoke", "3"]);
+    let late_jwks = loop {
+        let followed = get(&server, "/jwks").await;
+        if followed != jwks {
+            break followed;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let (status, _, said) = command(dir, &["restore", "copy2.db"]);
     let in_use = format!("jwksd: {DB} is in use, by a server or another program: stop it first\n");
     assert_eq!((status, said), (2, in_use));
     server.child.kill().unwrap();
     server.wait();
     let (_, said) = done(dir, &["restore", "copy2.db"]);
-    assert!(said.starts_with(&format!("{DB} is what copy2.db holds: keys: 2, which all open; ")), "{said}");
+    assert!(said.starts_with(&format!("{DB} is what copy2.db holds: keys: 4, which all open; ")), "{said}");
 
     let server = Server::start(dir, &[]);
-    assert_eq!(get(&server, "/jwks").await, jwks);
+    assert_eq!(get(&server, "/jwks").await, late_jwks, "tokens that are out still verify");
     assert_eq!(sign_in(&server, "alice", &password).await, 200);
     let late = json!({"username": "late", "email": "late@example.com"});
     assert_eq!(post(&server, "/register", late).await.0, 409, "a name is never given out twice");
     done(dir, &["keys", "rotate"]);
     let (keys, _) = done(dir, &["keys", "list", "--json"]);
     let keys: Value = serde_json::from_str(&keys).unwrap();
-    let kids: Vec<_> =
-        keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_i64().unwrap()).collect();
-    assert!(!kids.contains(&3) && !kids.contains(&4) && kids.iter().any(|kid| *kid > 4), "{kids:?}");
+    let phases: Vec<_> = keys["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| (key["kid"].as_i64().unwrap(), key["phase"].as_str().unwrap()))
+        .collect();
+    let expected = [(1, "retiring"), (2, "expired"), (3, "revoked"), (4, "current"), (5, "next")];
+    assert_eq!(phases, expected);
     let kept = fs::read_dir(dir).unwrap().filter(|file| {
         file.as_ref().unwrap().file_name().to_string_lossy().starts_with(&format!("{DB}.replaced-"))
     });
@@ -247,16 +262,146 @@ async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_revoked_since_stays_revoked_after_a_restore() {
+async fn what_was_ended_since_the_copy_stays_so_after_a_restore() {
+    let dir = dir();
+    let dir = dir.path();
+    for name in ["ann", "ben", "cat"] {
+        done(dir, &["users", "add", name, "--email", &format!("{name}@example.com")]);
+    }
+    done(dir, &["backup", "copy.db"]);
+    done(dir, &["keys", "rotate", "--now"]);
+    done(dir, &["keys", "expire", "1"]);
+    done(dir, &["keys", "rotate", "--now"]);
+    done(dir, &["keys", "revoke", "3"]);
+    done(dir, &["users", "delete", "ann", "--yes"]);
+    done(dir, &["users", "disable", "ben"]);
+    let before = (done(dir, &["keys", "list"]).0, done(dir, &["users", "list", "--deleted"]).0);
+    let (_, said) = done(dir, &["restore", "copy.db"]);
+    assert!(said.contains("stays so (accounts: 2); passwords are those of the copy"), "{said}");
+    assert_eq!((done(dir, &["keys", "list"]).0, done(dir, &["users", "list", "--deleted"]).0), before);
+    done(dir, &["users", "delete", "ben", "--yes"]);
+    assert_eq!(command(dir, &["users", "add", "ann"]).0, 4);
+    assert_eq!(run(dir, &["doctor"], &[("PORT", "0")], "").status.code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_restore_follows_a_link_and_keeps_the_mode_of_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
     let dir = dir();
     let dir = dir.path();
     done(dir, &["users", "add", "alice"]);
     done(dir, &["backup", "copy.db"]);
-    done(dir, &["keys", "revoke", "1"]);
+    fs::create_dir(dir.join("volume")).unwrap();
+    fs::rename(dir.join(DB), dir.join("volume/real.db")).unwrap();
+    std::os::unix::fs::symlink("volume/real.db", dir.join(DB)).unwrap();
+    fs::set_permissions(dir.join("volume/real.db"), fs::Permissions::from_mode(0o640)).unwrap();
     done(dir, &["restore", "copy.db"]);
-    let (keys, _) = done(dir, &["keys", "list", "--json"]);
-    let keys: Value = serde_json::from_str(&keys).unwrap();
-    assert_eq!((&keys["keys"][0]["kid"], &keys["keys"][0]["phase"]), (&json!(1), &json!("revoked")));
+    assert!(dir.join(DB).symlink_metadata().unwrap().is_symlink());
+    let real = fs::metadata(dir.join("volume/real.db")).unwrap();
+    assert_eq!(real.permissions().mode() & 0o777, 0o640);
+    done(dir, &["users", "show", "alice"]);
+}
+
+#[tokio::test]
+async fn nobody_founds_a_store_where_one_is_being_restored() {
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["users", "add", "alice"]);
+    sqlx::query(
+        "INSERT INTO auth_logs (request_ip) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)
+         SELECT '192.0.2.1' FROM n",
+    )
+    .execute(&mut db(dir).await)
+    .await
+    .unwrap();
+    done(dir, &["backup", "copy.db"]);
+    for delay in [50, 150, 300, 500] {
+        for file in [DB.to_owned(), format!("{DB}-wal"), format!("{DB}-shm")] {
+            let _ = fs::remove_file(dir.join(file));
+        }
+        let mut restoring = jwksd(dir, &["restore", "copy.db"], &[]).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        let server = Server::try_start(dir, &["serve"], &[]);
+        let restored = restoring.wait().unwrap().success();
+        let Ok(server) = server else { continue };
+        let wish = json!({"username": format!("late{delay}"), "email": format!("late{delay}@example.com")});
+        assert_eq!(post(&server, "/register", wish).await.0, 201);
+        drop(server);
+        let (shown, _) = done(dir, &["users", "show", &format!("late{delay}"), "--json"]);
+        assert_eq!(objects(&shown)[0]["state"], "active", "{delay}: what was answered is there ({restored})");
+    }
+}
+
+#[test]
+fn commands_that_only_look_found_no_store() {
+    let dir = dir();
+    for args in
+        [&["logs"][..], &["users", "list"], &["users", "show", "a"], &["users", "delete", "a", "--yes"]]
+    {
+        let said = format!("jwksd: there is no store in {DB}\n");
+        assert_eq!(command(dir.path(), args), (3, String::new(), said), "{args:?}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["users", "add", "alice"]);
+    sqlx::query(
+        "INSERT INTO auth_logs (request_ip) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
+         SELECT '192.0.2.1' FROM n",
+    )
+    .execute(&mut db(dir).await)
+    .await
+    .unwrap();
+    let mut child =
+        jwksd(dir, &["backup", "copy.db"], &[]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let status = child.wait().unwrap().code();
+    let left: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(".jwksd"))
+        .collect();
+    assert_eq!((status, left), (Some(1), Vec::new()));
+}
+
+#[tokio::test]
+async fn rows_that_another_program_wrote_oddly_break_no_command() {
+    let dir = dir();
+    let dir = dir.path();
+    let file = format!("sqlite://{}?mode=rwc", dir.join(DB).display());
+    let mut other = <sqlx::SqliteConnection as sqlx::Connection>::connect(&file).await.unwrap();
+    sqlx::raw_sql(concat!(
+        include_str!("../../migrations/sqlite/0001_course_schema.sql"),
+        "INSERT INTO users (username, password_hash) VALUES ('alice', 'x'), (x'ff41', x'ff'), ('deleted:1', 'x'),
+             ('ALICE', '$argon2id$v=19$m=8,t=1,p=1$AA$');
+         PRAGMA foreign_keys = OFF;
+         INSERT INTO auth_logs (request_ip, request_timestamp, user_id) VALUES
+             ('a', datetime('now'), 'no number'), (x'ff', datetime('now'), 99), ('b', x'ff', 1), ('c', 5, 1), ('d', NULL, 1);",
+    ))
+    .execute(&mut other)
+    .await
+    .unwrap();
+    done(dir, &["users", "add", "bob"]);
+    assert_eq!(done(dir, &["users", "list", "--json"]).0.lines().count(), 5);
+    assert_eq!(done(dir, &["logs", "--json"]).0.lines().count(), 2);
+    done(dir, &["backup", "copy.db"]);
+    let server = Server::start(dir, &[]);
+    for name in ["ALICE", "\u{fffd}A"] {
+        assert_eq!(sign_in(&server, name, "x").await, 401, "{name}");
+    }
+    let (status, _, said) = command(dir, &["users", "delete", "Alice", "--yes"]);
+    let expected =
+        "jwksd: cannot delete \"Alice\": there are \"alice\" and \"ALICE\": spell it as one of them\n";
+    assert_eq!((status, said.as_str()), (1, expected));
+    done(dir, &["users", "delete", "alice", "--yes"]);
 }
 
 #[tokio::test]
@@ -304,7 +449,7 @@ fn a_restore_of_what_is_no_copy_of_ours_is_refused_and_changes_nothing() {
         "jwksd: copy.db: NOT_MY_KEY is not the key this store was sealed with; nothing was changed\n";
     assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected.to_owned()));
     let (status, _, said) = command(dir, &["restore", "nowhere.db"]);
-    assert_eq!((status, said.as_str()), (1, "jwksd: cannot restore nowhere.db: there is no such file\n"));
+    assert_eq!((status, said.as_str()), (2, "jwksd: cannot restore nowhere.db: there is no such file\n"));
     assert!(fs::read(dir.join(DB)).unwrap() == before, "the store is as it was");
     let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let mut left: Vec<String> =

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::exit::Status;
 use super::list;
+use super::text::printable;
 use crate::config::Config;
 
 #[derive(Args, Clone, Copy, Debug)]
@@ -72,7 +73,7 @@ impl Finding {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        format!("{level:<8}  {:<9}  {}", self.about, self.text)
+        format!("{level:<8}  {:<9}  {}", self.about, printable(&self.text))
     }
 }
 
@@ -88,7 +89,7 @@ pub(super) fn run(matches: &ArgMatches, args: DoctorArgs) -> anyhow::Result<()> 
     }
     if args.json {
         let lines: Result<Vec<String>, _> = findings.0.iter().map(serde_json::to_string).collect();
-        list(lines?)?;
+        list(lines?.iter().map(|line| printable(line)))?;
     } else {
         list(findings.0.iter().map(Finding::line))?;
     }

@@ -1,6 +1,7 @@
 //! What is configured: settings that work, but not as their owner may think.
 
 use super::Findings;
+use crate::cli::serve::authority;
 use crate::config::Config;
 use crate::http::{AuthMode, Registration};
 
@@ -52,24 +53,17 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
 }
 
 fn issuer(config: &Config, is_public: bool, findings: &mut Findings) {
-    match &config.issuer {
-        None if is_public => findings.warning(
-            ABOUT,
-            format!(
-                "ISSUER is not set, so that tokens name http://{}:{} \
-            as their issuer: the URL that verifiers reach would do",
-                config.host, config.port
-            ),
+    let text = match &config.issuer {
+        None if is_public => format!(
+            "ISSUER is not set, so that tokens name http://{} as their issuer: the URL that verifiers reach would do",
+            authority(&config.host, config.port)
         ),
-        Some(url) if is_public && url.starts_with("http://") => findings.warning(
-            ABOUT,
-            format!(
-                "ISSUER is {url}: \
-            keys and passwords travel in the clear; an https URL, of a proxy in front, would do"
-            ),
+        Some(url) if is_public && url.starts_with("http://") => format!(
+            "ISSUER is {url}: keys and passwords travel in the clear; an https URL, of a proxy in front, would do"
         ),
-        _ => {}
-    }
+        _ => return,
+    };
+    findings.warning(ABOUT, text);
 }
 
 fn is_loopback(host: &str) -> bool {

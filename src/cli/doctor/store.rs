@@ -1,15 +1,18 @@
 //! The store: can it be opened, is it whole, do its keys open and rotate.
 
 use super::Findings;
-use crate::cli::opening;
+use crate::cli::{opening, serve};
 use crate::config::Config;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::report::Report;
-use crate::issuer;
-use crate::store::{Counts, Depth, Found, Inspection, newest_schema};
+use crate::issuer::{self, MasterKey};
+use crate::store::{Counts, Depth, Found, Inspection, StoreError, newest_schema};
 
 const ABOUT: &str = "store";
+
+/// The way out of a file that is no store any more.
+const RESTORE: &str = "`jwksd restore` puts a backup in its place";
 
 /// No jwksd is older than this.
 const EARLIEST: Timestamp = Timestamp::from_secs(1_767_225_600);
@@ -20,107 +23,102 @@ const TOLERANCE: std::time::Duration = std::time::Duration::from_mins(5);
 pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     let now = SystemClock::start().now();
     if now < EARLIEST {
-        findings
-            .error("clock", format!("it says {now}: tokens and keys would be out of date at once; set it"));
+        let text = format!("it says {now}: tokens and keys would be out of date at once; set it");
+        findings.error("clock", text);
     }
-    let look = match opening::look(config).await {
+    let name = config.location.path().display();
+    let look = match config.location.look().await {
         Ok(look) => look,
+        Err(StoreError::Damaged(what)) => {
+            return findings.error(ABOUT, format!("DATABASE_URL names {name}, but {what}; {RESTORE}"));
+        }
         Err(error) => {
-            return findings.error(ABOUT, format!("{error:#}; `jwksd restore` puts a backup in its place"));
+            let why = opening::unusable(&config.location, error);
+            return findings
+                .error(ABOUT, format!("{why:#}: change its owner or its mode, or wait for who has it"));
         }
     };
-    if let Err(error) = crate::cli::serve::refuse_open_mode_with_accounts(config, look.has_accounts) {
+    if let Err(error) = serve::refuse_open_mode_with_accounts(config, look.has_accounts) {
         findings.error("settings", error.to_string());
     }
     match look.found {
         Found::Ours(record) => match opening::unlock(config, &config.location, record) {
             Ok(master_key) => inside(config, &master_key, now, findings).await,
-            Err(error) => findings.error("sealing", format!("{error:#}")),
+            Err(error) => findings.error("sealing", format!("{error:#}; set the one it was sealed with")),
         },
-        found => match opening::why_no_key(config, &found) {
-            Ok(None) if found == Found::Foreign => findings.warning(
-                ABOUT,
-                format!(
-                    "{} has keys of another program: \
-                the next start seals and takes over those that are in the clear",
-                    config.location.path().display()
-                ),
-            ),
-            Ok(None) => findings.ok(ABOUT, "it is not there yet: the first start makes it"),
-            Ok(Some(why)) => findings.error(
-                "sealing",
-                format!(
-                    "NOT_MY_KEY is not set, and {why}: `jwksd serve` \
-                prints a line to add"
-                ),
-            ),
-            Err(error) => findings.error("sealing", format!("{error:#}")),
-        },
+        found => not_ours(config, &found, findings).await,
     }
     findings.ok_otherwise("clock", now.to_string());
 }
 
-async fn inside(config: &Config, master_key: &issuer::MasterKey, now: Timestamp, findings: &mut Findings) {
-    let inspected = config.location.inspect(Depth::Quick).await;
-    let store = match inspected {
-        Ok(store) => store,
-        Err(error) => {
-            return findings.error(
-                ABOUT,
-                format!("it cannot be read: {error}; `jwksd restore` puts a backup in its place"),
-            );
+/// A store that is not there yet, one of another program, or one of ours that has lost the record of its master key.
+async fn not_ours(config: &Config, found: &Found, findings: &mut Findings) {
+    let name = config.location.path().display();
+    match opening::why_no_key(config, found) {
+        Err(error) => return findings.error("sealing", format!("{error:#}")),
+        Ok(Some(why)) => {
+            let text = format!("NOT_MY_KEY is not set, and {why}: `jwksd serve` prints a line to add");
+            return findings.error("sealing", text);
         }
+        Ok(None) => {}
+    }
+    if *found == Found::Nothing {
+        return findings.ok(ABOUT, "it is not there yet: the first start makes it");
+    }
+    match config.location.inspect(Depth::Rows).await {
+        Ok(store) if !store.lives.is_empty() => {
+            findings.error("sealing", format!("{name} has lost the record of its master key: {RESTORE}"));
+        }
+        _ => findings.warning(
+            ABOUT,
+            format!("{name} has keys of another program: the next start takes over those in the clear; back it up first"),
+        ),
+    }
+}
+
+async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, findings: &mut Findings) {
+    let store = match config.location.inspect(Depth::Quick).await {
+        Ok(store) => store,
+        Err(error) => return findings.error(ABOUT, format!("it cannot be read: {error}; {RESTORE}")),
     };
     if let Some(complaint) = store.complaints.first() {
         let lines = store.complaints.len();
-        findings.error(
-            ABOUT,
-            format!(
-                "it is damaged ({complaint}; lines like this: {lines}): `jwksd restore` puts \
-                                       a backup in its place"
-            ),
-        );
+        findings.error(ABOUT, format!("it is damaged ({complaint}; such lines: {lines}): {RESTORE}"));
     }
     schema(&store, findings);
     sealing(master_key, &store, findings);
     if let Some(latest) = store.latest.filter(|latest| *latest > now.plus(TOLERANCE)) {
-        findings.error("clock", format!("it says {now}, and the store remembers {latest}: set the clock"));
+        let text = format!(
+            "it says {now}, and the store remembers {latest}: one of the two was wrong; set the clock"
+        );
+        findings.error("clock", text);
     }
     rotation(config, &store, now, findings);
+    passwords(config, &store, findings);
     let Counts { keys, accounts, sign_ins } = store.counts;
-    findings.ok_otherwise(
-        ABOUT,
-        format!(
-            "{}: keys {keys}, accounts {accounts}, sign-ins {sign_ins}",
-            config.location.path().display()
-        ),
-    );
+    let name = config.location.path().display();
+    findings.ok_otherwise(ABOUT, format!("{name}: keys {keys}, accounts {accounts}, sign-ins {sign_ins}"));
 }
 
 fn schema(store: &Inspection, findings: &mut Findings) {
+    for fault in &store.schema_faults {
+        findings.error("schema", format!("{fault}: {RESTORE}"));
+    }
     let (is, newest) = (store.schema.unwrap_or(0), newest_schema());
     if is < newest {
-        findings.warning(
-            "schema",
-            format!(
-                "it is at version {is} of {newest}: the next start brings it up to date, \
-                          and older programs cannot open it then; `jwksd backup` first"
-            ),
+        let text = format!(
+            "it is at version {is} of {newest}: the next start brings it up to date, and older programs cannot open it \
+             then; `jwksd backup` first"
         );
+        findings.warning("schema", text);
     }
     findings.ok_otherwise("schema", format!("version {newest}, the newest"));
 }
 
-fn sealing(master_key: &issuer::MasterKey, store: &Inspection, findings: &mut Findings) {
+fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) {
     for row in issuer::unopened(master_key, &store.keys) {
-        findings.warning(
-            "sealing",
-            format!(
-                "key {} is left out of signing and of the JWKS: {}; `jwksd restore` \
-                          brings it back from a backup",
-                row.kid, row.why
-            ),
-        );
+        let text = format!("key {} is left out of signing and of the JWKS: {}; {RESTORE}", row.kid, row.why);
+        findings.warning("sealing", text);
     }
     findings.ok_otherwise("sealing", "every key opens with NOT_MY_KEY");
 }
@@ -129,21 +127,34 @@ fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut 
     let report = Report::new(store.lives.clone(), store.newest_signer, config.policy, now);
     let keys = report.keys();
     let Some(current) = keys.iter().find(|key| key.phase == Phase::Current) else {
-        return findings.warning(
-            "rotation",
-            "no key can sign: a server that starts makes one, which verifiers do not know yet",
-        );
+        let text = "no key can sign: a server that starts makes one, which verifiers do not know yet";
+        return findings.warning("rotation", text);
     };
     if now.plus(config.policy.token_ttl()) > current.exp {
-        return findings.warning(
-            "rotation",
-            format!(
-                "key {} can sign no token of full life any more, and no other \
-                                 has taken over: is a server running, and what does it log?",
-                current.kid
-            ),
+        let text = format!(
+            "key {} can sign no token of full life any more, and no other has taken over: is a server running, and what \
+             does it log?",
+            current.kid
         );
+        return findings.warning("rotation", text);
     }
     let until = current.signs_until.map_or_else(String::new, |until| format!(" until {until}"));
     findings.ok("rotation", format!("key {} signs{until}", current.kid));
+}
+
+/// Every refusal pays for each cost that is stored.
+fn passwords(config: &Config, store: &Inspection, findings: &mut Findings) {
+    let old: Vec<_> = store.costs.iter().filter(|(cost, _)| *cost != config.hasher.cost()).collect();
+    let listed: Vec<_> = old.iter().map(|(cost, accounts)| format!("{cost} ({accounts} accounts)")).collect();
+    findings.ok(
+        "passwords",
+        if listed.is_empty() {
+            format!("new ones cost {}", config.hasher.cost())
+        } else {
+            let (new, listed) = (config.hasher.cost(), listed.join(", "));
+            format!(
+                "new ones cost {new}; until their owners sign in or are reset, refusals also cost {listed}"
+            )
+        },
+    );
 }

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::Findings;
+use crate::cli::backup::WORKSHOP;
 use crate::cli::serve;
 use crate::config::{Config, DOTENV};
 
@@ -38,9 +39,24 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
             ),
         );
     }
-    if store.exists() && !is_writable(store) {
+    if store.is_file() && !is_writable(store) {
         findings
             .error("files", format!("{} cannot be written: change its owner or its mode", store.display()));
+    }
+    if let Some(names) = names_of(store).filter(|names| *names > 1) {
+        findings.warning(
+            "files",
+            format!(
+                "{} has {names} names, as after a restore that was killed: remove the other, which ends in .replaced-…",
+                store.display()
+            ),
+        );
+    }
+    for left in left_copies(directory) {
+        findings.warning(
+            "files",
+            format!("{} was left by a backup or restore that was killed: remove it", left.display()),
+        );
     }
     for file in private_files(config) {
         if let Some(mode) = mode_open_to_others(&file) {
@@ -161,11 +177,30 @@ fn private_files(config: &Config) -> Vec<PathBuf> {
     files
 }
 
+/// Half-made copies: whoever makes one takes it away, unless killed.
+fn left_copies(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let copies = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(WORKSHOP));
+    copies.map(|entry| entry.path()).collect()
+}
+
+/// How many names a file has.
+#[cfg(unix)]
+fn names_of(file: &Path) -> Option<u64> {
+    file.metadata().ok().map(|file| std::os::unix::fs::MetadataExt::nlink(&file))
+}
+
+/// Nobody asks elsewhere.
+#[cfg(not(unix))]
+fn names_of(_: &Path) -> Option<u64> {
+    None
+}
+
 /// The permissions of a file, if somebody else than its owner has any.
 #[cfg(unix)]
 fn mode_open_to_others(file: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = file.metadata().ok()?.permissions().mode() & 0o777;
+    let mode = file.metadata().ok().filter(std::fs::Metadata::is_file)?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)
 }
 

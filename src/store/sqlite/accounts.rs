@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sqlx::{FromRow, SqliteConnection};
 
 use super::super::{AccountChange, SignInCandidate, StoreError, Unique};
-use super::unavailable;
+use super::{lossy, unavailable};
 use crate::domain::account::{Account, AccountReport, AccountState, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::password::{HashCost, PasswordHash};
@@ -42,14 +42,14 @@ fn conflict(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// CAST, because other programs store a hash as a BLOB. A name is found whatever its case; where a store that was taken
+/// CAST, because other programs store a hash as a BLOB, and texts that are no UTF-8. A name is found whatever its case; where a store that was taken
 /// over holds two, the one spelled as typed wins, and if it may not sign in, nobody does.
 pub(super) async fn candidate(
     db: &mut SqliteConnection,
     username: &str,
 ) -> Result<SignInCandidate, StoreError> {
-    let account: Option<(i64, String, String, bool)> = sqlx::query_as(
-        "SELECT id, CAST(username AS TEXT), CAST(password_hash AS TEXT),
+    let account: Option<(i64, Vec<u8>, Vec<u8>, bool)> = sqlx::query_as(
+        "SELECT id, CAST(username AS BLOB), CAST(password_hash AS BLOB),
                 disabled_at IS NULL AND deleted_at IS NULL
          FROM users LEFT JOIN account_states ON user_id = id
          WHERE username = ?1 COLLATE NOCASE
@@ -67,8 +67,8 @@ pub(super) async fn candidate(
     Ok(SignInCandidate {
         account: account.filter(|(.., is_active)| *is_active).map(|(id, username, hash, _)| Account {
             id: UserId(id),
-            username,
-            password_hash: PasswordHash::stored(hash),
+            username: lossy(username),
+            password_hash: PasswordHash::stored(lossy(hash)),
         }),
         costs: costs.into_iter().map(HashCost).collect(),
     })
@@ -122,11 +122,11 @@ pub(super) async fn any(db: &mut SqliteConnection) -> Result<bool, StoreError> {
 #[derive(FromRow)]
 struct Row {
     id: i64,
-    username: String,
-    email: Option<String>,
+    username: Vec<u8>,
+    email: Option<Vec<u8>>,
     registered: Option<i64>,
     last_login: Option<i64>,
-    hash: String,
+    hash: Vec<u8>,
     is_disabled: bool,
     is_deleted: bool,
 }
@@ -135,9 +135,9 @@ struct Row {
 macro_rules! select_rows {
     ($which:literal) => {
         concat!(
-            "SELECT id, CAST(username AS TEXT) AS username, CAST(email AS TEXT) AS email,
+            "SELECT id, CAST(username AS BLOB) AS username, CAST(email AS BLOB) AS email,
                     unixepoch(date_registered) AS registered, unixepoch(last_login) AS last_login,
-                    CAST(password_hash AS TEXT) AS hash,
+                    CAST(password_hash AS BLOB) AS hash,
                     disabled_at IS NOT NULL AS is_disabled, deleted_at IS NOT NULL AS is_deleted
              FROM users LEFT JOIN account_states ON user_id = id ",
             $which
@@ -149,8 +149,8 @@ impl Row {
     fn report(self) -> AccountReport {
         AccountReport {
             id: UserId(self.id),
-            username: self.username,
-            email: self.email,
+            username: lossy(self.username),
+            email: self.email.map(lossy),
             registered: self.registered.map(Timestamp::from_secs),
             last_login: self.last_login.map(Timestamp::from_secs),
             state: match (self.is_deleted, self.is_disabled) {
@@ -158,7 +158,7 @@ impl Row {
                 (false, true) => AccountState::Disabled,
                 (false, false) => AccountState::Active,
             },
-            cost: PasswordHash::stored(self.hash).cost(),
+            cost: PasswordHash::stored(lossy(self.hash)).cost(),
         }
     }
 }
@@ -167,12 +167,19 @@ pub(super) async fn report(
     db: &mut SqliteConnection,
     username: &str,
 ) -> Result<Option<AccountReport>, StoreError> {
-    sqlx::query_as(select_rows!("WHERE username = ?1 COLLATE NOCASE ORDER BY username = ?1 DESC, id LIMIT 1"))
-        .bind(username)
-        .fetch_optional(db)
-        .await
-        .map(|row: Option<Row>| row.map(Row::report))
-        .map_err(unavailable)
+    let rows: Vec<Row> = sqlx::query_as(select_rows!(
+        "WHERE username = ?1 COLLATE NOCASE ORDER BY username = ?1 DESC, id LIMIT 2"
+    ))
+    .bind(username)
+    .fetch_all(db)
+    .await
+    .map_err(unavailable)?;
+    match &rows[..] {
+        [one, other] if one.username != username.as_bytes() => {
+            Err(StoreError::Ambiguous(lossy(one.username.clone()), lossy(other.username.clone())))
+        }
+        _ => Ok(rows.into_iter().next().map(Row::report)),
+    }
 }
 
 pub(super) async fn reports(
@@ -232,11 +239,13 @@ pub(super) async fn change(
     Ok(matches!(change, AccountChange::Enable) || done.rows_affected() > 0)
 }
 
-/// Leaves nothing of an account but its row. No name of a new account has a colon.
+/// Leaves nothing of an account but its row. No name of a new account has a colon; one of another program may.
 async fn erase(db: &mut SqliteConnection, user: i64) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE users SET username = 'deleted:' || id, password_hash = '', email = NULL, last_login = NULL WHERE id \
-         = ?",
+        "UPDATE users SET password_hash = '', email = NULL, last_login = NULL,
+             username = 'deleted:' || id || iif(
+                 EXISTS (SELECT 1 FROM names_given WHERE name = 'deleted:' || id), ':' || hex(randomblob(8)), '')
+         WHERE id = ?",
     )
     .bind(user)
     .execute(db)

@@ -29,7 +29,12 @@ impl Location {
     pub fn parse(url: &str) -> Result<Self, UnfitLocation> {
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
         let has_scheme = path.split_once("://").is_some();
-        if path.is_empty() || path.starts_with(":memory:") || path.contains(['?', '\0']) || has_scheme {
+        if path.is_empty()
+            || path.starts_with(":memory:")
+            || path.starts_with("file:")
+            || path.contains(['?', '\0'])
+            || has_scheme
+        {
             return Err(UnfitLocation);
         }
         Ok(Self(PathBuf::from(path)))
@@ -47,17 +52,18 @@ impl Location {
         &self.0
     }
 
-    /// Makes an empty file that only its owner can read, where there is none.
+    /// Makes an empty file that only its owner can read, where there is none. Returns whether there was none.
     ///
     /// SQLite would make it readable by everybody; its side files take over the mode of this one.
-    pub(super) fn make_private(&self) -> std::io::Result<()> {
+    pub(super) fn make_private(&self) -> std::io::Result<bool> {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match options.open(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -78,10 +84,14 @@ impl Location {
     /// # Errors
     /// [`StoreError::Damaged`] for a file that is no database, or a newer one than this program knows.
     pub async fn look(&self) -> Result<Look, StoreError> {
-        if !self.0.exists() {
-            return Ok(Look { found: Found::Nothing, has_accounts: false });
+        match self.0.metadata() {
+            Ok(file) if file.is_file() => self.read(look).await,
+            Ok(_) => Err(StoreError::Damaged("it is no file".to_owned())),
+            Err(_) if self.0.symlink_metadata().is_ok() => {
+                Err(StoreError::Damaged("it is a link that leads nowhere".to_owned()))
+            }
+            Err(_) => Ok(Look { found: Found::Nothing, has_accounts: false }),
         }
-        self.read(look).await
     }
 
     /// Looks at everything in the file without writing to it.

@@ -1,6 +1,6 @@
 //! A thorough look into the file of a store, which changes nothing: is it whole, and what is in it.
 
-use sqlx::SqliteConnection;
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::super::{SealedKey, StoreError};
 use super::files::{has_table, schema_version};
@@ -8,6 +8,7 @@ use super::{MIGRATIONS, keys, unavailable};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::password::HashCost;
 
 /// How many complaints about one file are enough.
 const COMPLAINTS: usize = 10;
@@ -19,6 +20,10 @@ pub struct Inspection {
     pub schema: Option<i64>,
     /// What SQLite has to say against it, at most ten lines.
     pub complaints: Vec<String>,
+    /// What is not as the steps that led to its schema have made it.
+    pub schema_faults: Vec<String>,
+    /// The costs that password hashes have, and of how many accounts.
+    pub costs: Vec<(HashCost, i64)>,
     /// How many rows there are.
     pub counts: Counts,
     /// Every row of `keys`.
@@ -66,6 +71,8 @@ pub(super) async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<I
     Ok(Inspection {
         schema: schema_version(db).await?,
         complaints: complaints(db, depth).await?,
+        schema_faults: schema_faults(db).await?,
+        costs: costs(db).await?,
         counts: counts(db).await?,
         keys: if has_table(db, "keys").await? { keys::rows(db).await? } else { Vec::new() },
         lives: if has_lives { keys::lives(db).await? } else { Vec::new() },
@@ -82,22 +89,70 @@ async fn complaints(db: &mut SqliteConnection, depth: Depth) -> Result<Vec<Strin
         Depth::Full => "PRAGMA integrity_check(10)",
     };
     // What cannot be read at all is a complaint too.
-    let mut found: Vec<String> = match sqlx::query_scalar(check).fetch_all(&mut *db).await {
+    let mut found: Vec<String> = match sqlx::query_scalar(check).fetch_all(db).await {
         Ok(lines) => lines,
         Err(error) => vec![error.to_string()],
     };
     found.retain(|line| line != "ok");
-    let orphans: Vec<(String, Option<i64>)> =
-        sqlx::query_as("SELECT \"table\", rowid FROM pragma_foreign_key_check LIMIT 10")
+    found.truncate(COMPLAINTS);
+    Ok(found)
+}
+
+/// Compares the steps that were taken with those that we know, and if all were, what they made with a new store.
+async fn schema_faults(db: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
+    if !has_table(db, "_sqlx_migrations").await? {
+        return Ok(Vec::new());
+    }
+    let taken: Vec<(i64, Vec<u8>, bool)> =
+        sqlx::query_as("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(&mut *db)
+            .await
+            .map_err(unavailable)?;
+    let last = taken.last().map_or(0, |(version, ..)| *version);
+    let mut faults = Vec::new();
+    for known in MIGRATIONS.iter().filter(|known| known.version <= last) {
+        let is_taken = |(version, checksum, success): &(i64, Vec<u8>, bool)| {
+            *version == known.version && *success && checksum[..] == *known.checksum
+        };
+        if !taken.iter().any(is_taken) {
+            faults.push(format!("step {} of its schema is missing, half done or another one", known.version));
+        }
+    }
+    if faults.is_empty() && last == newest_schema() {
+        let (made, found) = (objects(&mut new_store().await?).await?, objects(db).await?);
+        let missing = made.iter().filter(|object| !found.contains(object));
+        faults.extend(missing.map(|(kind, name, _)| format!("its {kind} {name} is missing or another one")));
+    }
+    Ok(faults)
+}
+
+async fn new_store() -> Result<SqliteConnection, StoreError> {
+    let mut db = SqliteConnection::connect("sqlite::memory:").await.map_err(unavailable)?;
+    MIGRATIONS.run_direct(None, &mut db, false).await.map_err(unavailable)?;
+    Ok(db)
+}
+
+/// What the steps have made, but for the tables of the course: another program may have brought them.
+async fn objects(db: &mut SqliteConnection) -> Result<Vec<(String, String, String)>, StoreError> {
+    sqlx::query_as(
+        "SELECT type, name, sql FROM sqlite_schema
+         WHERE sql IS NOT NULL AND name NOT IN ('keys', 'users', 'auth_logs', '_sqlx_migrations')",
+    )
+    .fetch_all(db)
+    .await
+    .map_err(unavailable)
+}
+
+async fn costs(db: &mut SqliteConnection) -> Result<Vec<(HashCost, i64)>, StoreError> {
+    if !has_table(db, "hash_costs").await? {
+        return Ok(Vec::new());
+    }
+    let costs: Vec<(String, i64)> =
+        sqlx::query_as("SELECT cost, accounts FROM hash_costs WHERE accounts > 0 ORDER BY cost")
             .fetch_all(db)
             .await
             .map_err(unavailable)?;
-    found.extend(orphans.into_iter().map(|(table, row)| {
-        let row = row.map(|row| format!(" {row}")).unwrap_or_default();
-        format!("row{row} of {table} names an account that is not there")
-    }));
-    found.truncate(COMPLAINTS);
-    Ok(found)
+    Ok(costs.into_iter().map(|(cost, accounts)| (HashCost(cost), accounts)).collect())
 }
 
 pub(super) async fn counts(db: &mut SqliteConnection) -> Result<Counts, StoreError> {

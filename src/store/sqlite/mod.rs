@@ -17,7 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction,
+};
 
 use super::{
     AccountChange, Check, Decide, KeyPicture, MasterKeyRecord, Page, Position, Select, SignIn,
@@ -29,7 +31,7 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
-pub use self::copies::{Hold, sync_directory_of};
+pub use self::copies::{CarriedOver, Hold, sync_directory_of};
 pub use self::files::{Found, Location, Look, UnfitLocation};
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
 
@@ -56,6 +58,12 @@ impl SqliteStore {
     pub async fn open(location: &Location) -> Result<Self, StoreError> {
         location.make_private().map_err(unavailable)?;
         let file = location.identity();
+        let opened = Self::open_file(location).await;
+        // A restore may have put another file there, whose journal is none of the one that was opened.
+        if location.identity() == file { opened } else { Err(StoreError::Replaced) }
+    }
+
+    async fn open_file(location: &Location) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(location.path())
             .journal_mode(SqliteJournalMode::Wal)
@@ -64,14 +72,13 @@ impl SqliteStore {
             .pragma("secure_delete", "ON")
             // On macOS, a sync stops at the drive's cache otherwise; nothing elsewhere.
             .pragma("fullfsync", "ON")
+            // A WAL that a long reader has made grow shrinks again: to 64 MiB.
+            .pragma("journal_size_limit", "67108864")
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
         let writer = connect(options.clone(), 1).await?;
-        migrate(&writer).await?;
+        migrate(&mut *writer.acquire().await.map_err(unavailable)?).await?;
         let readers = connect(options.read_only(true), READERS).await?;
-        if location.identity() != file {
-            return Err(StoreError::Damaged("another file has just taken its place: try again".to_owned()));
-        }
         Ok(Self { writer, readers })
     }
 
@@ -318,9 +325,16 @@ async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<Sqli
 }
 
 /// Brings the schema up to date in one transaction, so that two processes do it one after the other.
-async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
-    let mut connection = writer.acquire().await.map_err(unavailable)?;
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+    if let Some(version) = files::schema_version(&mut tx).await?
+        && version < newest_schema()
+    {
+        let newest = newest_schema();
+        tracing::info!(
+            "bringing the store from schema {version} to {newest}: with millions of rows this takes a while"
+        );
+    }
     MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => {
             StoreError::Damaged(format!("its schema is at version {version}: a newer jwksd made it"))
@@ -328,6 +342,30 @@ async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
         other => unavailable(other),
     })?;
     tx.commit().await.map_err(unavailable)
+}
+
+/// What another program has written may be no text.
+fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+impl StoreError {
+    /// Whether the same may work a moment later: another process holds the lock, or has just put another file in place.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let code = |error: &sqlx::Error| {
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code)?.parse::<i32>().ok()
+        };
+        match self {
+            Self::Replaced => true,
+            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY_DBMOVED.
+            Self::Unavailable(cause) => cause
+                .downcast_ref()
+                .and_then(code)
+                .is_some_and(|code| matches!(code & 0xFF, 5 | 6) || code == 1032),
+            _ => false,
+        }
+    }
 }
 
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {

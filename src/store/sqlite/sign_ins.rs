@@ -6,7 +6,7 @@
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::super::{Page, Position, SignIn, SignInFilter, StoreError};
-use super::unavailable;
+use super::{lossy, unavailable};
 use crate::domain::account::UserId;
 use crate::domain::clock::Timestamp;
 
@@ -15,9 +15,9 @@ struct Row {
     id: i64,
     time: String,
     at: Option<i64>,
-    ip: String,
+    ip: Vec<u8>,
     user_id: Option<i64>,
-    username: Option<String>,
+    username: Option<Vec<u8>>,
 }
 
 impl Row {
@@ -25,16 +25,16 @@ impl Row {
         SignIn {
             position: Position { time: self.time, id: self.id },
             at: self.at.map(Timestamp::from_secs),
-            from: self.ip,
+            from: lossy(self.ip),
             user: self.user_id.map(UserId),
-            username: self.username,
+            username: self.username.map(lossy),
         }
     }
 }
 
 const COLUMNS: &str = "SELECT auth_logs.id, CAST(request_timestamp AS TEXT) AS time,
-            unixepoch(request_timestamp) AS at, CAST(request_ip AS TEXT) AS ip,
-            user_id, CAST(username AS TEXT) AS username
+            unixepoch(request_timestamp) AS at, CAST(request_ip AS BLOB) AS ip,
+            iif(typeof(user_id) = 'integer', user_id, NULL) AS user_id, CAST(username AS BLOB) AS username
      FROM auth_logs LEFT JOIN users ON users.id = user_id WHERE ";
 
 pub(super) async fn page(
@@ -51,7 +51,7 @@ pub(super) async fn page(
         }
         Page::NewerThan(id) => {
             // The plus keeps it to the table's own order: what is new is little, what the indexes lead to is not.
-            query.push("auth_logs.id > ").push_bind(*id);
+            query.push("typeof(request_timestamp) = 'text' AND auth_logs.id > ").push_bind(*id);
             matching(&mut query, filter, " AND +");
             query.push(" ORDER BY auth_logs.id");
         }
@@ -98,7 +98,8 @@ fn listed(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, behind: Optio
         (None, None) => query.push("request_timestamp >= ''"),
     };
     matching(query, filter, " AND ");
-    query.push(" AND auth_logs.id <= ").push_bind(up_to);
+    // The least of all BLOBs, which come after the texts.
+    query.push(" AND request_timestamp < x'' AND auth_logs.id <= ").push_bind(up_to);
 }
 
 fn matching(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, and: &'static str) {
