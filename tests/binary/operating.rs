@@ -218,15 +218,13 @@ async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
     assert!(listed(&["users", "list"]) > 3 && listed(&["logs"]) > 3, "there was load");
     let (status, _, said) = command(dir, &["backup", "copy0.db"]);
     assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db is there already; another name would do\n"));
-    let jwks = get(&server, "/jwks").await;
-
     // What happens after the copy: a name is given out, keys come and go.
     done(dir, &["users", "add", "late"]);
     done(dir, &["keys", "rotate", "--now"]);
     done(dir, &["keys", "revoke", "3"]);
     let late_jwks = loop {
         let followed = get(&server, "/jwks").await;
-        if followed != jwks {
+        if followed.to_string().contains(r#""kid":"4""#) {
             break followed;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
