@@ -1,6 +1,7 @@
 //! Request bodies: bounded, and read as JSON or as a form by what they are rather than by their label alone.
 
 use axum::body::Body;
+use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -11,7 +12,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
-use super::error::ApiError;
+use super::error::{ApiError, is_too_large};
+use super::keys::UPLOAD_MAX;
 
 /// The longest body that is read.
 const LIMIT: usize = 16 * 1024;
@@ -41,7 +43,7 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let label = media_type(request.headers());
-        let text = Text(read(request.into_body()).await?);
+        let text = Text(read(request.into_body(), LIMIT).await?);
         let first = text.first();
         match (first, label.as_deref()) {
             (Some(b'{'), _) => Ok(Self::Json(text)),
@@ -90,18 +92,24 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(label.split(';').next()?.trim().to_ascii_lowercase())
 }
 
-async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+/// Reads a body of at most so many bytes.
+pub(super) async fn read(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let mut text = Zeroizing::new(Vec::with_capacity(512));
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::InvalidBody("The body was cut off".to_owned()))?;
         let data: Bytes = frame.into_data().unwrap_or_default();
         seen += data.len();
-        if seen <= LIMIT {
+        if seen <= limit {
             text.extend_from_slice(&data);
         } else if seen > DRAIN {
             break;
         }
     }
-    if seen > LIMIT { Err(ApiError::BodyTooLarge) } else { Ok(text) }
+    if seen > limit { Err(ApiError::BodyTooLarge { most: limit }) } else { Ok(text) }
+}
+
+/// What it means that a form of files could not be read: too long, or not what was expected.
+pub(super) fn refused(error: &MultipartError, unfit: ApiError) -> ApiError {
+    if is_too_large(error.status()) { ApiError::BodyTooLarge { most: UPLOAD_MAX } } else { unfit }
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::account::{InvalidEmail, InvalidUsername};
-use crate::issuer::{IssuerError, NotReady};
+use crate::issuer::{IssuerError, NotReady, UploadError};
 use crate::store::{StoreError, Unique};
 
 /// Seconds after which a client may find a store that did not answer answering again.
@@ -20,7 +20,7 @@ const RETRY_STORE: u64 = 1;
 #[derive(Debug)]
 pub(super) enum ApiError {
     AdminClosed,
-    BodyTooLarge,
+    BodyTooLarge { most: usize },
     EmailTaken,
     FaultsClosed,
     Internal(Box<dyn Error + Send + Sync>),
@@ -30,6 +30,8 @@ pub(super) enum ApiError {
     InvalidEmail(InvalidEmail),
     InvalidExpired,
     InvalidFault,
+    InvalidJwk(String),
+    KidTaken(String),
     InvalidUsername(InvalidUsername),
     MethodNotAllowed,
     NoKeyToPublish,
@@ -39,6 +41,7 @@ pub(super) enum ApiError {
     RateLimited { retry_after: u64 },
     RegistrationClosed,
     Unavailable(Box<dyn Error + Send + Sync>),
+    UnknownKey(String),
     UnsupportedMediaType,
     UsernameTaken,
 }
@@ -51,7 +54,10 @@ impl ApiError {
             Self::AdminClosed => {
                 (S::FORBIDDEN, "admin_closed", "The admin surface is closed: ADMIN_TOKEN is not set")
             }
-            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is longer than 16 KiB"),
+            Self::BodyTooLarge { most } => {
+                let sentence = format!("The body is longer than {} KiB", most / 1024);
+                return (S::PAYLOAD_TOO_LARGE, "body_too_large", sentence);
+            }
             Self::EmailTaken => (S::CONFLICT, "email_taken", "The email is taken"),
             Self::FaultsClosed => {
                 (S::FORBIDDEN, "faults_closed", "Tokens with faults are issued in open mode alone")
@@ -75,6 +81,15 @@ impl ApiError {
                 "invalid_fault",
                 "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'",
             ),
+            Self::InvalidJwk(why) => {
+                return (S::BAD_REQUEST, "invalid_jwk", format!("The keys cannot be published: {why}"));
+            }
+            Self::KidTaken(why) => {
+                return (S::CONFLICT, "kid_taken", format!("The keys cannot be published: {why}"));
+            }
+            Self::UnknownKey(why) => {
+                return (S::NOT_FOUND, "unknown_key", format!("There is no such key: {why}"));
+            }
             Self::InvalidUsername(why) => return (S::BAD_REQUEST, "invalid_username", why.to_string()),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method")
@@ -180,6 +195,10 @@ impl From<IssuerError> for ApiError {
         match error {
             IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
+            IssuerError::Upload(error @ UploadError::Unknown(_)) => Self::UnknownKey(error.to_string()),
+            IssuerError::Upload(error @ UploadError::Taken(_)) => Self::KidTaken(error.to_string()),
+            IssuerError::Upload(error @ UploadError::Seal(_)) => Self::Internal(error.into()),
+            IssuerError::Upload(error) => Self::InvalidJwk(error.to_string()),
             error @ IssuerError::TtlTooLong { .. } => {
                 Self::InvalidBody(format!("`ttl` is too long: {error}"))
             }
@@ -215,6 +234,11 @@ impl From<NotReady> for ApiError {
 /// Whether this is the answer of [`ApiError::RateLimited`].
 pub(super) fn was_rate_limited(response: &Response) -> bool {
     response.status() == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// Whether this is the status of a body that is too long.
+pub(super) fn is_too_large(status: StatusCode) -> bool {
+    status == StatusCode::PAYLOAD_TOO_LARGE
 }
 
 /// A JSON body.

@@ -9,6 +9,7 @@ mod discovery;
 mod error;
 mod health;
 mod jwks;
+mod keys;
 mod metrics;
 mod open;
 mod rate_limit;
@@ -20,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::FromRef;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use self::admin::Gate;
 use self::error::ApiError;
@@ -86,7 +87,8 @@ pub fn router(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Route
         .route("/jwks", get(jwks::get))
         .route("/.well-known/openid-configuration", get(discovery::get))
         .route("/.well-known/oauth-authorization-server", get(discovery::get))
-        .route("/faults", get(open::faults));
+        .route("/faults", get(open::faults))
+        .route("/keys", get(keys::list));
     let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
     let accounts = Router::new()
         .route(
@@ -105,6 +107,8 @@ pub fn router(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Route
 
     let admin = Router::new()
         .route("/metrics", get(metrics::get))
+        .route("/upload", post(keys::upload).layer(DefaultBodyLimit::max(keys::UPLOAD_MAX)))
+        .route("/keys/{kid}", delete(keys::withdraw))
         .route_layer(from_fn_with_state(gate, admin::admit))
         .route_layer(identify)
         .method_not_allowed_fallback(method_not_allowed)

@@ -15,6 +15,8 @@ use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::{Sighting, Timestamp};
+use crate::domain::jose::jwk::PublicJwk;
+use crate::domain::jose::upload::Upload;
 use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -132,6 +134,17 @@ impl Keyring {
         self.ring.load().publication(now)
     }
 
+    /// Our own keys that are published, as others read them.
+    pub(super) fn own_jwks(&self) -> Vec<PublicJwk> {
+        let jwks = |jwk| PublicJwk::parse(&serde_json::to_value(jwk).ok()?).ok();
+        self.ring.load().own_jwks().filter_map(jwks).collect()
+    }
+
+    /// Keys of others.
+    pub(super) fn uploaded(&self) -> Arc<[Upload]> {
+        Arc::clone(self.ring.load().uploaded())
+    }
+
     /// The key that signs at this moment.
     pub(super) fn signer(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
         self.ring.load().signer(now, self.policy.token_ttl())
@@ -232,7 +245,7 @@ impl Keyring {
         Ok(())
     }
 
-    async fn reload(&self) -> Result<(), IssuerError> {
+    pub(super) async fn reload(&self) -> Result<(), IssuerError> {
         let mut unreadable = Vec::new();
         let ring = loop {
             let ring = self.open_ring(unreadable.clone()).await?;
@@ -267,7 +280,7 @@ impl Keyring {
     }
 
     /// Remembers that the store has another master key by now: nothing more is sealed or read, what is in memory stays.
-    fn taken(&self, error: StoreError) -> IssuerError {
+    pub(super) fn taken(&self, error: StoreError) -> IssuerError {
         if matches!(error, StoreError::MasterKeyChanged) {
             self.master_key_changed.store(true, Ordering::Relaxed);
         }

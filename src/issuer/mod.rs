@@ -13,6 +13,7 @@ mod rekey;
 mod retention;
 mod ring;
 mod rotation;
+mod uploads;
 mod workers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,7 @@ pub use self::proof::unopened;
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
 pub use self::ring::{Publication, Unreadable};
+pub use self::uploads::{PublishedKey, UploadError};
 pub use self::workers::{Record, WorkError, Workers};
 
 /// Issues tokens to accounts and publishes the keys that verify them.
@@ -158,6 +160,9 @@ pub enum IssuerError {
         /// The most that it may.
         most: Duration,
     },
+    /// A key of others cannot be published, or taken back.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// A slow computation was not done.
     #[error("a computation was not done")]
     Worker(#[from] WorkError),

@@ -11,7 +11,7 @@ use super::{FoundingError, Premises, lock};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer};
-use crate::store::{KeyChange, KeyPicture, MasterKeyRecord, Refusal, SealedKey, StoreError};
+use crate::store::{KeyChange, KeyPicture, MasterKeyRecord, Refusal, SealedKey, StoreError, UploadedKey};
 
 /// What a move to another master key did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,6 +103,16 @@ fn moves(
             KeyChange::Adopt { life, sealed: Some(sealed) }
         });
         report.moved.push(kid);
+    }
+    for row in &picture.uploaded {
+        // What does not open was not sealed by us, and stays out of the JWKS.
+        let place = Place::Uploaded(&row.kid, row.exp);
+        let Ok(jwk) = old.sealer.open(place, &row.sealed) else {
+            continue;
+        };
+        let sealed =
+            premises.randomness.with(|rng| new.sealer.seal(place, &jwk, rng)).map_err(|_| Refusal)?;
+        changes.push(KeyChange::Publish(UploadedKey { sealed, ..row.clone() }));
     }
     Ok((report, changes))
 }

@@ -8,13 +8,16 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::key::jwk::JwkSet;
+use crate::domain::jose::jwk::PublicJwk;
+use crate::domain::jose::upload::Upload;
+use crate::domain::key::jwk::{Jwk, JwkSet};
 use crate::domain::key::lifecycle::{KeyLife, Keys};
 use crate::domain::key::seal::{Place, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
-use crate::store::{KeyPicture, SealedKey};
+use crate::store::{KeyPicture, SealedKey, UploadedKey};
 
 /// The keys of a store, opened.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Ring {
     /// Published keys with their lives, oldest first.
     published: Vec<(KeyLife, Arc<SigningKey>)>,
     expired: Option<Arc<SigningKey>>,
+    /// Keys of others, published beside ours.
+    uploaded: Arc<[Upload]>,
     unreadable: Vec<Unreadable>,
     /// Whether there are rows that open, but whose life nobody has recorded.
     has_adoptable: bool,
@@ -51,8 +56,11 @@ impl Ring {
             .filter_map(|life| Some((*life, key_of(life)?)))
             .collect();
         let expired = Keys::at(&lives, now).newest_expired().and_then(key_of);
-        let documents = documents(&published);
+        let uploaded: Arc<[Upload]> =
+            picture.uploaded.iter().filter_map(|row| open_uploaded(row, sealer)).collect();
+        let documents = documents(&published, &uploaded);
         Self {
+            uploaded,
             changes: picture.changes,
             lives,
             newest_signer: picture.newest_signer,
@@ -74,6 +82,7 @@ impl Ring {
             newest_signer: None,
             published: Vec::new(),
             expired: None,
+            uploaded: Arc::default(),
             unreadable: Vec::new(),
             has_adoptable: false,
             documents: Vec::new(),
@@ -138,9 +147,10 @@ impl Ring {
             changes: self.changes,
             lives: self.lives.iter().filter(|life| goes_on(life)).copied().collect(),
             newest_signer: self.newest_signer,
-            documents: documents(&published),
+            documents: documents(&published, &self.uploaded),
             published,
             expired: self.expired.clone(),
+            uploaded: Arc::clone(&self.uploaded),
             unreadable: self.unreadable.clone(),
             has_adoptable: false,
             over: 0.into(),
@@ -183,6 +193,16 @@ impl Ring {
         self.newest_signer
     }
 
+    /// The public halves of our own keys that are published.
+    pub(super) fn own_jwks(&self) -> impl Iterator<Item = &Jwk> {
+        self.published.iter().map(|(_, key)| key.jwk())
+    }
+
+    /// Keys of others.
+    pub(super) fn uploaded(&self) -> &Arc<[Upload]> {
+        &self.uploaded
+    }
+
     /// The key that `?expired` signs with.
     pub(super) fn expired_signer(&self) -> Option<Arc<SigningKey>> {
         self.expired.clone()
@@ -222,18 +242,45 @@ struct Document {
     etag: String,
 }
 
-fn documents(published: &[(KeyLife, Arc<SigningKey>)]) -> Vec<Document> {
-    let mut ends: Vec<_> = published.iter().map(|(life, _)| life.exp).collect();
+/// A key as the set has it: ours first, then those of others.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Published<'a> {
+    Own(&'a Jwk),
+    Uploaded(&'a PublicJwk),
+}
+
+fn documents(published: &[(KeyLife, Arc<SigningKey>)], uploaded: &[Upload]) -> Vec<Document> {
+    let end = |upload: &Upload| upload.exp().unwrap_or(Timestamp::from_millis(i64::MAX));
+    let mut ends: Vec<_> =
+        published.iter().map(|(life, _)| life.exp).chain(uploaded.iter().map(end)).collect();
     ends.sort_unstable();
     ends.dedup();
     let document = |until: Timestamp| {
         let alive = published.iter().filter(|(life, _)| life.exp >= until);
-        let set = JwkSet { keys: alive.map(|(_, key)| key.jwk()).collect() };
+        let own = alive.map(|(_, key)| Published::Own(key.jwk()));
+        let others = uploaded.iter().filter(|upload| end(upload) >= until);
+        let others = others.map(|upload| Published::Uploaded(upload.jwk()));
+        let set = JwkSet { keys: own.chain(others).collect() };
         let body = Bytes::from(serde_json::to_vec(&set).ok()?);
         let digest = digest::digest(&digest::SHA256, &body);
         Some(Document { until, body, etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest)) })
     };
     ends.into_iter().filter_map(document).collect()
+}
+
+/// Opens a key of others; whoever only wrote it into the file has not sealed it.
+pub(super) fn open_uploaded(row: &UploadedKey, sealer: &Sealer) -> Option<Upload> {
+    let opened = sealer.open(Place::Uploaded(&row.kid, row.exp), &row.sealed).ok();
+    let upload =
+        opened.and_then(|jwk| Upload::stored(&jwk, row.exp)).filter(|upload| upload.kid() == row.kid);
+    if upload.is_none() {
+        tracing::warn!(
+            "the uploaded key {:?} is left out of the JWKS: it was changed after it was sealed",
+            row.kid
+        );
+    }
+    upload
 }
 
 fn open_keys(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<Unreadable>) {

@@ -170,6 +170,8 @@ pub struct KeyPicture {
     pub strays: Vec<SealedKey>,
     /// The rows that were selected.
     pub sealed: Vec<SealedKey>,
+    /// Keys of others.
+    pub uploaded: Vec<UploadedKey>,
     /// Above every `kid` ever used.
     pub next_kid: Kid,
     /// The newest key that has ever signed, though it may be gone.
@@ -185,6 +187,19 @@ pub struct SealedKey {
     pub exp: Timestamp,
     /// Its bytes, sealed if we wrote them.
     pub bytes: Vec<u8>,
+}
+
+/// A row of `uploaded_keys`.
+#[derive(Clone, Debug)]
+pub struct UploadedKey {
+    /// What tokens call it.
+    pub kid: String,
+    /// Until when it is published; whole seconds.
+    pub exp: Option<Timestamp>,
+    /// When it came.
+    pub uploaded_at: Timestamp,
+    /// Its JWK, sealed.
+    pub sealed: Vec<u8>,
 }
 
 /// One change to the keys.
@@ -247,6 +262,13 @@ pub enum KeyChange {
         kid: Kid,
         /// When.
         at: Timestamp,
+    },
+    /// Add a key of others, or replace it.
+    Publish(UploadedKey),
+    /// Remove a key of others.
+    Withdraw {
+        /// What tokens call it.
+        kid: String,
     },
 }
 

@@ -14,3 +14,4 @@ mod limits;
 mod metadata;
 mod operations;
 mod register;
+mod uploads;

@@ -17,5 +17,6 @@ pub mod reason;
 pub mod set;
 pub mod strict;
 pub mod time;
+pub mod upload;
 #[cfg(test)]
 mod vectors;

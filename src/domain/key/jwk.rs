@@ -27,9 +27,9 @@ pub(super) fn signature_key(kid: Kid, modulus: &[u8], exponent: &[u8]) -> Jwk {
     }
 }
 
-/// A JWK Set (RFC 7517, 5) over borrowed keys.
+/// A JWK Set (RFC 7517, 5).
 #[derive(Debug, serde::Serialize)]
-pub struct JwkSet<'a> {
+pub struct JwkSet<K> {
     /// The keys, in the order verifiers see them.
-    pub keys: Vec<&'a Jwk>,
+    pub keys: Vec<K>,
 }

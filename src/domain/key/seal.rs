@@ -118,17 +118,24 @@ pub struct StretchFailed;
 
 /// Where a sealed value belongs; it opens nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Place<'a> {
     /// The row of `keys` with this `kid` and this `exp`.
     Key(Kid, Timestamp),
+    /// The row of `uploaded_keys` with this `kid` and this `exp`.
+    Uploaded(&'a str, Option<Timestamp>),
     /// The check value that tells a wrong master key from a damaged row.
     Check,
 }
 
-impl Place {
+impl Place<'_> {
     fn associated_data(self) -> String {
         match self {
             Self::Key(kid, exp) => format!("jwksd:keys:{kid}:{}", exp.as_secs()),
+            Self::Uploaded(kid, exp) => {
+                // The name comes last, because it may have anything in it.
+                let exp = exp.map_or_else(|| "-".to_owned(), |exp| exp.as_secs().to_string());
+                format!("jwksd:uploaded_keys:{exp}:{kid}")
+            }
             Self::Check => "jwksd:master_key".to_owned(),
         }
     }
@@ -152,7 +159,12 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::Overlong`], which no key is.
-    pub fn seal(&self, place: Place, text: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>, SealError> {
+    pub fn seal(
+        &self,
+        place: Place<'_>,
+        text: &[u8],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
         rng.fill_bytes(&mut nonce);
         let aad = place.associated_data();
@@ -165,7 +177,7 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError`] says which kind of other thing it is.
-    pub fn open(&self, place: Place, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let Some((&FORMAT, rest)) = sealed.split_first() else {
             return Err(SealError::Foreign);
         };
@@ -231,7 +243,7 @@ mod tests {
         Sealer::new(&RAW)
     }
 
-    fn place() -> Place {
+    fn place() -> Place<'static> {
         Place::Key(Kid(3), Timestamp::from_secs(1_800_000_000))
     }
 

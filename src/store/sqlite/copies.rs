@@ -216,9 +216,10 @@ async fn carry_over(db: &mut SqliteConnection, copy: &Path) -> Result<CarriedOve
         }
     }
     let has_states = has_table(db, "account_states").await?;
+    let has_uploads = has_table(db, "uploaded_keys").await?;
     sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(unavailable)?;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await.map_err(unavailable)?;
-    let carried = carry_into_copy(db, has_states).await;
+    let carried = carry_into_copy(db, has_states, has_uploads).await;
     let end = if carried.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = sqlx::raw_sql(end).execute(&mut *db).await;
     sqlx::raw_sql("DETACH copy").execute(db).await.map_err(unavailable)?;
@@ -226,7 +227,11 @@ async fn carry_over(db: &mut SqliteConnection, copy: &Path) -> Result<CarriedOve
     carried.map_err(unavailable)
 }
 
-async fn carry_into_copy(db: &mut SqliteConnection, has_states: bool) -> Result<CarriedOver, sqlx::Error> {
+async fn carry_into_copy(
+    db: &mut SqliteConnection,
+    has_states: bool,
+    has_uploads: bool,
+) -> Result<CarriedOver, sqlx::Error> {
     sqlx::raw_sql(
         "UPDATE copy.sqlite_sequence SET seq = max(seq, coalesce(
              (SELECT old.seq FROM main.sqlite_sequence AS old WHERE old.name = copy.sqlite_sequence.name), 0));
@@ -243,6 +248,15 @@ async fn carry_into_copy(db: &mut SqliteConnection, has_states: bool) -> Result<
     .execute(&mut *db)
     .await?;
     let keys = carry_keys(db).await?;
+    if has_uploads {
+        // Keys of others: what was withdrawn stays so, what came since would not open under another master key.
+        let of_now = if keys {
+            "DELETE FROM copy.uploaded_keys; INSERT INTO copy.uploaded_keys SELECT * FROM main.uploaded_keys"
+        } else {
+            "DELETE FROM copy.uploaded_keys WHERE kid NOT IN (SELECT kid FROM main.uploaded_keys)"
+        };
+        sqlx::raw_sql(of_now).execute(&mut *db).await?;
+    }
     let accounts = if has_states { carry_states(db).await? } else { 0 };
     // Last, because a deleted account takes its new name by itself.
     sqlx::query("INSERT OR IGNORE INTO copy.names_given (name) SELECT name FROM main.names_given")

@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::super::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, Select, StoreError};
+use super::super::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, Select, StoreError, UploadedKey};
 use super::unavailable;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
@@ -85,6 +85,7 @@ pub(super) async fn picture(db: &mut SqliteConnection, select: Select<'_>) -> Re
         master_key: master_key(db).await?,
         strays: strays(db).await?,
         sealed,
+        uploaded: uploaded(db).await?,
         next_kid: next_kid(db).await?,
         newest_signer: newest_signer(db).await?,
         lives,
@@ -153,6 +154,37 @@ fn sealed_row((kid, exp, bytes): (i64, i64, Vec<u8>)) -> SealedKey {
     SealedKey { kid: Kid(kid), exp: Timestamp::from_secs(exp), bytes }
 }
 
+async fn uploaded(db: &mut SqliteConnection) -> Result<Vec<UploadedKey>, StoreError> {
+    let rows: Vec<(String, Vec<u8>, Option<i64>, i64)> =
+        sqlx::query_as("SELECT kid, jwk, exp, uploaded_at FROM uploaded_keys ORDER BY uploaded_at, kid")
+            .fetch_all(db)
+            .await
+            .map_err(unavailable)?;
+    let row = |(kid, sealed, exp, uploaded_at): (String, Vec<u8>, Option<i64>, i64)| UploadedKey {
+        kid,
+        exp: exp.map(Timestamp::from_secs),
+        uploaded_at: Timestamp::from_millis(uploaded_at),
+        sealed,
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn publish(db: &mut SqliteConnection, row: UploadedKey) -> Result<(), StoreError> {
+    execute(
+        db,
+        "INSERT INTO uploaded_keys (kid, jwk, exp, uploaded_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (kid) DO UPDATE SET jwk = ?2, exp = ?3",
+        |query| {
+            query
+                .bind(row.kid)
+                .bind(row.sealed)
+                .bind(row.exp.map(Timestamp::as_secs))
+                .bind(row.uploaded_at.as_millis())
+        },
+    )
+    .await
+}
+
 async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
     // A row at the very end of the numbers, which we never wrote, would leave none for us.
     sqlx::query_scalar(
@@ -209,6 +241,10 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
             }
             KeyChange::Revoke { kid, at } => {
                 mark(db, "UPDATE key_lives SET revoked_at = ? WHERE kid = ?", kid, at).await?;
+            }
+            KeyChange::Publish(row) => publish(db, row).await?,
+            KeyChange::Withdraw { kid } => {
+                execute(db, "DELETE FROM uploaded_keys WHERE kid = ?", |query| query.bind(kid)).await?;
             }
         }
     }

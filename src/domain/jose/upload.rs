@@ -1,0 +1,131 @@
+//! What somebody wants published: a JWK Set or one JWK, of public keys alone, each with a `kid` and perhaps an `exp`.
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::jwk::{InvalidJwk, PublicJwk};
+use super::strict::{self, NotStrict};
+use crate::domain::clock::Timestamp;
+
+/// The most keys of others that one issuer publishes: verifiers read the whole set.
+pub const UPLOADED_MAX: usize = 100;
+
+/// A public key that is to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    jwk: PublicJwk,
+    kid: String,
+    exp: Option<Timestamp>,
+}
+
+impl Upload {
+    /// Reads a JWK Set, or one JWK. One that is not fit spoils them all.
+    ///
+    /// # Errors
+    /// [`InvalidUpload`]; no private number is quoted.
+    pub fn parse_all(text: &[u8]) -> Result<Vec<Self>, InvalidUpload> {
+        let value = strict::value(text)?;
+        let keys = match value.get("keys") {
+            Some(Value::Array(keys)) => keys.iter().collect(),
+            Some(_) => return Err(InvalidUpload::NoArray),
+            None if value.get("kty").is_some() => vec![&value],
+            None => return Err(InvalidUpload::NoSet),
+        };
+        if keys.len() > UPLOADED_MAX {
+            return Err(InvalidUpload::TooMany);
+        }
+        let mut uploads: Vec<Self> = Vec::with_capacity(keys.len());
+        for (index, key) in keys.into_iter().enumerate() {
+            let upload = Self::parse(key).map_err(|why| InvalidUpload::Key { number: index + 1, why })?;
+            if uploads.iter().any(|earlier| earlier.kid == upload.kid) {
+                return Err(InvalidUpload::Twice(upload.kid));
+            }
+            uploads.push(upload);
+        }
+        Ok(uploads)
+    }
+
+    /// Reads one JWK. Its `exp`, in seconds since 1970, is no registered member; it ends its publication.
+    fn parse(value: &Value) -> Result<Self, UnfitKey> {
+        let jwk = PublicJwk::parse(value)?;
+        let kid = jwk.kid().ok_or(UnfitKey::NoKid)?.to_owned();
+        let exp = match value.get("exp") {
+            None => None,
+            Some(exp) => Some(exp.as_i64().filter(|exp| *exp > 0).ok_or(UnfitKey::Exp)?),
+        };
+        Ok(Self { jwk, kid, exp: exp.map(Timestamp::from_secs) })
+    }
+
+    /// Reads what was published before, as it was stored.
+    #[must_use]
+    pub fn stored(jwk: &[u8], exp: Option<Timestamp>) -> Option<Self> {
+        let jwk = PublicJwk::parse(&strict::value(jwk).ok()?).ok()?;
+        Some(Self { kid: jwk.kid()?.to_owned(), jwk, exp })
+    }
+
+    /// What a token calls it.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn jwk(&self) -> &PublicJwk {
+        &self.jwk
+    }
+
+    /// Until when it is published; until it is withdrawn, if nothing is said.
+    #[must_use]
+    pub fn exp(&self) -> Option<Timestamp> {
+        self.exp
+    }
+
+    /// Whether its name could be one of ours, which are all digits.
+    #[must_use]
+    pub fn is_named_like_ours(&self) -> bool {
+        self.kid.bytes().all(|byte| byte.is_ascii_digit())
+    }
+}
+
+/// Why nothing of an upload can be taken.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidUpload {
+    /// One of its keys.
+    #[error("key {number}: {why}")]
+    Key {
+        /// Which, from one on.
+        number: usize,
+        /// What is wrong with it.
+        why: UnfitKey,
+    },
+    /// `keys` is something else.
+    #[error("`keys` is no array")]
+    NoArray,
+    /// Neither a set nor a key.
+    #[error("it is neither a JWK Set nor a JWK")]
+    NoSet,
+    /// No JSON that can be relied on.
+    #[error(transparent)]
+    NotStrict(#[from] NotStrict),
+    /// Too many at once.
+    #[error("it has more than {UPLOADED_MAX} keys")]
+    TooMany,
+    /// Two keys of one name.
+    #[error("two keys have the kid {0:?}")]
+    Twice(String),
+}
+
+/// Why a key cannot be published.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum UnfitKey {
+    /// No time.
+    #[error("`exp` must be a whole number of seconds since 1970")]
+    Exp,
+    /// The key itself.
+    #[error(transparent)]
+    Jwk(#[from] InvalidJwk),
+    /// A token could not name it.
+    #[error("it has no `kid`; `jwksd jwk thumbprint` makes one")]
+    NoKid,
+}

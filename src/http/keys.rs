@@ -1,0 +1,83 @@
+//! The keys that are published: `GET /keys` lists them; on the admin surface, `POST /upload` adds keys of others and
+//! `DELETE /keys/{kid}` takes them back.
+
+use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::body;
+use super::error::{ApiError, json};
+use crate::domain::jose::upload::Upload;
+use crate::issuer::{Issuer, PublishedKey};
+
+/// The longest upload that is read, in bytes.
+pub(super) const UPLOAD_MAX: usize = 256 * 1024;
+
+#[derive(Serialize)]
+struct Listing {
+    keys: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    kid: String,
+    phase: &'static str,
+    exp: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct Done {
+    message: String,
+    keys_count: usize,
+}
+
+pub(super) async fn list(State(issuer): State<Issuer>) -> Response {
+    let line = |key: PublishedKey| Line {
+        kid: key.kid,
+        phase: key.phase.map_or("uploaded", |phase| phase.name()),
+        exp: key.exp.map(|exp| exp.as_secs()),
+    };
+    json(&Listing { keys: issuer.keyring().published().into_iter().map(line).collect() })
+}
+
+pub(super) async fn upload(State(issuer): State<Issuer>, request: Request) -> Result<Response, ApiError> {
+    let text = read(request).await?;
+    let uploads = Upload::parse_all(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
+    let message = match uploads.len() {
+        1 => "1 key is published".to_owned(),
+        n => format!("{n} keys are published"),
+    };
+    let keys_count = issuer.keyring().upload(uploads).await?;
+    tracing::info!("{message} on behalf of others, {keys_count} in all");
+    Ok((StatusCode::CREATED, json(&Done { message, keys_count })).into_response())
+}
+
+pub(super) async fn withdraw(
+    State(issuer): State<Issuer>,
+    Path(kid): Path<String>,
+) -> Result<Response, ApiError> {
+    let keys_count = issuer.keyring().withdraw(&kid).await?;
+    tracing::info!("the key {kid:?} of others is withdrawn");
+    Ok(json(&Done { message: "1 key is withdrawn".to_owned(), keys_count }))
+}
+
+/// The text itself, or the one file of a form (RFC 7578). It may hold a private key by mistake, and is wiped.
+async fn read(request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let label = request.headers().get(CONTENT_TYPE).and_then(|label| label.to_str().ok()).unwrap_or_default();
+    if !label.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
+        return body::read(request.into_body(), UPLOAD_MAX).await;
+    }
+    let unfit = || ApiError::InvalidBody("The form must have one file, and nothing else".to_owned());
+    let mut form = Multipart::from_request(request, &()).await.map_err(|_| unfit())?;
+    let mut file = None;
+    while let Some(field) = form.next_field().await.map_err(|error| body::refused(&error, unfit()))? {
+        let bytes = field.bytes().await.map_err(|error| body::refused(&error, unfit()))?;
+        if file.replace(Zeroizing::new(bytes.to_vec())).is_some() {
+            return Err(unfit());
+        }
+    }
+    file.ok_or_else(unfit)
+}
