@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::body;
 use super::error::{ApiError, json};
+use crate::domain::clock::Timestamp;
 use crate::domain::jose::upload::Upload;
 use crate::issuer::{Issuer, PublishedKey};
 
@@ -38,7 +39,7 @@ pub(super) async fn list(State(issuer): State<Issuer>) -> Response {
     let line = |key: PublishedKey| Line {
         kid: key.kid,
         phase: key.phase.map_or("uploaded", |phase| phase.name()),
-        exp: key.exp.map(|exp| exp.as_secs()),
+        exp: key.exp.map(Timestamp::as_secs),
     };
     json(&Listing { keys: issuer.keyring().published().into_iter().map(line).collect() })
 }

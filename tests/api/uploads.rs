@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, HOUR, MASTER_KEY, Setup, TestApp, premises};
+use crate::helpers::{Answer, HOUR, MASTER_KEY, MINUTE, Setup, TestApp, premises};
 
 const NEW: &str = "another master key, long enough";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -118,7 +118,7 @@ async fn an_uploaded_key_leaves_the_set_with_its_exp_and_the_set_is_cached_no_lo
     assert_eq!(jwks.header("cache-control"), Some("public, max-age=60"));
     assert_eq!(jwks.json["keys"].as_array().unwrap().len(), 2);
     assert_eq!(jwks.json["keys"][1].get("exp"), None);
-    app.clock.advance(Duration::from_secs(60));
+    app.clock.advance(MINUTE);
     assert_eq!(published(&app).await.len(), 1);
     assert_eq!(app.get("/keys").await.json["keys"].as_array().unwrap().len(), 1);
     mine["exp"] = json!(app.now() + 3600);

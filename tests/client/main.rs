@@ -2,9 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "the real program is watched from outside")]
 
+mod faults;
 mod jwk;
 mod jwt;
 mod others;
+mod seeds;
 mod site;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "a server is started here, and its log not read")]
