@@ -147,11 +147,11 @@ async fn a_schema_that_is_foreign_newer_or_older() {
     sql(dir.path(), "CREATE TABLE users(name TEXT)").await;
     expect_store_error(dir.path(), "its table users has the columns name");
     let dir = store();
-    sql(dir.path(), "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 5").await;
+    sql(dir.path(), "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 6").await;
     expect_store_error(dir.path(), "a newer jwksd made it");
     let dir = store();
-    sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version = 5").await;
-    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of 5");
+    sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version > 4").await;
+    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of 6");
 }
 
 #[tokio::test]
