@@ -64,8 +64,10 @@ fn an_upload_that_cannot_work_is_refused_before_a_key_is_made() {
     );
     with(&["--save", "--server", "example.com"], &[TOKEN])
         .refused(2, "--server: \"example.com\" is no URL: https://login.example.com/jwks would do");
-    with(&["--save"], &[("ADMIN_TOKEN", "a\nb")])
-        .refused(2, "ADMIN_TOKEN: it has characters that no header carries; `openssl rand -hex 32` makes one that works");
+    with(&["--save"], &[("ADMIN_TOKEN", "a\nb")]).refused(
+        2,
+        "ADMIN_TOKEN: it has characters that no header carries; `openssl rand -hex 32` makes one that works",
+    );
     assert_eq!(desk.files(), [""; 0]);
 }
 
