@@ -1,7 +1,6 @@
 //! What is signed here is verified by others, and the reverse.
 //!
-//! RSA by the `rsa` crate, which shares no code with ours; curves by jsonwebtoken. That knows no ES512: the RFCs' own
-//! signatures stand for it (RFC 7515, A.4; RFC 7520, 4.3).
+//! RSA by the `rsa` crate and ES512 by the `p521` crate, which share no code with ours; the other curves by jsonwebtoken.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -108,4 +107,24 @@ fn signatures_on_curves_go_both_ways() {
         let token = jsonwebtoken::encode(&header, &json!({"iss": "them", "exp": EXP}), &key).unwrap();
         expect_valid(&desk, &token);
     }
+}
+
+#[test]
+fn es512_signatures_go_both_ways() {
+    use p521::ecdsa::signature::{Signer, Verifier};
+    use p521::ecdsa::{Signature, SigningKey, VerifyingKey};
+    use p521::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
+    let desk = Desk::new();
+    desk.key("k", &["ec", "--curve", "P-521"]);
+    let public = p521::PublicKey::from_public_key_pem(&desk.run(&["jwk", "to-pem", "k.pub"]).out()).unwrap();
+    let token = desk.token("k", &["iss=us"]);
+    let (message, signature) = parts(&token);
+    let signature = Signature::from_slice(&signature).unwrap();
+    Verifier::verify(&VerifyingKey::from(public), message.as_bytes(), &signature).unwrap();
+
+    let pem = desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out();
+    let private = SigningKey::from(p521::SecretKey::from_pkcs8_pem(&pem).unwrap());
+    let message = unsigned("ES512");
+    let signature: Signature = Signer::sign(&private, message.as_bytes());
+    expect_valid(&desk, &format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes())));
 }
