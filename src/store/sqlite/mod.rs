@@ -5,8 +5,10 @@
 //! along with the next sync (NORMAL).
 
 mod accounts;
+mod carry;
 mod copies;
 mod files;
+mod hold;
 mod inspection;
 mod keys;
 mod sign_ins;
@@ -31,8 +33,10 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
-pub use self::copies::{CarriedOver, Hold, sync_directory_of};
+pub use self::carry::CarriedOver;
+pub use self::copies::sync_directory_of;
 pub use self::files::{Found, Location, Look, UnfitLocation};
+pub use self::hold::Hold;
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
