@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::files;
 use super::opening::Refused;
 use super::upload::{ServerArgs, Upload};
-use super::{print, say};
+use super::{list, say};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
 use crate::domain::jose::jwk::{InvalidJwk, PublicJwk, public_half};
 use crate::domain::jose::pem::{self, Key};
@@ -130,7 +130,7 @@ pub(super) fn run(command: JwkCommand, matches: &ArgMatches) -> anyhow::Result<(
         JwkCommand::Thumbprint { file } => {
             let json = read_json(&file)?;
             let key = public_key(json.reveal()).with_context(|| about(&file))?;
-            Ok(print(&key.thumbprint())?)
+            show(&key.thumbprint())
         }
         JwkCommand::Public { file } => print_public(&file),
         JwkCommand::ToPem { file, private } => to_pem(&file, &private),
@@ -161,6 +161,13 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     if let Some(kid) = args.about.kid.as_deref().filter(|_| args.save) {
         check_file_name(kid)?;
     }
+    if args.upload
+        && args.about.kid.as_deref().is_some_and(|kid| kid.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return Err(
+            Refused("--kid: names of digits alone are those of the server's own keys".to_owned()).into()
+        );
+    }
     let upload = args.upload.then(|| Upload::prepare(&args.server, matches)).transpose()?;
     // The name is looked at before a key is made in vain.
     args.about.alg.as_deref().map(named).transpose()?;
@@ -168,28 +175,37 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     let key = PrivateKey::generate(what)?;
     let public = args.about.jwk(key.public().clone())?;
     let file = args.save.then(|| save(&key, &public)).transpose()?;
+    let sent = upload.map(|upload| send(upload, &public, file.as_deref(), &args.server));
+    // Whatever became of the upload, the key is shown; whoever reads no more has seen enough.
     if args.private {
         print_private(&private_jwk(&key, &public)?)?;
     } else {
-        print(&serde_json::to_string_pretty(&public)?)?;
+        show(&serde_json::to_string_pretty(&public)?)?;
     }
     if file.is_none() && !args.private {
         say("the private key was not kept: --save writes it to a file, --private prints it");
     }
-    let (Some(upload), Some(kid)) = (upload, public.kid()) else {
-        return Ok(());
-    };
-    upload.send(&public).with_context(|| match &file {
+    sent.unwrap_or(Ok(()))
+}
+
+fn send(upload: Upload, public: &PublicJwk, file: Option<&str>, server: &ServerArgs) -> anyhow::Result<()> {
+    upload.send(public).with_context(|| match file {
         Some(file) => {
+            let (kid, server) = (public.kid().unwrap_or_default(), &server.server);
             let alg = public.algorithm().unwrap_or(public.key().kind().usual_algorithm());
             format!(
-                "the key is kept, but not uploaded: `jwksd jwk upload {file} --kid={kid} --alg {alg} --server {}` \
-                 tries again",
-                args.server.server
+                "the key is kept, but not uploaded: `jwksd jwk upload {file} --kid={kid} --alg {alg} --server {server}` \
+                 tries again"
             )
         }
-        None => "the key was printed, but not uploaded".to_owned(),
+        None => "the key is printed, but not uploaded".to_owned(),
     })
+}
+
+/// On standard output.
+fn show(text: &str) -> anyhow::Result<()> {
+    list([text.to_owned()])?;
+    Ok(())
 }
 
 fn what_to_make(args: &GenerateArgs) -> Result<NewKey, Refused> {
@@ -241,7 +257,7 @@ fn print_public(file: &str) -> anyhow::Result<()> {
             serde_json::json!({ "keys": halves.with_context(|| about(file))? })
         }
     };
-    Ok(print(&serde_json::to_string_pretty(&public)?)?)
+    show(&serde_json::to_string_pretty(&public)?)
 }
 
 fn to_pem(file: &str, wanted: &PrivateArgs) -> anyhow::Result<()> {
@@ -325,12 +341,12 @@ pub(super) fn about(file: &str) -> String {
 
 fn print_private(json: &SecretJson) -> anyhow::Result<()> {
     let text = Zeroizing::new(serde_json::to_string_pretty(json.reveal())?);
-    Ok(print(&text)?)
+    show(&text)
 }
 
 fn deliver(wanted: &PrivateArgs, text: &str) -> anyhow::Result<()> {
     match &wanted.output {
         Some(path) => files::write_new(path, Zeroizing::new(format!("{text}\n")).as_bytes()),
-        None => Ok(print(text)?),
+        None => show(text),
     }
 }

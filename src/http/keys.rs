@@ -1,6 +1,7 @@
 //! The keys that are published: `GET /keys` lists them; on the admin surface, `POST /upload` adds keys of others and
 //! `DELETE /keys/{kid}` takes them back.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -12,7 +13,7 @@ use super::body;
 use super::error::{ApiError, json};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::upload::Upload;
-use crate::issuer::{Issuer, PublishedKey};
+use crate::issuer::{Issuer, PublishedKey, Uploaded};
 
 /// The longest upload that is read, in bytes.
 pub(super) const UPLOAD_MAX: usize = 256 * 1024;
@@ -47,25 +48,26 @@ pub(super) async fn list(State(issuer): State<Issuer>) -> Response {
 pub(super) async fn upload(State(issuer): State<Issuer>, request: Request) -> Result<Response, ApiError> {
     let text = read(request).await?;
     let uploads = Upload::parse_all(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
-    let message = match uploads.len() {
-        1 => "1 key is published".to_owned(),
-        n => format!("{n} keys are published"),
-    };
-    let keys_count = issuer.keyring().upload(uploads).await?;
-    tracing::info!("{message} on behalf of others, {keys_count} in all");
-    Ok((StatusCode::CREATED, json(&Done { message, keys_count })).into_response())
+    let Uploaded { added, left, published } = issuer.keyring().upload(uploads).await?;
+    for kid in &added {
+        tracing::info!(kid, "the key {kid:?} of others is published");
+    }
+    let message = format!("{} added, {left} left as they are", added.len());
+    Ok((StatusCode::CREATED, json(&Done { message, keys_count: published })).into_response())
 }
 
 pub(super) async fn withdraw(
     State(issuer): State<Issuer>,
-    Path(kid): Path<String>,
+    kid: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
+    // What is no UTF-8 is no name of a key.
+    let Path(kid) = kid.map_err(|error| ApiError::UnknownKey(error.to_string()))?;
     let keys_count = issuer.keyring().withdraw(&kid).await?;
-    tracing::info!("the key {kid:?} of others is withdrawn");
-    Ok(json(&Done { message: "1 key is withdrawn".to_owned(), keys_count }))
+    tracing::info!(kid, "the key {kid:?} of others is withdrawn");
+    Ok(json(&Done { message: "1 withdrawn".to_owned(), keys_count }))
 }
 
-/// The text itself, or the one file of a form (RFC 7578). It may hold a private key by mistake, and is wiped.
+/// The text itself, or the one file of a form (RFC 7578).
 async fn read(request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let label = request.headers().get(CONTENT_TYPE).and_then(|label| label.to_str().ok()).unwrap_or_default();
     if !label.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {

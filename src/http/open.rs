@@ -92,8 +92,7 @@ fn ttl(value: &Value) -> Result<Duration, ApiError> {
 
 fn named(subject: String) -> Result<String, ApiError> {
     if subject.chars().count() > SUBJECT_MAX || subject.chars().any(char::is_control) {
-        let why =
-            format!("The username may have at most {SUBJECT_MAX} characters, and no control characters");
+        let why = format!("The subject may have at most {SUBJECT_MAX} characters, and no control characters");
         return Err(ApiError::InvalidBody(why));
     }
     Ok(if subject.is_empty() { NOBODY.to_owned() } else { subject })

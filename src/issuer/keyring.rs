@@ -15,7 +15,6 @@ use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::{Sighting, Timestamp};
-use crate::domain::jose::jwk::PublicJwk;
 use crate::domain::jose::upload::Upload;
 use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
@@ -132,12 +131,6 @@ impl Keyring {
     /// What verifiers get at this moment.
     pub(super) fn publication(&self, now: Timestamp) -> Option<Publication> {
         self.ring.load().publication(now)
-    }
-
-    /// Our own keys that are published, as others read them.
-    pub(super) fn own_jwks(&self) -> Vec<PublicJwk> {
-        let jwks = |jwk| PublicJwk::parse(&serde_json::to_value(jwk).ok()?).ok();
-        self.ring.load().own_jwks().filter_map(jwks).collect()
     }
 
     /// Keys of others.

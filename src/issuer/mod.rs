@@ -36,7 +36,7 @@ pub use self::proof::unopened;
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
 pub use self::ring::{Publication, Unreadable};
-pub use self::uploads::{PublishedKey, UploadError};
+pub use self::uploads::{PublishedKey, UploadError, Uploaded};
 pub use self::workers::{Record, WorkError, Workers};
 
 /// Issues tokens to accounts and publishes the keys that verify them.

@@ -193,11 +193,6 @@ impl Ring {
         self.newest_signer
     }
 
-    /// The public halves of our own keys that are published.
-    pub(super) fn own_jwks(&self) -> impl Iterator<Item = &Jwk> {
-        self.published.iter().map(|(_, key)| key.jwk())
-    }
-
     /// Keys of others.
     pub(super) fn uploaded(&self) -> &Arc<[Upload]> {
         &self.uploaded

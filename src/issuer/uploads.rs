@@ -2,10 +2,12 @@
 
 use thiserror::Error;
 
+use super::rotation::all;
 use super::{IssuerError, Keyring};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::jwk::PublicJwk;
-use crate::domain::jose::upload::{UPLOADED_MAX, Upload};
+use crate::domain::jose::upload::{UPLOADED_BYTES, UPLOADED_MAX, Upload};
+use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{Place, SealError};
 use crate::store::{KeyChange, KeyPicture, Refusal, StoreError, UploadedKey};
@@ -21,38 +23,86 @@ pub struct PublishedKey {
     pub exp: Option<Timestamp>,
 }
 
+/// What became of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// What was added, or has another `exp` now.
+    pub added: Vec<String>,
+    /// How many were left as they are: ours, and those that were published already.
+    pub left: usize,
+    /// How many keys are published now, ours and those of others.
+    pub published: usize,
+}
+
 impl Keyring {
     /// Publishes these keys, or if one cannot be, none. Keys of ours among them, and keys that are published already, are
-    /// left as they are; another `exp` replaces the one that was. Returns how many keys are published then.
+    /// left as they are, but for another `exp`. What has expired makes room.
     ///
     /// # Errors
     /// [`UploadError`] says which cannot be published, and why.
-    pub async fn upload(&self, uploads: Vec<Upload>) -> Result<usize, IssuerError> {
-        let uploads = self.of_others(uploads)?;
+    pub async fn upload(&self, uploads: Vec<Upload>) -> Result<Uploaded, IssuerError> {
+        let mut added = Vec::new();
         self.change_uploaded(|picture, now| {
-            let mut changes = Vec::new();
+            let own = self.own_keys(picture);
+            let (live, over): (Vec<_>, Vec<_>) =
+                picture.uploaded.iter().partition(|row| row.exp.is_none_or(|exp| exp > now));
+            let mut changes: Vec<_> =
+                over.iter().map(|row| KeyChange::Withdraw { kid: row.kid.clone() }).collect();
+            let mut kept: Vec<Upload> = live.iter().filter_map(|row| self.opened(row)).collect();
+            added.clear();
             for upload in &uploads {
-                if let Some(present) = picture.uploaded.iter().find(|row| row.kid == upload.kid()) {
-                    let is_same = self.opened(present).is_some_and(|present| present.jwk() == upload.jwk());
-                    match is_same {
-                        true if present.exp == upload.exp() => continue,
-                        true => {}
-                        false => return Err(UploadError::Taken(upload.kid().to_owned())),
-                    }
+                if self.is_wanted(upload, &own, &live, &mut kept, now)? {
+                    changes.push(self.publication_of(upload, now)?);
+                    added.push(upload.kid().to_owned());
                 }
-                changes.push(self.publication_of(upload, now)?);
             }
-            let known = |change: &&KeyChange| match change {
-                KeyChange::Publish(row) => !picture.uploaded.iter().any(|present| present.kid == row.kid),
-                _ => false,
-            };
-            if picture.uploaded.len() + changes.iter().filter(known).count() > UPLOADED_MAX {
-                return Err(UploadError::TooMany);
-            }
+            expect_room(&kept)?;
             Ok(changes)
         })
         .await?;
-        Ok(self.published().len())
+        let left = uploads.len().saturating_sub(added.len());
+        Ok(Uploaded { added, left, published: self.published().len() })
+    }
+
+    /// Whether a key is to be written. Then it is among those that are kept.
+    fn is_wanted(
+        &self,
+        upload: &Upload,
+        own: &[(Kid, PublicJwk)],
+        live: &[&UploadedKey],
+        kept: &mut Vec<Upload>,
+        now: Timestamp,
+    ) -> Result<bool, UploadError> {
+        let kid = upload.kid();
+        // Under another name, a key of ours would outlive its own end.
+        if let Some((ours, _)) = own.iter().find(|(_, jwk)| jwk.key() == upload.jwk().key()) {
+            return if ours.to_string() == kid {
+                Ok(false)
+            } else {
+                Err(UploadError::Ours(kid.to_owned(), *ours))
+            };
+        }
+        if upload.is_named_like_ours() {
+            return Err(UploadError::NotOurs(kid.to_owned()));
+        }
+        if upload.exp().is_some_and(|exp| exp <= now) {
+            return Err(UploadError::Expired(kid.to_owned()));
+        }
+        if live.iter().any(|row| row.kid == kid) {
+            let present =
+                kept.iter().position(|present| present.kid() == kid && present.jwk() == upload.jwk());
+            let Some(present) = present.and_then(|index| kept.get_mut(index)) else {
+                return Err(UploadError::Taken(kid.to_owned()));
+            };
+            // A set that was fetched does not say when its keys end.
+            let changes = upload.exp().is_some() && upload.exp() != present.exp();
+            if changes {
+                present.clone_from(upload);
+            }
+            return Ok(changes);
+        }
+        kept.push(upload.clone());
+        Ok(true)
     }
 
     /// Takes back a key of others. Returns how many keys are published then.
@@ -89,25 +139,15 @@ impl Keyring {
         own.chain(others).collect()
     }
 
-    /// Leaves out our own. A name of digits alone is ours, or nobody's.
-    fn of_others(&self, uploads: Vec<Upload>) -> Result<Vec<Upload>, UploadError> {
-        let now = self.premises.clock.now();
-        let own: Vec<PublicJwk> = self.own_jwks();
-        let mut others = Vec::new();
-        for upload in uploads {
-            if upload.is_named_like_ours() {
-                let is_ours =
-                    |jwk: &PublicJwk| jwk.kid() == Some(upload.kid()) && jwk.key() == upload.jwk().key();
-                if !own.iter().any(is_ours) {
-                    return Err(UploadError::NotOurs(upload.kid().to_owned()));
-                }
-            } else if upload.exp().is_some_and(|exp| exp <= now) {
-                return Err(UploadError::Expired(upload.kid().to_owned()));
-            } else {
-                others.push(upload);
-            }
-        }
-        Ok(others)
+    /// The public halves of every key of ours that is kept, whatever its phase.
+    fn own_keys(&self, picture: &KeyPicture) -> Vec<(Kid, PublicJwk)> {
+        let rows = picture.sealed.iter().chain(&picture.strays);
+        rows.filter_map(|row| {
+            let key = super::ring::open_key(row, &self.master_key.sealer).ok()?;
+            let jwk = serde_json::to_value(key.jwk()).ok()?;
+            Some((row.kid, PublicJwk::parse(&jwk).ok()?))
+        })
+        .collect()
     }
 
     fn publication_of(&self, upload: &Upload, now: Timestamp) -> Result<KeyChange, UploadError> {
@@ -128,7 +168,7 @@ impl Keyring {
 
     async fn change_uploaded(
         &self,
-        decide: impl Fn(&KeyPicture, Timestamp) -> Result<Vec<KeyChange>, UploadError> + Send + Sync,
+        mut decide: impl FnMut(&KeyPicture, Timestamp) -> Result<Vec<KeyChange>, UploadError> + Send,
     ) -> Result<(), IssuerError> {
         let mut refused = None;
         let mut decided = |picture: &KeyPicture| {
@@ -137,8 +177,7 @@ impl Keyring {
                 Refusal
             })
         };
-        let changed =
-            self.premises.store.change_keys(&self.master_key.record, &|_| Vec::new(), &mut decided).await;
+        let changed = self.premises.store.change_keys(&self.master_key.record, &all, &mut decided).await;
         match (changed, refused) {
             (Err(StoreError::Refused), Some(why)) => Err(why.into()),
             (Err(error), _) => Err(self.taken(error)),
@@ -147,26 +186,34 @@ impl Keyring {
     }
 }
 
+/// Verifiers read the whole set, and some take no long one.
+fn expect_room(kept: &[Upload]) -> Result<(), UploadError> {
+    let bytes: usize =
+        kept.iter().map(|upload| serde_json::to_vec(upload.jwk()).map_or(0, |jwk| jwk.len())).sum();
+    if kept.len() > UPLOADED_MAX || bytes > UPLOADED_BYTES { Err(UploadError::NoRoom) } else { Ok(()) }
+}
+
 /// Why a key of others is not published, or not taken back.
 #[derive(Debug, Error)]
 pub enum UploadError {
     /// It would be published no more.
     #[error("the key {0:?} has expired")]
     Expired(String),
+    /// There would be too many, or too long ones.
+    #[error("there may be {UPLOADED_MAX} uploaded keys, of {} KiB together: withdraw some first", UPLOADED_BYTES / 1024)]
+    NoRoom,
     /// It is named as ours are, and is none.
-    #[error(
-        "the kid {0:?} has digits alone, as those of our own keys, and is none of those that are published"
-    )]
+    #[error("the kid {0:?} has digits alone, as those of our own keys, and is none of those")]
     NotOurs(String),
+    /// It is one of ours, under another name.
+    #[error("the key {0:?} is our own key {1}")]
+    Ours(String, Kid),
     /// It cannot be sealed.
     #[error("the key cannot be sealed")]
     Seal(#[from] SealError),
     /// Another key has that name.
     #[error("another key has the kid {0:?}: withdraw that first")]
     Taken(String),
-    /// There would be too many.
-    #[error("there may be {UPLOADED_MAX} uploaded keys: withdraw some first")]
-    TooMany,
     /// There is none of that name.
     #[error("no key was uploaded as {0:?}")]
     Unknown(String),

@@ -73,7 +73,7 @@ async fn what_cannot_be_said_of_a_token_is_refused_with_the_reason() {
             json!({"ttl": most + 1}),
             &format!("`ttl` is too long: a token may live for {most} s now: it never outlives its key"),
         ),
-        (json!({"sub": "a\u{7}"}), "The username may have at most 255 characters, and no control characters"),
+        (json!({"sub": "a\u{7}"}), "The subject may have at most 255 characters, and no control characters"),
     ] {
         ask(&app, "", wish.clone()).await.expect_error(400, "invalid_body", sentence);
     }

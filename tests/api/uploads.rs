@@ -57,7 +57,7 @@ async fn an_uploaded_key_is_published_beside_ours_and_withdrawn_again() {
     let answer = upload(&app, mine.to_string()).await;
     assert_eq!(
         (answer.status.as_u16(), &answer.json),
-        (201, &json!({"message": "1 key is published", "keys_count": 2}))
+        (201, &json!({"message": "1 added, 0 left as they are", "keys_count": 2}))
     );
     let both: Vec<_> = own.iter().cloned().chain([mine]).collect();
     assert_eq!(published(&app).await, both);
@@ -69,9 +69,9 @@ async fn an_uploaded_key_is_published_beside_ours_and_withdrawn_again() {
         ]})
     );
     let answer = Answer::of(admin(&app, Method::DELETE, "/keys/mine")).await;
-    assert_eq!(answer.json, json!({"message": "1 key is withdrawn", "keys_count": 1}));
+    assert_eq!(answer.json, json!({"message": "1 withdrawn", "keys_count": 1}));
     assert_eq!(published(&app).await, own);
-    for kid in ["mine", "1", "%2F"] {
+    for kid in ["mine", "1", "%2F", "%FF"] {
         let answer = Answer::of(admin(&app, Method::DELETE, &format!("/keys/{kid}"))).await;
         assert_eq!((answer.status.as_u16(), &answer.json["code"]), (404, &json!("unknown_key")), "{kid}");
     }
@@ -82,11 +82,11 @@ async fn the_flow_of_old_works_fetch_the_set_add_mine_upload_all() {
     let app = app().await;
     let mut set = app.get("/.well-known/jwks.json").await.json;
     set["keys"].as_array_mut().unwrap().push(key("mine"));
-    for _ in 0..2 {
+    for message in ["1 added, 1 left as they are", "0 added, 2 left as they are"] {
         let answer = upload(&app, set.to_string()).await;
         assert_eq!(
             (answer.status.as_u16(), &answer.json),
-            (201, &json!({"message": "2 keys are published", "keys_count": 2}))
+            (201, &json!({"message": message, "keys_count": 2}))
         );
         assert_eq!(app.get("/jwks").await.json, set);
     }
@@ -121,11 +121,51 @@ async fn an_uploaded_key_leaves_the_set_with_its_exp_and_the_set_is_cached_no_lo
     app.clock.advance(MINUTE);
     assert_eq!(published(&app).await.len(), 1);
     assert_eq!(app.get("/keys").await.json["keys"].as_array().unwrap().len(), 1);
+    let fetched = app.get("/jwks").await.text;
     mine["exp"] = json!(app.now() + 3600);
     assert_eq!(upload(&app, mine.to_string()).await.status, 201, "another exp replaces the one that was");
     assert_eq!(published(&app).await.len(), 2);
+    assert_eq!(upload(&app, fetched).await.status, 201, "a set that says no end changes none");
+    mine.as_object_mut().unwrap().remove("exp");
+    assert_eq!(upload(&app, mine.to_string()).await.json["message"], "0 added, 1 left as they are");
     app.pass(HOUR).await;
     assert_eq!(published(&app).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_has_expired_makes_room_and_a_set_stays_short() {
+    let app = app().await;
+    let many = |prefix: &str, exp: i64| {
+        let keys: Vec<_> = (0..100)
+            .map(|number| {
+                let mut jwk = key(&format!("{prefix}{number}"));
+                jwk["exp"] = json!(exp);
+                jwk
+            })
+            .collect();
+        json!({"keys": keys}).to_string()
+    };
+    assert_eq!(upload(&app, many("a", app.now() + 60)).await.json["keys_count"], 101);
+    let answer = upload(&app, key("mine").to_string()).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["code"]), (400, &json!("invalid_jwk")));
+    app.clock.advance(MINUTE);
+    assert_eq!(upload(&app, many("a", app.now() + 60)).await.json["keys_count"], 101);
+    assert_eq!(app.count("uploaded_keys").await, 100);
+}
+
+#[tokio::test]
+async fn a_key_of_ours_is_published_under_no_other_name() {
+    let app = app().await;
+    let mut alias = published(&app).await.remove(0);
+    let ours = alias.clone();
+    alias["kid"] = json!("alias");
+    let sentence = "The keys cannot be published: the key \"alias\" is our own key 1";
+    upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
+    app.issuer.keyring().rotate(true).await.unwrap();
+    app.issuer.keyring().revoke(jwksd::domain::key::Kid(1)).await.unwrap();
+    upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
+    assert_eq!(upload(&app, ours.to_string()).await.json["message"], "0 added, 1 left as they are");
+    assert_eq!(app.published_kids().await, ["3"]);
 }
 
 #[tokio::test]
@@ -236,6 +276,8 @@ fn malformed(own: &Value) -> Vec<(String, String)> {
         ("an alg of another kind", rsa(&|jwk| jwk["alg"] = json!("ES256"))),
         ("alg none", rsa(&|jwk| jwk["alg"] = json!("none"))),
         ("alg HS256", rsa(&|jwk| jwk["alg"] = json!("HS256"))),
+        ("a kid that no path can name", rsa(&|jwk| jwk["kid"] = json!(".."))),
+        ("a key of ours under another name", rsa(&|_| {})),
         ("no kid", rsa(&|jwk| drop(jwk.as_object_mut().unwrap().remove("kid")))),
         ("an empty kid", rsa(&|jwk| jwk["kid"] = json!(""))),
         ("a kid that is a number", rsa(&|jwk| jwk["kid"] = json!(1))),
@@ -261,7 +303,7 @@ fn malformed(own: &Value) -> Vec<(String, String)> {
         .into_iter()
         .map(|(name, jwk)| (name.to_owned(), json!({"keys": [good.clone(), jwk]}).to_string()))
         .collect();
-    let hundred: Vec<_> = (0..101).map(|number| key(&format!("k{number}"))).collect();
+    let hundred: Vec<_> = (0..201).map(|number| key(&format!("k{number}"))).collect();
     for (name, text) in [
         ("too many keys", json!({"keys": hundred}).to_string()),
         ("keys that are no array", json!({"keys": good}).to_string()),

@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use super::super::jwk::{about, named, parse_pem};
 use super::super::opening::Refused;
-use super::super::{files, print, say};
+use super::super::{files, list, say};
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::jwk::InvalidJwk;
+use crate::domain::jose::jwk::{InvalidJwk, check_kid};
 use crate::domain::jose::pem::Key;
 use crate::domain::jose::private::PrivateJwk;
 use crate::domain::jose::strict::{self, SecretJson};
@@ -59,13 +59,14 @@ pub(super) fn run(args: SignArgs) -> anyhow::Result<()> {
     let key = read_key(&args.key_file)?;
     let algorithm = choose(args.alg.as_deref(), &key)?;
     let kid = args.kid.unwrap_or_else(|| key.kid());
+    check_kid(&kid).map_err(|error| refused(format!("--kid: {error}")))?;
     let now = SystemClock::start().now();
     let claims = claims::assemble(payload, given, args.ttl, now, &new_id()?)
         .map_err(|error| refused(error.to_string()))?;
     let token = jws::sign(key.key(), algorithm, &kid, &claims).context("the key could not sign")?;
     match &args.output {
         Some(path) => files::write_new(path, format!("{token}\n").as_bytes()),
-        None => Ok(print(&token)?),
+        None => list([token]).map(drop).map_err(Into::into),
     }
 }
 

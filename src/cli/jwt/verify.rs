@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
+use url::Url;
 
 use super::super::exit::Status;
 use super::super::fetch::{self, Client};
@@ -110,17 +111,21 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
 }
 
 fn fetch_keys(url: &str) -> anyhow::Result<Value> {
-    let url = fetch::parse(url)?;
-    if fetch::is_exposed(&url) {
+    get(&fetch::parse(url)?)
+}
+
+/// What leads to keys must be as safe as the keys themselves.
+fn get(url: &Url) -> anyhow::Result<Value> {
+    if fetch::is_exposed(url) {
         say(&format!("warning: {url} is plain http: whoever is on the way can put in keys of their own"));
     }
-    Client::new().get(&url)
+    Client::new().get(url)
 }
 
 /// Finds an issuer's keys (OpenID Connect Discovery 1.0, 4), and makes sure that it is that issuer (4.3).
 fn discover(issuer: &str) -> anyhow::Result<String> {
     let url = fetch::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
-    let found = Client::new().get(&url)?;
+    let found = get(&url)?;
     let text = |name: &str| found.get(name).and_then(Value::as_str);
     if text("issuer") != Some(issuer) {
         bail!("{url} is about the issuer {:?}, and not {issuer:?}", text("issuer").unwrap_or_default());

@@ -160,7 +160,11 @@ pub(super) fn kid(members: &Map<String, Value>) -> Result<Option<String>, Invali
     Ok(Some(kid.to_owned()))
 }
 
-pub(super) fn check_kid(kid: &str) -> Result<(), InvalidJwk> {
+/// Whether a token and a set could call a key this.
+///
+/// # Errors
+/// [`InvalidJwk::Kid`] for an empty or overlong one, and one with control characters.
+pub fn check_kid(kid: &str) -> Result<(), InvalidJwk> {
     let fits = !kid.is_empty() && kid.len() <= KID_MAX && !kid.contains(char::is_control);
     if fits { Ok(()) } else { Err(InvalidJwk::Kid) }
 }

@@ -4,11 +4,17 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::jwk::{InvalidJwk, PublicJwk};
-use super::strict::{self, NotStrict};
+use super::strict::{self, NotStrict, SecretJson};
 use crate::domain::clock::Timestamp;
 
 /// The most keys of others that one issuer publishes: verifiers read the whole set.
 pub const UPLOADED_MAX: usize = 100;
+
+/// The most bytes that they may have together, as they stand in the set.
+pub const UPLOADED_BYTES: usize = 32 * 1024;
+
+/// The most keys that are looked at in one upload: those of others, and our own beside them.
+const AT_ONCE: usize = 2 * UPLOADED_MAX;
 
 /// A public key that is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +30,19 @@ impl Upload {
     /// # Errors
     /// [`InvalidUpload`]; no private number is quoted.
     pub fn parse_all(text: &[u8]) -> Result<Vec<Self>, InvalidUpload> {
-        let value = strict::value(text)?;
-        let keys = match value.get("keys") {
+        // It may hold a private key by mistake.
+        let json = SecretJson::parse(text)?;
+        let value = json.reveal();
+        let keys: Vec<&Value> = match value.get("keys") {
             Some(Value::Array(keys)) => keys.iter().collect(),
             Some(_) => return Err(InvalidUpload::NoArray),
-            None if value.get("kty").is_some() => vec![&value],
+            None if value.get("kty").is_some() => vec![value],
             None => return Err(InvalidUpload::NoSet),
         };
-        if keys.len() > UPLOADED_MAX {
+        if keys.is_empty() {
+            return Err(InvalidUpload::Empty);
+        }
+        if keys.len() > AT_ONCE {
             return Err(InvalidUpload::TooMany);
         }
         let mut uploads: Vec<Self> = Vec::with_capacity(keys.len());
@@ -47,8 +58,14 @@ impl Upload {
 
     /// Reads one JWK. Its `exp`, in seconds since 1970, is no registered member; it ends its publication.
     fn parse(value: &Value) -> Result<Self, UnfitKey> {
-        let jwk = PublicJwk::parse(value)?;
-        let kid = jwk.kid().ok_or(UnfitKey::NoKid)?.to_owned();
+        let read = PublicJwk::parse(value)?;
+        let kid = read.kid().ok_or(UnfitKey::NoKid)?.to_owned();
+        if [".", ".."].contains(&kid.as_str()) {
+            return Err(UnfitKey::Dots);
+        }
+        // Verifiers are to pin the algorithm to the key (RFC 8725, 3.1).
+        let algorithm = read.algorithm().unwrap_or(read.key().kind().usual_algorithm());
+        let jwk = PublicJwk::new(read.key().clone(), kid.clone(), algorithm)?;
         let exp = match value.get("exp") {
             None => None,
             Some(exp) => Some(exp.as_i64().filter(|exp| *exp > 0).ok_or(UnfitKey::Exp)?),
@@ -99,6 +116,9 @@ pub enum InvalidUpload {
         /// What is wrong with it.
         why: UnfitKey,
     },
+    /// Nothing to publish.
+    #[error("it has no keys")]
+    Empty,
     /// `keys` is something else.
     #[error("`keys` is no array")]
     NoArray,
@@ -109,7 +129,7 @@ pub enum InvalidUpload {
     #[error(transparent)]
     NotStrict(#[from] NotStrict),
     /// Too many at once.
-    #[error("it has more than {UPLOADED_MAX} keys")]
+    #[error("it has more than {AT_ONCE} keys")]
     TooMany,
     /// Two keys of one name.
     #[error("two keys have the kid {0:?}")]
@@ -119,6 +139,9 @@ pub enum InvalidUpload {
 /// Why a key cannot be published.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UnfitKey {
+    /// A path could not name it.
+    #[error("its `kid` cannot stand in a URL")]
+    Dots,
     /// No time.
     #[error("`exp` must be a whole number of seconds since 1970")]
     Exp,

@@ -207,7 +207,12 @@ impl Fault {
             Self::CritUnknown => json!({
                 "alg": "RS256", "typ": "JWT", "kid": kid, "crit": [UNKNOWN_EXTENSION], UNKNOWN_EXTENSION: true,
             }),
-            Self::EmbeddedJwk => json!({"alg": "RS256", "typ": "JWT", "kid": kid, "jwk": signer.jwk()}),
+            Self::EmbeddedJwk => {
+                // The key it brings has a name of nobody's.
+                let mut jwk = json!(signer.jwk());
+                jwk.as_object_mut().map(|members| members.remove("kid"));
+                json!({"alg": "RS256", "typ": "JWT", "kid": kid, "jwk": jwk})
+            }
             Self::NoKid => json!({"alg": "RS256", "typ": "JWT"}),
             // Nothing but digits is ours, and nobody can upload a name that is made up now.
             Self::UnknownKid => json!({"alg": "RS256", "typ": "JWT", "kid": format!("unknown-{unique}")}),
@@ -222,6 +227,7 @@ impl Fault {
                 let exp = now.minus(FAR).as_secs();
                 claims.exp = Some(exp);
                 claims.iat = exp.saturating_sub(life);
+                claims.extra.0.remove("nbf");
             }
             Self::NoExp => claims.exp = None,
             Self::NotYetValid => {

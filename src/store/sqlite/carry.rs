@@ -75,7 +75,9 @@ async fn carry_into_copy(
         let of_now = if keys {
             "DELETE FROM copy.uploaded_keys; INSERT INTO copy.uploaded_keys SELECT * FROM main.uploaded_keys"
         } else {
-            "DELETE FROM copy.uploaded_keys WHERE kid NOT IN (SELECT kid FROM main.uploaded_keys)"
+            "DELETE FROM copy.uploaded_keys WHERE NOT EXISTS (
+                 SELECT 1 FROM main.uploaded_keys AS old WHERE old.kid = uploaded_keys.kid
+                     AND old.uploaded_at = uploaded_keys.uploaded_at AND old.exp IS uploaded_keys.exp)"
         };
         sqlx::raw_sql(of_now).execute(&mut *db).await?;
     }
