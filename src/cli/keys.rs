@@ -15,7 +15,7 @@ use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::report::KeyReport;
 use crate::domain::key::{Kid, PrivateKey};
-use crate::issuer::Keyring;
+use crate::issuer::{Keyring, PublishedKey};
 
 /// After how long common verifiers read the JWKS anew, when left to their defaults.
 const VERIFIERS: [(&str, Duration); 7] = [
@@ -55,6 +55,11 @@ pub(super) enum KeysCommand {
         /// As `keys list` shows it
         kid: i64,
     },
+    /// Take back a key of others that was uploaded
+    Withdraw {
+        /// As `keys list` shows it
+        kid: String,
+    },
     /// Print a private key as PEM
     Export {
         /// As `keys list` shows it
@@ -88,6 +93,10 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
             KeysCommand::List { json } => show_all(&keyring, json)?,
             KeysCommand::Rotate { now } => rotate(&keyring, now, &verifiers).await?,
             KeysCommand::Revoke { kid } => revoke(&keyring, Kid(kid), &verifiers).await?,
+            KeysCommand::Withdraw { kid } => {
+                keyring.withdraw(&kid).await?;
+                say(&format!("the uploaded key {kid} is withdrawn; running servers follow in two seconds"));
+            }
             KeysCommand::Expire { kid } => expire(&keyring, Kid(kid), &verifiers).await?,
             KeysCommand::Export { kid, .. } => print(keyring.export(Kid(kid)).await?.trim_end())?,
             KeysCommand::Import { .. } => import(&keyring, imported).await?,
@@ -105,6 +114,9 @@ fn show_all(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
             keys: keyring.report().iter().map(Line::of).collect(),
             signing_for_seconds: figures.signing_for.map(|age| age.as_secs()),
             next_rotation: figures.next_rotation.map(|time| time.to_string()),
+            uploaded: uploaded(keyring)
+                .map(|key| Uploaded { kid: key.kid, expires: key.exp.map(|time| time.to_string()) })
+                .collect(),
             unreadable: keyring
                 .unreadable()
                 .into_iter()
@@ -120,6 +132,10 @@ fn show_all(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
         format!("{kid:>5}  {phase:<8}  {made:<20}  {from:<20}  {until:<20}  {exp}")
     };
     list(std::iter::once(header).chain(rows).map(line))?;
+    for key in uploaded(keyring) {
+        let until = key.exp.map_or_else(|| "it is withdrawn".to_owned(), |time| time.to_string());
+        say(&format!("the uploaded key {} is published too, until {until}", key.kid));
+    }
     for row in keyring.unreadable() {
         say(&format!("key {} is left out: {}", row.kid, row.why));
     }
@@ -131,7 +147,19 @@ struct Listing {
     keys: Vec<Line>,
     signing_for_seconds: Option<u64>,
     next_rotation: Option<String>,
+    uploaded: Vec<Uploaded>,
     unreadable: Vec<Left>,
+}
+
+#[derive(Serialize)]
+struct Uploaded {
+    kid: String,
+    expires: Option<String>,
+}
+
+/// Keys of others, which have neither a phase nor a time of their own.
+fn uploaded(keyring: &Keyring) -> impl Iterator<Item = PublishedKey> {
+    keyring.published().into_iter().filter(|key| key.phase.is_none())
 }
 
 #[derive(Serialize)]

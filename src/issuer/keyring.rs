@@ -133,9 +133,9 @@ impl Keyring {
         self.ring.load().publication(now)
     }
 
-    /// Keys of others.
-    pub(super) fn uploaded(&self) -> Arc<[Upload]> {
-        Arc::clone(self.ring.load().uploaded())
+    /// Keys of others that are published now.
+    pub(super) fn uploaded(&self) -> Vec<Upload> {
+        self.ring.load().uploaded(self.premises.clock.now()).cloned().collect()
     }
 
     /// The key that signs at this moment.
@@ -197,7 +197,7 @@ impl Keyring {
         let mut decide = |picture: &KeyPicture| {
             // The time is read when the lock is held: waiting for it may have taken long.
             let now = self.moment(picture.newest_signer);
-            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &ring.ended());
+            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &ring.ended().keys);
             match draft
                 .intend(intent)
                 .and_then(|draft| draft.plan(intent).settle(made, &self.premises.randomness))

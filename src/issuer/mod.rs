@@ -32,7 +32,7 @@ use crate::store::{Store, StoreError};
 pub use self::founding::{FoundingError, MasterKey, establish, unlock};
 pub use self::keyring::{Keyring, NotReady};
 pub use self::operations::OperationError;
-pub use self::proof::unopened;
+pub use self::proof::{opened_uploads, unopened};
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
 pub use self::ring::{Publication, Unreadable};

@@ -1,8 +1,8 @@
 //! Whether sealed keys open, for those who have no keyring: a look into a copy, or a check of a store at rest.
 
 use super::MasterKey;
-use super::ring::{Unreadable, open_private_key};
-use crate::store::SealedKey;
+use super::ring::{Unreadable, open_private_key, open_uploaded};
+use crate::store::{SealedKey, UploadedKey};
 
 /// The rows that this master key does not open to a private key of ours, each with the reason.
 #[must_use]
@@ -13,4 +13,10 @@ pub fn unopened(master_key: &MasterKey, rows: &[SealedKey]) -> Vec<Unreadable> {
             Some(Unreadable { kid: row.kid, why })
         })
         .collect()
+}
+
+/// How many keys of others this master key opens.
+#[must_use]
+pub fn opened_uploads(master_key: &MasterKey, rows: &[UploadedKey]) -> usize {
+    rows.iter().filter(|row| open_uploaded(row, &master_key.sealer).is_some()).count()
 }

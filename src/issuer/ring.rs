@@ -38,12 +38,19 @@ pub(super) struct Ring {
     /// How many of the documents are over. It only grows: a key that has expired stays so when the clock goes back.
     over: AtomicUsize,
     /// Keys that had been seen to expire before this picture was taken, whatever the clock says now.
-    ended_before: Vec<Kid>,
+    ended_before: Ended,
+}
+
+/// What has been seen to expire.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended {
+    pub(super) keys: Vec<Kid>,
+    uploaded: Vec<(String, Timestamp)>,
 }
 
 impl Ring {
     /// Opens the keys of a picture, less those that have been seen to end.
-    pub(super) fn open(picture: KeyPicture, sealer: &Sealer, now: Timestamp, ended_before: Vec<Kid>) -> Self {
+    pub(super) fn open(picture: KeyPicture, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
         let (keys, mut unreadable) = open_keys(&picture.sealed, sealer);
         let (adoptable, foreign) = open_keys(&picture.strays, sealer);
         unreadable.extend(foreign);
@@ -52,12 +59,16 @@ impl Ring {
         let key_of = |life: &KeyLife| keys.iter().find(|key| key.kid() == life.kid).cloned();
         let published: Vec<_> = lives
             .iter()
-            .filter(|life| life.is_published(now) && !ended_before.contains(&life.kid))
+            .filter(|life| life.is_published(now) && !ended_before.keys.contains(&life.kid))
             .filter_map(|life| Some((*life, key_of(life)?)))
             .collect();
         let expired = Keys::at(&lives, now).newest_expired().and_then(key_of);
-        let uploaded: Arc<[Upload]> =
-            picture.uploaded.iter().filter_map(|row| open_uploaded(row, sealer)).collect();
+        let uploaded: Arc<[Upload]> = picture
+            .uploaded
+            .iter()
+            .filter_map(|row| open_uploaded(row, sealer))
+            .filter(|upload| !ended_before.has(upload))
+            .collect();
         let documents = documents(&published, &uploaded);
         Self {
             uploaded,
@@ -87,7 +98,7 @@ impl Ring {
             has_adoptable: false,
             documents: Vec::new(),
             over: 0.into(),
-            ended_before: Vec::new(),
+            ended_before: Ended::default(),
         }
     }
 
@@ -124,17 +135,20 @@ impl Ring {
     }
 
     /// The keys that have been seen to expire, by the latest clock that was seen.
-    pub(super) fn ended(&self) -> Vec<Kid> {
+    pub(super) fn ended(&self) -> Ended {
         let over = self.over.load(Ordering::Relaxed);
         let until = self.documents.iter().take(over).map(|document| document.until).max();
-        let ended =
-            self.published.iter().filter(|(life, _)| Some(life.exp) <= until).map(|(life, _)| life.kid);
-        self.ended_before.iter().copied().chain(ended).collect()
+        let mut ended = self.ended_before.clone();
+        let own = self.published.iter().filter(|(life, _)| Some(life.exp) <= until);
+        ended.keys.extend(own.map(|(life, _)| life.kid));
+        let others = self.uploaded.iter().filter(|upload| Some(end(upload)) <= until);
+        ended.uploaded.extend(others.map(|upload| (upload.kid().to_owned(), end(upload))));
+        ended
     }
 
     /// Whether a key has expired of which that is not recorded.
     pub(super) fn has_unrecorded_end(&self) -> bool {
-        let ended = self.ended();
+        let ended = self.ended().keys;
         self.lives.iter().any(|life| life.expired_at.is_none() && ended.contains(&life.kid))
     }
 
@@ -193,9 +207,10 @@ impl Ring {
         self.newest_signer
     }
 
-    /// Keys of others.
-    pub(super) fn uploaded(&self) -> &Arc<[Upload]> {
-        &self.uploaded
+    /// Keys of others that are published at this moment.
+    pub(super) fn uploaded(&self, now: Timestamp) -> impl Iterator<Item = &Upload> {
+        let until = self.document(now).map(|document| document.until);
+        self.uploaded.iter().filter(move |upload| until.is_some_and(|until| end(upload) >= until))
     }
 
     /// The key that `?expired` signs with.
@@ -246,7 +261,6 @@ enum Published<'a> {
 }
 
 fn documents(published: &[(KeyLife, Arc<SigningKey>)], uploaded: &[Upload]) -> Vec<Document> {
-    let end = |upload: &Upload| upload.exp().unwrap_or(Timestamp::from_millis(i64::MAX));
     let mut ends: Vec<_> =
         published.iter().map(|(life, _)| life.exp).chain(uploaded.iter().map(end)).collect();
     ends.sort_unstable();
@@ -262,6 +276,17 @@ fn documents(published: &[(KeyLife, Arc<SigningKey>)], uploaded: &[Upload]) -> V
         Some(Document { until, body, etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest)) })
     };
     ends.into_iter().filter_map(document).collect()
+}
+
+/// Until when a key of others is published.
+fn end(upload: &Upload) -> Timestamp {
+    upload.exp().unwrap_or(Timestamp::from_millis(i64::MAX))
+}
+
+impl Ended {
+    fn has(&self, upload: &Upload) -> bool {
+        self.uploaded.iter().any(|(kid, exp)| kid == upload.kid() && *exp == end(upload))
+    }
 }
 
 /// Opens a key of others; whoever only wrote it into the file has not sealed it.

@@ -124,18 +124,17 @@ impl Keyring {
     /// Every key that is published now.
     #[must_use]
     pub fn published(&self) -> Vec<PublishedKey> {
-        let now = self.premises.clock.now();
         let is_published = |phase| matches!(phase, Phase::Next | Phase::Current | Phase::Retiring);
         let own = self.report().into_iter().filter(|key| is_published(key.phase)).map(|key| PublishedKey {
             kid: key.kid.to_string(),
             phase: Some(key.phase),
             exp: Some(key.exp),
         });
-        let uploaded = self.uploaded();
-        let others = uploaded
-            .iter()
-            .filter(|key| key.exp().is_none_or(|exp| exp > now))
-            .map(|key| PublishedKey { kid: key.kid().to_owned(), phase: None, exp: key.exp() });
+        let others = self.uploaded().into_iter().map(|key| PublishedKey {
+            kid: key.kid().to_owned(),
+            phase: None,
+            exp: key.exp(),
+        });
         own.chain(others).collect()
     }
 

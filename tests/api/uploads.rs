@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::jwk::PublicJwk;
 use jwksd::domain::jose::private::{NewKey, PrivateKey};
 use jwksd::domain::key::seal::MasterSecret;
@@ -151,6 +152,37 @@ async fn what_has_expired_makes_room_and_a_set_stays_short() {
     app.clock.advance(MINUTE);
     assert_eq!(upload(&app, many("a", app.now() + 60)).await.json["keys_count"], 101);
     assert_eq!(app.count("uploaded_keys").await, 100);
+}
+
+#[tokio::test]
+async fn rows_that_were_written_by_hand_take_nothing_down() {
+    let app = app().await;
+    upload(&app, key("mine").to_string()).await;
+    let mut db = app.db().await;
+    sqlx::raw_sql(
+        "INSERT INTO uploaded_keys VALUES ('odd', x'00', 'soon', 1), (x'ff', x'00', 5, 1), ('real', x'00', 1.5, 1),
+             ('text', 'text', NULL, 1), ('late', x'00', NULL, 'x'), (NULL, x'00', NULL, 1)",
+    )
+    .execute(&mut db)
+    .await
+    .unwrap();
+    app.pass(23 * HOUR).await;
+    assert_eq!(app.published_kids().await, ["1", "3", "mine"], "and the rotation goes on");
+    assert_eq!(Answer::of(admin(&app, Method::DELETE, "/keys/mine")).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_uploaded_key_that_was_seen_to_expire_stays_away_when_the_clock_goes_back() {
+    let app = app().await;
+    let (mut mine, begun) = (key("mine"), app.clock.now());
+    mine["exp"] = json!(app.now() + 60);
+    upload(&app, mine.to_string()).await;
+    app.clock.advance(MINUTE);
+    assert_eq!(published(&app).await.len(), 1);
+    app.clock.set(begun);
+    upload(&app, key("other").to_string()).await;
+    assert_eq!(app.published_kids().await, ["1", "other"]);
+    assert_eq!(app.get("/keys").await.json["keys"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]

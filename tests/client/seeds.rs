@@ -3,7 +3,7 @@
 use std::fs;
 
 use reqwest::{Client, Method};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::Desk;
 use crate::support::Server;
@@ -77,10 +77,12 @@ async fn curl(desk: &Desk, words: &[String]) -> (String, String) {
 #[tokio::test]
 async fn every_line_of_the_table_does_what_the_table_says() {
     let desk = Desk::new();
-    let server = Server::start(desk.path(), &[("AUTH_MODE", "open"), ("ADMIN_TOKEN", ADMIN_TOKEN)]);
+    let fernet = ("NOT_MY_KEY", "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=");
+    let env = [fernet, ("AUTH_MODE", "open"), ("ADMIN_TOKEN", ADMIN_TOKEN)];
+    let server = Server::start(desk.path(), &env);
     let mut known = vec![("ADMIN_TOKEN", ADMIN_TOKEN.to_owned())];
     let rows = rows();
-    assert!(rows.len() >= 19, "{}", rows.len());
+    assert!(rows.len() >= 22, "{}", rows.len());
     for row in rows {
         let line = row.line.replace("http://127.0.0.1:8080", &server.url);
         let line = known.iter().fold(line, |line, (name, value)| line.replace(name, value));
@@ -89,7 +91,7 @@ async fn every_line_of_the_table_does_what_the_table_says() {
             curl(&desk, &words[1..]).await
         } else {
             let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
-            let said = desk.run_with(&args, &[("ADMIN_TOKEN", ADMIN_TOKEN)], "");
+            let said = desk.run_with(&args, &env, "");
             (format!("exit {}", said.code.unwrap()), said.stdout)
         };
         assert_eq!(status, row.status, "{line}: {text}");
@@ -101,12 +103,17 @@ async fn every_line_of_the_table_does_what_the_table_says() {
 /// What later lines stand for.
 fn learn(desk: &Desk, known: &mut Vec<(&str, String)>, line: &str, text: &str) {
     let answer: Value = serde_json::from_str(text).unwrap_or_default();
+    if answer.get("keys").is_some() && line.ends_with("/jwks") {
+        desk.write("fetched.json", text);
+    }
     if let Some(password) = answer["password"].as_str() {
         known.push(("PASSWORD", password.to_owned()));
     }
     if line.contains("--save") {
         known.push(("KID", answer["kid"].as_str().unwrap().to_owned()));
-        desk.write("set.json", &json!({"keys": [answer]}).to_string());
+        let mut set: Value = serde_json::from_str(&desk.read("fetched.json")).unwrap();
+        set["keys"].as_array_mut().unwrap().push(answer);
+        desk.write("set.json", &set.to_string());
     }
     if line.starts_with("jwksd jwt sign") {
         known.push(("TOKEN", text.trim().to_owned()));

@@ -120,6 +120,15 @@ fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) 
         let text = format!("key {} is left out of signing and of the JWKS: {}; {RESTORE}", row.kid, row.why);
         findings.warning("sealing", text);
     }
+    let opened = issuer::opened_uploads(master_key, &store.uploaded);
+    if i64::try_from(opened).is_ok_and(|opened| opened < store.uploaded_rows) {
+        let text = format!(
+            "{opened} of {} uploaded keys open; the others were changed by hand and are left out of the JWKS: upload them \
+             again",
+            store.uploaded_rows
+        );
+        findings.warning("sealing", text);
+    }
     findings.ok_otherwise("sealing", "every key opens with NOT_MY_KEY");
 }
 

@@ -31,6 +31,9 @@ pub fn check(
     now: Timestamp,
 ) -> Result<Vec<String>, Invalid> {
     let mut notes = Vec::new();
+    for name in ["sub", "jti"] {
+        text(claims, name)?;
+    }
     notes.extend(check_issuer(claims, expected.issuer.as_deref())?);
     notes.extend(check_audience(claims, expected.audience.as_deref())?);
     notes.extend(check_exp(claims, expected, now)?);

@@ -113,7 +113,7 @@ pub fn public_half(value: &Value) -> Result<Value, InvalidJwk> {
     PublicKey::of_members(members)?;
     let mut half: Map<_, _> = members
         .iter()
-        .filter(|(name, _)| PUBLIC_MEMBERS.contains(&name.as_str()))
+        .filter(|(name, value)| PUBLIC_MEMBERS.contains(&name.as_str()) && is_plain(name, value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     if let Some(Value::Array(operations)) = members.get("key_ops") {
@@ -124,6 +124,12 @@ pub fn public_half(value: &Value) -> Result<Value, InvalidJwk> {
         half.insert("key_ops".to_owned(), public.into());
     }
     Ok(Value::Object(half))
+}
+
+/// A text, or certificates: anything could be hidden in what is nested.
+fn is_plain(name: &str, value: &Value) -> bool {
+    let is_list = || value.as_array().is_some_and(|texts| texts.iter().all(Value::is_string));
+    value.is_string() || (name == "x5c" && is_list())
 }
 
 /// What the public half does where the private one does this (RFC 7517, 4.3).

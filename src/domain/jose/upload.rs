@@ -60,8 +60,8 @@ impl Upload {
     fn parse(value: &Value) -> Result<Self, UnfitKey> {
         let read = PublicJwk::parse(value)?;
         let kid = read.kid().ok_or(UnfitKey::NoKid)?.to_owned();
-        if [".", ".."].contains(&kid.as_str()) {
-            return Err(UnfitKey::Dots);
+        if !kid.bytes().all(|byte| byte.is_ascii_graphic()) || [".", ".."].contains(&kid.as_str()) {
+            return Err(UnfitKey::Name);
         }
         // Verifiers are to pin the algorithm to the key (RFC 8725, 3.1).
         let algorithm = read.algorithm().unwrap_or(read.key().kind().usual_algorithm());
@@ -139,9 +139,9 @@ pub enum InvalidUpload {
 /// Why a key cannot be published.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UnfitKey {
-    /// A path could not name it.
-    #[error("its `kid` cannot stand in a URL")]
-    Dots,
+    /// It could be taken for another, or no path could name it.
+    #[error("its `kid` must have visible ASCII characters alone, and be more than dots")]
+    Name,
     /// No time.
     #[error("`exp` must be a whole number of seconds since 1970")]
     Exp,

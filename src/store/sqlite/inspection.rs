@@ -2,7 +2,7 @@
 
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::super::{SealedKey, StoreError};
+use super::super::{SealedKey, StoreError, UploadedKey};
 use super::files::{has_table, schema_version};
 use super::{MIGRATIONS, keys, unavailable};
 use crate::domain::clock::Timestamp;
@@ -28,6 +28,10 @@ pub struct Inspection {
     pub counts: Counts,
     /// Every row of `keys`.
     pub keys: Vec<SealedKey>,
+    /// Keys of others, those that can be read.
+    pub uploaded: Vec<UploadedKey>,
+    /// How many rows there are of them.
+    pub uploaded_rows: i64,
     /// What is known of the keys' lives.
     pub lives: Vec<KeyLife>,
     /// The newest key that has ever signed.
@@ -68,7 +72,10 @@ pub fn newest_schema() -> i64 {
 
 pub(super) async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<Inspection, StoreError> {
     let has_lives = has_table(db, "key_lives").await?;
+    let has_uploads = has_table(db, "uploaded_keys").await?;
     Ok(Inspection {
+        uploaded: if has_uploads { keys::uploaded(db).await? } else { Vec::new() },
+        uploaded_rows: if has_uploads { uploaded_rows(db).await? } else { 0 },
         schema: schema_version(db).await?,
         complaints: complaints(db, depth).await?,
         schema_faults: schema_faults(db).await?,
@@ -166,6 +173,10 @@ pub(super) async fn counts(db: &mut SqliteConnection) -> Result<Counts, StoreErr
     .await
     .map_err(unavailable)?;
     Ok(Counts { keys, accounts, sign_ins })
+}
+
+async fn uploaded_rows(db: &mut SqliteConnection) -> Result<i64, StoreError> {
+    sqlx::query_scalar("SELECT count(*) FROM uploaded_keys").fetch_one(db).await.map_err(unavailable)
 }
 
 async fn latest(db: &mut SqliteConnection, has_lives: bool) -> Result<Option<Timestamp>, StoreError> {

@@ -3,7 +3,7 @@
 use sqlx::{Row as _, SqliteConnection};
 
 use super::super::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, Select, StoreError, UploadedKey};
-use super::unavailable;
+use super::{lossy, unavailable};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
@@ -154,14 +154,19 @@ fn sealed_row((kid, exp, bytes): (i64, i64, Vec<u8>)) -> SealedKey {
     SealedKey { kid: Kid(kid), exp: Timestamp::from_secs(exp), bytes }
 }
 
-async fn uploaded(db: &mut SqliteConnection) -> Result<Vec<UploadedKey>, StoreError> {
-    let rows: Vec<(String, Vec<u8>, Option<i64>, i64)> =
-        sqlx::query_as("SELECT kid, jwk, exp, uploaded_at FROM uploaded_keys ORDER BY uploaded_at, kid")
-            .fetch_all(db)
-            .await
-            .map_err(unavailable)?;
-    let row = |(kid, sealed, exp, uploaded_at): (String, Vec<u8>, Option<i64>, i64)| UploadedKey {
-        kid,
+/// Those rows that we could have written: whatever else is there must not keep our own keys from being read.
+pub(super) async fn uploaded(db: &mut SqliteConnection) -> Result<Vec<UploadedKey>, StoreError> {
+    let rows: Vec<(Vec<u8>, Vec<u8>, Option<i64>, i64)> = sqlx::query_as(
+        "SELECT CAST(kid AS BLOB), jwk, exp, uploaded_at FROM uploaded_keys
+         WHERE typeof(kid) = 'text' AND typeof(jwk) = 'blob' AND typeof(exp) IN ('integer', 'null')
+           AND typeof(uploaded_at) = 'integer'
+         ORDER BY uploaded_at, kid",
+    )
+    .fetch_all(db)
+    .await
+    .map_err(unavailable)?;
+    let row = |(kid, sealed, exp, uploaded_at): (Vec<u8>, Vec<u8>, Option<i64>, i64)| UploadedKey {
+        kid: lossy(kid),
         exp: exp.map(Timestamp::from_secs),
         uploaded_at: Timestamp::from_millis(uploaded_at),
         sealed,
