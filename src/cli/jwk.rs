@@ -175,7 +175,7 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     let key = PrivateKey::generate(what)?;
     let public = args.about.jwk(key.public().clone())?;
     let file = args.save.then(|| save(&key, &public)).transpose()?;
-    let sent = upload.map(|upload| send(upload, &public, file.as_deref(), &args.server));
+    let sent = upload.map(|upload| send(&upload, &public, file.as_deref(), &args.server));
     // Whatever became of the upload, the key is shown; whoever reads no more has seen enough.
     if args.private {
         print_private(&private_jwk(&key, &public)?)?;
@@ -188,7 +188,7 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     sent.unwrap_or(Ok(()))
 }
 
-fn send(upload: Upload, public: &PublicJwk, file: Option<&str>, server: &ServerArgs) -> anyhow::Result<()> {
+fn send(upload: &Upload, public: &PublicJwk, file: Option<&str>, server: &ServerArgs) -> anyhow::Result<()> {
     upload.send(public).with_context(|| match file {
         Some(file) => {
             let (kid, server) = (public.kid().unwrap_or_default(), &server.server);
@@ -234,7 +234,8 @@ fn check_file_name(kid: &str) -> Result<(), Refused> {
         return Ok(());
     }
     Err(Refused(format!(
-        "{kid:?} cannot be the name of a file: with --save, a kid of letters, digits and . _ - would do, which does not begin with . or -"
+        "{kid:?} cannot be the name of a file: with --save, a kid of letters, digits and . _ - would do, which does \
+         not begin with . or -"
     )))
 }
 
@@ -266,7 +267,8 @@ fn to_pem(file: &str, wanted: &PrivateArgs) -> anyhow::Result<()> {
     if members.contains_key("d") {
         if !wanted.private && wanted.output.is_none() {
             return Err(Refused(format!(
-                "{} is a private key: --output FILE writes it to a file, --private prints it; `jwksd jwk public` gives the public half",
+                "{} is a private key: --output FILE writes it to a file, --private prints it; `jwksd jwk public` \
+                 gives the public half",
                 files::shown(file)
             ))
             .into());

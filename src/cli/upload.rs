@@ -32,7 +32,8 @@ impl Upload {
         let server = fetch::parse(&args.server).map_err(|error| Refused(format!("--server: {error}")))?;
         if fetch::is_exposed(&server) {
             return Err(Refused(format!(
-                "{ADMIN_TOKEN} is not sent to {server} over plain http, where it could be read on the way: https would do"
+                "{ADMIN_TOKEN} is not sent to {server} over plain http, where it could be read on the way: https \
+                 would do"
             ))
             .into());
         }

@@ -51,7 +51,7 @@ impl Keyring {
             let mut kept: Vec<Upload> = live.iter().filter_map(|row| self.opened(row)).collect();
             added.clear();
             for upload in &uploads {
-                if self.is_wanted(upload, &own, &live, &mut kept, now)? {
+                if Self::is_wanted(upload, &own, &live, &mut kept, now)? {
                     changes.push(self.publication_of(upload, now)?);
                     added.push(upload.kid().to_owned());
                 }
@@ -66,7 +66,6 @@ impl Keyring {
 
     /// Whether a key is to be written. Then it is among those that are kept.
     fn is_wanted(
-        &self,
         upload: &Upload,
         own: &[(Kid, PublicJwk)],
         live: &[&UploadedKey],

@@ -71,7 +71,8 @@ async fn not_ours(config: &Config, found: &Found, findings: &mut Findings) {
         }
         _ => findings.warning(
             ABOUT,
-            format!("{name} has keys of another program: the next start takes over those in the clear; back it up first"),
+            format!("{name} has keys of another program: the next start takes over those in the clear; back it up \
+                     first"),
         ),
     }
 }

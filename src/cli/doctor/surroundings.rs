@@ -47,7 +47,8 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
         findings.warning(
             "files",
             format!(
-                "{} has {names} names, as after a restore that was killed: remove the other, which ends in .replaced-…",
+                "{} has {names} names, as after a restore that was killed: remove the other, which ends in \
+                 .replaced-…",
                 store.display()
             ),
         );

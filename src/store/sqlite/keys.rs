@@ -154,9 +154,12 @@ fn sealed_row((kid, exp, bytes): (i64, i64, Vec<u8>)) -> SealedKey {
     SealedKey { kid: Kid(kid), exp: Timestamp::from_secs(exp), bytes }
 }
 
+/// `kid`, `jwk`, `exp`, `uploaded_at`.
+type UploadedRow = (Vec<u8>, Vec<u8>, Option<i64>, i64);
+
 /// Those rows that we could have written: whatever else is there must not keep our own keys from being read.
 pub(super) async fn uploaded(db: &mut SqliteConnection) -> Result<Vec<UploadedKey>, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>, Option<i64>, i64)> = sqlx::query_as(
+    let rows: Vec<UploadedRow> = sqlx::query_as(
         "SELECT CAST(kid AS BLOB), jwk, exp, uploaded_at FROM uploaded_keys
          WHERE typeof(kid) = 'text' AND typeof(jwk) = 'blob' AND typeof(exp) IN ('integer', 'null')
            AND typeof(uploaded_at) = 'integer'
@@ -165,7 +168,7 @@ pub(super) async fn uploaded(db: &mut SqliteConnection) -> Result<Vec<UploadedKe
     .fetch_all(db)
     .await
     .map_err(unavailable)?;
-    let row = |(kid, sealed, exp, uploaded_at): (Vec<u8>, Vec<u8>, Option<i64>, i64)| UploadedKey {
+    let row = |(kid, sealed, exp, uploaded_at): UploadedRow| UploadedKey {
         kid: lossy(kid),
         exp: exp.map(Timestamp::from_secs),
         uploaded_at: Timestamp::from_millis(uploaded_at),
