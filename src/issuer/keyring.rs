@@ -238,6 +238,11 @@ impl Keyring {
         Ok(())
     }
 
+    /// Makes a key, beside those that passwords are hashed by.
+    pub(super) async fn generate(&self) -> Result<PrivateKey, IssuerError> {
+        Ok(self.workers.run(PrivateKey::generate).await??)
+    }
+
     pub(super) async fn reload(&self) -> Result<(), IssuerError> {
         let mut unreadable = Vec::new();
         let ring = loop {

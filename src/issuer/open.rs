@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Issuer, IssuerError};
 use crate::domain::clock::Timestamp;
-use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::domain::key::{Kid, SigningKey};
 use crate::domain::token::fault::{Fault, Signer};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy, Wish};
 
@@ -66,7 +66,7 @@ impl Issuer {
     /// A key that nobody publishes, made when it is first asked for and forgotten with the process.
     async fn stranger(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let make = async || {
-            let key = self.workers.run(PrivateKey::generate).await??;
+            let key = self.keyring.generate().await?;
             Ok::<_, IssuerError>(Arc::new(SigningKey::new(Kid(0), Timestamp::from_secs(0), &key)?))
         };
         self.stranger.get_or_try_init(make).await.cloned()
