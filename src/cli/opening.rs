@@ -14,9 +14,10 @@ use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use thiserror::Error;
 
-use crate::config::{self, Config, DOTENV, MASTER_KEY};
+use crate::config::{self, Config, DOTENV, EngineChoice, MASTER_KEY};
 use crate::domain::clock::SystemClock;
 use crate::domain::key::seal::MasterSecret;
+use crate::domain::password::{Engine, Hasher};
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
 use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError, sync_directory_of};
@@ -46,7 +47,21 @@ impl Opened {
         let keyring = self.keyring(config).await?;
         let tokens =
             TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
-        Ok(Issuer::new(self.premises.clone(), config.hasher.clone(), tokens, keyring))
+        Ok(Issuer::new(self.premises.clone(), self.hasher(config), tokens, keyring))
+    }
+
+    /// What hashes passwords, on the engine that is allowed and has proved itself.
+    fn hasher(&self, config: &Config) -> Hasher {
+        let engine = match config.argon2_engine {
+            EngineChoice::Auto => self.premises.randomness.with(Engine::proven),
+            EngineChoice::Reference => Engine::Reference,
+        };
+        if (config.argon2_engine, engine) == (EngineChoice::Auto, Engine::Reference) {
+            tracing::warn!(
+                "the faster Argon2 gives other answers than the reference on this machine, which is used"
+            );
+        }
+        config.hasher.clone().on(engine)
     }
 
     /// Opens the keys of the store.

@@ -76,6 +76,8 @@ pub struct Config {
     pub client_ip: ClientIpPolicy,
     /// What new password hashes cost.
     pub hasher: Hasher,
+    /// Whether an engine that proves itself may do the work.
+    pub argon2_engine: EngineChoice,
     /// The bearer token of the admin surface.
     pub admin_token: Option<Secret>,
     /// The files that hold secrets, as `…_FILE` names them.
@@ -86,6 +88,15 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_filter: String,
+}
+
+/// Which implementation of Argon2 may do the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// The faster one, if it proves itself.
+    Auto,
+    /// The reference alone.
+    Reference,
 }
 
 impl Config {
@@ -125,6 +136,9 @@ impl Config {
                     .parse("CLIENT_IP_HEADER", |text| ClientIpHeader::from_str(text).map_err(in_words))?,
             },
             hasher: hasher(from)?,
+            argon2_engine: from.parse("ARGON2_ENGINE", |text| {
+                one_of(text, &[("auto", EngineChoice::Auto), ("reference", EngineChoice::Reference)])
+            })?,
             admin_token: from.admin_token()?,
             secret_files: from.secret_files(),
             log_retention: from.optional("LOG_RETENTION", some_duration)?,

@@ -66,6 +66,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("ARGON2_MEMORY_KIB", Some("19456"), "Argon2id memory of new password hashes"),
     setting("ARGON2_ITERATIONS", Some("2"), "Argon2id passes of new password hashes"),
     setting("ARGON2_PARALLELISM", Some("1"), "Argon2id lanes of new password hashes"),
+    setting(
+        "ARGON2_ENGINE",
+        Some("auto"),
+        "auto: the faster implementation if it proves itself at the start; reference: the `argon2` crate alone",
+    ),
     setting("NEW_NOT_MY_KEY_FILE", None, "A file that holds NEW_NOT_MY_KEY"),
     setting("ADMIN_TOKEN_FILE", None, "A file that holds ADMIN_TOKEN"),
     setting("LOG_RETENTION", None, "How long auth_logs are kept [default: for ever]"),

@@ -240,3 +240,21 @@ async fn every_way_to_write_the_master_key_opens_the_store() {
         assert!(!dir.path().join(".env").exists());
     }
 }
+
+#[tokio::test]
+async fn a_hash_of_one_argon2_engine_is_verified_by_the_other() {
+    let dir = dir();
+    let sign_in = async |engine: &str, password: &str| {
+        let server = Server::start(dir.path(), &[("ARGON2_ENGINE", engine)]);
+        post(&server, "/auth", json!({"username": "alice", "password": password})).await.0
+    };
+    for (made_by, checked_by) in [("reference", "auto"), ("auto", "reference")] {
+        let args: &[&str] =
+            if made_by == "reference" { &["users", "add", "alice"] } else { &["users", "reset", "alice"] };
+        let output = run(dir.path(), args, &[("ARGON2_ENGINE", made_by), ("RUST_LOG", "warn")], "");
+        let password = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(stderr(&output).lines().count() == 1, "nothing is warned of: {}", stderr(&output));
+        assert_eq!(sign_in(checked_by, password.trim_end()).await, 200);
+        assert_eq!(sign_in(checked_by, "wrong").await, 401);
+    }
+}

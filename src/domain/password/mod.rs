@@ -1,13 +1,20 @@
 //! Passwords and their Argon2id hashes: what a hash costs, and why checking one takes the same time for everybody.
 
+mod engine;
+
 use std::fmt;
 
 use argon2::password_hash::phc::{PasswordHash as Phc, Salt};
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+pub use self::engine::Engine;
+use self::engine::Task;
 
 /// The most bytes a chosen password may have: enough for any passphrase, too few to make hashing one an attack.
 pub const PASSWORD_MAX: usize = 1024;
@@ -138,6 +145,7 @@ const OWASP: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4
 #[derive(Clone, Debug)]
 pub struct Hasher {
     params: Params,
+    engine: Engine,
 }
 
 impl Hasher {
@@ -147,8 +155,14 @@ impl Hasher {
     /// [`UnfitCost`] for a combination Argon2 does not allow (RFC 9106, 3.1).
     pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, UnfitCost> {
         Params::new(memory_kib, iterations, parallelism, None)
-            .map(|params| Self { params })
+            .map(|params| Self { params, engine: Engine::Reference })
             .map_err(|source| UnfitCost(source.to_string()))
+    }
+
+    /// The same hasher on another engine.
+    #[must_use]
+    pub fn on(self, engine: Engine) -> Self {
+        Self { engine, ..self }
     }
 
     /// The cost of the hashes this one makes.
@@ -171,11 +185,11 @@ impl Hasher {
     /// # Errors
     /// [`HashFailed`] when the memory cannot be had.
     pub fn hash(&self, password: &Password, salt: &FreshSalt) -> Result<PasswordHash, HashFailed> {
-        let hash: Phc = self
-            .argon2()
-            .hash_password_with_salt(password.0.as_bytes(), &salt.0)
-            .map_err(|source| HashFailed(source.to_string()))?;
-        Ok(PasswordHash(hash.to_string()))
+        let mut tag = [0; Params::DEFAULT_OUTPUT_LEN];
+        let task = Task { algorithm: Algorithm::Argon2id, version: Version::V0x13, params: &self.params };
+        self.engine.fill(&task, password.0.as_bytes(), &salt.0, &mut tag).ok_or(HashFailed)?;
+        let (salt, tag) = (STANDARD_NO_PAD.encode(salt.0), STANDARD_NO_PAD.encode(tag));
+        Ok(PasswordHash(format!("{}{salt}${tag}", self.cost().0)))
     }
 
     /// Checks a password against a stored hash, at the cost that hash was made with. Slow by design.
@@ -185,17 +199,23 @@ impl Hasher {
         let Ok(hash) = Phc::new(&stored.0) else {
             return Verdict::Unreadable;
         };
-        if hash.hash.is_none() || hash.salt.is_none() || Params::try_from(&hash).is_err() {
+        let (Some(expected), Some(salt)) = (&hash.hash, &hash.salt) else {
             return Verdict::Unreadable;
+        };
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str());
+        // A hash without a version is of the first one (its PHC string specification).
+        let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from);
+        let (Ok(algorithm), Ok(version), Ok(params)) = (algorithm, version, Params::try_from(&hash)) else {
+            return Verdict::Unreadable;
+        };
+        let task = Task { algorithm, version, params: &params };
+        let mut tag = vec![0; expected.len()];
+        let computed = self.engine.fill(&task, password.0.as_bytes(), salt, &mut tag);
+        if computed.is_some() && verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() {
+            Verdict::Match
+        } else {
+            Verdict::Mismatch
         }
-        match self.argon2().verify_password(password.0.as_bytes(), &hash) {
-            Ok(()) => Verdict::Match,
-            Err(_) => Verdict::Mismatch,
-        }
-    }
-
-    fn argon2(&self) -> Argon2<'static> {
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone())
     }
 }
 
@@ -218,8 +238,8 @@ pub struct UnfitCost(String);
 
 /// A hash could not be computed.
 #[derive(Debug, Error)]
-#[error("the password could not be hashed: {0}")]
-pub struct HashFailed(String);
+#[error("the password could not be hashed: there is not as much memory")]
+pub struct HashFailed;
 
 #[cfg(test)]
 mod tests {
