@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_jwksd");
@@ -38,6 +38,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     pub(crate) child: Child,
     log: mpsc::Receiver<String>,
+    last_words: Mutex<Vec<String>>,
 }
 
 impl Server {
@@ -66,7 +67,7 @@ impl Server {
             seen.push('\n');
             if let Some((_, rest)) = line.split_once("serving on ") {
                 let url = rest.split(',').next().unwrap().to_owned();
-                return Ok(Self { url, child, log });
+                return Ok(Self { url, child, log, last_words: Mutex::default() });
             }
         }
         let _ = child.kill();
@@ -76,12 +77,16 @@ impl Server {
 
     /// Log lines since the start or the last call.
     pub(crate) fn log(&self) -> String {
-        self.log.try_iter().collect::<Vec<_>>().join("\n")
+        let mut lines = std::mem::take(&mut *self.last_words.lock().unwrap());
+        lines.extend(self.log.try_iter());
+        lines.join("\n")
     }
 
-    /// Waits for the end and returns the exit status.
+    /// Waits for the end, and for all that was logged until then; returns the exit status.
     pub(crate) fn wait(&mut self) -> i32 {
-        self.child.wait().unwrap().code().unwrap_or(-1)
+        let status = self.child.wait().unwrap().code().unwrap_or(-1);
+        self.last_words.lock().unwrap().extend(self.log.iter());
+        status
     }
 }
 
