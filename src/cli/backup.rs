@@ -13,7 +13,8 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::key::Kid;
 use crate::issuer::{self, MasterKey};
 use crate::store::{
-    CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, StoreError, sync_directory_of,
+    CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, StoreError, directory_of,
+    sync_directory_of,
 };
 
 /// How the directory is called in which a copy is made.
@@ -181,7 +182,7 @@ struct Copy {
 impl Copy {
     /// Copies a store, on the disk where `file` is to be.
     async fn of(store: &Location, file: &Path) -> anyhow::Result<Self> {
-        let directory = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        let directory = directory_of(file);
         let failing = || format!("cannot write to the directory {}", directory.display());
         // On Unix, temporary directories have mode 0700, and temporary files 0600.
         let workshop =

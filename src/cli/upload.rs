@@ -62,7 +62,7 @@ impl Upload {
     }
 }
 
-/// A stranger's words, without what would steer a terminal.
+/// A stranger's words, not too many of them.
 fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(SHOWN).collect()
+    text.chars().take(SHOWN).collect()
 }

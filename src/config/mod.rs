@@ -19,13 +19,15 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use self::sources::Sources;
-use self::values::{duration, hasher, in_words, issuer_url, networks, number, one_of, policy, some_duration};
+use self::values::{hasher, in_words, issuer_url, networks, number, one_of, policy, some_duration};
 use crate::domain::key::lifecycle::RotationPolicy;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::Hasher;
 use crate::http::{AuthMode, ClientIpHeader, ClientIpPolicy, Registration};
 use crate::store::Location;
 use crate::telemetry::LogFormat;
+
+pub(crate) use self::values::duration;
 
 pub use self::table::{SECRETS, SETTINGS, Setting, args, secrets_help};
 

@@ -52,7 +52,8 @@ pub(super) fn hasher(from: &Sources<'_>) -> Result<Hasher, ConfigError> {
     })
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// A time in whole seconds: `90s`, `15m`, `24h`, `7d`; a hundred years at most.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) };
     match duration {
         Ok(duration) if duration.subsec_nanos() == 0 && duration <= LONGEST => Ok(duration),

@@ -23,7 +23,7 @@ pub use self::keys::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, Uploaded
 pub use self::sign_ins::{Page, Position, SignIn, SignInFilter};
 pub use self::sqlite::{
     CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, Look, SqliteStore, UnfitLocation,
-    newest_schema, sync_directory_of,
+    directory_of, newest_schema, sync_directory_of,
 };
 
 /// Where keys, accounts and sign-ins are kept.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the real program is watched in real time")]
 
 mod commands;
+mod copies;
 mod doctor;
 mod operating;
 mod settings;
@@ -14,9 +15,9 @@ mod support;
 use std::path::Path;
 
 use reqwest::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
-use support::Server;
+use support::{Server, run};
 use tempfile::TempDir;
 
 pub(crate) const DB: &str = "totally_not_my_privateKeys.db";
@@ -48,4 +49,26 @@ pub(crate) async fn counts(dir: &Path) -> (i64, i64, i64) {
         .fetch_one(&mut db(dir).await)
         .await
         .unwrap()
+}
+
+/// Exit status, standard output and standard error, without the log.
+pub(crate) fn command(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = run(dir, args, &[("RUST_LOG", "off")], "");
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    (output.status.code().unwrap(), stdout, stderr(&output))
+}
+
+#[track_caller]
+pub(crate) fn done(dir: &Path, args: &[&str]) -> (String, String) {
+    let (status, stdout, said) = command(dir, args);
+    assert_eq!(status, 0, "{args:?}: {said}");
+    (stdout, said)
+}
+
+pub(crate) fn objects(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+pub(crate) async fn sign_in(server: &Server, name: &str, password: &str) -> u16 {
+    post(server, "/auth", json!({"username": name, "password": password})).await.0
 }

@@ -1,35 +1,12 @@
-//! Operating a store on which a server runs: accounts, sign-ins, copies.
+//! Operating a store on which a server runs: accounts, sign-ins, and what the commands know of themselves.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Server, jwksd, run};
-use crate::{DB, db, dir, get, post, stderr};
-
-/// Exit status, standard output and standard error, without the log.
-fn command(dir: &Path, args: &[&str]) -> (i32, String, String) {
-    let output = run(dir, args, &[("RUST_LOG", "off")], "");
-    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
-    (output.status.code().unwrap(), stdout, stderr(&output))
-}
-
-#[track_caller]
-fn done(dir: &Path, args: &[&str]) -> (String, String) {
-    let (status, stdout, said) = command(dir, args);
-    assert_eq!(status, 0, "{args:?}: {said}");
-    (stdout, said)
-}
-
-fn objects(lines: &str) -> Vec<Value> {
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-async fn sign_in(server: &Server, name: &str, password: &str) -> u16 {
-    post(server, "/auth", json!({"username": name, "password": password})).await.0
-}
+use crate::support::{Server, jwksd};
+use crate::{DB, command, db, dir, done, objects, post, sign_in};
 
 #[tokio::test]
 async fn what_users_commands_change_holds_on_a_running_server_at_once() {
@@ -186,151 +163,6 @@ async fn sign_ins_older_than_log_retention_go_while_the_server_runs() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
-    let dir = dir();
-    let dir = dir.path();
-    let mut server = Server::start(dir, &[("AUTH_RATE_LIMIT", "0"), ("REGISTER_RATE_LIMIT", "0")]);
-    let password = done(dir, &["users", "add", "alice"]).0.trim_end().to_owned();
-    let (url, known) = (server.url.clone(), password.clone());
-    let load = tokio::spawn(async move {
-        let client = reqwest::Client::new();
-        for number in 0.. {
-            let body = json!({"username": "alice", "password": known});
-            client.post(format!("{url}/auth")).json(&body).send().await.unwrap();
-            let body =
-                json!({"username": format!("user{number}"), "email": format!("u{number}@example.com")});
-            client.post(format!("{url}/register")).json(&body).send().await.unwrap();
-        }
-    });
-    for number in 0..3 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let (_, said) = done(dir, &["backup", &format!("copy{number}.db")]);
-        assert!(
-            said.starts_with(&format!(
-                "copy{number}.db is a whole copy: keys: 2, which all open; accounts: "
-            )),
-            "{said}"
-        );
-    }
-    load.abort();
-    let listed = |args: &[&str]| done(dir, args).0.lines().count();
-    assert!(listed(&["users", "list"]) > 2 && listed(&["logs"]) > 1, "there was load");
-    let (status, _, said) = command(dir, &["backup", "copy0.db"]);
-    assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db is there already; another name would do\n"));
-    // What happens after the copy: a name is given out, keys come and go.
-    done(dir, &["users", "add", "late"]);
-    done(dir, &["keys", "rotate", "--now"]);
-    done(dir, &["keys", "revoke", "3"]);
-    let late_jwks = loop {
-        let followed = get(&server, "/jwks").await;
-        if followed.to_string().contains(r#""kid":"4""#) {
-            break followed;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    let (status, _, said) = command(dir, &["restore", "copy2.db"]);
-    let in_use = format!("jwksd: {DB} is in use, by a server or another program: stop it first\n");
-    assert_eq!((status, said), (2, in_use));
-    server.child.kill().unwrap();
-    server.wait();
-    let (_, said) = done(dir, &["restore", "copy2.db"]);
-    assert!(said.starts_with(&format!("{DB} is what copy2.db holds: keys: 4, which all open; ")), "{said}");
-
-    let server = Server::start(dir, &[]);
-    assert_eq!(get(&server, "/jwks").await, late_jwks, "tokens that are out still verify");
-    assert_eq!(sign_in(&server, "alice", &password).await, 200);
-    let late = json!({"username": "late", "email": "late@example.com"});
-    assert_eq!(post(&server, "/register", late).await.0, 409, "a name is never given out twice");
-    done(dir, &["keys", "rotate"]);
-    let (keys, _) = done(dir, &["keys", "list", "--json"]);
-    let keys: Value = serde_json::from_str(&keys).unwrap();
-    let phases: Vec<_> = keys["keys"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|key| (key["kid"].as_i64().unwrap(), key["phase"].as_str().unwrap()))
-        .collect();
-    let expected = [(1, "retiring"), (2, "expired"), (3, "revoked"), (4, "current"), (5, "next")];
-    assert_eq!(phases, expected);
-    let kept = fs::read_dir(dir).unwrap().filter(|file| {
-        file.as_ref().unwrap().file_name().to_string_lossy().starts_with(&format!("{DB}.replaced-"))
-    });
-    assert_eq!(kept.count(), 1, "the store as it was is kept");
-}
-
-#[tokio::test]
-async fn what_was_ended_since_the_copy_stays_so_after_a_restore() {
-    let dir = dir();
-    let dir = dir.path();
-    for name in ["ann", "ben", "cat"] {
-        done(dir, &["users", "add", name, "--email", &format!("{name}@example.com")]);
-    }
-    done(dir, &["backup", "copy.db"]);
-    done(dir, &["keys", "rotate", "--now"]);
-    done(dir, &["keys", "expire", "1"]);
-    done(dir, &["keys", "rotate", "--now"]);
-    done(dir, &["keys", "revoke", "3"]);
-    done(dir, &["users", "delete", "ann", "--yes"]);
-    done(dir, &["users", "disable", "ben"]);
-    let before = (done(dir, &["keys", "list"]).0, done(dir, &["users", "list", "--deleted"]).0);
-    let (_, said) = done(dir, &["restore", "copy.db"]);
-    assert!(said.contains("stays so (accounts: 2); passwords are those of the copy"), "{said}");
-    assert_eq!((done(dir, &["keys", "list"]).0, done(dir, &["users", "list", "--deleted"]).0), before);
-    done(dir, &["users", "delete", "ben", "--yes"]);
-    assert_eq!(command(dir, &["users", "add", "ann"]).0, 4);
-    assert_eq!(run(dir, &["doctor"], &[("PORT", "0")], "").status.code(), Some(0));
-}
-
-#[cfg(unix)]
-#[test]
-fn a_restore_follows_a_link_and_keeps_the_mode_of_the_store() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = dir();
-    let dir = dir.path();
-    done(dir, &["users", "add", "alice"]);
-    done(dir, &["backup", "copy.db"]);
-    fs::create_dir(dir.join("volume")).unwrap();
-    fs::rename(dir.join(DB), dir.join("volume/real.db")).unwrap();
-    std::os::unix::fs::symlink("volume/real.db", dir.join(DB)).unwrap();
-    fs::set_permissions(dir.join("volume/real.db"), fs::Permissions::from_mode(0o640)).unwrap();
-    done(dir, &["restore", "copy.db"]);
-    assert!(dir.join(DB).symlink_metadata().unwrap().is_symlink());
-    let real = fs::metadata(dir.join("volume/real.db")).unwrap();
-    assert_eq!(real.permissions().mode() & 0o777, 0o640);
-    done(dir, &["users", "show", "alice"]);
-}
-
-#[tokio::test]
-async fn nobody_founds_a_store_where_one_is_being_restored() {
-    let dir = dir();
-    let dir = dir.path();
-    done(dir, &["users", "add", "alice"]);
-    sqlx::query(
-        "INSERT INTO auth_logs (request_ip) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)
-         SELECT '192.0.2.1' FROM n",
-    )
-    .execute(&mut db(dir).await)
-    .await
-    .unwrap();
-    done(dir, &["backup", "copy.db"]);
-    for delay in [50, 150, 300, 500] {
-        for file in [DB.to_owned(), format!("{DB}-wal"), format!("{DB}-shm")] {
-            let _ = fs::remove_file(dir.join(file));
-        }
-        let mut restoring = jwksd(dir, &["restore", "copy.db"], &[]).spawn().unwrap();
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-        let server = Server::try_start(dir, &["serve"], &[]);
-        let restored = restoring.wait().unwrap().success();
-        let Ok(server) = server else { continue };
-        let wish = json!({"username": format!("late{delay}"), "email": format!("late{delay}@example.com")});
-        assert_eq!(post(&server, "/register", wish).await.0, 201);
-        drop(server);
-        let (shown, _) = done(dir, &["users", "show", &format!("late{delay}"), "--json"]);
-        assert_eq!(objects(&shown)[0]["state"], "active", "{delay}: what was answered is there ({restored})");
-    }
-}
-
 #[test]
 fn commands_that_only_look_found_no_store() {
     let dir = dir();
@@ -341,35 +173,6 @@ fn commands_that_only_look_found_no_store() {
         assert_eq!(command(dir.path(), args), (3, String::new(), said), "{args:?}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
-    let dir = dir();
-    let dir = dir.path();
-    done(dir, &["users", "add", "alice"]);
-    sqlx::query(
-        "INSERT INTO auth_logs (request_ip) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
-         SELECT '192.0.2.1' FROM n",
-    )
-    .execute(&mut db(dir).await)
-    .await
-    .unwrap();
-    let mut child =
-        jwksd(dir, &["backup", "copy.db"], &[]).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let status = child.wait().unwrap().code();
-    let left: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|file| file.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with(".jwksd"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
-    // A fast machine may have been done by then.
-    assert_eq!(dir.join("copy.db").exists(), status == Some(0));
 }
 
 #[tokio::test]
@@ -402,102 +205,6 @@ async fn rows_that_another_program_wrote_oddly_break_no_command() {
         "jwksd: cannot delete \"Alice\": there are \"alice\" and \"ALICE\": spell it as one of them\n";
     assert_eq!((status, said.as_str()), (1, expected));
     done(dir, &["users", "delete", "alice", "--yes"]);
-}
-
-#[tokio::test]
-async fn a_restore_where_there_is_no_store_leaps_over_numbers_that_may_be_given_out() {
-    let dir = dir();
-    let dir = dir.path();
-    done(dir, &["users", "add", "alice"]);
-    done(dir, &["backup", "copy.db"]);
-    fs::remove_file(dir.join(DB)).unwrap();
-    let (_, said) = done(dir, &["restore", "copy.db"]);
-    assert!(said.contains("go on a million later"), "{said}");
-    let (bob, _) = done(dir, &["users", "add", "bob", "--json"]);
-    assert_eq!(objects(&bob)[0]["id"], 1_000_002);
-}
-
-#[test]
-fn a_restore_of_what_is_no_copy_of_ours_is_refused_and_changes_nothing() {
-    let dir = dir();
-    let dir = dir.path();
-    done(dir, &["users", "add", "alice"]);
-    done(dir, &["backup", "copy.db"]);
-    let copy = fs::read(dir.join("copy.db")).unwrap();
-    let before = fs::read(dir.join(DB)).unwrap();
-    let mut flipped = copy.clone();
-    flipped[4096..4200].fill(0xFF);
-    let course = course_database(dir);
-    for (name, bytes, message) in [
-        ("empty.db", &b""[..], "there is no store in empty.db"),
-        (
-            "text.db",
-            b"no database at all, but long enough to be looked at",
-            "cannot use text.db: it is no SQLite database",
-        ),
-        ("truncated.db", &copy[..copy.len() / 2], "cannot use truncated.db: it is damaged: "),
-        ("flipped.db", &flipped, "it is damaged: "),
-        ("course.db", &course, "course.db holds keys that another program wrote: "),
-    ] {
-        fs::write(dir.join(name), bytes).unwrap();
-        let (status, _, said) = command(dir, &["restore", name]);
-        assert!(status != 0 && said.contains(message), "{name}: {status} {said}");
-    }
-    let other_key = [("NOT_MY_KEY", "another master key than that"), ("RUST_LOG", "off")];
-    let output = run(dir, &["restore", "copy.db"], &other_key, "");
-    let expected =
-        "jwksd: copy.db: NOT_MY_KEY is not the key this store was sealed with; nothing was changed\n";
-    assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected.to_owned()));
-    let (status, _, said) = command(dir, &["restore", "nowhere.db"]);
-    assert_eq!((status, said.as_str()), (2, "jwksd: cannot restore nowhere.db: there is no such file\n"));
-    assert!(fs::read(dir.join(DB)).unwrap() == before, "the store is as it was");
-    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-    let mut left: Vec<String> =
-        files.filter(|name| name.contains("replaced") || name.starts_with(".jwksd")).collect();
-    left.sort();
-    assert_eq!(left, Vec::<String>::new(), "nothing is left lying about");
-}
-
-/// The database of another implementation of the course: its tables and a key, and nothing of ours.
-fn course_database(dir: &Path) -> Vec<u8> {
-    let file = dir.join("made.db");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        use sqlx::Connection as _;
-        let url = format!("sqlite://{}?mode=rwc", file.display());
-        let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(
-            "CREATE TABLE keys(kid INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, exp INTEGER NOT NULL);
-             INSERT INTO keys (key, exp) VALUES ('x', 1);",
-        )
-        .execute(&mut db)
-        .await
-        .unwrap();
-        db.close().await.unwrap();
-    });
-    fs::read(file).unwrap()
-}
-
-#[test]
-fn a_backup_of_no_store_makes_neither_a_copy_nor_a_store() {
-    let dir = dir();
-    let (status, _, said) = command(dir.path(), &["backup", "copy.db"]);
-    assert_eq!((status, said), (2, format!("jwksd: there is no store in {DB}\n")));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-#[cfg(unix)]
-#[test]
-fn copies_can_be_read_by_their_owner_alone() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = dir();
-    done(dir.path(), &["users", "add", "alice"]);
-    done(dir.path(), &["backup", "copy.db"]);
-    done(dir.path(), &["restore", "copy.db"]);
-    for name in ["copy.db", DB] {
-        let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "{name}");
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::Findings;
 use crate::cli::backup::WORKSHOP;
 use crate::cli::serve;
 use crate::config::{Config, DOTENV};
+use crate::store::directory_of;
 
 /// With less room than this, a store cannot go on for long.
 const LEAST_ROOM: u64 = 16 << 20;
@@ -153,10 +154,6 @@ async fn ask(config: &Config, path: &str) -> Option<(u16, String)> {
         Some((status, body.to_owned()))
     };
     tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
-}
-
-fn directory_of(file: &Path) -> &Path {
-    file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// Asked while this process has no connection to the store: closing any handle would drop SQLite's locks on it.

@@ -4,13 +4,12 @@ mod show;
 mod sign;
 mod verify;
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::text::printable_lines;
 use super::{files, list};
+use crate::config::duration;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::oddities;
@@ -93,12 +92,4 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
     }
     list(lines)?;
     Ok(())
-}
-
-/// A time such as `90s` or `15m`, in whole seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let span = if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) };
-    span.ok()
-        .filter(|span| span.subsec_nanos() == 0)
-        .ok_or_else(|| "a time in whole seconds such as 90s, 15m or 24h would do".to_owned())
 }

@@ -1,6 +1,6 @@
 //! JOSE for whoever uses keys and tokens by hand: JWK (RFC 7517), JWS in compact form (RFC 7515), JWT (RFC 7519).
 //!
-//! What the server issues is `domain/token.rs` and `domain/key`. This is the other side: keys and tokens of any issuer,
+//! What the server issues is `domain/token` and `domain/key`. This is the other side: keys and tokens of any issuer,
 //! none of which is trusted before it was looked at (RFC 8725).
 
 pub mod algorithm;

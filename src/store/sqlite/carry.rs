@@ -40,12 +40,12 @@ pub(super) async fn all(db: &mut SqliteConnection, copy: &Path) -> Result<Carrie
     let has_states = has_table(db, "account_states").await?;
     let has_uploads = has_table(db, "uploaded_keys").await?;
     sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(unavailable)?;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await.map_err(unavailable)?;
     let carried = carry_into_copy(db, has_states, has_uploads).await;
-    let end = if carried.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    let ended = sqlx::raw_sql(end).execute(&mut *db).await;
+    if carried.is_err() {
+        // Whether or not it was begun.
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
+    }
     sqlx::raw_sql("DETACH copy").execute(db).await.map_err(unavailable)?;
-    ended.map_err(unavailable)?;
     carried.map_err(unavailable)
 }
 
@@ -55,7 +55,8 @@ async fn carry_into_copy(
     has_uploads: bool,
 ) -> Result<CarriedOver, sqlx::Error> {
     sqlx::raw_sql(
-        "UPDATE copy.sqlite_sequence SET seq = max(seq, coalesce(
+        "BEGIN IMMEDIATE;
+         UPDATE copy.sqlite_sequence SET seq = max(seq, coalesce(
              (SELECT old.seq FROM main.sqlite_sequence AS old WHERE old.name = copy.sqlite_sequence.name), 0));
          INSERT INTO copy.sqlite_sequence (name, seq)
              SELECT name, seq FROM main.sqlite_sequence
@@ -84,8 +85,9 @@ async fn carry_into_copy(
     let accounts = if has_states { carry_states(db).await? } else { 0 };
     // Last, because a deleted account takes its new name by itself.
     sqlx::query("INSERT OR IGNORE INTO copy.names_given (name) SELECT name FROM main.names_given")
-        .execute(db)
+        .execute(&mut *db)
         .await?;
+    sqlx::raw_sql("COMMIT").execute(db).await?;
     Ok(CarriedOver::All { keys, accounts })
 }
 
@@ -105,8 +107,10 @@ async fn carry_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
                  WHERE old.kid = keys.kid AND life.expired_at IS NOT NULL AND old.exp < keys.exp;
              INSERT INTO copy.keys SELECT * FROM main.keys
                  WHERE kid IN (SELECT kid FROM main.key_lives) AND kid NOT IN (SELECT kid FROM copy.key_lives);
-             INSERT INTO copy.key_lives (kid, made_at, published_at, signs_since, expired_at, revoked_at, deleted_at)
-                 SELECT kid, made_at, published_at, signs_since, expired_at, revoked_at, deleted_at
+             INSERT INTO copy.key_lives
+                     (kid, made_at, published_at, signs_since, expired_at, revoked_at, deleted_at, sealed_under)
+                 SELECT kid, made_at, published_at, signs_since, expired_at, revoked_at, deleted_at,
+                     (SELECT number FROM copy.master_key)
                  FROM main.key_lives WHERE kid NOT IN (SELECT kid FROM copy.key_lives);",
         )
         .execute(db)

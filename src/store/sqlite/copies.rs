@@ -68,6 +68,7 @@ async fn copy(db: &mut SqliteConnection, file: &Path) -> Result<(), StoreError> 
         .map(drop)
         .map_err(|error| if is_unreadable(&error) { damaged(&error) } else { unavailable(error) })
 }
+
 /// Makes the new name of a file last; where directories cannot be synced, the file system sees to it.
 ///
 /// # Errors
@@ -94,6 +95,8 @@ pub(super) fn is_unreadable(error: &sqlx::Error) -> bool {
     code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xFF, 11 | 26))
 }
 
-pub(super) fn directory_of(file: &Path) -> &Path {
+/// The directory that a file is in.
+#[must_use]
+pub fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }

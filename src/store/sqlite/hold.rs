@@ -76,33 +76,45 @@ impl Hold {
         copy: tempfile::NamedTempFile,
         suffix: &str,
     ) -> Result<Option<PathBuf>, StoreError> {
-        let store = self.location.path().to_owned();
-        let mut kept = beside(&store, suffix);
-        if !self.is_new {
-            while let Err(error) = fs::hard_link(&store, &kept) {
-                if error.kind() != io::ErrorKind::AlreadyExists {
-                    return Err(unavailable(error));
-                }
-                kept = beside(&kept, "-2");
+        match self.put(copy, suffix).await {
+            Ok(kept) => {
+                self.release().await;
+                Ok(kept)
+            }
+            Err(error) => {
+                self.give_up().await;
+                Err(unavailable(error))
             }
         }
+    }
+
+    async fn put(&mut self, copy: tempfile::NamedTempFile, suffix: &str) -> io::Result<Option<PathBuf>> {
+        let store = self.location.path().to_owned();
+        #[cfg(unix)]
+        belong_to_owner_of(&store, &copy)?;
+        copy.as_file().sync_all()?;
+        let kept = if self.is_new { None } else { Some(keep(&store, suffix)?) };
         if self.db.is_none() {
             // What lies beside a file that is no database must not be taken for the copy's.
+            let kept = kept.clone().unwrap_or_else(|| beside(&store, suffix));
             for side in ["-wal", "-shm", "-journal"] {
-                keep_side(&beside(&store, side), &beside(&kept, side)).map_err(unavailable)?;
+                keep_side(&beside(&store, side), &beside(&kept, side))?;
             }
         }
-        #[cfg(unix)]
-        belong_to_owner_of(&store, &copy).map_err(unavailable)?;
-        copy.as_file().sync_all().map_err(unavailable)?;
         // Windows replaces no file that is open.
         if cfg!(not(unix)) {
             self.release().await;
         }
-        copy.persist(&store).map_err(|error| unavailable(error.error))?;
-        sync_directory_of(&store).map_err(unavailable)?;
-        self.release().await;
-        Ok((!self.is_new).then_some(kept))
+        if let Err(error) = copy.persist(&store) {
+            // The store goes on under its own name, and under that alone.
+            if let Some(kept) = kept {
+                let _ = fs::remove_file(kept);
+            }
+            return Err(error.error);
+        }
+        sync_directory_of(&store)?;
+        self.is_new = false;
+        Ok(kept)
     }
 
     /// Leaves everything as it was.
@@ -130,6 +142,7 @@ async fn hold(db: &mut SqliteConnection) -> Result<String, sqlx::Error> {
         .await?;
     sqlx::query_scalar("PRAGMA journal_mode").fetch_one(db).await
 }
+
 /// Gives the copy the owner and the mode of the store that it replaces, or the owner of the directory: whoever restores may
 /// be root, and the server is not.
 #[cfg(unix)]
@@ -147,6 +160,18 @@ fn belong_to_owner_of(store: &Path, copy: &tempfile::NamedTempFile) -> io::Resul
         return Ok(());
     }
     chown(copy.path(), Some(present.uid()), Some(present.gid()))
+}
+
+/// Gives the store a second name, which it keeps when the copy takes the first.
+fn keep(store: &Path, suffix: &str) -> io::Result<PathBuf> {
+    let mut kept = beside(store, suffix);
+    loop {
+        match fs::hard_link(store, &kept) {
+            Ok(()) => return Ok(kept),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept = beside(&kept, "-2"),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {

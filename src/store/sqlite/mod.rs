@@ -34,7 +34,7 @@ use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
 pub use self::carry::CarriedOver;
-pub use self::copies::sync_directory_of;
+pub use self::copies::{directory_of, sync_directory_of};
 pub use self::files::{Found, Location, Look, UnfitLocation};
 pub use self::hold::Hold;
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
