@@ -254,7 +254,7 @@ impl Keyring {
             }
         };
         let before = self.ring.swap(Arc::new(ring));
-        self.notice(before.unreadable());
+        self.notice(&before);
         Ok(())
     }
 
@@ -286,7 +286,7 @@ impl Keyring {
     }
 
     /// Notes when each key was first seen, and names the rows that are left out, once.
-    fn notice(&self, known: &[Unreadable]) {
+    fn notice(&self, before: &Ring) {
         let ring = self.ring.load();
         let sighting = Sighting::now(self.premises.clock.as_ref());
         let mut sightings = lock(&self.sightings);
@@ -294,8 +294,14 @@ impl Keyring {
         for life in ring.lives() {
             sightings.entry(life.kid).or_insert(sighting);
         }
-        for row in ring.unreadable().iter().filter(|row| !known.contains(row)) {
+        for row in ring.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
             tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
+        }
+        for kid in ring.changed_uploads().iter().filter(|kid| !before.changed_uploads().contains(kid)) {
+            tracing::warn!(
+                kid,
+                "the uploaded key {kid:?} is left out of the JWKS: it was changed after it was sealed"
+            );
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Ring {
     expired: Option<Arc<SigningKey>>,
     /// Keys of others, published beside ours.
     uploaded: Arc<[Upload]>,
+    /// The names of those that do not open.
+    changed_uploads: Vec<String>,
     unreadable: Vec<Unreadable>,
     /// Whether there are rows that open, but whose life nobody has recorded.
     has_adoptable: bool,
@@ -69,9 +71,16 @@ impl Ring {
             .filter_map(|row| open_uploaded(row, sealer))
             .filter(|upload| !ended_before.has(upload))
             .collect();
+        let changed_uploads = picture
+            .uploaded
+            .iter()
+            .filter(|row| open_uploaded(row, sealer).is_none())
+            .map(|row| row.kid.clone())
+            .collect();
         let documents = documents(&published, &uploaded);
         Self {
             uploaded,
+            changed_uploads,
             changes: picture.changes,
             lives,
             newest_signer: picture.newest_signer,
@@ -94,6 +103,7 @@ impl Ring {
             published: Vec::new(),
             expired: None,
             uploaded: Arc::default(),
+            changed_uploads: Vec::new(),
             unreadable: Vec::new(),
             has_adoptable: false,
             documents: Vec::new(),
@@ -115,6 +125,11 @@ impl Ring {
     /// Rows that stay out of everything.
     pub(super) fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
+    }
+
+    /// Keys of others that stay out of the JWKS: they were changed after they were sealed.
+    pub(super) fn changed_uploads(&self) -> &[String] {
+        &self.changed_uploads
     }
 
     /// What is published and who signs, for the log.
@@ -165,6 +180,7 @@ impl Ring {
             published,
             expired: self.expired.clone(),
             uploaded: Arc::clone(&self.uploaded),
+            changed_uploads: self.changed_uploads.clone(),
             unreadable: self.unreadable.clone(),
             has_adoptable: false,
             over: 0.into(),
@@ -292,15 +308,7 @@ impl Ended {
 /// Opens a key of others; whoever only wrote it into the file has not sealed it.
 pub(super) fn open_uploaded(row: &UploadedKey, sealer: &Sealer) -> Option<Upload> {
     let opened = sealer.open(Place::Uploaded(&row.kid, row.exp), &row.sealed).ok();
-    let upload =
-        opened.and_then(|jwk| Upload::stored(&jwk, row.exp)).filter(|upload| upload.kid() == row.kid);
-    if upload.is_none() {
-        tracing::warn!(
-            "the uploaded key {:?} is left out of the JWKS: it was changed after it was sealed",
-            row.kid
-        );
-    }
-    upload
+    opened.and_then(|jwk| Upload::stored(&jwk, row.exp)).filter(|upload| upload.kid() == row.kid)
 }
 
 fn open_keys(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<Unreadable>) {

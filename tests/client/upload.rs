@@ -85,7 +85,7 @@ fn a_key_that_the_server_does_not_take_is_kept_and_the_way_to_try_again_shown() 
         format!(
             "the private key is in k.pem\njwksd: the key is kept, but not uploaded: \
              `jwksd jwk upload k.pem --kid=k --alg EdDSA --server {url}` tries again: \
-             {url}/upload answers 401: no[31m\n"
+             {url}/upload answers 401: no\\u001b[31m\n"
         )
     );
     let elsewhere = Site::start(&[]);
