@@ -150,6 +150,8 @@ fn present_master_secret(config: &Config) -> anyhow::Result<Option<MasterSecret>
 
 /// The master key that is set, or where that is safe a new one.
 fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> anyhow::Result<MasterSecret> {
+    // Looked for before it is read: one that appears in between is another first start's, and is not without a key.
+    let has_dotenv = has_dotenv();
     if let Some(secret) = present_master_secret(config)? {
         return Ok(secret);
     }
@@ -158,7 +160,7 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
     }
     let key = randomness.with(MasterSecret::generate);
     let line = format!("{MASTER_KEY}={}", key.as_str());
-    match why_not_founded(config, found) {
+    match why_not_founded(config, found, has_dotenv) {
         Some(why) => refuse(format!(
             "{MASTER_KEY} is not set, and {why}: add this line to {DOTENV}, or set it in the environment: {line}"
         )),
@@ -168,22 +170,27 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
 
 /// Why a start would neither have a master key nor make one; nothing if it would.
 pub(super) fn why_no_key(config: &Config, found: &Found) -> anyhow::Result<Option<String>> {
+    let has_dotenv = has_dotenv();
     let is_set = present_master_secret(config)?.is_some();
-    Ok(if is_set { None } else { why_not_founded(config, found) })
+    Ok(if is_set { None } else { why_not_founded(config, found, has_dotenv) })
 }
 
 /// Why no new master key is made: it would not be clear where it belongs.
-fn why_not_founded(config: &Config, found: &Found) -> Option<String> {
+fn why_not_founded(config: &Config, found: &Found, has_dotenv: bool) -> Option<String> {
     let database = config.location.path().display();
     if *found != Found::Nothing {
         Some(format!("{database} has keys of another program"))
-    } else if Path::new(DOTENV).symlink_metadata().is_ok() {
+    } else if has_dotenv {
         Some(format!("there is a {DOTENV} without it"))
     } else if !is_in_working_directory(config.location.path()) {
         Some(format!("{database} is not in the working directory"))
     } else {
         None
     }
+}
+
+fn has_dotenv() -> bool {
+    Path::new(DOTENV).symlink_metadata().is_ok()
 }
 
 /// Writes the `.env` of a first start, or takes the key of another one that was faster.
