@@ -1,0 +1,209 @@
+//! The questions: ours beside something else, each under the same load.
+
+use super::load::{Load, Outcome};
+use super::server::{Memory, Server};
+
+/// Accounts that sign in.
+const USERS: usize = 16;
+
+/// One side of a comparison.
+#[derive(Clone)]
+struct Side {
+    name: &'static str,
+    server: usize,
+    load: Load,
+}
+
+struct Question {
+    name: &'static str,
+    ours: Side,
+    theirs: Side,
+    connections: &'static [usize],
+    /// The least ratio (their CPU time to ours) that noise explains.
+    at_least: f64,
+}
+
+pub(crate) struct Questions {
+    servers: Vec<Server>,
+    asked: Vec<Question>,
+}
+
+const CEILING: usize = 0;
+const PASSWORD: usize = 1;
+const CACHED: usize = 2;
+const OPEN: usize = 3;
+const LIMITED: usize = 4;
+
+impl Questions {
+    /// Asks those that have this in their name, and returns what was missed.
+    pub(crate) fn ask(binary: &str, only: &str, seconds: u64, rounds: usize) -> Vec<String> {
+        let questions = Self::new(binary);
+        let mut missed = Vec::new();
+        println!(
+            "{:<22}{:>4}  {:>28}  {:>28}  {:>9}{:>9}{:>14}",
+            "", "conn", "ours: µs CPU, /s, p50, p99", "beside: µs CPU, /s, p50, p99", "CPU", "rate", "beside what"
+        );
+        for question in questions.asked.iter().filter(|question| question.name.contains(only)) {
+            for connections in question.connections {
+                missed.extend(questions.compare(question, *connections, seconds, rounds));
+            }
+        }
+        if "crowd".contains(only) {
+            missed.extend(questions.crowd(seconds));
+            missed.extend(questions.memory(seconds));
+        }
+        missed
+    }
+
+    fn new(binary: &str) -> Self {
+        let users: Vec<_> = (0..USERS).map(|n| format!("user{n}")).collect();
+        let unlimited = ("AUTH_RATE_LIMIT", "0");
+        let (password, passwords) =
+            Server::jwksd(binary, &[unlimited, ("CREDENTIAL_CACHE_TTL", "0")], &users);
+        let (cached, known) = Server::jwksd(binary, &[unlimited], &users);
+        let (open, _) = Server::jwksd(binary, &[unlimited, ("AUTH_MODE", "open")], &[]);
+        let (limited, _) = Server::jwksd(binary, &[("AUTH_RATE_LIMIT", "1")], &[]);
+        let etag = password.get("/jwks").and_then(|answer| etag(&answer)).unwrap();
+
+        let side = |name, server, load: &Load| Side { name, server, load: load.clone() };
+        let jwks = Load::get("/jwks");
+        let cold = Load::post("/auth", bodies(&users, &passwords));
+        let warm = Load::post("/auth", bodies(&users, &known));
+        let bare = Load::post("/auth", vec![body("user0", "password")]);
+        let sign = Load { path: "/sign", ..bare.clone() };
+        let refused = Load::post("/auth", vec![body("user0", "x")]).answered(429);
+        let asked = vec![
+            Question {
+                name: "jwks",
+                ours: side("", PASSWORD, &jwks),
+                theirs: side("ceiling", CEILING, &jwks),
+                connections: &[1, 8, 64],
+                at_least: 0.85,
+            },
+            Question {
+                name: "jwks 304",
+                ours: side("", PASSWORD, &jwks.clone().with("if-none-match", etag)),
+                theirs: side("our 200", PASSWORD, &jwks),
+                connections: &[8, 64],
+                at_least: 0.9,
+            },
+            Question {
+                name: "limit: a 429",
+                ours: side("", LIMITED, &refused),
+                theirs: side("our JWKS", PASSWORD, &jwks),
+                connections: &[8, 64],
+                at_least: 0.9,
+            },
+            Question {
+                name: "open /auth",
+                ours: side("", OPEN, &Load::post("/auth", vec![r#"{"username":"user0"}"#.to_owned()])),
+                theirs: side("signing alone", CEILING, &sign),
+                connections: &[1, 8, 64],
+                at_least: 0.8,
+            },
+            Question {
+                name: "password /auth",
+                ours: side("", PASSWORD, &cold),
+                theirs: side("ceiling", CEILING, &bare),
+                connections: &[1, 8, 64],
+                at_least: 0.85,
+            },
+            Question {
+                name: "cached /auth",
+                ours: side("", CACHED, &warm),
+                theirs: side("the first time", PASSWORD, &cold),
+                connections: &[8, 64],
+                at_least: 15.0,
+            },
+        ];
+        Self { servers: vec![Server::ceiling(), password, cached, open, limited], asked }
+    }
+
+    fn compare(&self, question: &Question, connections: usize, seconds: u64, rounds: usize) -> Option<String> {
+        let Question { name, ours, theirs, at_least, .. } = question;
+        // Once before it counts: connections, caches, memory.
+        for side in [ours, theirs] {
+            self.measure(side, connections, 1);
+        }
+        let mut pairs: Vec<_> = (0..rounds)
+            .map(|_| (self.measure(ours, connections, seconds), self.measure(theirs, connections, seconds)))
+            .collect();
+        pairs.sort_by(|a, b| (a.1.cpu / a.0.cpu).total_cmp(&(b.1.cpu / b.0.cpu)));
+        let (our, their) = &pairs[rounds / 2];
+        let (cpu, rate) = (their.cpu / our.cpu, our.rate() / their.rate());
+        println!("{name:<22}{connections:>4}  {our:>28}  {their:>28}  {cpu:>8.2}x{rate:>8.2}x  {}", theirs.name);
+        (cpu < *at_least).then(|| format!("{name} at {connections}: {cpu:.2} < {at_least}"))
+    }
+
+    fn measure(&self, side: &Side, connections: usize, seconds: u64) -> Measured {
+        let server = &self.servers[side.server];
+        let before = server.cpu();
+        let outcome = side.load.run(server.port, connections, seconds);
+        let cpu = (server.cpu() - before) * 1e6 / outcome.requests;
+        // What a limit lets through is no failure of it.
+        let let_through = if side.load.status == 429 { outcome.seconds + 3.0 } else { 0.0 };
+        assert!(outcome.wrong <= let_through, "{}: {outcome:?}", side.load.path);
+        // What was left in queues when the clients went away is not the next one's.
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        Measured { cpu, outcome }
+    }
+
+    /// The JWKS while a crowd signs in.
+    fn crowd(&self, seconds: u64) -> Option<String> {
+        let (crowd, jwks) = (&self.asked[4].ours, &self.asked[0].ours);
+        let port = self.servers[crowd.server].port;
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| crowd.load.run(port, 64, seconds + 2));
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            jwks.load.run(port, 8, seconds)
+        });
+        println!("\ncrowd: JWKS on 8 connections while 64 sign in: p50 {:.2} ms, p99 {:.2} ms", outcome.p50, outcome.p99);
+        (outcome.p99 > 40.0).then(|| format!("JWKS beside a crowd: p99 {:.1} ms > 40", outcome.p99))
+    }
+
+    /// Memory with 64 sign-ins at once, and after them, beside a server that has just begun.
+    fn memory(&self, seconds: u64) -> Option<String> {
+        let crowd = &self.asked[4].ours;
+        let server = &self.servers[crowd.server];
+        std::thread::sleep(std::time::Duration::from_secs(12));
+        let idle = server.memory(Memory::Now);
+        server.forget_peak();
+        crowd.load.run(server.port, 64, seconds);
+        let peak = server.memory(Memory::Peak);
+        std::thread::sleep(std::time::Duration::from_secs(12));
+        let after = server.memory(Memory::Now);
+        println!("crowd: memory {idle:.1} MiB idle, {peak:.1} MiB with 64 sign-ins at once, {after:.1} MiB after them");
+        (peak > idle + 70.0).then(|| format!("memory {peak:.0} MiB"))
+    }
+}
+
+struct Measured {
+    /// Microseconds a request.
+    cpu: f64,
+    outcome: Outcome,
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.outcome.requests / self.outcome.seconds
+    }
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cpu, outcome: Outcome { p50, p99, .. } } = self;
+        f.pad(&format!("{cpu:.1} {:.0} {p50:.2} {p99:.2}", self.rate()))
+    }
+}
+
+fn bodies(users: &[String], passwords: &[String]) -> Vec<String> {
+    users.iter().zip(passwords).map(|(name, password)| body(name, password)).collect()
+}
+
+fn body(username: &str, password: &str) -> String {
+    serde_json::json!({ "username": username, "password": password }).to_string()
+}
+
+fn etag(answer: &str) -> Option<String> {
+    answer.lines().find_map(|line| Some(line.strip_prefix("etag: ")?.trim().to_owned()))
+}
