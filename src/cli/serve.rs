@@ -77,7 +77,7 @@ async fn answer(
         config.location.path().display()
     );
     let retention = config.log_retention.map(|keep| Retention::new(opened.premises.clone(), keep));
-    let router = http::router(issuer.clone(), http_settings(config, url), metrics);
+    let front = http::front(issuer.clone(), http_settings(config, url), metrics);
     let supervisor = Supervisor::find();
     supervisor.ready();
     let watchdog = Watchdog::of(supervisor.clone());
@@ -86,7 +86,7 @@ async fn answer(
         supervisor.stopping();
     };
     tokio::select! {
-        served = http::serve(listener, router, until) => served.context("the listener failed"),
+        served = http::serve(listener, front, until) => served.context("the listener failed"),
         () = rotate_for_ever(&issuer, watchdog) => Ok(()),
         () = trim_for_ever(retention) => Ok(()),
     }

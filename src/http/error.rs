@@ -1,6 +1,7 @@
 //! The only place where failures become status codes, and the one shape they have:
 //! `{"error": "<sentence>", "code": "<stable_snake_case>"}`.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ pub(super) enum ApiError {
 
 impl ApiError {
     /// The status, the code and the sentence.
-    fn parts(&self) -> (StatusCode, &'static str, String) {
+    fn parts(&self) -> (StatusCode, &'static str, Cow<'static, str>) {
         use StatusCode as S;
         let (status, code, sentence) = match self {
             Self::AdminClosed => {
@@ -56,7 +57,7 @@ impl ApiError {
             }
             Self::BodyTooLarge { most } => {
                 let sentence = format!("The body is longer than {} KiB", most / 1024);
-                return (S::PAYLOAD_TOO_LARGE, "body_too_large", sentence);
+                return (S::PAYLOAD_TOO_LARGE, "body_too_large", sentence.into());
             }
             Self::EmailTaken => (S::CONFLICT, "email_taken", "The email is taken"),
             Self::FaultsClosed => {
@@ -66,11 +67,11 @@ impl ApiError {
             Self::InvalidAdminToken { .. } => {
                 (S::UNAUTHORIZED, "invalid_admin_token", "The bearer token is missing or wrong")
             }
-            Self::InvalidBody(why) => return (S::BAD_REQUEST, "invalid_body", why.clone()),
+            Self::InvalidBody(why) => return (S::BAD_REQUEST, "invalid_body", why.clone().into()),
             Self::InvalidCredentials { .. } => {
                 (S::UNAUTHORIZED, "invalid_credentials", "Invalid username or password")
             }
-            Self::InvalidEmail(why) => return (S::BAD_REQUEST, "invalid_email", why.to_string()),
+            Self::InvalidEmail(why) => return (S::BAD_REQUEST, "invalid_email", why.to_string().into()),
             Self::InvalidExpired => (
                 S::BAD_REQUEST,
                 "invalid_expired",
@@ -82,22 +83,22 @@ impl ApiError {
                 "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'",
             ),
             Self::InvalidJwk(why) => {
-                return (S::BAD_REQUEST, "invalid_jwk", format!("The keys cannot be published: {why}"));
+                return (S::BAD_REQUEST, "invalid_jwk", format!("The keys cannot be published: {why}").into());
             }
             Self::KidTaken(why) => {
-                return (S::CONFLICT, "kid_taken", format!("The keys cannot be published: {why}"));
+                return (S::CONFLICT, "kid_taken", format!("The keys cannot be published: {why}").into());
             }
             Self::UnknownKey(why) => {
-                return (S::NOT_FOUND, "unknown_key", format!("There is no such key: {why}"));
+                return (S::NOT_FOUND, "unknown_key", format!("There is no such key: {why}").into());
             }
-            Self::InvalidUsername(why) => return (S::BAD_REQUEST, "invalid_username", why.to_string()),
+            Self::InvalidUsername(why) => return (S::BAD_REQUEST, "invalid_username", why.to_string().into()),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method")
             }
             Self::NoKeyToPublish => (S::SERVICE_UNAVAILABLE, "no_key", "There is no key to publish"),
             Self::NoSuitableKey => (S::NOT_FOUND, "no_suitable_key", "No suitable key found"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing at this path"),
-            Self::NotReady(why) => return (S::SERVICE_UNAVAILABLE, "not_ready", format!("Not ready: {why}")),
+            Self::NotReady(why) => return (S::SERVICE_UNAVAILABLE, "not_ready", format!("Not ready: {why}").into()),
             Self::RateLimited { .. } => {
                 (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests; wait as long as Retry-After says")
             }
@@ -112,7 +113,7 @@ impl ApiError {
             ),
             Self::UsernameTaken => (S::CONFLICT, "username_taken", "The username is taken"),
         };
-        (status, code, sentence.to_owned())
+        (status, code, sentence.into())
     }
 
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
@@ -174,7 +175,7 @@ impl Failure {
 
 #[derive(Serialize)]
 struct Body {
-    error: String,
+    error: Cow<'static, str>,
     code: &'static str,
 }
 
@@ -251,6 +252,11 @@ pub(super) fn json(value: &impl Serialize) -> Response {
 
 /// Keeps caches from answering in our place: passwords and tokens are for one client.
 pub(super) async fn never_stored(mut response: Response) -> Response {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    forbid_storing(&mut response);
     response
+}
+
+/// The same, of an answer that comes from the front.
+pub(super) fn forbid_storing(response: &mut Response) {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

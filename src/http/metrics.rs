@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -46,6 +47,20 @@ pub struct Metrics {
     signing_key_age: Gauge,
     next_rotation: Gauge,
     rotation_failures: Gauge,
+}
+
+/// The figures of one route and status, looked up once: to find them costs more than to count.
+pub(super) struct Tally {
+    clock: Arc<dyn Clock>,
+    requests: IntCounter,
+    latency: Histogram,
+}
+
+impl Tally {
+    pub(super) fn count(&self, begun: Duration) {
+        self.requests.inc();
+        self.latency.observe(self.clock.elapsed().saturating_sub(begun).as_secs_f64());
+    }
 }
 
 /// What came of a sign-in.
@@ -97,6 +112,10 @@ impl Metrics {
         Ok(metrics)
     }
 
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     fn register(&self) -> Result<(), prometheus::Error> {
         let collectors: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(self.requests.clone()),
@@ -136,6 +155,19 @@ impl Metrics {
 
     pub(super) fn count_sign_in(&self, outcome: Outcome) {
         self.sign_ins.with_label_values(&[outcome.name()]).inc();
+    }
+
+    /// The figures of one route and status.
+    pub(super) fn tally(&self, route: &str, status: StatusCode) -> Tally {
+        Tally {
+            clock: Arc::clone(&self.clock),
+            requests: self.requests.with_label_values(&[route, status.as_str()]),
+            latency: self.latency.with_label_values(&[route]),
+        }
+    }
+
+    pub(super) fn count_rate_limited(&self, route: &str) -> IntCounter {
+        self.rate_limited.with_label_values(&[route])
     }
 
     fn count(&self, route: &str, response: &Response, took: Duration) {

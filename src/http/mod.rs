@@ -7,6 +7,7 @@ mod client_ip;
 mod credentials;
 mod discovery;
 mod error;
+mod front;
 mod health;
 mod jwks;
 mod keys;
@@ -22,16 +23,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
-use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{delete, get, post};
 
 use self::admin::Gate;
 use self::error::ApiError;
-use self::rate_limit::MovingWindow;
 use crate::issuer::Issuer;
 
 pub use self::admin::AdminToken;
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
+pub use self::front::Front;
 pub use self::metrics::Metrics;
 pub use self::server::serve;
 
@@ -74,29 +75,35 @@ pub enum Registration {
     Open,
 }
 
-/// All routes over one issuer.
-pub fn router(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Router {
-    let window = Arc::new(MovingWindow::new(settings.auth_rate_limit));
-    let gate = Arc::new(Gate::new(settings.admin_token.clone()));
+/// Where the JWKS is.
+const JWKS: [&str; 2] = ["/.well-known/jwks.json", "/jwks"];
+
+/// Where tokens are.
+const AUTH: &str = "/auth";
+
+/// All routes over one issuer, behind the front, which counts what POST /auth may be asked.
+#[must_use]
+pub fn front(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Front {
     let (settings, metrics) = (Arc::new(settings), Arc::new(metrics));
-    let state = AppState { issuer, settings: Arc::clone(&settings), metrics: Arc::clone(&metrics) };
-    let identify = from_fn_with_state(Arc::clone(&settings), client_ip::identify);
+    let routes = router(issuer.clone(), &settings, &metrics);
+    Front::new(routes, issuer, settings, &metrics)
+}
+
+fn router(issuer: Issuer, settings: &Arc<HttpSettings>, metrics: &Arc<Metrics>) -> Router {
+    let gate = Arc::new(Gate::new(settings.admin_token.clone()));
+    let state = AppState { issuer, settings: Arc::clone(settings), metrics: Arc::clone(metrics) };
+    let identify = from_fn_with_state(Arc::clone(settings), client_ip::identify);
 
     let published = Router::new()
-        .route("/.well-known/jwks.json", get(jwks::get))
-        .route("/jwks", get(jwks::get))
+        .route(JWKS[0], get(jwks::get))
+        .route(JWKS[1], get(jwks::get))
         .route("/.well-known/openid-configuration", get(discovery::get))
         .route("/.well-known/oauth-authorization-server", get(discovery::get))
         .route("/faults", get(open::faults))
         .route("/keys", get(keys::list));
     let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
     let accounts = Router::new()
-        .route(
-            "/auth",
-            post(auth::post)
-                .route_layer(from_fn_with_state(window, rate_limit::admit))
-                .route_layer(identify.clone()),
-        )
+        .route(AUTH, post(auth::post))
         .route(
             "/register",
             rate_limit::bucket(post(register::post), settings.register_rate_limit)
@@ -121,8 +128,7 @@ pub fn router(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Route
         .merge(admin)
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(metrics, metrics::measure))
-        .layer(from_fn(trace::accompany))
+        .layer(from_fn_with_state(Arc::clone(metrics), metrics::measure))
         .with_state(state)
 }
 

@@ -11,11 +11,9 @@ use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Extension, Request, State};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 use governor::clock::{Clock, DefaultClock, Reference as _};
@@ -37,19 +35,7 @@ const MAX_CLIENTS: usize = 1 << 16;
 /// Buckets in front of /register. Two clients meet in one by chance, and by chance alone: the hash is keyed.
 const REGISTER_BUCKETS: u64 = 1 << 18;
 
-/// Refuses a client that has had its requests of this second, before anything is read or computed for it.
-pub(super) async fn admit(
-    State(window): State<Arc<MovingWindow>>,
-    Extension(ClientIp(client)): Extension<ClientIp>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match window.check(client) {
-        Ok(()) => next.run(request).await,
-        Err(wait) => refusal(wait),
-    }
-}
-
+/// What a client is told that has had its requests of this second.
 pub(super) fn refusal(wait: Duration) -> Response {
     let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     ApiError::RateLimited { retry_after }.into_response()

@@ -1,53 +1,72 @@
-//! Serving: a listener, a router, a reason to stop.
+//! Serving: a listener, what answers its requests, a reason to stop.
 
-use std::future::{Future, IntoFuture as _};
+use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Front;
 
 /// How long requests that are in flight may take to finish once the server is to stop; closing the store has the rest
 /// of the ten seconds that are promised.
 const DRAIN: Duration = Duration::from_secs(9);
 
+/// How long a client may take for the head of a request, and stay idle between two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest head of a request, in bytes.
+const HEAD_MAX: usize = 32 * 1024;
+
 /// Answers requests until `until` is done; then accepts no more, and finishes those in flight within nine seconds.
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    until: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (stopping, stopped) = oneshot::channel();
-    let signal = async move {
-        until.await;
-        // Nobody waits any more if the server has failed meanwhile.
-        let _ = stopping.send(());
-    };
-    // Small answers leave at once instead of waiting for more to send.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(signal).into_future();
-    let deadline = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN).await,
-            Err(_) => std::future::pending().await,
-        }
-    };
+pub async fn serve(listener: TcpListener, front: Front, until: impl Future<Output = ()>) -> io::Result<()> {
+    let graceful = GracefulShutdown::new();
+    let mut until = std::pin::pin!(until);
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => accepted?,
+            () = &mut until => break,
+        };
+        converse(stream, peer, front.clone(), &graceful);
+    }
+    drop(listener);
     tokio::select! {
-        served = serving => served,
-        () = deadline => {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(DRAIN) => {
             tracing::warn!("some requests were cut off: they took longer than {} s to finish", DRAIN.as_secs());
-            Ok(())
         }
     }
+    Ok(())
+}
+
+/// Answers the requests of one connection, beside all others.
+fn converse(stream: TcpStream, peer: SocketAddr, front: Front, graceful: &GracefulShutdown) {
+    // Small answers leave at once instead of waiting for more to send.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+    let service = service_fn(move |request| {
+        let front = front.clone();
+        async move { Ok::<_, Infallible>(front.answer(peer, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended");
+        }
+    });
 }

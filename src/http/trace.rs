@@ -4,43 +4,53 @@
 
 use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
+use std::io::Write as _;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::Request;
-use axum::http::HeaderValue;
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use axum::response::Response;
 
 use super::error::Failure;
 
-const HEADER: &str = "x-request-id";
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over from a caller.
 const MAX_LEN: usize = 128;
 
-/// Gives the answer the id of its request, and logs it under that id.
-pub(super) async fn accompany(request: Request, next: Next) -> Response {
-    let id = sane_id(&request).unwrap_or_else(fresh_id);
-    let line = tracing::enabled!(tracing::Level::DEBUG)
-        .then(|| (request.method().clone(), request.uri().path().to_owned()));
-    let mut response = next.run(request).await;
-
-    let status = response.status().as_u16();
-    let request_id = id.to_str().unwrap_or_default();
-    if let Some(failure) = response.extensions().get::<Failure>() {
-        let cause = chain(failure.0.as_ref());
-        tracing::error!(request_id, status, "request {request_id} was answered {status}: {cause}");
-    }
-    if let Some((method, path)) = line {
-        tracing::debug!(request_id, %method, path, status, "{method} {path} was answered {status}");
-    }
-    response.headers_mut().insert(HEADER, id);
-    response
+/// What is remembered of a request until it is answered.
+pub(super) struct Visit {
+    id: HeaderValue,
+    line: Option<(Method, String)>,
 }
 
-fn sane_id(request: &Request) -> Option<HeaderValue> {
-    let id = request.headers().get(HEADER)?;
+impl Visit {
+    pub(super) fn begin<B>(request: &Request<B>) -> Self {
+        Self {
+            id: sane_id(request.headers()).unwrap_or_else(fresh_id),
+            line: tracing::enabled!(tracing::Level::DEBUG)
+                .then(|| (request.method().clone(), request.uri().path().to_owned())),
+        }
+    }
+
+    /// Gives the answer the id of its request, and logs it under that id.
+    pub(super) fn end(self, response: &mut Response) {
+        let Self { id, line } = self;
+        let status = response.status().as_u16();
+        let request_id = id.to_str().unwrap_or_default();
+        if let Some(failure) = response.extensions().get::<Failure>() {
+            let cause = chain(failure.0.as_ref());
+            tracing::error!(request_id, status, "request {request_id} was answered {status}: {cause}");
+        }
+        if let Some((method, path)) = line {
+            tracing::debug!(request_id, %method, path, status, "{method} {path} was answered {status}");
+        }
+        response.headers_mut().insert(HEADER, id);
+    }
+}
+
+fn sane_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(HEADER)?;
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=".contains(byte);
     (!id.is_empty() && id.len() <= MAX_LEN && id.as_bytes().iter().all(sane)).then(|| id.clone())
 }
@@ -50,7 +60,10 @@ fn fresh_id() -> HeaderValue {
     static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::try_from(format!("{:016x}-{count:x}", *START)).unwrap_or(HeaderValue::from_static("0"))
+    let mut id = Vec::with_capacity(33);
+    // Writing into a Vec does not fail.
+    let _ = write!(id, "{:016x}-{count:x}", *START);
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(id)).unwrap_or(HeaderValue::from_static("0"))
 }
 
 fn chain(error: &dyn Error) -> String {

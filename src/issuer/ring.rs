@@ -236,8 +236,12 @@ impl Ring {
 
     fn document(&self, now: Timestamp) -> Option<&Document> {
         let over = self.documents.iter().take_while(|document| document.until <= now).count();
-        let over = self.over.fetch_max(over, Ordering::Relaxed).max(over);
-        self.documents.get(over)
+        let seen = self.over.load(Ordering::Relaxed);
+        // Written only when it grows: all threads read it with every request.
+        if over > seen {
+            self.over.fetch_max(over, Ordering::Relaxed);
+        }
+        self.documents.get(over.max(seen))
     }
 }
 
@@ -247,7 +251,7 @@ pub struct Publication {
     /// A JWK Set (RFC 7517, 5), serialised.
     pub body: Bytes,
     /// A strong entity tag (RFC 9110, 8.8.3) with its quotes: a digest of the body.
-    pub etag: String,
+    pub etag: Bytes,
     /// How long it is until a key of the set expires.
     pub fresh_for: Duration,
 }
@@ -265,7 +269,7 @@ pub struct Unreadable {
 struct Document {
     until: Timestamp,
     body: Bytes,
-    etag: String,
+    etag: Bytes,
 }
 
 /// A key as the set has it: ours first, then those of others.
@@ -289,7 +293,8 @@ fn documents(published: &[(KeyLife, Arc<SigningKey>)], uploaded: &[Upload]) -> V
         let set = JwkSet { keys: own.chain(others).collect() };
         let body = Bytes::from(serde_json::to_vec(&set).ok()?);
         let digest = digest::digest(&digest::SHA256, &body);
-        Some(Document { until, body, etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest)) })
+        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest)).into();
+        Some(Document { until, body, etag })
     };
     ends.into_iter().filter_map(document).collect()
 }

@@ -110,8 +110,8 @@ impl TestApp {
         };
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
-        let router = jwksd::http::router(issuer.clone(), settings, metrics);
-        tokio::spawn(jwksd::http::serve(listener, router, std::future::pending()));
+        let front = jwksd::http::front(issuer.clone(), settings, metrics);
+        tokio::spawn(jwksd::http::serve(listener, front, std::future::pending()));
         Self {
             url: format!("http://{address}"),
             issuer,
