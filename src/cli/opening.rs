@@ -15,9 +15,9 @@ use rand::rngs::{StdRng, SysRng};
 use thiserror::Error;
 
 use crate::config::{self, Config, DOTENV, EngineChoice, MASTER_KEY};
-use crate::domain::clock::SystemClock;
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
-use crate::domain::password::{Engine, Hasher};
+use crate::domain::password::{Engine, Hasher, KnownPasswords};
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
 use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError, sync_directory_of};
@@ -47,7 +47,8 @@ impl Opened {
         let keyring = self.keyring(config).await?;
         let tokens =
             TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
-        Ok(Issuer::new(self.premises.clone(), self.hasher(config), tokens, keyring))
+        let known = self.premises.randomness.with(|rng| KnownPasswords::new(config.credential_cache_ttl, rng));
+        Ok(Issuer::new(self.premises.clone(), self.hasher(config), known, tokens, keyring))
     }
 
     /// What hashes passwords, on the engine that is allowed and has proved itself.
@@ -107,12 +108,10 @@ pub(super) async fn open(config: &Config, look: Look) -> anyhow::Result<Opened> 
         Found::Foreign | Found::Nothing => None,
     };
     let store = SqliteStore::open(location).await.map_err(|error| unusable(location, error))?;
-    let premises = Premises {
-        store: Arc::new(store),
-        clock: Arc::new(SystemClock::start()),
-        randomness,
-        workers: Workers::new(std::thread::available_parallelism().map_or(1, Into::into)),
-    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let workers = Workers::new(cores, Arc::clone(&clock)).context("the system gives no threads")?;
+    let premises = Premises { store: Arc::new(store), clock, randomness, workers };
     let master_key = match unlocked {
         Some(master_key) => master_key,
         None => issuer::establish(&secret, &premises).await.map_err(|error| locked(location, error))?,

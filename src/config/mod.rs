@@ -80,6 +80,8 @@ pub struct Config {
     pub hasher: Hasher,
     /// Whether an engine that proves itself may do the work.
     pub argon2_engine: EngineChoice,
+    /// How long a verified password is known again without a hash; zero for never.
+    pub credential_cache_ttl: Duration,
     /// The bearer token of the admin surface.
     pub admin_token: Option<Secret>,
     /// The files that hold secrets, as `…_FILE` names them.
@@ -138,6 +140,7 @@ impl Config {
                     .parse("CLIENT_IP_HEADER", |text| ClientIpHeader::from_str(text).map_err(in_words))?,
             },
             hasher: hasher(from)?,
+            credential_cache_ttl: from.parse("CREDENTIAL_CACHE_TTL", duration)?,
             argon2_engine: from.parse("ARGON2_ENGINE", |text| {
                 one_of(text, &[("auto", EngineChoice::Auto), ("reference", EngineChoice::Reference)])
             })?,

@@ -71,6 +71,11 @@ pub const SETTINGS: &[Setting] = &[
         Some("auto"),
         "auto: the faster implementation if it proves itself at the start; reference: the `argon2` crate alone",
     ),
+    setting(
+        "CREDENTIAL_CACHE_TTL",
+        Some("5m"),
+        "How long a generated password that was verified is known again without Argon2; 0 turns that off",
+    ),
     setting("NEW_NOT_MY_KEY_FILE", None, "A file that holds NEW_NOT_MY_KEY"),
     setting("ADMIN_TOKEN_FILE", None, "A file that holds ADMIN_TOKEN"),
     setting("LOG_RETENTION", None, "How long auth_logs are kept [default: for ever]"),

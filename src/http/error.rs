@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -11,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::account::{InvalidEmail, InvalidUsername};
-use crate::issuer::{IssuerError, NotReady, UploadError};
+use crate::issuer::{IssuerError, NotReady, UploadError, WorkError};
 use crate::store::{StoreError, Unique};
 
 /// Seconds after which a client may find a store that did not answer answering again.
@@ -41,7 +42,7 @@ pub(super) enum ApiError {
     NotReady(NotReady),
     RateLimited { retry_after: u64 },
     RegistrationClosed,
-    Unavailable(Box<dyn Error + Send + Sync>),
+    Unavailable { cause: Box<dyn Error + Send + Sync>, retry_after: u64 },
     UnknownKey(String),
     UnsupportedMediaType,
     UsernameTaken,
@@ -103,7 +104,7 @@ impl ApiError {
                 (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests; wait as long as Retry-After says")
             }
             Self::RegistrationClosed => (S::FORBIDDEN, "registration_closed", "Registration is closed"),
-            Self::Unavailable(_) => {
+            Self::Unavailable { .. } => {
                 (S::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer just now")
             }
             Self::UnsupportedMediaType => (
@@ -136,8 +137,10 @@ impl ApiError {
                 };
                 Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
             }
-            Self::RateLimited { retry_after } => Some((RETRY_AFTER, (*retry_after).max(1).into())),
-            Self::NoKeyToPublish | Self::NotReady(_) | Self::Unavailable(_) => {
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => {
+                Some((RETRY_AFTER, (*retry_after).max(1).into()))
+            }
+            Self::NoKeyToPublish | Self::NotReady(_) => {
                 Some((RETRY_AFTER, RETRY_STORE.into()))
             }
             _ => None,
@@ -146,7 +149,7 @@ impl ApiError {
 
     fn cause(self) -> Option<Failure> {
         match self {
-            Self::Internal(cause) | Self::Unavailable(cause) => Some(Failure(Arc::from(cause))),
+            Self::Internal(cause) | Self::Unavailable { cause, .. } => Some(Failure(Arc::from(cause))),
             // Probes ask again and again, and the body says the reason.
             Self::NotReady(NotReady::Store(cause)) => Some(Failure(Arc::new(cause))),
             Self::NoKeyToPublish => Some(Failure(Arc::new(NotReady::NoSigner))),
@@ -205,8 +208,15 @@ impl From<IssuerError> for ApiError {
             }
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
-            IssuerError::Store(error) => Self::Unavailable(error.into()),
-            error @ (IssuerError::Hash(_) | IssuerError::Worker(_)) => Self::Unavailable(error.into()),
+            IssuerError::Store(error) => {
+                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
+            }
+            IssuerError::Worker(WorkError::Busy { retry_after }) => {
+                Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
+            }
+            error @ (IssuerError::Hash(_) | IssuerError::Worker(_)) => {
+                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
+            }
             error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::Operation(_)) => {
                 Self::Internal(error.into())
             }
@@ -230,6 +240,11 @@ impl From<NotReady> for ApiError {
     fn from(why: NotReady) -> Self {
         Self::NotReady(why)
     }
+}
+
+/// `Retry-After` counts in seconds (RFC 9110, 10.2.3); rounded up, so that nobody comes too early.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// Whether this is the answer of [`ApiError::RateLimited`].

@@ -150,7 +150,7 @@ impl Metrics {
             wait.observe(waited.as_secs_f64());
             hashing.observe(ran.as_secs_f64());
         };
-        workers.observed(Arc::clone(&self.clock), Arc::new(record))
+        workers.observed(Arc::new(record))
     }
 
     pub(super) fn count_sign_in(&self, outcome: Outcome) {

@@ -25,7 +25,7 @@ use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
 use super::client_ip::ClientIp;
-use super::error::ApiError;
+use super::error::{ApiError, whole_seconds};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -37,8 +37,7 @@ const REGISTER_BUCKETS: u64 = 1 << 18;
 
 /// What a client is told that has had its requests of this second.
 pub(super) fn refusal(wait: Duration) -> Response {
-    let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    ApiError::RateLimited { retry_after }.into_response()
+    ApiError::RateLimited { retry_after: whole_seconds(wait) }.into_response()
 }
 
 /// At most so many requests of one client in any span of one second.

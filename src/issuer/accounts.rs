@@ -1,6 +1,7 @@
 //! Accounts: register, sign in, and the trace that a sign-in leaves.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{Issuer, IssuerError, WorkError};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
@@ -63,7 +64,7 @@ impl Issuer {
             }
         }
         // The password was right each time; two processes with other settings each undo what the other has done.
-        Err(WorkError::Busy.into())
+        Err(WorkError::Busy { retry_after: Duration::ZERO }.into())
     }
 
     /// Brings an old hash to today's cost, after the answer. It is no failure if that does not come about: the next
@@ -104,17 +105,31 @@ impl Issuer {
     async fn check(&self, username: &str, password: Password) -> Result<Account, IssuerError> {
         let SignInCandidate { account, costs } = self.store.sign_in_candidate(username).await?;
         let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let account = match (self.recognises(account.as_ref(), &password), account) {
+            (true, Some(account)) => return Ok(account),
+            (_, account) => account,
+        };
         let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
-        let hasher = self.hasher.clone();
-        let verdict = self.workers.run(move || verdict(&hasher, &password, stored.as_ref(), &costs)).await?;
+        let (hasher, checked) = (self.hasher.clone(), password.clone());
+        let verdict = self.workers.run(move || verdict(&hasher, &checked, stored.as_ref(), &costs)).await?;
         match (account, verdict) {
-            (Some(account), Verdict::Match) => Ok(account),
+            (Some(account), Verdict::Match) => {
+                self.known.remember(&password, &account.password_hash, self.clock.elapsed());
+                Ok(account)
+            }
             (Some(account), Verdict::Unreadable) => {
                 tracing::debug!(user.id = %account.id, "the password hash of account {} is not Argon2", account.id);
                 Err(IssuerError::InvalidCredentials)
             }
             _ => Err(IssuerError::InvalidCredentials),
         }
+    }
+
+    /// Whether this password has lately been verified for this account; nobody's is looked for in the same way.
+    fn recognises(&self, account: Option<&Account>, password: &Password) -> bool {
+        let nobody = PasswordHash::matching_nothing(&self.hasher.cost());
+        let hash = account.map_or(&nobody, |account| &account.password_hash);
+        self.known.recognise(password, hash, self.clock.elapsed())
     }
 }
 

@@ -55,12 +55,13 @@ impl Keyring {
         master_key: MasterKey,
         policy: RotationPolicy,
     ) -> Result<Self, IssuerError> {
+        let workers = Workers::new(KEYS_AT_ONCE, Arc::clone(&premises.clock))?;
         let keyring = Self {
             last_round: Mutex::new(premises.clock.elapsed()),
             premises,
             master_key,
             policy,
-            workers: Workers::new(KEYS_AT_ONCE),
+            workers,
             ring: ArcSwap::from_pointee(Ring::empty()),
             sightings: Mutex::default(),
             master_key_changed: AtomicBool::new(false),

@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::key::{KeyError, SigningKey};
-use crate::domain::password::{HashFailed, Hasher};
+use crate::domain::password::{HashFailed, Hasher, KnownPasswords};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
 
@@ -47,6 +47,7 @@ pub struct Issuer {
     randomness: Randomness,
     workers: Workers,
     hasher: Hasher,
+    known: Arc<KnownPasswords>,
     tokens: Arc<TokenPolicy>,
     keyring: Arc<Keyring>,
     stranger: Arc<OnceCell<Arc<SigningKey>>>,
@@ -68,7 +69,13 @@ pub struct Premises {
 impl Issuer {
     /// Puts an issuer together.
     #[must_use]
-    pub fn new(premises: Premises, hasher: Hasher, tokens: TokenPolicy, keyring: Keyring) -> Self {
+    pub fn new(
+        premises: Premises,
+        hasher: Hasher,
+        known: KnownPasswords,
+        tokens: TokenPolicy,
+        keyring: Keyring,
+    ) -> Self {
         let Premises { store, clock, randomness, workers } = premises;
         Self {
             store,
@@ -76,6 +83,7 @@ impl Issuer {
             randomness,
             workers,
             hasher,
+            known: Arc::new(known),
             tokens: Arc::new(tokens),
             keyring: Arc::new(keyring),
             stranger: Arc::default(),

@@ -2,70 +2,92 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
 
 use crate::domain::clock::Clock;
 
-/// How many computations may wait for each that runs. At Argon2's default cost the last of them waits for four seconds.
-const WAITING_PER_PLACE: usize = 256;
+/// How many computations may be inside for each that runs: they hold what they work on in memory.
+const INSIDE_PER_THREAD: usize = 256;
 
-/// Runs slow computations beside the async threads, a bounded number at once, with a bounded queue before them.
-#[derive(Clone, Debug)]
+/// A computation that would wait for longer than this is refused at once: its caller would have gone away.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a thread without work stays, and with it the memory that it works in.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// How far the threads stand behind all others of the machine: publishing keys does not wait for a crowd that signs in.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 5;
+
+/// Runs slow computations on threads of their own, a bounded number at once, with a bounded queue before them.
+#[derive(Clone)]
 pub struct Workers {
-    at_once: usize,
-    places: Arc<Semaphore>,
-    tickets: Arc<Semaphore>,
-    observer: Option<Observer>,
+    threads: Arc<Threads>,
+    clock: Arc<dyn Clock>,
+    record: Option<Record>,
 }
 
 /// Told how long a computation waited, and how long it took.
 pub type Record = Arc<dyn Fn(Duration, Duration) + Send + Sync>;
 
-#[derive(Clone)]
-struct Observer {
-    clock: Arc<dyn Clock>,
-    record: Record,
-}
-
-impl fmt::Debug for Observer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observer")
-    }
+/// The threads: those that a runtime keeps for what blocks, made when they are needed and ended when they are not.
+struct Threads {
+    runtime: Option<Runtime>,
+    handle: Handle,
+    at_once: usize,
+    /// Computations that wait or run.
+    inside: AtomicUsize,
+    running: AtomicUsize,
+    /// What a computation has taken lately, in microseconds; 0 before the first.
+    typical: AtomicU64,
 }
 
 impl Workers {
     /// Workers for this many computations at once; at least one.
-    #[must_use]
-    pub fn new(at_once: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`WorkError::Lost`] when the system gives no threads.
+    pub fn new(at_once: usize, clock: Arc<dyn Clock>) -> Result<Self, WorkError> {
         let at_once = at_once.max(1);
-        Self {
+        let runtime = Builder::new_current_thread()
+            .max_blocking_threads(at_once)
+            .thread_keep_alive(KEEP_ALIVE)
+            .thread_name("worker")
+            .on_thread_start(stand_back)
+            .build()
+            .map_err(|_| WorkError::Lost)?;
+        let threads = Threads {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
             at_once,
-            places: Arc::new(Semaphore::new(at_once)),
-            tickets: Arc::new(Semaphore::new(tickets(at_once))),
-            observer: None,
-        }
+            inside: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            typical: AtomicU64::new(0),
+        };
+        Ok(Self { threads: Arc::new(threads), clock, record: None })
     }
 
     /// The same workers, through a door at which somebody notes the times.
     #[must_use]
-    pub fn observed(&self, clock: Arc<dyn Clock>, record: Record) -> Self {
-        Self { observer: Some(Observer { clock, record }), ..self.clone() }
+    pub fn observed(&self, record: Record) -> Self {
+        Self { record: Some(record), ..self.clone() }
     }
 
     /// How many computations run, and how many wait.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
-        let running = self.at_once.saturating_sub(self.places.available_permits());
-        let inside = tickets(self.at_once).saturating_sub(self.tickets.available_permits());
-        (running, inside.saturating_sub(running))
+        let running = self.threads.running.load(Ordering::Relaxed);
+        (running, self.threads.inside.load(Ordering::Relaxed).saturating_sub(running))
     }
 
     /// Runs one computation when its turn has come.
     ///
-    /// A caller who goes away gives up his turn; a computation that has begun holds its place until it is done.
+    /// A caller who goes away gives up his turn; a computation that has begun is finished.
     ///
     /// # Errors
     /// [`WorkError::Busy`] when too many wait already, [`WorkError::Lost`] when the computation panicked or the program
@@ -74,33 +96,107 @@ impl Workers {
         &self,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkError> {
-        let ticket = Arc::clone(&self.tickets).try_acquire_owned().map_err(|_| WorkError::Busy)?;
-        let observer = self.observer.clone();
-        let came = observer.as_ref().map(Observer::time);
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| WorkError::Lost)?;
-        tokio::task::spawn_blocking(move || {
-            let _held = (place, ticket);
-            let begun = observer.as_ref().map(Observer::time);
-            let computed = compute();
-            if let (Some(observer), Some(came), Some(begun)) = (observer, came, begun) {
-                let ran = observer.time().saturating_sub(begun);
-                (observer.record)(begun.saturating_sub(came), ran);
+        let turn = self.turn()?;
+        let (answer, answered) = oneshot::channel();
+        let work = move || {
+            if !answer.is_closed() {
+                // It fails if the caller goes away just now.
+                let _ = answer.send(turn.take(compute));
             }
-            computed
-        })
-        .await
-        .map_err(|_| WorkError::Lost)
+        };
+        self.threads.handle.spawn_blocking(work);
+        answered.await.map_err(|_| WorkError::Lost)
+    }
+
+    /// A turn in the queue, unless that is too long.
+    fn turn(&self) -> Result<Turn, WorkError> {
+        let threads = &self.threads;
+        let ahead = threads.inside.fetch_add(1, Ordering::Relaxed);
+        let turn = Turn { workers: self.clone(), came: self.clock.elapsed() };
+        let wait = threads.wait_behind(ahead);
+        if ahead >= threads.at_once.saturating_mul(INSIDE_PER_THREAD) || wait > LONGEST_WAIT {
+            return Err(WorkError::Busy { retry_after: wait });
+        }
+        Ok(turn)
     }
 }
 
-impl Observer {
-    fn time(&self) -> Duration {
-        self.clock.elapsed()
+/// A place in the queue and then on a thread; given back when dropped, whatever became of it.
+struct Turn {
+    workers: Workers,
+    came: Duration,
+}
+
+impl Turn {
+    fn take<T>(self, compute: impl FnOnce() -> T) -> T {
+        let Workers { threads, clock, record } = &self.workers;
+        threads.running.fetch_add(1, Ordering::Relaxed);
+        let _running = Running(threads);
+        let begun = clock.elapsed();
+        let computed = compute();
+        let ran = clock.elapsed().saturating_sub(begun);
+        threads.learn(ran);
+        if let Some(record) = record {
+            record(begun.saturating_sub(self.came), ran);
+        }
+        computed
     }
 }
 
-fn tickets(at_once: usize) -> usize {
-    at_once.saturating_mul(1 + WAITING_PER_PLACE)
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.workers.threads.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a computation that runs, until it ends or panics.
+struct Running<'a>(&'a Threads);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Threads {
+    /// How long one waits behind so many, as things have been lately.
+    fn wait_behind(&self, ahead: usize) -> Duration {
+        let rounds = u64::try_from(ahead / self.at_once).unwrap_or(u64::MAX);
+        Duration::from_micros(self.typical.load(Ordering::Relaxed).saturating_mul(rounds))
+    }
+
+    /// Lets the last eight count for about two thirds. Two threads that do so at once may lose one of them.
+    fn learn(&self, ran: Duration) {
+        let ran = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
+        let typical = match self.typical.load(Ordering::Relaxed) {
+            0 => ran,
+            typical => (typical / 8).saturating_mul(7).saturating_add(ran / 8),
+        };
+        self.typical.store(typical, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for a computation would block whoever drops the last handle.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("at_once", &self.threads.at_once).finish_non_exhaustive()
+    }
+}
+
+/// On Linux alone a thread can stand back by itself.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "a worker keeps the priority of the process");
+    }
 }
 
 /// A computation was not done.
@@ -108,8 +204,81 @@ fn tickets(at_once: usize) -> usize {
 pub enum WorkError {
     /// Too many wait already.
     #[error("too many computations are waiting")]
-    Busy,
+    Busy {
+        /// How long those will take that wait.
+        retry_after: Duration,
+    },
     /// It panicked, or was cut off by the end of the program.
     #[error("a computation panicked or was cut off by the end of the program")]
     Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::{ManualClock, Timestamp};
+
+    fn workers(at_once: usize) -> (Workers, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(0)));
+        (Workers::new(at_once, Arc::clone(&clock) as _).unwrap(), clock)
+    }
+
+    /// Computations that do not end before the returned sender is dropped.
+    async fn occupied(workers: &Workers, computations: usize) -> std::sync::mpsc::Sender<()> {
+        let (keep, kept) = std::sync::mpsc::channel::<()>();
+        let kept = Arc::new(std::sync::Mutex::new(kept));
+        for n in 0..computations {
+            let (workers, kept) = (workers.clone(), Arc::clone(&kept));
+            let mut work = Box::pin(async move { workers.run(move || kept.lock().unwrap().recv().is_err()).await });
+            // Polled once, it has its turn.
+            assert!(futures_poll(&mut work).await.is_none(), "{n}");
+            tokio::spawn(work);
+        }
+        keep
+    }
+
+    async fn futures_poll<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+        std::future::poll_fn(|context| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn who_would_wait_for_too_long_is_refused_and_told_for_how_long() {
+        let (workers, clock) = workers(1);
+        workers.run(move || clock.advance(Duration::from_secs(2))).await.unwrap();
+        let _busy = occupied(&workers, 3).await;
+        let refused = workers.run(|| ()).await;
+        assert_eq!(refused, Err(WorkError::Busy { retry_after: Duration::from_secs(6) }));
+        assert_eq!(workers.threads.inside.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_also_before_anything_has_been_measured() {
+        let (workers, _) = workers(2);
+        let _busy = occupied(&workers, 2 * INSIDE_PER_THREAD).await;
+        assert!(matches!(workers.run(|| ()).await, Err(WorkError::Busy { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_computation_that_panics_loses_itself_alone() {
+        let (workers, _) = workers(1);
+        assert_eq!(workers.run(|| panic!("on purpose")).await, Err::<(), _>(WorkError::Lost));
+        assert_eq!(workers.run(|| 7).await, Ok(7));
+        assert_eq!(workers.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_gives_up_his_turn() {
+        let (workers, _) = workers(1);
+        let busy = occupied(&workers, 1).await;
+        let mut work = Box::pin(workers.run(|| panic!("nobody waits for this")));
+        assert!(futures_poll(&mut work).await.is_none());
+        drop(work);
+        drop(busy);
+        assert_eq!(workers.run(|| 7).await, Ok(7));
+        assert_eq!(workers.load(), (0, 0));
+    }
 }

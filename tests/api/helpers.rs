@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::password::Hasher;
+use jwksd::domain::password::{Hasher, KnownPasswords};
 use jwksd::domain::token::TokenPolicy;
 use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
@@ -42,6 +42,7 @@ pub(crate) struct Setup {
     pub(crate) register_rate_limit: u32,
     pub(crate) trusted_proxies: Vec<&'static str>,
     pub(crate) hasher: Hasher,
+    pub(crate) credential_cache_ttl: Duration,
     pub(crate) admin_token: Option<&'static str>,
     pub(crate) policy: RotationPolicy,
     pub(crate) clock: Arc<ManualClock>,
@@ -59,6 +60,7 @@ impl Default for Setup {
             register_rate_limit: 0,
             trusted_proxies: Vec::new(),
             hasher: Hasher::new(8, 1, 1).unwrap(),
+            credential_cache_ttl: 5 * MINUTE,
             admin_token: None,
             policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
@@ -94,7 +96,8 @@ impl TestApp {
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
         keyring.round().await.unwrap();
-        let issuer = Issuer::new(premises, setup.hasher, tokens, keyring);
+        let known = premises.randomness.with(|rng| KnownPasswords::new(setup.credential_cache_ttl, rng));
+        let issuer = Issuer::new(premises, setup.hasher, known, tokens, keyring);
         let settings = HttpSettings {
             issuer_url: ISSUER.into(),
             max_age: 5 * MINUTE,
@@ -187,7 +190,7 @@ pub(crate) async fn premises(dir: &TempDir, clock: &Arc<ManualClock>) -> Premise
         store: Arc::new(SqliteStore::open(&location(dir)).await.unwrap()),
         clock: Arc::clone(clock) as _,
         randomness: Randomness::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
-        workers: Workers::new(2),
+        workers: Workers::new(2, Arc::clone(clock) as _).unwrap(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! the processor has wide registers, but nobody independent has audited it: it does the work only after it has proved
 //! itself in this process.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -112,7 +113,18 @@ fn fast(task: &Task<'_>, password: &[u8], salt: &[u8], tag: &mut [u8]) -> Option
         .tag_len(TagLen::bytes(u64::try_from(tag.len()).ok()?))
         .build()
         .ok()?;
-    argon2_rust::Argon2::new(algorithm, version, params).hash_into(password, salt, tag).ok()
+    let argon2 = argon2_rust::Argon2::new(algorithm, version, params);
+    MEMORY.with_borrow_mut(|memory| {
+        let hasher = memory.get_or_insert_with(|| argon2.hasher());
+        hasher.set_argon2(argon2);
+        hasher.hash_into(password, salt, tag).ok()
+    })
+}
+
+thread_local! {
+    /// The memory of this thread's computations: mapped once, in huge pages where there are some, wiped after each, and
+    /// given back when the thread ends.
+    static MEMORY: RefCell<Option<argon2_rust::Hasher>> = const { RefCell::new(None) };
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,6 +1,7 @@
 //! Passwords and their Argon2id hashes: what a hash costs, and why checking one takes the same time for everybody.
 
 mod engine;
+mod known;
 
 use std::fmt;
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use self::engine::Engine;
+pub use self::known::KnownPasswords;
 use self::engine::Task;
 
 /// The most bytes a chosen password may have: enough for any passphrase, too few to make hashing one an attack.

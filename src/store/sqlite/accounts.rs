@@ -1,6 +1,4 @@
-//! The tables `users`, `account_states`, `names_given` and `hash_costs`, and what a sign-in leaves.
-
-use std::net::IpAddr;
+//! The tables `users`, `account_states`, `names_given` and `hash_costs`.
 
 use sqlx::{FromRow, SqliteConnection};
 
@@ -42,72 +40,36 @@ fn conflict(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// CAST, because other programs store a hash as a BLOB, and texts that are no UTF-8. A name is found whatever its case; where a store that was taken
-/// over holds two, the one spelled as typed wins, and if it may not sign in, nobody does.
+type CandidateRow = (String, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>, bool);
+
+/// CAST, because other programs store a hash as a BLOB, and texts that are no UTF-8. A name is found whatever its case;
+/// where a store that was taken over holds two, the one spelled as typed wins, and if it may not sign in, nobody does.
 pub(super) async fn candidate(
     db: &mut SqliteConnection,
     username: &str,
 ) -> Result<SignInCandidate, StoreError> {
-    let account: Option<(i64, Vec<u8>, Vec<u8>, bool)> = sqlx::query_as(
-        "SELECT id, CAST(username AS BLOB), CAST(password_hash AS BLOB),
+    // One statement sees one state of the store, without a transaction around it.
+    let (costs, id, username, hash, is_active): CandidateRow = sqlx::query_as(
+        "SELECT costs, id, CAST(username AS BLOB), CAST(password_hash AS BLOB),
                 disabled_at IS NULL AND deleted_at IS NULL
-         FROM users LEFT JOIN account_states ON user_id = id
-         WHERE username = ?1 COLLATE NOCASE
-         ORDER BY username = ?1 DESC, id LIMIT 1",
+         FROM (SELECT json_group_array(cost ORDER BY cost) AS costs FROM hash_costs WHERE accounts > 0)
+         LEFT JOIN (SELECT id, username, password_hash FROM users WHERE username = ?1 COLLATE NOCASE
+                    ORDER BY username = ?1 DESC, id LIMIT 1)
+         LEFT JOIN account_states ON user_id = id",
     )
     .bind(username)
-    .fetch_optional(&mut *db)
+    .fetch_one(db)
     .await
     .map_err(unavailable)?;
-    let costs: Vec<String> =
-        sqlx::query_scalar("SELECT cost FROM hash_costs WHERE accounts > 0 ORDER BY cost")
-            .fetch_all(db)
-            .await
-            .map_err(unavailable)?;
+    let costs: Vec<String> = serde_json::from_str(&costs).map_err(unavailable)?;
     Ok(SignInCandidate {
-        account: account.filter(|(.., is_active)| *is_active).map(|(id, username, hash, _)| Account {
+        account: id.filter(|_| is_active).map(|id| Account {
             id: UserId(id),
-            username: lossy(username),
-            password_hash: PasswordHash::stored(lossy(hash)),
+            username: lossy(username.unwrap_or_default()),
+            password_hash: PasswordHash::stored(lossy(hash.unwrap_or_default())),
         }),
         costs: costs.into_iter().map(HashCost).collect(),
     })
-}
-
-pub(super) async fn record_sign_in(
-    db: &mut SqliteConnection,
-    user: UserId,
-    checked: &PasswordHash,
-    from: IpAddr,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let met = sqlx::query(
-        "UPDATE users SET last_login = datetime(?1, 'unixepoch')
-         WHERE id = ?2 AND CAST(password_hash AS TEXT) = ?3
-           AND NOT EXISTS (SELECT 1 FROM account_states
-                           WHERE user_id = ?2 AND (disabled_at IS NOT NULL OR deleted_at IS NOT NULL))",
-    )
-    .bind(now.as_secs())
-    .bind(user.0)
-    .bind(checked.as_str())
-    .execute(&mut *db)
-    .await
-    .map_err(unavailable)?
-    .rows_affected();
-    if met == 0 {
-        return Ok(false);
-    }
-    sqlx::query(
-        "INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
-         VALUES (?, datetime(?, 'unixepoch'), ?)",
-    )
-    .bind(from.to_string())
-    .bind(now.as_secs())
-    .bind(user.0)
-    .execute(db)
-    .await
-    .map_err(unavailable)?;
-    Ok(true)
 }
 
 /// Whether anybody could have a password. Asked of files of any schema; a deleted account has an empty hash.

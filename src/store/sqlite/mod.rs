@@ -11,6 +11,7 @@ mod files;
 mod hold;
 mod inspection;
 mod keys;
+mod recorder;
 mod sign_ins;
 
 use std::net::IpAddr;
@@ -33,6 +34,7 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
+use self::recorder::{Recorder, SignInRecord};
 pub use self::carry::CarriedOver;
 pub use self::copies::{directory_of, sync_directory_of};
 pub use self::files::{Found, Location, Look, UnfitLocation};
@@ -52,6 +54,7 @@ const READERS: u32 = 4;
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    recorder: Recorder,
 }
 
 impl SqliteStore {
@@ -83,18 +86,12 @@ impl SqliteStore {
         let writer = connect(options.clone(), 1).await?;
         migrate(&mut *writer.acquire().await.map_err(unavailable)?).await?;
         let readers = connect(options.read_only(true), READERS).await?;
-        Ok(Self { writer, readers })
+        let recorder = Recorder::start(writer.clone());
+        Ok(Self { writer, readers, recorder })
     }
 
-    /// Begins a transaction that writes: the lock is taken at once, so it cannot fail half way for want of it.
     async fn begin(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        let mut connection = self.writer.acquire().await.map_err(unavailable)?;
-        let synchronous = match durability {
-            Durability::PowerCut => "PRAGMA synchronous = FULL",
-            Durability::ProcessEnd => "PRAGMA synchronous = NORMAL",
-        };
-        sqlx::query(synchronous).execute(&mut *connection).await.map_err(unavailable)?;
-        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await.map_err(unavailable)
+        begin(&self.writer, durability).await
     }
 
     /// Writes the file anew, without what the other program has left in its free space: plaintext keys, for one.
@@ -135,6 +132,20 @@ impl SqliteStore {
         }
         Ok(tx)
     }
+}
+
+/// Begins a transaction that writes: the lock is taken at once, so it cannot fail half way for want of it.
+async fn begin(
+    writer: &SqlitePool,
+    durability: Durability,
+) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    let mut connection = writer.acquire().await.map_err(unavailable)?;
+    let synchronous = match durability {
+        Durability::PowerCut => "PRAGMA synchronous = FULL",
+        Durability::ProcessEnd => "PRAGMA synchronous = NORMAL",
+    };
+    sqlx::query(synchronous).execute(&mut *connection).await.map_err(unavailable)?;
+    Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await.map_err(unavailable)
 }
 
 fn all(lives: &[KeyLife]) -> Vec<Kid> {
@@ -225,8 +236,8 @@ impl Store for SqliteStore {
     }
 
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
-        let mut tx = self.readers.begin().await.map_err(unavailable)?;
-        accounts::candidate(&mut tx, username).await
+        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        accounts::candidate(&mut connection, username).await
     }
 
     async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError> {
@@ -258,10 +269,7 @@ impl Store for SqliteStore {
         from: IpAddr,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin(Durability::ProcessEnd).await?;
-        let recorded = accounts::record_sign_in(&mut tx, user, checked, from, now).await?;
-        tx.commit().await.map_err(unavailable)?;
-        Ok(recorded)
+        self.recorder.record(SignInRecord { user, checked: checked.clone(), from, at: now }).await
     }
 
     async fn sign_ins(
