@@ -62,7 +62,7 @@ impl Questions {
             Server::jwksd(binary, &[unlimited, ("CREDENTIAL_CACHE_TTL", "0")], &users);
         let (cached, known) = Server::jwksd(binary, &[unlimited], &users);
         let (open, _) = Server::jwksd(binary, &[unlimited, ("AUTH_MODE", "open")], &[]);
-        let (limited, _) = Server::jwksd(binary, &[("AUTH_RATE_LIMIT", "1")], &[]);
+        let (limited, _) = Server::jwksd(binary, &[("AUTH_RATE_LIMIT", "1"), ("AUTH_MODE", "open")], &[]);
         let etag = password.get("/jwks").and_then(|answer| etag(&answer)).unwrap();
 
         let side = |name, server, load: &Load| Side { name, server, load: load.clone() };

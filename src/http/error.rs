@@ -185,8 +185,11 @@ struct Body {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code, error) = self.parts();
-        let mut response = (status, json(&Body { error, code })).into_response();
-        response.headers_mut().extend(self.header());
+        let mut response = json(&Body { error, code });
+        *response.status_mut() = status;
+        if let Some((name, value)) = self.header() {
+            response.headers_mut().insert(name, value);
+        }
         if let Some(failure) = self.cause() {
             response.extensions_mut().insert(failure);
         }
@@ -260,7 +263,11 @@ pub(super) fn is_too_large(status: StatusCode) -> bool {
 /// A JSON body.
 pub(super) fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Ok(body) => {
+            let mut response = Response::new(body.into());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -4,11 +4,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -18,8 +21,9 @@ use super::Front;
 /// of the ten seconds that are promised.
 const DRAIN: Duration = Duration::from_secs(9);
 
-/// How long a client may take for the head of a request, and stay idle between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection on which no request was begun or answered for this long, or up to twice as long, is closed: it is idle,
+/// or its client sends a head or takes an answer too slowly.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The longest head of a request, in bytes.
 const HEAD_MAX: usize = 32 * 1024;
@@ -30,7 +34,7 @@ const HEAD_MAX: usize = 32 * 1024;
 /// When the listener fails for good.
 pub async fn serve(listener: TcpListener, front: Front, until: impl Future<Output = ()>) -> io::Result<()> {
     let graceful = GracefulShutdown::new();
-    let mut until = std::pin::pin!(until);
+    let mut until = pin!(until);
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => accepted?,
@@ -54,19 +58,51 @@ fn converse(stream: TcpStream, peer: SocketAddr, front: Front, graceful: &Gracef
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
+    let activity = Arc::new(Activity::default());
+    let seen = Arc::clone(&activity);
     let service = service_fn(move |request| {
-        let front = front.clone();
-        async move { Ok::<_, Infallible>(front.answer(peer, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended");
+        let (front, activity) = (front.clone(), Arc::clone(&activity));
+        async move {
+            activity.note();
+            let response = front.answer(peer, request).await;
+            activity.note();
+            Ok::<_, Infallible>(response)
         }
     });
+    let mut http = http1::Builder::new();
+    let connection = graceful.watch(http.max_buf_size(HEAD_MAX).serve_connection(TokioIo::new(stream), service));
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            ended = connection => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended");
+            },
+            () = seen.ceased() => tracing::debug!("a connection was closed: nothing came of it"),
+        }
+    });
+}
+
+/// What goes on on a connection: odd while a request is being answered, and another number with each.
+///
+/// One timer a connection looks at it now and then. A timer a request, as hyper has it, would cost a twentieth of a JWKS.
+#[derive(Default)]
+struct Activity(AtomicU64);
+
+impl Activity {
+    fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Done when nothing has gone on for a while.
+    async fn ceased(&self) {
+        let mut before = None;
+        loop {
+            let now = self.0.load(Ordering::Relaxed);
+            if before == Some(now) && now.is_multiple_of(2) {
+                return;
+            }
+            before = Some(now);
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
 }
