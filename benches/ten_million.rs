@@ -1,8 +1,8 @@
-//! What a long `auth_logs` costs: `cargo bench --bench ten_million [-- ROWS]`, ten million if nothing is said.
+//! What a full store costs: `cargo bench --bench ten_million [-- ROWS]`, ten million if nothing is said.
 //!
-//! Two stores, one with that many sign-ins of ten thousand accounts and one with none, each under a server of its own;
-//! the same is asked of both in turn. Prints medians in milliseconds, and the long one's as a multiple of the short
-//! one's.
+//! Two stores, one with that many sign-ins, a million accounts and ten thousand expired keys, and one with none, each under
+//! a server of its own; the same is asked of both in turn. Prints medians in milliseconds, and the full one's as a
+//! multiple of the empty one's.
 
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
@@ -30,9 +30,18 @@ async fn compare(rows: u32) {
     fill(dirs[1].path(), rows).await;
     println!("{rows} rows written in {} s", begun.elapsed().as_secs());
 
+    report("from exec to the first JWKS", async |which: usize| {
+        let mut server = serve(dirs[which].path(), PORTS[which]);
+        wait_for(PORTS[which]).await;
+        server.kill().unwrap();
+        server.wait().unwrap();
+    })
+    .await;
     let mut servers = [0, 1].map(|which| serve(dirs[which].path(), PORTS[which]));
     let client = reqwest::Client::new();
-    wait_for(&client).await;
+    for port in PORTS {
+        wait_for(port).await;
+    }
     let sign_in = async |which: usize| {
         let form = [("username", "probe"), ("password", passwords[which].trim())];
         let url = format!("http://127.0.0.1:{}/auth", PORTS[which]);
@@ -43,6 +52,22 @@ async fn compare(rows: u32) {
         async move |which: usize| drop(jwksd(dirs[which].path(), args))
     };
     report("a sign-in", sign_in).await;
+    report("a hundred times the JWKS", async |which: usize| {
+        for _ in 0..100 {
+            let url = format!("http://127.0.0.1:{}/jwks", PORTS[which]);
+            assert_eq!(client.get(url).send().await.unwrap().status(), 200);
+        }
+    })
+    .await;
+    for (which, server) in servers.iter().enumerate() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
+        let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: unknown");
+        println!(
+            "memory of the {} one: {}",
+            ["empty", "full"][which],
+            resident.trim_start_matches("VmRSS:").trim()
+        );
+    }
     report("logs --user probe", logs(&["logs", "--user", "probe"])).await;
     report("logs --user probe --since 1h", logs(&["logs", "--user", "probe", "--since", "1h"])).await;
     report("logs --ip 192.0.2.1 --last 20", logs(&["logs", "--ip", "192.0.2.1", "--last", "20"])).await;
@@ -76,22 +101,37 @@ async fn fill(dir: &Path, rows: u32) {
     sqlx::raw_sql("PRAGMA synchronous = OFF").execute(&mut db).await.unwrap();
     sqlx::query(
         "INSERT INTO users (username, password_hash)
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-         SELECT 'user' || i, 'x' FROM n",
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+         SELECT 'user' || i, (SELECT password_hash FROM users WHERE id = 1) FROM n",
     )
     .execute(&mut db)
     .await
     .unwrap();
+    fill_keys(&mut db).await;
     sqlx::query(
         "INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-         SELECT '192.0.2.' || (i % 256), datetime('now', '-' || (?1 - i) || ' seconds'), 2 + i % 10000 FROM n",
+         SELECT '192.0.2.' || (i % 256), datetime('now', '-' || (?1 - i) || ' seconds'), 2 + i % 1000000 FROM n",
     )
     .bind(rows)
     .execute(&mut db)
     .await
     .unwrap();
     db.close().await.unwrap();
+}
+
+/// Keys that expired within the last days; nobody can open them, and nobody has to.
+async fn fill_keys(db: &mut SqliteConnection) {
+    for sql in [
+        "INSERT INTO keys (kid, key, exp)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+         SELECT 1000 + i, randomblob(1704), unixepoch() - 90000 - i FROM n",
+        "INSERT INTO key_lives (kid, made_at, published_at, signs_since, expired_at)
+         SELECT kid, (exp - 86400) * 1000, (exp - 86400) * 1000, (exp - 80000) * 1000, exp * 1000
+         FROM keys WHERE kid > 1000",
+    ] {
+        sqlx::query(sql).execute(&mut *db).await.unwrap();
+    }
 }
 
 fn jwksd(dir: &Path, args: &[&str]) -> String {
@@ -110,10 +150,9 @@ fn serve(dir: &Path, port: &str) -> Child {
         .unwrap()
 }
 
-async fn wait_for(client: &reqwest::Client) {
-    for port in PORTS {
-        while client.get(format!("http://127.0.0.1:{port}/jwks")).send().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+async fn wait_for(port: &str) {
+    // A client a start: an old connection would be tried first.
+    while reqwest::get(format!("http://127.0.0.1:{port}/jwks")).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

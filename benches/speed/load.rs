@@ -12,6 +12,8 @@ pub(crate) struct Load {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// Sent in turn, one a request; none for none.
     pub(crate) bodies: Vec<String>,
+    /// Whether each comes from another address, by `X-Forwarded-For`.
+    pub(crate) strangers: bool,
     /// The status that each answer must have.
     pub(crate) status: u16,
 }
@@ -30,16 +32,20 @@ pub(crate) struct Outcome {
 
 impl Load {
     pub(crate) fn get(path: &'static str) -> Self {
-        Self { method: "GET", path, headers: Vec::new(), bodies: Vec::new(), status: 200 }
+        Self { method: "GET", path, headers: Vec::new(), bodies: Vec::new(), strangers: false, status: 200 }
     }
 
     pub(crate) fn post(path: &'static str, bodies: Vec<String>) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
-        Self { method: "POST", path, headers, bodies, status: 200 }
+        Self { method: "POST", path, headers, bodies, strangers: false, status: 200 }
     }
 
     pub(crate) fn answered(self, status: u16) -> Self {
         Self { status, ..self }
+    }
+
+    pub(crate) fn strangers(self) -> Self {
+        Self { strangers: true, ..self }
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: String) -> Self {
@@ -71,7 +77,12 @@ impl Load {
         for (name, value) in &self.headers {
             writeln!(lua, "wrk.headers[{name:?}] = {value:?}").unwrap();
         }
-        if !self.bodies.is_empty() {
+        if self.strangers {
+            writeln!(lua, "wrk.body = {:?}\nlocal n, d = 0, math.floor", self.bodies.concat()).unwrap();
+            lua.push_str("request = function()\n  n = n + 1\n  wrk.headers['x-forwarded-for'] = ");
+            lua.push_str("string.format('198.%d.%d.%d', d(n / 65536) % 256, d(n / 256) % 256, n % 256)\n");
+            lua.push_str("  return wrk.format()\nend\n");
+        } else if !self.bodies.is_empty() {
             writeln!(lua, "local bodies, n = {{").unwrap();
             for body in &self.bodies {
                 writeln!(lua, "{body:?},").unwrap();

@@ -33,6 +33,7 @@ const PASSWORD: usize = 1;
 const CACHED: usize = 2;
 const OPEN: usize = 3;
 const LIMITED: usize = 4;
+const PROXIED: usize = 5;
 
 impl Questions {
     /// Asks those that have this in their name, and returns what was missed.
@@ -41,7 +42,13 @@ impl Questions {
         let mut missed = Vec::new();
         println!(
             "{:<22}{:>4}  {:>28}  {:>28}  {:>9}{:>9}{:>14}",
-            "", "conn", "ours: µs CPU, /s, p50, p99", "beside: µs CPU, /s, p50, p99", "CPU", "rate", "beside what"
+            "",
+            "conn",
+            "ours: µs CPU, /s, p50, p99",
+            "beside: µs CPU, /s, p50, p99",
+            "CPU",
+            "rate",
+            "beside what"
         );
         for question in questions.asked.iter().filter(|question| question.name.contains(only)) {
             for connections in question.connections {
@@ -62,6 +69,8 @@ impl Questions {
             Server::jwksd(binary, &[unlimited, ("CREDENTIAL_CACHE_TTL", "0")], &users);
         let (cached, known) = Server::jwksd(binary, &[unlimited], &users);
         let (open, _) = Server::jwksd(binary, &[unlimited, ("AUTH_MODE", "open")], &[]);
+        let (proxied, _) =
+            Server::jwksd(binary, &[("TRUSTED_PROXIES", "127.0.0.1"), ("AUTH_MODE", "open")], &[]);
         let (limited, _) = Server::jwksd(binary, &[("AUTH_RATE_LIMIT", "1"), ("AUTH_MODE", "open")], &[]);
         let etag = password.get("/jwks").and_then(|answer| etag(&answer)).unwrap();
 
@@ -72,6 +81,7 @@ impl Questions {
         let bare = Load::post("/auth", vec![body("user0", "password")]);
         let sign = Load { path: "/sign", ..bare.clone() };
         let refused = Load::post("/auth", vec![body("user0", "x")]).answered(429);
+        let open_to = Load::post("/auth", vec![r#"{"username":"user0"}"#.to_owned()]);
         let asked = vec![
             Question {
                 name: "jwks",
@@ -96,9 +106,16 @@ impl Questions {
             },
             Question {
                 name: "open /auth",
-                ours: side("", OPEN, &Load::post("/auth", vec![r#"{"username":"user0"}"#.to_owned()])),
+                ours: side("", OPEN, &open_to),
                 theirs: side("signing alone", CEILING, &sign),
                 connections: &[1, 8, 64],
+                at_least: 0.8,
+            },
+            Question {
+                name: "limit: new addresses",
+                ours: side("", PROXIED, &open_to.clone().from_everywhere()),
+                theirs: side("no limit", OPEN, &open_to.clone().from_everywhere()),
+                connections: &[64],
                 at_least: 0.8,
             },
             Question {
@@ -116,10 +133,20 @@ impl Questions {
                 at_least: 15.0,
             },
         ];
-        Self { servers: vec![Server::ceiling(), password, cached, open, limited], asked }
+        Self { servers: vec![Server::ceiling(), password, cached, open, limited, proxied], asked }
     }
 
-    fn compare(&self, question: &Question, connections: usize, seconds: u64, rounds: usize) -> Option<String> {
+    fn ours(&self, name: &str) -> &Side {
+        &self.asked.iter().find(|question| question.name == name).unwrap().ours
+    }
+
+    fn compare(
+        &self,
+        question: &Question,
+        connections: usize,
+        seconds: u64,
+        rounds: usize,
+    ) -> Option<String> {
         let Question { name, ours, theirs, at_least, .. } = question;
         // Once before it counts: connections, caches, memory.
         for side in [ours, theirs] {
@@ -131,7 +158,10 @@ impl Questions {
         pairs.sort_by(|a, b| (a.1.cpu / a.0.cpu).total_cmp(&(b.1.cpu / b.0.cpu)));
         let (our, their) = &pairs[rounds / 2];
         let (cpu, rate) = (their.cpu / our.cpu, our.rate() / their.rate());
-        println!("{name:<22}{connections:>4}  {our:>28}  {their:>28}  {cpu:>8.2}x{rate:>8.2}x  {}", theirs.name);
+        println!(
+            "{name:<22}{connections:>4}  {our:>28}  {their:>28}  {cpu:>8.2}x{rate:>8.2}x  {}",
+            theirs.name
+        );
         (cpu < *at_least).then(|| format!("{name} at {connections}: {cpu:.2} < {at_least}"))
     }
 
@@ -150,20 +180,23 @@ impl Questions {
 
     /// The JWKS while a crowd signs in.
     fn crowd(&self, seconds: u64) -> Option<String> {
-        let (crowd, jwks) = (&self.asked[4].ours, &self.asked[0].ours);
+        let (crowd, jwks) = (self.ours("password /auth"), self.ours("jwks"));
         let port = self.servers[crowd.server].port;
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| crowd.load.run(port, 64, seconds + 2));
             std::thread::sleep(std::time::Duration::from_secs(1));
             jwks.load.run(port, 8, seconds)
         });
-        println!("\ncrowd: JWKS on 8 connections while 64 sign in: p50 {:.2} ms, p99 {:.2} ms", outcome.p50, outcome.p99);
+        println!(
+            "\ncrowd: JWKS on 8 connections while 64 sign in: p50 {:.2} ms, p99 {:.2} ms",
+            outcome.p50, outcome.p99
+        );
         (outcome.p99 > 40.0).then(|| format!("JWKS beside a crowd: p99 {:.1} ms > 40", outcome.p99))
     }
 
     /// Memory with 64 sign-ins at once, and after them, beside a server that has just begun.
     fn memory(&self, seconds: u64) -> Option<String> {
-        let crowd = &self.asked[4].ours;
+        let crowd = self.ours("password /auth");
         let server = &self.servers[crowd.server];
         std::thread::sleep(std::time::Duration::from_secs(12));
         let idle = server.memory(Memory::Now);
@@ -172,7 +205,9 @@ impl Questions {
         let peak = server.memory(Memory::Peak);
         std::thread::sleep(std::time::Duration::from_secs(12));
         let after = server.memory(Memory::Now);
-        println!("crowd: memory {idle:.1} MiB idle, {peak:.1} MiB with 64 sign-ins at once, {after:.1} MiB after them");
+        println!(
+            "crowd: memory {idle:.1} MiB idle, {peak:.1} MiB with 64 sign-ins at once, {after:.1} MiB after them"
+        );
         (peak > idle + 70.0).then(|| format!("memory {peak:.0} MiB"))
     }
 }

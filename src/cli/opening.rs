@@ -47,7 +47,8 @@ impl Opened {
         let keyring = self.keyring(config).await?;
         let tokens =
             TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
-        let known = self.premises.randomness.with(|rng| KnownPasswords::new(config.credential_cache_ttl, rng));
+        let known =
+            self.premises.randomness.with(|rng| KnownPasswords::new(config.credential_cache_ttl, rng));
         Ok(Issuer::new(self.premises.clone(), self.hasher(config), known, tokens, keyring))
     }
 

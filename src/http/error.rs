@@ -84,7 +84,11 @@ impl ApiError {
                 "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'",
             ),
             Self::InvalidJwk(why) => {
-                return (S::BAD_REQUEST, "invalid_jwk", format!("The keys cannot be published: {why}").into());
+                return (
+                    S::BAD_REQUEST,
+                    "invalid_jwk",
+                    format!("The keys cannot be published: {why}").into(),
+                );
             }
             Self::KidTaken(why) => {
                 return (S::CONFLICT, "kid_taken", format!("The keys cannot be published: {why}").into());
@@ -92,14 +96,18 @@ impl ApiError {
             Self::UnknownKey(why) => {
                 return (S::NOT_FOUND, "unknown_key", format!("There is no such key: {why}").into());
             }
-            Self::InvalidUsername(why) => return (S::BAD_REQUEST, "invalid_username", why.to_string().into()),
+            Self::InvalidUsername(why) => {
+                return (S::BAD_REQUEST, "invalid_username", why.to_string().into());
+            }
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method")
             }
             Self::NoKeyToPublish => (S::SERVICE_UNAVAILABLE, "no_key", "There is no key to publish"),
             Self::NoSuitableKey => (S::NOT_FOUND, "no_suitable_key", "No suitable key found"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing at this path"),
-            Self::NotReady(why) => return (S::SERVICE_UNAVAILABLE, "not_ready", format!("Not ready: {why}").into()),
+            Self::NotReady(why) => {
+                return (S::SERVICE_UNAVAILABLE, "not_ready", format!("Not ready: {why}").into());
+            }
             Self::RateLimited { .. } => {
                 (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests; wait as long as Retry-After says")
             }
@@ -140,9 +148,7 @@ impl ApiError {
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => {
                 Some((RETRY_AFTER, (*retry_after).max(1).into()))
             }
-            Self::NoKeyToPublish | Self::NotReady(_) => {
-                Some((RETRY_AFTER, RETRY_STORE.into()))
-            }
+            Self::NoKeyToPublish | Self::NotReady(_) => Some((RETRY_AFTER, RETRY_STORE.into())),
             _ => None,
         }
     }
@@ -211,9 +217,7 @@ impl From<IssuerError> for ApiError {
             }
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
-            IssuerError::Store(error) => {
-                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
-            }
+            IssuerError::Store(error) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
             }

@@ -51,7 +51,12 @@ struct Limited {
 }
 
 impl Front {
-    pub(super) fn new(routes: Router, issuer: Issuer, settings: Arc<HttpSettings>, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        routes: Router,
+        issuer: Issuer,
+        settings: Arc<HttpSettings>,
+        metrics: &Metrics,
+    ) -> Self {
         let published = JWKS.map(|path| Published {
             path,
             sent: metrics.tally(path, StatusCode::OK),

@@ -70,7 +70,8 @@ fn converse(stream: TcpStream, peer: SocketAddr, front: Front, graceful: &Gracef
         }
     });
     let mut http = http1::Builder::new();
-    let connection = graceful.watch(http.max_buf_size(HEAD_MAX).serve_connection(TokioIo::new(stream), service));
+    let connection =
+        graceful.watch(http.max_buf_size(HEAD_MAX).serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
         tokio::select! {
             biased;

@@ -2,7 +2,7 @@
 //!
 //! What to change in the store is `rotation`'s; what an operator may ask for is in `operations` and `rekey`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -291,7 +291,8 @@ impl Keyring {
         let ring = self.ring.load();
         let sighting = Sighting::now(self.premises.clock.as_ref());
         let mut sightings = lock(&self.sightings);
-        sightings.retain(|kid, _| ring.lives().iter().any(|life| life.kid == *kid));
+        let present: HashSet<_> = ring.lives().iter().map(|life| life.kid).collect();
+        sightings.retain(|kid, _| present.contains(kid));
         for life in ring.lives() {
             sightings.entry(life.kid).or_insert(sighting);
         }

@@ -24,6 +24,8 @@ use crate::store::{KeyPicture, SealedKey, UploadedKey};
 pub(super) struct Ring {
     changes: i64,
     lives: Vec<KeyLife>,
+    /// Of those, the published ones: a signature does not look through all that have expired.
+    alive: Vec<KeyLife>,
     newest_signer: Option<Kid>,
     /// Published keys with their lives, oldest first.
     published: Vec<(KeyLife, Arc<SigningKey>)>,
@@ -83,6 +85,7 @@ impl Ring {
             changed_uploads,
             changes: picture.changes,
             lives,
+            alive: lives_of(&published),
             newest_signer: picture.newest_signer,
             published,
             expired,
@@ -99,6 +102,7 @@ impl Ring {
         Self {
             changes: -1,
             lives: Vec::new(),
+            alive: Vec::new(),
             newest_signer: None,
             published: Vec::new(),
             expired: None,
@@ -175,6 +179,7 @@ impl Ring {
         Self {
             changes: self.changes,
             lives: self.lives.iter().filter(|life| goes_on(life)).copied().collect(),
+            alive: lives_of(&published),
             newest_signer: self.newest_signer,
             documents: documents(&published, &self.uploaded),
             published,
@@ -213,9 +218,9 @@ impl Ring {
         current.filter(covers).or_else(next).or(current).map(|(_, key)| Arc::clone(key))
     }
 
-    /// The keys and their phases.
-    pub(super) fn keys(&self, now: Timestamp) -> Keys<'_> {
-        Keys::at(&self.lives, now).after(self.newest_signer)
+    /// The published keys and their phases.
+    fn keys(&self, now: Timestamp) -> Keys<'_> {
+        Keys::at(&self.alive, now).after(self.newest_signer)
     }
 
     /// The newest key that has ever signed.
@@ -297,6 +302,10 @@ fn documents(published: &[(KeyLife, Arc<SigningKey>)], uploaded: &[Upload]) -> V
         Some(Document { until, body, etag })
     };
     ends.into_iter().filter_map(document).collect()
+}
+
+fn lives_of(published: &[(KeyLife, Arc<SigningKey>)]) -> Vec<KeyLife> {
+    published.iter().map(|(life, _)| *life).collect()
 }
 
 /// Until when a key of others is published.

@@ -229,15 +229,16 @@ mod tests {
         let kept = Arc::new(std::sync::Mutex::new(kept));
         for n in 0..computations {
             let (workers, kept) = (workers.clone(), Arc::clone(&kept));
-            let mut work = Box::pin(async move { workers.run(move || kept.lock().unwrap().recv().is_err()).await });
+            let mut work =
+                Box::pin(async move { workers.run(move || kept.lock().unwrap().recv().is_err()).await });
             // Polled once, it has its turn.
-            assert!(futures_poll(&mut work).await.is_none(), "{n}");
+            assert!(poll_once(&mut work).await.is_none(), "{n}");
             tokio::spawn(work);
         }
         keep
     }
 
-    async fn futures_poll<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+    async fn poll_once<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Option<T> {
         std::future::poll_fn(|context| match future.as_mut().poll(context) {
             std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
             std::task::Poll::Pending => std::task::Poll::Ready(None),
@@ -275,7 +276,7 @@ mod tests {
         let (workers, _) = workers(1);
         let busy = occupied(&workers, 1).await;
         let mut work = Box::pin(workers.run(|| panic!("nobody waits for this")));
-        assert!(futures_poll(&mut work).await.is_none());
+        assert!(poll_once(&mut work).await.is_none());
         drop(work);
         drop(busy);
         assert_eq!(workers.run(|| 7).await, Ok(7));

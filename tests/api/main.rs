@@ -10,6 +10,7 @@ mod helpers;
 mod interleaved;
 mod jwks;
 mod keys;
+mod known;
 mod limits;
 mod metadata;
 mod operations;

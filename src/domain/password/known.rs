@@ -170,13 +170,14 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let known = KnownPasswords::bounded(TTL, 2, &mut rng);
         let passwords: Vec<_> = (0..3).map(|_| Password::generate(&mut rng)).collect();
-        let knows = |now| passwords.iter().map(|p| known.recognise(p, &hash("a"), now)).collect::<Vec<_>>();
+        let recognised =
+            |now| passwords.iter().map(|p| known.recognise(p, &hash("a"), now)).collect::<Vec<_>>();
         for password in &passwords {
             known.remember(password, &hash("a"), NOW);
         }
-        assert_eq!(knows(NOW), [true, true, false]);
+        assert_eq!(recognised(NOW), [true, true, false]);
         known.remember(&passwords[2], &hash("a"), NOW + TTL);
-        assert_eq!(knows(NOW + TTL), [false, false, true]);
+        assert_eq!(recognised(NOW + TTL), [false, false, true]);
         assert_eq!(known.tags().until.len(), 1);
     }
 }

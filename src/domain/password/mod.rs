@@ -15,8 +15,8 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use self::engine::Engine;
-pub use self::known::KnownPasswords;
 use self::engine::Task;
+pub use self::known::KnownPasswords;
 
 /// The most bytes a chosen password may have: enough for any passphrase, too few to make hashing one an attack.
 pub const PASSWORD_MAX: usize = 1024;

@@ -34,12 +34,12 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
-use self::recorder::{Recorder, SignInRecord};
 pub use self::carry::CarriedOver;
 pub use self::copies::{directory_of, sync_directory_of};
 pub use self::files::{Found, Location, Look, UnfitLocation};
 pub use self::hold::Hold;
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
+use self::recorder::{Recorder, SignInRecord};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
