@@ -8,7 +8,7 @@ const FIRST_STARTS: usize = 50;
 const RESTARTS: usize = 30;
 
 pub(crate) fn measure(binary: &str) -> Vec<String> {
-    let size = std::fs::metadata(binary).unwrap().len() as f64 / 1e6;
+    let size = f64::from(u32::try_from(std::fs::metadata(binary).unwrap().len()).unwrap()) / 1e6;
     let (first, servers): (Vec<_>, Vec<_>) = (0..FIRST_STARTS)
         .map(|_| {
             let begun = Instant::now();

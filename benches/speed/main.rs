@@ -9,6 +9,7 @@
 mod ceiling;
 mod life;
 mod load;
+mod plot;
 mod question;
 mod server;
 
@@ -33,6 +34,9 @@ struct Args {
     /// The program to measure instead of the one that was just built
     #[arg(long, default_value = env!("CARGO_BIN_EXE_jwksd"))]
     binary: String,
+    /// Draw the ratios into this file, as SVG
+    #[arg(long)]
+    plot: Option<std::path::PathBuf>,
     /// Be the ceiling, on this port
     #[arg(long, hide = true)]
     ceiling: Option<u16>,
@@ -56,7 +60,11 @@ fn main() {
     if "life".contains(&args.only) {
         missed.extend(life::measure(&args.binary));
     }
-    missed.extend(Questions::ask(&args.binary, &args.only, args.seconds, args.rounds));
+    let (rows, missed_ratios) = Questions::ask(&args.binary, &args.only, args.seconds, args.rounds);
+    missed.extend(missed_ratios);
+    if let Some(file) = args.plot {
+        std::fs::write(file, plot::svg(&rows, &server::machine())).unwrap();
+    }
     if args.check && !missed.is_empty() {
         eprintln!("\nworse than noise explains: {}", missed.join(", "));
         std::process::exit(1);
