@@ -1,5 +1,7 @@
 //! Request bodies: bounded, and read as JSON or as a form by what they are rather than by their label alone.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Request};
@@ -20,6 +22,9 @@ const LIMIT: usize = 16 * 1024;
 
 /// How much of a longer body is drained before the answer, so that clients who send first and read then get it.
 const DRAIN: usize = 4 * 1024 * 1024;
+
+/// How long a client may take for its body.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A body and what it is written in.
 #[derive(Debug)]
@@ -93,7 +98,16 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Reads a body of at most so many bytes.
-pub(super) async fn read(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+pub(super) async fn read(body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    in_time(collect(body, limit)).await?
+}
+
+/// What a client has sent in time.
+pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(PATIENCE, reading).await.map_err(|_| ApiError::BodyTooSlow)
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let mut text = Zeroizing::new(Vec::with_capacity(512));
     let mut seen = 0;
     while let Some(frame) = body.frame().await {

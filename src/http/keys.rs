@@ -73,6 +73,10 @@ async fn read(request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     if !label.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
         return body::read(request.into_body(), UPLOAD_MAX).await;
     }
+    body::in_time(one_file(request)).await?
+}
+
+async fn one_file(request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let unfit = || ApiError::InvalidBody("The form must have one file, and nothing else".to_owned());
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| unfit())?;
     let mut file = None;

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Front;
 
@@ -21,39 +22,121 @@ use super::Front;
 /// of the ten seconds that are promised.
 const DRAIN: Duration = Duration::from_secs(9);
 
-/// A connection on which no request was begun or answered for this long, or up to twice as long, is closed: it is idle,
-/// or its client sends a head or takes an answer too slowly.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a connection is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A connection on which nothing has gone on for so many looks is closed: it is idle, or its client sends a head or takes
+/// an answer too slowly. The second number counts while more than half of the places are taken.
+const PATIENCE: (u32, u32) = (15, 1);
+
+/// How long to wait when no connection can be accepted, for want of files or memory.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// The longest head of a request, in bytes.
 const HEAD_MAX: usize = 32 * 1024;
 
 /// Answers requests until `until` is done; then accepts no more, and finishes those in flight within nine seconds.
 ///
-/// # Errors
-/// When the listener fails for good.
-pub async fn serve(listener: TcpListener, front: Front, until: impl Future<Output = ()>) -> io::Result<()> {
+/// At most `most` connections are open at once; whoever comes then waits until a place is free.
+pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
+    let mut door = Door { listener, places: Places::new(most), is_shut: false };
     let mut until = pin!(until);
     loop {
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => accepted?,
+        let guest = tokio::select! {
+            guest = door.next() => guest,
             () = &mut until => break,
         };
-        converse(stream, peer, front.clone(), &graceful);
+        converse(guest, front.clone(), &graceful);
     }
-    drop(listener);
+    drop(door);
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(DRAIN) => {
             tracing::warn!("some requests were cut off: they took longer than {} s to finish", DRAIN.as_secs());
         }
     }
-    Ok(())
+}
+
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    places: Places,
+    /// Whether nobody could come in the last time, which was said.
+    is_shut: bool,
+}
+
+/// A connection, and the place that it takes.
+struct Guest {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+}
+
+impl Door {
+    /// The next connection. What keeps one from being accepted ends nothing: files and memory come back.
+    async fn next(&mut self) -> Guest {
+        let place = self.places.take().await;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    if std::mem::take(&mut self.is_shut) {
+                        tracing::info!("connections are accepted again");
+                    }
+                    return Guest { stream, peer, place };
+                }
+                Err(error) if was_the_client(&error) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_shut, true) {
+                        tracing::error!("no connection can be accepted, which is tried again: {error}");
+                    }
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether it was the client who went away before we came to the door.
+fn was_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionAborted | K::ConnectionRefused | K::ConnectionReset)
+}
+
+/// As many places as there may be connections.
+#[derive(Clone)]
+struct Places {
+    most: usize,
+    free: Arc<Semaphore>,
+}
+
+/// One of them, free again when dropped.
+struct Place {
+    among: Places,
+    _taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        let most = most.clamp(1, Semaphore::MAX_PERMITS);
+        Self { most, free: Arc::new(Semaphore::new(most)) }
+    }
+
+    async fn take(&self) -> Place {
+        // It is never closed.
+        let taken = Arc::clone(&self.free).acquire_owned().await.ok();
+        Place { among: self.clone(), _taken: taken }
+    }
+
+    /// How many looks a connection may show nothing new.
+    fn patience(&self) -> u32 {
+        if self.free.available_permits() >= self.most / 2 { PATIENCE.0 } else { PATIENCE.1 }
+    }
 }
 
 /// Answers the requests of one connection, beside all others.
-fn converse(stream: TcpStream, peer: SocketAddr, front: Front, graceful: &GracefulShutdown) {
+fn converse(guest: Guest, front: Front, graceful: &GracefulShutdown) {
+    let Guest { stream, peer, place } = guest;
     // Small answers leave at once instead of waiting for more to send.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
@@ -78,7 +161,7 @@ fn converse(stream: TcpStream, peer: SocketAddr, front: Front, graceful: &Gracef
             ended = connection => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended");
             },
-            () = seen.ceased() => tracing::debug!("a connection was closed: nothing came of it"),
+            () = seen.ceased(&place.among) => tracing::debug!("a connection was closed: nothing came of it"),
         }
     });
 }
@@ -94,16 +177,17 @@ impl Activity {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Done when nothing has gone on for a while.
-    async fn ceased(&self) {
-        let mut before = None;
+    /// Done when nothing has gone on for longer than there is patience.
+    async fn ceased(&self, places: &Places) {
+        let (mut before, mut quiet) = (None, 0);
         loop {
             let now = self.0.load(Ordering::Relaxed);
-            if before == Some(now) && now.is_multiple_of(2) {
+            quiet = if before == Some(now) && now.is_multiple_of(2) { quiet + 1 } else { 0 };
+            if quiet > places.patience() {
                 return;
             }
             before = Some(now);
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 }

@@ -114,7 +114,7 @@ impl TestApp {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let front = jwksd::http::front(issuer.clone(), settings, metrics);
-        tokio::spawn(jwksd::http::serve(listener, front, std::future::pending()));
+        tokio::spawn(jwksd::http::serve(listener, front, 1000, std::future::pending()));
         Self {
             url: format!("http://{address}"),
             issuer,
