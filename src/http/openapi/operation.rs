@@ -11,12 +11,11 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::http::error::{Body as Refusal, Code};
+use crate::http::trace::HEADER as REQUEST_ID;
 
 /// The names of the security schemes.
 pub(super) const ADMIN: &str = "admin";
 pub(super) const BASIC: &str = "basic";
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What one method of one path does.
 pub(super) struct Operation {

@@ -8,7 +8,7 @@ use super::jwk;
 use super::operation::{Access, Answer, Body, Operation, Parameter, Types};
 use crate::domain::token::fault::Fault;
 use crate::http::error::Code;
-use crate::http::{AuthMode, auth, credentials, discovery, health, keys, open, register};
+use crate::http::{AUTH, AuthMode, JWKS, auth, credentials, discovery, health, keys, open, register};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -24,8 +24,8 @@ const EXAMPLE_X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
 pub(super) fn all(mode: AuthMode, types: &mut Types) -> Vec<(&'static str, &'static str, Operation)> {
     vec![
-        ("/.well-known/jwks.json", "get", jwks("jwks")),
-        ("/jwks", "get", jwks("jwksAlias")),
+        (JWKS[0], "get", jwks("jwks")),
+        (JWKS[1], "get", jwks("jwksAlias")),
         ("/.well-known/openid-configuration", "get", discovery("openidConfiguration", types)),
         ("/.well-known/oauth-authorization-server", "get", discovery("oauthAuthorizationServer", types)),
         ("/faults", "get", faults(types)),
@@ -34,7 +34,7 @@ pub(super) fn all(mode: AuthMode, types: &mut Types) -> Vec<(&'static str, &'sta
         ("/healthz", "get", health("alive", "Whether the process answers", &[], types)),
         ("/readyz", "get", health("ready", "Whether it can do its work", &[Code::NotReady], types)),
         (
-            "/auth",
+            AUTH,
             "post",
             match mode {
                 AuthMode::Open => issue_to_anybody(types),
@@ -71,7 +71,7 @@ fn jwks(id: &'static str) -> Operation {
         parameters: vec![if_none_match],
         body: None,
         answers: vec![whole, known],
-        refusals: vec![Code::NoKey],
+        refusals: vec![Code::NoKey, Code::Internal],
     }
 }
 
