@@ -8,6 +8,7 @@ use axum::http::header::{
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::http::error::{Body as Refusal, Code};
@@ -45,10 +46,18 @@ pub(super) enum Access {
 /// What stands in the path, in the query or in a header.
 pub(super) struct Parameter {
     pub(super) name: &'static str,
-    /// `header`, `path` or `query`.
-    pub(super) place: &'static str,
-    pub(super) about: String,
+    pub(super) place: Place,
+    pub(super) about: &'static str,
     pub(super) schema: Value,
+}
+
+/// Where a parameter stands.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Place {
+    Header,
+    Path,
+    Query,
 }
 
 /// What stands in the body.
@@ -165,7 +174,7 @@ impl Parameter {
         json!({
             "name": self.name,
             "in": self.place,
-            "required": self.place == "path",
+            "required": self.place == Place::Path,
             "description": self.about,
             "schema": self.schema,
         })

@@ -5,7 +5,7 @@ use axum::http::header::{CACHE_CONTROL, ETAG};
 use serde_json::{Value, json};
 
 use super::jwk;
-use super::operation::{Access, Answer, Body, Operation, Parameter, Types};
+use super::operation::{Access, Answer, Body, Operation, Parameter, Place, Types};
 use crate::domain::token::fault::Fault;
 use crate::http::error::Code;
 use crate::http::{AUTH, AuthMode, JWKS, auth, credentials, discovery, health, keys, open, register};
@@ -60,8 +60,8 @@ fn jwks(id: &'static str) -> Operation {
     };
     let if_none_match = Parameter {
         name: "If-None-Match",
-        place: "header",
-        about: "Entity tags of versions that the caller has".to_owned(),
+        place: Place::Header,
+        about: "Entity tags of versions that the caller has",
         schema: json!({"type": "string"}),
     };
     Operation {
@@ -140,8 +140,8 @@ fn issue_to_anybody(types: &mut Types) -> Operation {
     let form = json!({"schema": types.read::<open::Form>()});
     let fault = Parameter {
         name: "fault",
-        place: "query",
-        about: "What is to be wrong with the token: GET /faults. It does not go with `expired`".to_owned(),
+        place: Place::Query,
+        about: "What is to be wrong with the token: GET /faults. It does not go with `expired`",
         schema: json!({"type": "string", "enum": Fault::ALL.map(Fault::name)}),
     };
     let mut refusals = vec![
@@ -168,9 +168,8 @@ fn issue_to_anybody(types: &mut Types) -> Operation {
 fn expired() -> Parameter {
     Parameter {
         name: "expired",
-        place: "query",
-        about: "Whether the token is to have expired, signed by a key that has too. Without a value: yes"
-            .to_owned(),
+        place: Place::Query,
+        about: "Whether the token is to have expired, signed by a key that has too. Without a value: yes",
         schema: json!({"type": "string", "enum": ["", "true", "false"]}),
     }
 }
@@ -261,8 +260,8 @@ fn upload(types: &mut Types) -> Operation {
 fn withdraw(types: &mut Types) -> Operation {
     let kid = Parameter {
         name: "kid",
-        place: "path",
-        about: "What tokens call the key".to_owned(),
+        place: Place::Path,
+        about: "What tokens call the key",
         schema: json!({"type": "string", "minLength": 1}),
     };
     let mut refusals = ADMIN.to_vec();
