@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body::Payload;
@@ -17,8 +18,12 @@ use crate::domain::token::fault::Fault;
 use crate::domain::token::{Token, TokenKind};
 use crate::issuer::{Issuer, IssuerError};
 
-#[derive(Serialize)]
-struct Answer {
+/// A token.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+pub(super) struct Answer {
+    /// A JWT (RFC 7519) in the compact serialisation. Only one that was asked to have no signature has none.
+    #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$"))]
     token: Token,
 }
 

@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::body::Payload;
@@ -22,9 +23,11 @@ pub(super) struct Credentials {
     pub(super) basic_was_used: bool,
 }
 
-#[derive(Deserialize)]
+/// The name and the password of an account; HTTP Basic may say them instead.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+#[schemars(rename = "Credentials")]
+pub(super) struct Fields {
     username: Option<String>,
     password: Option<String>,
 }

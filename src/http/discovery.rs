@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::HttpSettings;
@@ -13,8 +14,8 @@ use super::error::json;
 use super::jwks::cached_for;
 
 /// There is no OAuth flow here: no grant, no authorization endpoint, and the lists that say so are empty or minimal.
-#[derive(Serialize)]
-struct Metadata<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Metadata<'a> {
     issuer: &'a str,
     jwks_uri: String,
     response_types_supported: [&'a str; 1],

@@ -6,9 +6,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::account::{InvalidEmail, InvalidUsername};
@@ -23,6 +24,7 @@ const RETRY_STORE: u64 = 1;
 pub(super) enum ApiError {
     AdminClosed,
     BodyTooLarge { most: usize },
+    BodyTooSlow,
     EmailTaken,
     FaultsClosed,
     Internal(Box<dyn Error + Send + Sync>),
@@ -48,109 +50,165 @@ pub(super) enum ApiError {
     UsernameTaken,
 }
 
+/// What programs tell failures apart by. Each has one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum Code {
+    AdminClosed,
+    BodyTooLarge,
+    BodyTooSlow,
+    EmailTaken,
+    FaultsClosed,
+    Internal,
+    InvalidAdminToken,
+    InvalidBody,
+    InvalidCredentials,
+    InvalidEmail,
+    InvalidExpired,
+    InvalidFault,
+    InvalidJwk,
+    InvalidUsername,
+    KidTaken,
+    MethodNotAllowed,
+    NoKey,
+    NoSuitableKey,
+    NotFound,
+    NotReady,
+    RateLimited,
+    RegistrationClosed,
+    Unavailable,
+    UnknownKey,
+    UnsupportedMediaType,
+    UsernameTaken,
+}
+
+impl Code {
+    /// The status of every answer that has it.
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidBody
+            | Self::InvalidEmail
+            | Self::InvalidExpired
+            | Self::InvalidFault
+            | Self::InvalidJwk
+            | Self::InvalidUsername => StatusCode::BAD_REQUEST,
+            Self::InvalidAdminToken | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::AdminClosed | Self::FaultsClosed | Self::RegistrationClosed => StatusCode::FORBIDDEN,
+            Self::NoSuitableKey | Self::NotFound | Self::UnknownKey => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::EmailTaken | Self::KidTaken | Self::UsernameTaken => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoKey | Self::NotReady | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The header that every answer of this code has.
+    pub(super) const fn header(self) -> Option<HeaderName> {
+        match self.status() {
+            StatusCode::METHOD_NOT_ALLOWED => Some(ALLOW),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_AFTER),
+            StatusCode::UNAUTHORIZED => Some(WWW_AUTHENTICATE),
+            _ => None,
+        }
+    }
+}
+
 impl ApiError {
-    /// The status, the code and the sentence.
-    fn parts(&self) -> (StatusCode, &'static str, Cow<'static, str>) {
-        use StatusCode as S;
-        let (status, code, sentence) = match self {
-            Self::AdminClosed => {
-                (S::FORBIDDEN, "admin_closed", "The admin surface is closed: ADMIN_TOKEN is not set")
-            }
+    const fn code(&self) -> Code {
+        match self {
+            Self::AdminClosed => Code::AdminClosed,
+            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
+            Self::BodyTooSlow => Code::BodyTooSlow,
+            Self::EmailTaken => Code::EmailTaken,
+            Self::FaultsClosed => Code::FaultsClosed,
+            Self::Internal(_) => Code::Internal,
+            Self::InvalidAdminToken { .. } => Code::InvalidAdminToken,
+            Self::InvalidBody(_) => Code::InvalidBody,
+            Self::InvalidCredentials { .. } => Code::InvalidCredentials,
+            Self::InvalidEmail(_) => Code::InvalidEmail,
+            Self::InvalidExpired => Code::InvalidExpired,
+            Self::InvalidFault => Code::InvalidFault,
+            Self::InvalidJwk(_) => Code::InvalidJwk,
+            Self::InvalidUsername(_) => Code::InvalidUsername,
+            Self::KidTaken(_) => Code::KidTaken,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::NoKeyToPublish => Code::NoKey,
+            Self::NoSuitableKey => Code::NoSuitableKey,
+            Self::NotFound => Code::NotFound,
+            Self::NotReady(_) => Code::NotReady,
+            Self::RateLimited { .. } => Code::RateLimited,
+            Self::RegistrationClosed => Code::RegistrationClosed,
+            Self::Unavailable { .. } => Code::Unavailable,
+            Self::UnknownKey(_) => Code::UnknownKey,
+            Self::UnsupportedMediaType => Code::UnsupportedMediaType,
+            Self::UsernameTaken => Code::UsernameTaken,
+        }
+    }
+
+    fn sentence(&self) -> Cow<'static, str> {
+        let sentence = match self {
+            Self::AdminClosed => "The admin surface is closed: ADMIN_TOKEN is not set",
             Self::BodyTooLarge { most } => {
-                let sentence = format!("The body is longer than {} KiB", most / 1024);
-                return (S::PAYLOAD_TOO_LARGE, "body_too_large", sentence.into());
+                return format!("The body is longer than {} KiB", most / 1024).into();
             }
-            Self::EmailTaken => (S::CONFLICT, "email_taken", "The email is taken"),
-            Self::FaultsClosed => {
-                (S::FORBIDDEN, "faults_closed", "Tokens with faults are issued in open mode alone")
+            Self::BodyTooSlow => "The body did not come in time",
+            Self::EmailTaken => "The email is taken",
+            Self::FaultsClosed => "Tokens with faults are issued in open mode alone",
+            Self::Internal(_) => "Something went wrong on our side",
+            Self::InvalidAdminToken { .. } => "The bearer token is missing or wrong",
+            Self::InvalidBody(why) => return why.clone().into(),
+            Self::InvalidCredentials { .. } => "Invalid username or password",
+            Self::InvalidEmail(why) => return why.to_string().into(),
+            Self::InvalidExpired => "Invalid 'expired' query parameter. Must be 'true' or 'false'.",
+            Self::InvalidFault => {
+                "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'"
             }
-            Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side"),
-            Self::InvalidAdminToken { .. } => {
-                (S::UNAUTHORIZED, "invalid_admin_token", "The bearer token is missing or wrong")
+            Self::InvalidJwk(why) | Self::KidTaken(why) => {
+                return format!("The keys cannot be published: {why}").into();
             }
-            Self::InvalidBody(why) => return (S::BAD_REQUEST, "invalid_body", why.clone().into()),
-            Self::InvalidCredentials { .. } => {
-                (S::UNAUTHORIZED, "invalid_credentials", "Invalid username or password")
-            }
-            Self::InvalidEmail(why) => return (S::BAD_REQUEST, "invalid_email", why.to_string().into()),
-            Self::InvalidExpired => (
-                S::BAD_REQUEST,
-                "invalid_expired",
-                "Invalid 'expired' query parameter. Must be 'true' or 'false'.",
-            ),
-            Self::InvalidFault => (
-                S::BAD_REQUEST,
-                "invalid_fault",
-                "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'",
-            ),
-            Self::InvalidJwk(why) => {
-                return (
-                    S::BAD_REQUEST,
-                    "invalid_jwk",
-                    format!("The keys cannot be published: {why}").into(),
-                );
-            }
-            Self::KidTaken(why) => {
-                return (S::CONFLICT, "kid_taken", format!("The keys cannot be published: {why}").into());
-            }
-            Self::UnknownKey(why) => {
-                return (S::NOT_FOUND, "unknown_key", format!("There is no such key: {why}").into());
-            }
-            Self::InvalidUsername(why) => {
-                return (S::BAD_REQUEST, "invalid_username", why.to_string().into());
-            }
-            Self::MethodNotAllowed => {
-                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method")
-            }
-            Self::NoKeyToPublish => (S::SERVICE_UNAVAILABLE, "no_key", "There is no key to publish"),
-            Self::NoSuitableKey => (S::NOT_FOUND, "no_suitable_key", "No suitable key found"),
-            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing at this path"),
-            Self::NotReady(why) => {
-                return (S::SERVICE_UNAVAILABLE, "not_ready", format!("Not ready: {why}").into());
-            }
-            Self::RateLimited { .. } => {
-                (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests; wait as long as Retry-After says")
-            }
-            Self::RegistrationClosed => (S::FORBIDDEN, "registration_closed", "Registration is closed"),
-            Self::Unavailable { .. } => {
-                (S::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer just now")
-            }
-            Self::UnsupportedMediaType => (
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "The body must be JSON, or a form where the path takes one",
-            ),
-            Self::UsernameTaken => (S::CONFLICT, "username_taken", "The username is taken"),
+            Self::InvalidUsername(why) => return why.to_string().into(),
+            Self::MethodNotAllowed => "This path does not know this method",
+            Self::NoKeyToPublish => "There is no key to publish",
+            Self::NoSuitableKey => "No suitable key found",
+            Self::NotFound => "There is nothing at this path",
+            Self::NotReady(why) => return format!("Not ready: {why}").into(),
+            Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
+            Self::RegistrationClosed => "Registration is closed",
+            Self::Unavailable { .. } => "The service cannot answer just now",
+            Self::UnknownKey(why) => return format!("There is no such key: {why}").into(),
+            Self::UnsupportedMediaType => "The body must be JSON, or a form where the path takes one",
+            Self::UsernameTaken => "The username is taken",
         };
-        (status, code, sentence.into())
+        sentence.into()
     }
 
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
-        match self {
+        let value = match self {
             // A challenge is due with every 401 (RFC 9110, 15.5.2), but `Basic` would make browsers open a dialog.
-            Self::InvalidCredentials { basic_was_used } => {
-                let challenge = if *basic_was_used {
-                    r#"Basic realm="jwksd", charset="UTF-8""#
-                } else {
-                    r#"Password realm="jwksd""#
-                };
-                Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
-            }
+            Self::InvalidCredentials { basic_was_used } => HeaderValue::from_static(if *basic_was_used {
+                r#"Basic realm="jwksd", charset="UTF-8""#
+            } else {
+                r#"Password realm="jwksd""#
+            }),
             // RFC 6750, 3: no error code for a caller who gave no token.
-            Self::InvalidAdminToken { was_given } => {
-                let challenge = if *was_given {
-                    r#"Bearer realm="jwksd", error="invalid_token""#
-                } else {
-                    r#"Bearer realm="jwksd""#
-                };
-                Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
-            }
+            Self::InvalidAdminToken { was_given } => HeaderValue::from_static(if *was_given {
+                r#"Bearer realm="jwksd", error="invalid_token""#
+            } else {
+                r#"Bearer realm="jwksd""#
+            }),
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => {
-                Some((RETRY_AFTER, (*retry_after).max(1).into()))
+                (*retry_after).max(1).into()
             }
-            Self::NoKeyToPublish | Self::NotReady(_) => Some((RETRY_AFTER, RETRY_STORE.into())),
-            _ => None,
-        }
+            Self::NoKeyToPublish | Self::NotReady(_) => RETRY_STORE.into(),
+            // `Allow` is the router's.
+            _ => return None,
+        };
+        Some((self.code().header()?, value))
     }
 
     fn cause(self) -> Option<Failure> {
@@ -182,17 +240,21 @@ impl Failure {
     }
 }
 
-#[derive(Serialize)]
-struct Body {
+/// Why a request was not answered as it wished.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(super) struct Body {
+    /// A sentence for people.
     error: Cow<'static, str>,
-    code: &'static str,
+    /// What programs tell failures apart by.
+    code: Code,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, code, error) = self.parts();
-        let mut response = json(&Body { error, code });
-        *response.status_mut() = status;
+        let body = Body { error: self.sentence(), code: self.code() };
+        let mut response = json(&body);
+        *response.status_mut() = body.code.status();
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
         }

@@ -4,13 +4,16 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::{ApiError, json};
 use crate::issuer::Issuer;
 
-#[derive(Serialize)]
-struct Answer {
+/// That all is well.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
+pub(super) struct Answer {
     status: &'static str,
 }
 

@@ -6,6 +6,7 @@ use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -13,33 +14,53 @@ use super::body;
 use super::error::{ApiError, json};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::upload::Upload;
+use crate::domain::key::lifecycle::Phase;
 use crate::issuer::{Issuer, PublishedKey, Uploaded};
 
 /// The longest upload that is read, in bytes.
 pub(super) const UPLOAD_MAX: usize = 256 * 1024;
 
-#[derive(Serialize)]
-struct Listing {
+/// The phase of a key of others.
+const UPLOADED: &str = "uploaded";
+
+/// The keys that are published.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Keys")]
+pub(super) struct Listing {
     keys: Vec<Line>,
 }
 
-#[derive(Serialize)]
+/// One of them.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PublishedKey")]
 struct Line {
+    /// What tokens call it.
     kid: String,
+    /// What it may do; `uploaded` is a key of others.
+    #[schemars(extend("enum" = phases()))]
     phase: &'static str,
+    /// When its publication ends, in seconds since 1970; null for a key that stays until it is withdrawn.
     exp: Option<i64>,
 }
 
-#[derive(Serialize)]
-struct Done {
+/// What was done.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Done {
+    /// A sentence for people.
     message: String,
+    /// How many keys are published now.
     keys_count: usize,
+}
+
+/// Every phase of a key that is published.
+fn phases() -> [&'static str; 4] {
+    [Phase::Next.name(), Phase::Current.name(), Phase::Retiring.name(), UPLOADED]
 }
 
 pub(super) async fn list(State(issuer): State<Issuer>) -> Response {
     let line = |key: PublishedKey| Line {
         kid: key.kid,
-        phase: key.phase.map_or("uploaded", |phase| phase.name()),
+        phase: key.phase.map_or(UPLOADED, Phase::name),
         exp: key.exp.map(Timestamp::as_secs),
     };
     json(&Listing { keys: issuer.keyring().published().into_iter().map(line).collect() })

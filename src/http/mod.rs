@@ -13,6 +13,7 @@ mod jwks;
 mod keys;
 mod metrics;
 mod open;
+mod openapi;
 mod rate_limit;
 mod register;
 mod server;
@@ -100,7 +101,8 @@ fn router(issuer: Issuer, settings: &Arc<HttpSettings>, metrics: &Arc<Metrics>) 
         .route("/.well-known/openid-configuration", get(discovery::get))
         .route("/.well-known/oauth-authorization-server", get(discovery::get))
         .route("/faults", get(open::faults))
-        .route("/keys", get(keys::list));
+        .route("/keys", get(keys::list))
+        .route("/openapi.json", get(openapi::get));
     let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
     let accounts = Router::new()
         .route(AUTH, post(auth::post))

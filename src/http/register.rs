@@ -5,25 +5,36 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::Payload;
 use super::error::{ApiError, json};
 use super::{HttpSettings, Registration};
-use crate::domain::account::{Email, Username};
+use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::issuer::Issuer;
 
 const EXPECTED: &str = "an object with the texts `username` and `email`, and nothing else";
 
-#[derive(Deserialize)]
+/// Who wants an account.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+#[schemars(rename = "Registration")]
+pub(super) struct Wish {
+    /// Kept as typed, unique regardless of case.
+    #[schemars(length(min = 1, max = USERNAME_MAX), regex(pattern = r"^[A-Za-z0-9._@+-]+$"))]
     username: String,
+    /// An ASCII address without quotes, whose domain has a dot. Unique regardless of case.
+    #[schemars(email, length(max = EMAIL_MAX))]
     email: String,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
+/// The password of a new account.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Password")]
+pub(super) struct Answer<'a> {
+    /// A UUID (version 4), shown this once.
+    #[schemars(extend("format" = "uuid"))]
     password: &'a str,
 }
 

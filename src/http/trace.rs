@@ -13,7 +13,7 @@ use axum::response::Response;
 
 use super::error::Failure;
 
-const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over from a caller.
 const MAX_LEN: usize = 128;

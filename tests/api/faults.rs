@@ -40,6 +40,10 @@ async fn a_caller_says_whom_the_token_is_about_for_whom_and_for_how_long() {
     );
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 90);
 
+    // JSON knows one kind of number.
+    let claims = decode(&ask(&app, "", json!({"ttl": 90.0})).await.token()).1;
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 90);
+
     let claims = decode(&ask(&app, "", json!({"username": "carol", "password": "x"})).await.token()).1;
     assert_eq!((&claims["sub"], &claims["aud"]), (&json!("carol"), &json!(AUDIENCE)));
     let claims = decode(&ask(&app, "?expired", json!({"ttl": 60, "sub": "dave"})).await.token()).1;
@@ -72,6 +76,10 @@ async fn what_cannot_be_said_of_a_token_is_refused_with_the_reason() {
         (
             json!({"ttl": most + 1}),
             &format!("`ttl` is too long: a token may live for {most} s now: it never outlives its key"),
+        ),
+        (
+            json!({"sub": "a", "username": "x".repeat(256)}),
+            "The subject may have at most 255 characters, and no control characters",
         ),
         (json!({"sub": "a\u{7}"}), "The subject may have at most 255 characters, and no control characters"),
     ] {

@@ -24,6 +24,8 @@ use serde_json::Value;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
+use crate::documented;
+
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -115,13 +117,9 @@ impl TestApp {
         let address: SocketAddr = listener.local_addr().unwrap();
         let front = jwksd::http::front(issuer.clone(), settings, metrics);
         tokio::spawn(jwksd::http::serve(listener, front, 1000, std::future::pending()));
-        Self {
-            url: format!("http://{address}"),
-            issuer,
-            clock: setup.clock,
-            dir: setup.dir,
-            client: Client::new(),
-        }
+        let url = format!("http://{address}");
+        documented::remember(&url, setup.auth_mode);
+        Self { url, issuer, clock: setup.clock, dir: setup.dir, client: Client::new() }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -215,8 +213,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Sends a request; what is answered must be what `/openapi.json` says.
     pub(crate) async fn of(request: RequestBuilder) -> Self {
-        Self::from(request.send().await.unwrap()).await
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let answer = Self::from(client.execute(request).await.unwrap()).await;
+        documented::expect(&method, &url, &answer).await;
+        answer
     }
 
     async fn from(response: Response) -> Self {

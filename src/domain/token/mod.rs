@@ -91,7 +91,7 @@ impl ExtraClaims {
 }
 
 /// The claims that only the issuer sets.
-const ISSUERS_OWN: [&str; 7] = ["iss", "sub", "uid", "aud", "iat", "exp", "jti"];
+pub const ISSUERS_OWN: [&str; 7] = ["iss", "sub", "uid", "aud", "iat", "exp", "jti"];
 
 /// A claim that cannot be taken from a caller.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
