@@ -41,7 +41,13 @@ impl Questions {
         let mut missed = Vec::new();
         println!(
             "{:<22}{:>4}  {:>28}  {:>28}  {:>9}{:>9}{:>14}",
-            "", "conn", "ours: µs CPU, /s, p50, p99", "beside: µs CPU, /s, p50, p99", "CPU", "rate", "beside what"
+            "",
+            "conn",
+            "ours: µs CPU, /s, p50, p99",
+            "beside: µs CPU, /s, p50, p99",
+            "CPU",
+            "rate",
+            "beside what"
         );
         for question in questions.asked.iter().filter(|question| question.name.contains(only)) {
             for connections in question.connections {
@@ -119,7 +125,13 @@ impl Questions {
         Self { servers: vec![Server::ceiling(), password, cached, open, limited], asked }
     }
 
-    fn compare(&self, question: &Question, connections: usize, seconds: u64, rounds: usize) -> Option<String> {
+    fn compare(
+        &self,
+        question: &Question,
+        connections: usize,
+        seconds: u64,
+        rounds: usize,
+    ) -> Option<String> {
         let Question { name, ours, theirs, at_least, .. } = question;
         // Once before it counts: connections, caches, memory.
         for side in [ours, theirs] {
@@ -131,7 +143,10 @@ impl Questions {
         pairs.sort_by(|a, b| (a.1.cpu / a.0.cpu).total_cmp(&(b.1.cpu / b.0.cpu)));
         let (our, their) = &pairs[rounds / 2];
         let (cpu, rate) = (their.cpu / our.cpu, our.rate() / their.rate());
-        println!("{name:<22}{connections:>4}  {our:>28}  {their:>28}  {cpu:>8.2}x{rate:>8.2}x  {}", theirs.name);
+        println!(
+            "{name:<22}{connections:>4}  {our:>28}  {their:>28}  {cpu:>8.2}x{rate:>8.2}x  {}",
+            theirs.name
+        );
         (cpu < *at_least).then(|| format!("{name} at {connections}: {cpu:.2} < {at_least}"))
     }
 
@@ -157,7 +172,10 @@ impl Questions {
             std::thread::sleep(std::time::Duration::from_secs(1));
             jwks.load.run(port, 8, seconds)
         });
-        println!("\ncrowd: JWKS on 8 connections while 64 sign in: p50 {:.2} ms, p99 {:.2} ms", outcome.p50, outcome.p99);
+        println!(
+            "\ncrowd: JWKS on 8 connections while 64 sign in: p50 {:.2} ms, p99 {:.2} ms",
+            outcome.p50, outcome.p99
+        );
         (outcome.p99 > 40.0).then(|| format!("JWKS beside a crowd: p99 {:.1} ms > 40", outcome.p99))
     }
 
@@ -172,7 +190,9 @@ impl Questions {
         let peak = server.memory(Memory::Peak);
         std::thread::sleep(std::time::Duration::from_secs(12));
         let after = server.memory(Memory::Now);
-        println!("crowd: memory {idle:.1} MiB idle, {peak:.1} MiB with 64 sign-ins at once, {after:.1} MiB after them");
+        println!(
+            "crowd: memory {idle:.1} MiB idle, {peak:.1} MiB with 64 sign-ins at once, {after:.1} MiB after them"
+        );
         (peak > idle + 70.0).then(|| format!("memory {peak:.0} MiB"))
     }
 }

@@ -67,7 +67,8 @@ impl Server {
         let stat = self.proc("stat");
         let (_, fields) = stat.rsplit_once(')').unwrap();
         // utime and stime, the 14th and 15th of proc_pid_stat(5).
-        fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS
+        fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>()
+            / TICKS
     }
 
     /// Resident memory in MiB: now, or the most since [`Server::forget_peak`].

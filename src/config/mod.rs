@@ -4,6 +4,8 @@
 //! Secrets have no flag. What cannot work is refused in one line that names the setting, its value and the way out.
 //! `table` lists them, `sources` finds their texts, `values` reads these.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod sources;
 mod table;
 mod values;

@@ -70,7 +70,7 @@ pub(super) async fn identify(
 impl ClientIpPolicy {
     /// The right-most address that is not a trusted proxy itself. A part that is no address ends the search: what
     /// lies beyond it is hearsay.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
             return client;
@@ -96,7 +96,7 @@ impl ClientIpPolicy {
 }
 
 impl ClientIpHeader {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
             Self::XForwardedFor => "x-forwarded-for",

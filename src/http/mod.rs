@@ -7,6 +7,8 @@ mod client_ip;
 mod credentials;
 mod discovery;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod jwks;
 mod keys;
