@@ -62,6 +62,7 @@ pub fn account(input: &[u8]) {
     if let Ok(email) = Email::parse(text) {
         assert_eq!(email.as_ref(), text);
         assert!(text.len() <= EMAIL_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert!(!text.contains(['<', '>', '"']), "an address and nothing around it");
         let (local, domain) = text.rsplit_once('@').unwrap();
         assert!(!local.is_empty() && domain.contains('.'));
     }

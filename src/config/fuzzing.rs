@@ -5,10 +5,9 @@
 use std::str::FromStr as _;
 
 use axum::http::Uri;
-use tracing_subscriber::EnvFilter;
 
 use super::sources::dotenv_of;
-use super::values::{duration, issuer_url, networks, number, some_duration};
+use super::values::{duration, issuer_url, log_filter, networks, number, some_duration};
 use crate::domain::key::lifecycle::RotationPolicy;
 use crate::http::ClientIpHeader;
 use crate::store::Location;
@@ -33,7 +32,10 @@ pub(crate) fn setting(text: &str) {
         assert!(jwks.path().ends_with("/.well-known/jwks.json") && jwks.query().is_none());
     }
     let _ = (Location::parse(text), ClientIpHeader::from_str(text), LogFormat::from_str(text));
-    let _ = (EnvFilter::try_new(text), dotenv_of(text));
+    let _ = dotenv_of(text);
+    if let Ok(read) = log_filter(text) {
+        assert_eq!(log_filter(&read), Ok(read));
+    }
     rotation(text);
 }
 
