@@ -83,13 +83,19 @@ pub(crate) async fn exps(dir: &Path) -> BTreeMap<i64, i64> {
     rows.into_iter().collect()
 }
 
-/// Whether the store has its master key. Its first keys come after that.
-pub(crate) async fn is_founded(dir: &Path) -> bool {
+/// How many keys a store has that has its master key; nothing if it has none.
+pub(crate) async fn keys_if_founded(dir: &Path) -> Option<i64> {
     let mut db = db(dir).await;
     let has_table: bool =
         sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'master_key'")
             .fetch_one(&mut db)
             .await
             .unwrap();
-    has_table && sqlx::query_scalar("SELECT count(*) > 0 FROM master_key").fetch_one(&mut db).await.unwrap()
+    if !has_table {
+        return None;
+    }
+    sqlx::query_scalar("SELECT (SELECT count(*) FROM keys) FROM master_key")
+        .fetch_optional(&mut db)
+        .await
+        .unwrap()
 }
