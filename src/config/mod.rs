@@ -4,6 +4,8 @@
 //! Secrets have no flag. What cannot work is refused in one line that names the setting, its value and the way out.
 //! `table` lists them, `sources` finds their texts, `values` reads these.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod sources;
 mod table;
 mod values;
@@ -15,11 +17,12 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use self::sources::Sources;
-use self::values::{hasher, in_words, issuer_url, networks, number, one_of, policy, some_duration};
+use self::values::{
+    hasher, in_words, issuer_url, log_filter, networks, number, one_of, policy, some_duration,
+};
 use crate::domain::key::lifecycle::RotationPolicy;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::Hasher;
@@ -148,12 +151,7 @@ impl Config {
             secret_files: from.secret_files(),
             log_retention: from.optional("LOG_RETENTION", some_duration)?,
             log_format: from.parse("LOG_FORMAT", |text| LogFormat::from_str(text).map_err(in_words))?,
-            log_filter: from.parse("RUST_LOG", |text| match EnvFilter::try_new(text) {
-                Ok(_) => Ok(text.to_owned()),
-                Err(_) => {
-                    Err("a level such as info or debug, or tracing's filter syntax, would do".to_owned())
-                }
-            })?,
+            log_filter: from.parse("RUST_LOG", log_filter)?,
         })
     }
 }

@@ -148,8 +148,13 @@ pub(super) fn dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
         Err(error) => return Err(ConfigError::Dotenv(error.to_string())),
     };
+    dotenv_of(&text)
+}
+
+/// What the text of a `.env` sets.
+pub(super) fn dotenv_of(text: &str) -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
     // Editors on Windows begin a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     refuse_substitution_in_secrets(text)?;
     dotenvy::from_read_iter(text.as_bytes())
         .map(|line| match line {

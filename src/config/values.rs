@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
 
 use super::ConfigError;
 use super::sources::Sources;
@@ -120,6 +121,27 @@ pub(super) fn issuer_url(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// What is let through to the logs, without blanks around its parts: behind one the library reads the wrong letters, and
+/// panics in the middle of a wide one.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    let filter = text.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+    match EnvFilter::try_new(&filter) {
+        Ok(_) => Ok(filter),
+        Err(_) => Err("a level such as info or debug, or tracing's filter syntax, would do".to_owned()),
+    }
+}
+
 pub(super) fn in_words(error: impl fmt::Display) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_in_a_log_filter_change_nothing() {
+        assert_eq!(log_filter(" warn, jwksd=debug\n").as_deref(), Ok("warn,jwksd=debug"));
+        assert!(log_filter("\nMI\u{feff}=07m").is_err());
+    }
 }

@@ -78,7 +78,8 @@ impl Email {
     /// [`InvalidEmail`] for everything else.
     pub fn parse(text: &str) -> Result<Self, InvalidEmail> {
         let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
-        let is_plain = text.is_ascii() && !text.contains(|c: char| c == '"' || c.is_ascii_control());
+        // No blank, because behind one the library takes an address in brackets, with whatever is around it.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
         if text.len() > EMAIL_MAX || !is_plain || EmailAddress::parse_with_options(text, options).is_err() {
             return Err(InvalidEmail);
         }
@@ -216,6 +217,9 @@ mod tests {
             "a b@example.com",
             "a@exa mple.com",
             "A <a@example.com>",
+            " <a@example.com>",
+            "  < a@example.com>  ",
+            "<a@example.com>",
             "a@[127.0.0.1]",
             "a@example.com\n",
             "a\0@example.com",

@@ -73,15 +73,15 @@ fn outcome(signed_in: &Result<Token, IssuerError>) -> Outcome {
 }
 
 /// What the query asks for.
-#[derive(Clone, Copy)]
-enum Asked {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
     Fault(Fault),
     Token(TokenKind),
 }
 
 impl Asked {
     /// Reads `?expired`, `?expired=true`, `?expired=false` and `?fault=NAME`; other parameters are left to others.
-    fn read(query: &str) -> Result<Self, ApiError> {
+    pub(super) fn read(query: &str) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_str(query).map_err(|_| ApiError::InvalidExpired)?;
         let values = |wanted: &str| {

@@ -96,7 +96,7 @@ impl ClientIpPolicy {
 }
 
 impl ClientIpHeader {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
             Self::XForwardedFor => "x-forwarded-for",

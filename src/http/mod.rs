@@ -8,6 +8,8 @@ mod credentials;
 mod discovery;
 mod error;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod jwks;
 mod keys;

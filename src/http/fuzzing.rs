@@ -1,0 +1,155 @@
+//! What strangers can write into a request, for `crate::fuzzing`: read as the handlers read it, and held to what they
+//! are promised.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a fuzzer's finding is a panic")]
+
+use std::future::Future as _;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use axum::body::Body;
+use axum::extract::{FromRequest as _, Request};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::auth::Asked;
+use super::body::Payload;
+use super::client_ip::{ClientIpHeader, ClientIpPolicy};
+use super::credentials::Credentials;
+use super::open;
+use crate::domain::password::Password;
+use crate::domain::token::TokenKind;
+
+const JSON: &[u8] = b"application/json";
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
+
+/// Credentials in a body, in `Authorization`, or in both. What was read is read again from each of the three forms.
+pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) {
+    let (headers, Some(payload)) = request(label, authorization, body) else {
+        return;
+    };
+    if let Ok((subject, wish)) = open::read(&headers, &payload) {
+        assert!(!subject.is_empty() && !subject.contains(char::is_control));
+        assert!(wish.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0));
+    }
+    let Ok(read) = Credentials::read(&headers, &payload) else {
+        return;
+    };
+    if matches!(payload, Payload::Json(_)) {
+        expect_the_body_to_win(body, &read);
+    }
+    let (Some(username), Some(password)) = (&read.username, &read.password) else {
+        return;
+    };
+    for (label, authorization, body) in written(username, password.reveal()) {
+        let (headers, payload) = request(label, authorization.as_deref(), &body);
+        // A text of control characters is six times as long in JSON, and may be too long to be read.
+        let Some(again) = payload.and_then(|payload| Credentials::read(&headers, &payload).ok()) else {
+            assert!(body.len() > 4096, "what was written is read");
+            continue;
+        };
+        assert_eq!(again.username.as_ref(), Some(username));
+        assert_eq!(again.password.as_ref().map(Password::reveal), Some(password.reveal()));
+        assert_eq!(again.basic_was_used, authorization.is_some());
+    }
+}
+
+fn expect_the_body_to_win(body: &[u8], read: &Credentials) {
+    let members: Map<String, Value> = serde_json::from_slice(body).unwrap();
+    assert!(members.keys().all(|name| ["username", "password"].contains(&name.as_str())));
+    let said = |name| members.get(name).and_then(Value::as_str);
+    if said("username").is_some() || said("password").is_some() {
+        assert_eq!(read.username.as_deref(), said("username"));
+        assert_eq!(read.password.as_ref().map(Password::reveal), said("password"));
+    }
+}
+
+type Written = (Option<&'static [u8]>, Option<Vec<u8>>, Vec<u8>);
+
+/// The same credentials as JSON, as a form, and if there is a way to say them so, as HTTP Basic.
+fn written(username: &str, password: &str) -> Vec<Written> {
+    let json = json!({"username": username, "password": password}).to_string();
+    let form = serde_urlencoded::to_string([("username", username), ("password", password)]).unwrap();
+    let mut written = vec![(Some(JSON), None, json.into_bytes()), (Some(FORM), None, form.into_bytes())];
+    if !username.contains(':') {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{username}:{password}")));
+        written.push((None, Some(basic.into_bytes()), Vec::new()));
+    }
+    written
+}
+
+/// The headers of a request and its body, if that can be credentials at all.
+fn request(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) -> (HeaderMap, Option<Payload>) {
+    let mut request = Request::new(Body::from(body.to_vec()));
+    for (name, value) in [(CONTENT_TYPE, label), (AUTHORIZATION, authorization)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
+            request.headers_mut().append(name, value);
+        }
+    }
+    let headers = request.headers().clone();
+    let read = pin!(Payload::from_request(request, &()));
+    let Poll::Ready(payload) = { read }.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        return (headers, None);
+    };
+    (headers, payload.ok())
+}
+
+/// What the query of /auth asks for: the same when it is written out, and whatever else the query says.
+pub(crate) fn query(text: &str) {
+    let asked = Asked::read(text).ok();
+    assert_eq!(Asked::read(&format!("{text}&other=expired")).ok(), asked);
+    assert_eq!(Asked::read(&format!("expired=true&expired=true&{text}")).ok(), None);
+    if let Some(asked) = asked {
+        let written = match asked {
+            Asked::Token(TokenKind::Fresh) => "expired=false".to_owned(),
+            Asked::Token(TokenKind::Expired) => "expired".to_owned(),
+            Asked::Fault(fault) => format!("fault={}", fault.name()),
+        };
+        assert_eq!(Asked::read(&written).ok(), Some(asked));
+    }
+}
+
+/// Which address counts, when these lines come from this peer: the right-most that is not a trusted proxy's.
+pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
+    let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap());
+    let known = [ClientIpHeader::Forwarded, ClientIpHeader::XForwardedFor, ClientIpHeader::XRealIp];
+    let header = known[usize::from(which) % known.len()];
+    let policy = ClientIpPolicy { trusted: trusted.into(), header };
+    let is_trusted = |address| trusted.iter().any(|network| network.contains(&address));
+    let name = HeaderName::from_static(header.name());
+    let values: Vec<_> = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
+    let line = |address: &str| {
+        let node = if header == ClientIpHeader::Forwarded { "for=" } else { "" };
+        HeaderValue::from_str(&format!("{node}{address}")).unwrap()
+    };
+    let client = |before: Option<&str>, after: Option<&str>| {
+        let mut headers = HeaderMap::new();
+        let values = before.map(line).into_iter().chain(values.clone()).chain(after.map(line));
+        for value in values {
+            headers.append(&name, value);
+        }
+        for other in known.into_iter().filter(|other| *other != header) {
+            headers.append(other.name(), HeaderValue::from_static("for=198.51.100.66"));
+        }
+        policy.client(peer, &headers)
+    };
+
+    let (peer, found) = (peer.to_canonical(), client(None, None));
+    assert_eq!(found, found.to_canonical());
+    if !is_trusted(peer) {
+        assert_eq!(found, peer);
+        assert_eq!(client(Some("198.51.100.7"), Some("198.51.100.7")), peer);
+        return;
+    }
+    assert_eq!(client(None, Some("198.51.100.7")).to_string(), "198.51.100.7", "nearer than all others");
+    if found != peer {
+        assert_eq!(client(None, Some("10.1.2.3")), found, "one more trusted proxy");
+    }
+    if !is_trusted(found) {
+        assert_eq!(client(Some("198.51.100.7"), None), found, "what the client itself has said");
+    }
+}

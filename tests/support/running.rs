@@ -1,0 +1,75 @@
+//! A store under programs that run, are killed, and run again: what the tests of rotation and of crashes share.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use reqwest::Client;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::support::{Server, jwksd, run};
+
+/// A number that longer runs by hand are given in the environment.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+pub(crate) async fn db(dir: &Path) -> SqliteConnection {
+    let file = dir.join("totally_not_my_privateKeys.db");
+    SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
+}
+
+pub(crate) async fn jwks(client: &Client, server: &Server) -> JwkSet {
+    let answer = client.get(format!("{}/jwks", server.url)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let set: JwkSet = answer.json().await.unwrap();
+    assert!(!set.keys.is_empty());
+    set
+}
+
+pub(crate) fn kid(token: &str) -> i64 {
+    jsonwebtoken::decode_header(token).unwrap().kid.unwrap().parse().unwrap()
+}
+
+/// The claims, if this set has the key and the signature is right; whether the token has ended is left aside.
+pub(crate) fn signed_claims(token: &str, set: &JwkSet) -> Option<Value> {
+    let key = DecodingKey::from_jwk(set.find(&kid(token).to_string())?).unwrap();
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.validate_exp = false;
+    Some(jsonwebtoken::decode(token, &key, &validation).unwrap().claims)
+}
+
+/// Lets a command run for a random while, and kills it.
+pub(crate) async fn kill_midway(dir: &Path, args: &[&str], env: &[(&str, &str)], most: Duration) {
+    let mut child = jwksd(dir, args, env)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(rand::random_range(Duration::ZERO..most)).await;
+    let _ = child.kill();
+    child.wait().unwrap();
+}
+
+/// Two master keys of 32 bytes, so that no time goes into stretching them.
+pub(crate) fn two_master_keys() -> [String; 2] {
+    use base64::Engine as _;
+    ["the first of two", "the second of two"]
+        .map(|text| base64::engine::general_purpose::STANDARD.encode(format!("{text:<32}")))
+}
+
+/// Whether the store is sealed under this master key. If so, every key in it opens.
+pub(crate) fn opens(dir: &Path, key: &str) -> bool {
+    let output = run(dir, &["keys", "list", "--json"], &[("NOT_MY_KEY", key)], "");
+    let Ok(listing) = serde_json::from_slice::<Value>(&output.stdout) else {
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+        return false;
+    };
+    assert_eq!(listing["unreadable"], json!([]));
+    assert!(listing["keys"].as_array().unwrap().len() >= 2, "{listing}");
+    true
+}
