@@ -48,6 +48,7 @@ pub(crate) struct Setup {
     pub(crate) admin_token: Option<&'static str>,
     pub(crate) policy: RotationPolicy,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) connections: usize,
 }
 
 impl Default for Setup {
@@ -66,6 +67,7 @@ impl Default for Setup {
             admin_token: None,
             policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
+            connections: 1000,
         }
     }
 }
@@ -116,7 +118,7 @@ impl TestApp {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let front = jwksd::http::front(issuer.clone(), settings, metrics);
-        tokio::spawn(jwksd::http::serve(listener, front, 1000, std::future::pending()));
+        tokio::spawn(jwksd::http::serve(listener, front, setup.connections, std::future::pending()));
         let url = format!("http://{address}");
         documented::remember(&url, setup.auth_mode);
         Self { url, issuer, clock: setup.clock, dir: setup.dir, client: Client::new() }

@@ -8,6 +8,7 @@ mod documented;
 mod errors;
 mod faults;
 mod helpers;
+mod hostile;
 mod interleaved;
 mod jwks;
 mod keys;

@@ -5,6 +5,8 @@
 mod commands;
 mod copies;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod faults;
 mod operating;
 mod settings;
 mod start;

@@ -49,7 +49,12 @@ impl Server {
 
     /// As [`Server::start`]; what it logged instead of serving comes back as the error.
     pub(crate) fn try_start(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<Self, String> {
-        let mut child = jwksd(dir, args, env)
+        Self::of(&mut jwksd(dir, args, env), env)
+    }
+
+    /// Starts a server by this command, which ends in one of ours.
+    pub(crate) fn of(command: &mut Command, env: &[(&str, &str)]) -> Result<Self, String> {
+        let mut child = command
             .envs((!env.iter().any(|(name, _)| *name == "PORT")).then_some(("PORT", "0")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction,
@@ -134,12 +135,26 @@ impl SqliteStore {
     }
 }
 
+/// A connection that is in no transaction.
+///
+/// When the disk fails, SQLite rolls back by itself, and the connection, which has not noticed, is of no more use.
+async fn acquire(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
+    loop {
+        let connection = pool.acquire().await.map_err(unavailable)?;
+        if !connection.is_in_transaction() {
+            return Ok(connection);
+        }
+        // Whatever comes of it, it is gone.
+        let _ = connection.close().await;
+    }
+}
+
 /// Begins a transaction that writes: the lock is taken at once, so it cannot fail half way for want of it.
 async fn begin(
     writer: &SqlitePool,
     durability: Durability,
 ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-    let mut connection = writer.acquire().await.map_err(unavailable)?;
+    let mut connection = acquire(writer).await?;
     let synchronous = match durability {
         Durability::PowerCut => "PRAGMA synchronous = FULL",
         Durability::ProcessEnd => "PRAGMA synchronous = NORMAL",
@@ -162,7 +177,7 @@ enum Durability {
 #[async_trait]
 impl Store for SqliteStore {
     async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         keys::master_key(&mut connection).await
     }
 
@@ -188,7 +203,7 @@ impl Store for SqliteStore {
     }
 
     async fn keys(&self, select: Select<'_>) -> Result<KeyPicture, StoreError> {
-        let mut tx = self.readers.begin().await.map_err(unavailable)?;
+        let mut tx = Transaction::begin(acquire(&self.readers).await?, None).await.map_err(unavailable)?;
         keys::picture(&mut tx, select).await
     }
 
@@ -224,7 +239,7 @@ impl Store for SqliteStore {
     }
 
     async fn key_changes(&self) -> Result<i64, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         keys::changes(&mut connection).await
     }
 
@@ -236,17 +251,17 @@ impl Store for SqliteStore {
     }
 
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         accounts::candidate(&mut connection, username).await
     }
 
     async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         accounts::report(&mut connection, username).await
     }
 
     async fn accounts(&self, after: UserId, at_most: u32) -> Result<Vec<AccountReport>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         accounts::reports(&mut connection, after, at_most).await
     }
 
@@ -278,7 +293,7 @@ impl Store for SqliteStore {
         page: &Page,
         at_most: u32,
     ) -> Result<Vec<SignIn>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         sign_ins::page(&mut connection, filter, page, at_most).await
     }
 
@@ -288,12 +303,12 @@ impl Store for SqliteStore {
         count: u32,
         up_to: i64,
     ) -> Result<Option<Position>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         sign_ins::before_last(&mut connection, filter, count, up_to).await
     }
 
     async fn newest_sign_in(&self) -> Result<i64, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = acquire(&self.readers).await?;
         sign_ins::newest(&mut connection).await
     }
 

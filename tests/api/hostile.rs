@@ -1,0 +1,162 @@
+//! Clients that mean no good: they cost little, and others are served beside them.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::helpers::{Answer, Setup, TestApp};
+
+async fn connect(app: &TestApp) -> TcpStream {
+    TcpStream::connect(app.url.trim_start_matches("http://")).await.unwrap()
+}
+
+/// Sends this as it is, and reads until the server closes or has said nothing for a second.
+async fn say(app: &TestApp, bytes: &[u8]) -> String {
+    let mut stream = connect(app).await;
+    stream.write_all(bytes).await.unwrap();
+    hear(&mut stream).await
+}
+
+async fn hear(stream: &mut TcpStream) -> String {
+    let mut heard = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut chunk)).await {
+        if n == 0 {
+            break;
+        }
+        heard.extend_from_slice(&chunk[..n]);
+    }
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+/// Of answers one behind the other.
+fn statuses(answers: &str) -> Vec<&str> {
+    answers.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.lines().next()).collect()
+}
+
+/// Whether the server has closed this connection, sooner or later.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut heard = Vec::new();
+    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut heard)).await.is_ok()
+}
+
+#[tokio::test]
+async fn idle_and_slow_connections_make_room_for_those_who_come() {
+    let app = TestApp::with(Setup { connections: 4, ..Setup::default() }).await;
+    let mut idle = Vec::new();
+    for begun in ["", "GET /jwks HTT", "GET /jwks HTTP/1.1\r\nhost: x\r\n", "POST"] {
+        let mut stream = connect(&app).await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        idle.push(stream);
+    }
+    assert_eq!(app.get("/jwks").await.status, 200);
+    for stream in &mut idle {
+        assert!(is_closed(stream).await);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for_longer_than_ten_seconds() {
+    let app = TestApp::spawn().await;
+    let mut stream = connect(&app).await;
+    stream.write_all(b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"user").await.unwrap();
+    let mut heard = vec![0; 4096];
+    let n = stream.read(&mut heard).await.unwrap();
+    let heard = String::from_utf8_lossy(&heard[..n]);
+    assert!(heard.starts_with("HTTP/1.1 408 "), "{heard}");
+    assert!(
+        heard.ends_with(r#"{"error":"The body did not come in time","code":"body_too_slow"}"#),
+        "{heard}"
+    );
+    assert!(is_closed(&mut stream).await, "what is left of the body is no next request");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let app = TestApp::spawn().await;
+    let long = "x".repeat(64 * 1024);
+    for head in [
+        format!("GET /jwks HTTP/1.1\r\nhost: x\r\nx: {long}\r\n\r\n"),
+        format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"),
+        format!("GET /jwks HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(1000)),
+    ] {
+        let mut stream = connect(&app).await;
+        // It may close before it has read all.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let answer = hear(&mut stream).await;
+        assert!(
+            answer.is_empty() || statuses(&answer) == ["431 Request Header Fields Too Large"],
+            "{answer}"
+        );
+    }
+    assert_eq!(app.get("/jwks").await.status, 200);
+}
+
+#[tokio::test]
+async fn no_request_is_smuggled_in_the_body_of_another() {
+    let app = TestApp::spawn().await;
+    let smuggled = "POST /register HTTP/1.1\r\nhost: x\r\ncontent-length: 44\r\n\r\n{\"username\":\"eve\",\"email\":\"eve@example.com\"}";
+    for framing in [
+        "content-length: 5\r\ncontent-length: 6",
+        "content-length: 5, 6",
+        "content-length: +5",
+        "content-length: 0x5",
+        "content-length : 5",
+        "transfer-encoding: chunked\r\ntransfer-encoding: identity",
+        "transfer-encoding: xchunked",
+        "transfer-encoding: chunked, identity",
+        "transfer-encoding:\r\n chunked",
+    ] {
+        let answer = say(
+            &app,
+            format!("POST /auth HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n0\r\n\r\n{smuggled}").as_bytes(),
+        )
+        .await;
+        assert!(!answer.contains(" 201 "), "{framing}: {answer}");
+    }
+    // Both at once: the chunks count (RFC 9112, 6.3), and the connection ends with them.
+    let both = format!(
+        "POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}",
+        5 + smuggled.len()
+    );
+    say(&app, both.as_bytes()).await;
+    assert!(app.count("users").await <= 1, "a request that stands behind a whole one is one at the most");
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_a_row() {
+    let app = TestApp::spawn().await;
+    let one = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let last = "GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answers = say(&app, format!("{}{last}", one.repeat(20)).as_bytes()).await;
+    let statuses = statuses(&answers);
+    assert_eq!(statuses.len(), 21, "{answers}");
+    assert!(statuses[..20].iter().all(|status| *status == "200 OK") && statuses[20] == "404 Not Found");
+}
+
+#[tokio::test]
+async fn who_hangs_up_early_leaves_nothing_behind() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    for _ in 0..50 {
+        let body = format!(r#"{{"username":"alice","password":"{password}"}}"#);
+        let head = format!("POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let mut stream = connect(&app).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        drop(stream);
+    }
+    app.auth("alice", &password).await.token();
+    assert_eq!(app.issuer.hashes(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_refused_client_may_go_on_on_its_connection() {
+    let app = TestApp::with(Setup { auth_rate_limit: 1, ..Setup::default() }).await;
+    let request = "POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    let jwks = "HEAD /jwks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answers = say(&app, format!("{request}{request}{jwks}").as_bytes()).await;
+    let statuses = statuses(&answers);
+    assert_eq!(statuses, ["401 Unauthorized", "429 Too Many Requests", "200 OK"], "{answers}");
+    assert_eq!(Answer::of(app.post("/auth")).await.status, 429);
+}
