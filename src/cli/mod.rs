@@ -9,6 +9,7 @@ mod files;
 mod jwk;
 mod jwt;
 mod keys;
+mod limits;
 mod logs;
 mod manual;
 mod opening;

@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use super::limits;
 use super::opening::{self, Opened, Refused};
 use super::supervisor::{Supervisor, Watchdog};
 use crate::config::{Config, ConfigError};
@@ -30,6 +31,7 @@ impl ServeArgs {
 }
 
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
+    limits::forbid_core_dumps();
     // Armed before anything else, so that a signal during the start is not lost.
     let stop = told_to_stop(args.until_stdin_closes)?;
     let listener = bind(&config).await?;
@@ -86,34 +88,10 @@ async fn answer(
         supervisor.stopping();
     };
     tokio::select! {
-        () = http::serve(listener, front, connections_at_most(), until) => Ok(()),
+        () = http::serve(listener, front, limits::connections(), until) => Ok(()),
         () = rotate_for_ever(&issuer, watchdog) => Ok(()),
         () = trim_for_ever(retention) => Ok(()),
     }
-}
-
-/// More connections than this would need more memory than they are worth.
-const CONNECTIONS: u64 = 10_000;
-
-/// Files that are kept for the store, the log and what else there is.
-#[cfg(unix)]
-const OTHER_FILES: u64 = 64;
-
-/// How many connections may be open at once: as many as the system gives files for, which it is asked for first.
-fn connections_at_most() -> usize {
-    #[cfg(unix)]
-    let most = {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-        let wanted = CONNECTIONS + OTHER_FILES;
-        let allowed = wanted.min(maximum.unwrap_or(wanted)).max(current.unwrap_or(wanted));
-        let is_raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum }).is_ok();
-        let files = if is_raised { allowed } else { current.unwrap_or(wanted) };
-        files.saturating_sub(OTHER_FILES).clamp(1, CONNECTIONS)
-    };
-    #[cfg(not(unix))]
-    let most = CONNECTIONS;
-    usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 pub(super) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {

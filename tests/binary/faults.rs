@@ -136,3 +136,12 @@ async fn a_journal_that_was_cut_short_costs_what_was_cut_off_and_nothing_before_
     let whole: String = db(dir.path()).await.fetch_one("PRAGMA integrity_check").await.unwrap().get(0);
     assert_eq!(whole, "ok");
 }
+
+#[tokio::test]
+async fn a_server_leaves_no_image_of_its_memory() {
+    let dir = dir();
+    let server = Server::start(dir.path(), &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(cores.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
+}
