@@ -31,7 +31,10 @@ fn main() {
         sorted.sort_by(f64::total_cmp);
         let [low, median, high] = [1, 2, 3].map(|quarter| sorted[sorted.len() * quarter / 4]);
         let z = rank_sum(&times[0], sample);
-        println!("{name:<14}{low:8.2}{median:8.2}{high:8.2}   ranks {z:+.2} standard deviations from {}", NAMES[0]);
+        println!(
+            "{name:<14}{low:8.2}{median:8.2}{high:8.2}   ranks {z:+.2} standard deviations from {}",
+            NAMES[0]
+        );
     }
 }
 
@@ -57,7 +60,8 @@ async fn measure(rounds: usize) -> [Vec<f64>; NAMES.len()] {
         for which in &order {
             let wrong = [("username", NAMES[*which]), ("password", "c56a4180-65aa-42ec-a945-5fd21dec0538")];
             let begun = Instant::now();
-            let answer = client.post(format!("http://127.0.0.1:{PORT}/auth")).form(&wrong).send().await.unwrap();
+            let answer =
+                client.post(format!("http://127.0.0.1:{PORT}/auth")).form(&wrong).send().await.unwrap();
             let took = begun.elapsed().as_secs_f64() * 1000.0;
             assert_eq!(answer.status(), 401);
             answer.bytes().await.unwrap();
@@ -78,7 +82,8 @@ fn rank_sum(a: &[f64], b: &[f64]) -> f64 {
     all.extend(b.iter().map(|time| (*time, true)));
     all.sort_by(|x, y| x.0.total_cmp(&y.0));
     let count = |n: usize| f64::from(u32::try_from(n).unwrap());
-    let ranks: f64 = all.iter().enumerate().filter(|(_, (_, is_b))| *is_b).map(|(rank, _)| count(rank + 1)).sum();
+    let ranks: f64 =
+        all.iter().enumerate().filter(|(_, (_, is_b))| *is_b).map(|(rank, _)| count(rank + 1)).sum();
     let (n, m) = (count(a.len()), count(b.len()));
     (ranks - m * (n + m + 1.0) / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
 }

@@ -1,6 +1,7 @@
 //! What the issuer relies on in a store: one contract, to be run against every kind of store there is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, UserId, Username};
 use jwksd::domain::clock::Timestamp;
@@ -203,6 +204,53 @@ async fn a_candidate_is_found_whatever_the_case_and_a_sign_in_of_an_old_hash_is_
     assert!(
         !store.record_sign_in(UserId(9), &found.password_hash, [127, 0, 0, 1].into(), NOW).await.unwrap()
     );
+}
+
+#[tokio::test]
+async fn of_sign_ins_that_come_together_each_is_answered_for_itself() {
+    let (dir, store) = founded().await;
+    let hash = PasswordHash::stored(HASH.to_owned());
+    let another = PasswordHash::stored("$argon2id$…\0\"'".to_owned());
+    let mut ids = Vec::new();
+    for name in ["alice", "bob", "carol"] {
+        ids.push(store.register(account(name, None), NOW).await.unwrap());
+    }
+    assert!(changed(&store, ids[2], AccountChange::Disable).await);
+    let sign_ins = (0..300).map(|n| {
+        let (store, later) = (Arc::clone(&store), Timestamp::from_secs(NOW.as_secs() + n));
+        // Alice twice in a row, Bob by a hash that is not his, Carol who may not, and somebody who is not there.
+        let (user, hash) = match n % 5 {
+            0 | 1 => (ids[0], hash.clone()),
+            2 => (ids[1], another.clone()),
+            3 => (ids[2], hash.clone()),
+            _ => (UserId(9), hash.clone()),
+        };
+        tokio::spawn(async move {
+            let gone = n % 10 == 1;
+            let recording = store.record_sign_in(user, &hash, [127, 0, 0, 1].into(), later);
+            // Some are not waited for.
+            if gone {
+                tokio::time::timeout(Duration::ZERO, recording).await.ok()
+            } else {
+                Some(recording.await)
+            }
+        })
+    });
+    let sign_ins: Vec<_> = sign_ins.collect();
+    for (n, sign_in) in sign_ins.into_iter().enumerate() {
+        if let Some(recorded) = sign_in.await.unwrap() {
+            assert_eq!(recorded.unwrap(), n % 5 < 2, "{n}");
+        }
+    }
+    let url = format!("sqlite://{}", dir.path().join("store.db").display());
+    let mut db = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let (rows, users): (i64, i64) = sqlx::query_as("SELECT count(*), count(DISTINCT user_id) FROM auth_logs")
+        .fetch_one(&mut db)
+        .await
+        .unwrap();
+    assert!((90..=120).contains(&rows) && users == 1, "{rows} of {users}");
+    let alice = store.account("alice").await.unwrap().unwrap();
+    assert!(alice.last_login.is_some_and(|at| (0..300).contains(&(at.as_secs() - NOW.as_secs()))));
 }
 
 async fn changed(store: &Arc<dyn Store>, user: UserId, change: AccountChange) -> bool {

@@ -55,12 +55,11 @@ struct Answer {
 /// Serves on this port until it is killed. Everybody's password is `password`.
 pub(crate) fn serve(port: u16, cores: usize, memory_kib: u32, passes: u32) {
     let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
-    let other = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let argon2 = argon2(memory_kib, passes);
     let mut hash = [0; 32];
     argon2.hash_into(b"password", &SALT, &mut hash).unwrap();
     let ceiling = Ceiling {
-        jwks: jwks(&[&key, &other]),
+        jwks: jwks(&key),
         key: Arc::new(key),
         head: URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT","kid":"1"}"#).into(),
         hash,
@@ -106,14 +105,12 @@ fn pool(threads: usize, argon2: &argon2_rust::Argon2) -> mpsc::Sender<Job> {
     send
 }
 
-fn jwks(keys: &[&KeyPair]) -> Bytes {
-    let jwk = |(kid, key): (usize, &&KeyPair)| {
-        // SEQUENCE, INTEGER of 257 bytes of which the first is 0, INTEGER 65537 (RFC 8017, A.1.1).
-        let modulus = URL_SAFE_NO_PAD.encode(&key.public_key().as_ref()[9..9 + 256]);
-        serde_json::json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid.to_string(), "n": modulus, "e": "AQAB"})
-    };
-    let keys: Vec<_> = keys.iter().enumerate().map(jwk).collect();
-    serde_json::json!({ "keys": keys }).to_string().into()
+/// One key, as a new store of ours publishes.
+fn jwks(key: &KeyPair) -> Bytes {
+    // SEQUENCE, INTEGER of 257 bytes of which the first is 0, INTEGER 65537 (RFC 8017, A.1.1).
+    let modulus = URL_SAFE_NO_PAD.encode(&key.public_key().as_ref()[9..9 + 256]);
+    let jwk = serde_json::json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "2", "n": modulus, "e": "AQAB"});
+    serde_json::json!({ "keys": [jwk] }).to_string().into()
 }
 
 fn json(body: Bytes) -> Response {

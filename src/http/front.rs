@@ -77,6 +77,11 @@ impl Front {
         }))
     }
 
+    /// Gives back what is not needed any more; to be called now and then.
+    pub(super) fn tidy(&self) {
+        self.0.window.tidy();
+    }
+
     /// Answers one request of this peer.
     pub(super) async fn answer<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
     where

@@ -1,25 +1,20 @@
 //! The limits in front of /auth and /register.
 //!
 //! /auth: of one client, at most n requests in any span of one second. A token bucket, or one GCRA of n per second with
-//! a burst of n, refills while it is being emptied and lets up to 2n through in a second. n cells that each admit
-//! one request a second, any of which may admit, are exact: a request is refused just when the n latest admissions all
-//! lie within the last second. Each cell is a limiter of `governor`.
+//! a burst of n, refills while it is being emptied and lets up to 2n through in a second. The moments of the n latest
+//! admissions are exact: a request is refused just when all of them lie within the last second.
 //!
 //! /register has no such exactness to keep, and gets `tower_governor`'s bucket.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
-use governor::clock::{Clock, DefaultClock, Reference as _};
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
+use governor::clock::{Clock, DefaultClock, Reference};
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
@@ -54,11 +49,8 @@ struct Clients<C: Clock> {
     swept_at: C::Instant,
 }
 
-/// One client's admissions within the last second. Cells are made when they are first needed.
-struct Window<C: Clock> {
-    cells: Vec<RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>>,
-    last_admission: C::Instant,
-}
+/// One client's admissions within the last second, oldest first.
+struct Window<C: Clock>(VecDeque<C::Instant>);
 
 /// Whose requests are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,18 +92,20 @@ impl<C: Clock + Clone> MovingWindow<C> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         let key = self.seat(&mut clients, ClientKey::of(client), now);
-        let window =
-            clients.windows.entry(key).or_insert_with(|| Window { cells: Vec::new(), last_admission: now });
-        window.admit(self.limit, &self.clock, now)
+        let window = clients.windows.entry(key).or_insert_with(|| Window(VecDeque::with_capacity(1)));
+        window.admit(self.limit, now)
+    }
+
+    /// Gives back the memory of clients that have not been seen for a second.
+    pub(super) fn tidy(&self) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.sweep(self.clock.now());
     }
 
     /// Where this client's requests are counted. Windows that are over make room at most once a second.
     fn seat(&self, clients: &mut Clients<C>, key: ClientKey, now: C::Instant) -> ClientKey {
-        let is_over = |since: C::Instant| now.duration_since(since) >= SECOND.into();
-        if is_over(clients.swept_at) {
-            clients.swept_at = now;
-            clients.windows.retain(|_, window| !is_over(window.last_admission));
-            clients.windows.shrink_to(clients.windows.len() * 2);
+        if now.duration_since(clients.swept_at) >= SECOND.into() {
+            clients.sweep(now);
         }
         if clients.windows.len() < self.max_clients || clients.windows.contains_key(&key) {
             key
@@ -121,28 +115,33 @@ impl<C: Clock + Clone> MovingWindow<C> {
     }
 }
 
-impl<C: Clock + Clone> Window<C> {
-    fn admit(&mut self, limit: usize, clock: &C, now: C::Instant) -> Result<(), Duration> {
-        let mut wait = SECOND;
-        for cell in &self.cells {
-            match cell.check() {
-                Ok(()) => {
-                    self.last_admission = now;
-                    return Ok(());
-                }
-                Err(not_until) => wait = wait.min(not_until.wait_time_from(now)),
+impl<C: Clock> Clients<C> {
+    fn sweep(&mut self, now: C::Instant) {
+        self.swept_at = now;
+        self.windows.retain(|_, window| window.0.back().is_some_and(|last| !is_over(*last, now)));
+        self.windows.shrink_to(self.windows.len() * 2);
+    }
+}
+
+impl<C: Clock> Window<C> {
+    fn admit(&mut self, limit: usize, now: C::Instant) -> Result<(), Duration> {
+        while self.0.front().is_some_and(|first| is_over(*first, now)) {
+            self.0.pop_front();
+        }
+        match self.0.front() {
+            Some(first) if self.0.len() >= limit => {
+                Err(SECOND.saturating_sub(now.duration_since(*first).into()))
+            }
+            _ => {
+                self.0.push_back(now);
+                Ok(())
             }
         }
-        if self.cells.len() >= limit {
-            return Err(wait);
-        }
-        let quota = Quota::with_period(SECOND).unwrap_or(Quota::per_second(NonZeroU32::MIN));
-        let cell = RateLimiter::direct_with_clock(quota.allow_burst(NonZeroU32::MIN), clock.clone());
-        let admitted = cell.check().is_ok();
-        self.cells.push(cell);
-        self.last_admission = now;
-        if admitted { Ok(()) } else { Err(SECOND) }
     }
+}
+
+fn is_over<I: Reference>(admission: I, now: I) -> bool {
+    now.duration_since(admission) >= SECOND.into()
 }
 
 /// Puts a bucket of this many requests, refilled within a second, in front of a route; none for 0.
@@ -269,6 +268,19 @@ mod tests {
         clock.advance(SECOND);
         assert_eq!((window.check(other(3)), window.check(other(3))), (Ok(()), Ok(())));
         assert_eq!(window.clients.lock().unwrap().windows.len(), 1);
+    }
+
+    #[test]
+    fn clients_that_are_gone_take_no_memory() {
+        let (window, clock) = window(10, 1000);
+        for n in 0..1000_u16 {
+            let [a, b] = n.to_be_bytes();
+            assert_eq!(window.check(IpAddr::from([198, 51, a, b])), Ok(()));
+        }
+        clock.advance(SECOND);
+        window.tidy();
+        let clients = window.clients.lock().unwrap();
+        assert_eq!((clients.windows.len(), clients.windows.capacity()), (0, 0));
     }
 
     #[test]

@@ -26,8 +26,12 @@ const DRAIN: Duration = Duration::from_secs(9);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection on which nothing has gone on for so many looks is closed: it is idle, or its client sends a head or takes
-/// an answer too slowly. The second number counts while more than half of the places are taken.
-const PATIENCE: (u32, u32) = (15, 1);
+/// an answer too slowly. Longer than proxies keep theirs, which is a minute. The second number counts while more than half
+/// of the places are taken.
+const PATIENCE: (u32, u32) = (75, 1);
+
+/// How often memory that was for passing crowds is given back.
+const TIDYING: Duration = Duration::from_secs(10);
 
 /// How long to wait when no connection can be accepted, for want of files or memory.
 const BREATH: Duration = Duration::from_millis(100);
@@ -42,12 +46,13 @@ pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl
     let graceful = GracefulShutdown::new();
     let mut door = Door { listener, places: Places::new(most), is_shut: false };
     let mut until = pin!(until);
+    let mut tidying = tokio::time::interval(TIDYING);
     loop {
-        let guest = tokio::select! {
-            guest = door.next() => guest,
+        tokio::select! {
+            guest = door.next() => converse(guest, front.clone(), &graceful),
+            _ = tidying.tick() => front.tidy(),
             () = &mut until => break,
-        };
-        converse(guest, front.clone(), &graceful);
+        }
     }
     drop(door);
     tokio::select! {
@@ -154,7 +159,7 @@ fn converse(guest: Guest, front: Front, graceful: &GracefulShutdown) {
     });
     let mut http = http1::Builder::new();
     let connection =
-        graceful.watch(http.max_buf_size(HEAD_MAX).serve_connection(TokioIo::new(stream), service));
+        graceful.watch(http.max_header_size(HEAD_MAX).serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
         tokio::select! {
             biased;

@@ -1,11 +1,12 @@
 //! Accounts: register, sign in, and the trace that a sign-in leaves.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Issuer, IssuerError, WorkError};
+use super::{Issuer, IssuerError, WorkError, lock};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
-use crate::domain::password::{FreshSalt, HashCost, Hasher, Password, PasswordHash, Verdict};
+use crate::domain::password::{FreshSalt, HashCost, HashFailed, Hasher, Password, PasswordHash, Verdict};
 use crate::domain::token::{Subject, Token, TokenKind};
 use crate::store::{AccountChange, SignInCandidate};
 
@@ -73,9 +74,12 @@ impl Issuer {
         if account.password_hash.has_cost(&self.hasher.cost()) {
             return;
         }
-        let issuer = self.clone();
+        let (issuer, id) = (self.clone(), account.id);
+        if !lock(&self.rehashing).insert(id) {
+            return;
+        }
         tokio::spawn(async move {
-            let id = account.id;
+            let rehashing = Arc::clone(&issuer.rehashing);
             match issuer.replace_hash(account, password).await {
                 Ok(()) => {
                     tracing::debug!(user.id = %id, "the password of account {id} is hashed at today's cost");
@@ -84,6 +88,7 @@ impl Issuer {
                     tracing::debug!(user.id = %id, %error, "the password of account {id} keeps its old hash");
                 }
             }
+            lock(&rehashing).remove(&id);
         });
     }
 
@@ -121,6 +126,7 @@ impl Issuer {
                 tracing::debug!(user.id = %account.id, "the password hash of account {} is not Argon2", account.id);
                 Err(IssuerError::InvalidCredentials)
             }
+            (_, Verdict::NotComputed) => Err(HashFailed.into()),
             _ => Err(IssuerError::InvalidCredentials),
         }
     }
@@ -146,7 +152,7 @@ fn verdict(
     let unlisted = stored.filter(|stored| !is_listed(stored));
     let mut verdict = unlisted.map_or(Verdict::Mismatch, |stored| hasher.verify(password, stored));
     for cost in costs {
-        if verdict == Verdict::Match {
+        if matches!(verdict, Verdict::Match | Verdict::NotComputed) {
             break;
         }
         let real =

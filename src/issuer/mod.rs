@@ -16,6 +16,7 @@ mod rotation;
 mod uploads;
 mod workers;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use rand::rngs::StdRng;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 
+use crate::domain::account::UserId;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::key::{KeyError, SigningKey};
 use crate::domain::password::{HashFailed, Hasher, KnownPasswords};
@@ -48,6 +50,8 @@ pub struct Issuer {
     workers: Workers,
     hasher: Hasher,
     known: Arc<KnownPasswords>,
+    /// Accounts whose hash is just being brought to today's cost: once each is enough.
+    rehashing: Arc<Mutex<HashSet<UserId>>>,
     tokens: Arc<TokenPolicy>,
     keyring: Arc<Keyring>,
     stranger: Arc<OnceCell<Arc<SigningKey>>>,
@@ -84,6 +88,7 @@ impl Issuer {
             workers,
             hasher,
             known: Arc::new(known),
+            rehashing: Arc::default(),
             tokens: Arc::new(tokens),
             keyring: Arc::new(keyring),
             stranger: Arc::default(),

@@ -20,7 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a thread without work stays, and with it the memory that it works in.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// How far the threads stand behind all others of the machine: publishing keys does not wait for a crowd that signs in.
+/// How far the threads stand behind the others of this process: publishing keys does not wait for a crowd that signs in.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 5;
 
@@ -194,7 +194,7 @@ impl fmt::Debug for Workers {
 /// On Linux alone a thread can stand back by itself.
 fn stand_back() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "a worker keeps the priority of the process");
     }
 }

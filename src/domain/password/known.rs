@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 
 use super::{Password, PasswordHash};
 
-/// The most that are known at once: 4 MiB of them.
+/// The most that are known at once: 8 MiB of them, with the room that a table leaves.
 const MOST: usize = 1 << 16;
 
-/// How often those that are over make room, at most.
-const SWEEP: Duration = Duration::from_secs(1);
+/// How often those that are over are forgotten.
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// Passwords that match their hashes, for a while after Argon2 has said so.
 pub struct KnownPasswords {
@@ -62,7 +62,7 @@ impl KnownPasswords {
             return;
         };
         let mut tags = self.tags();
-        if tags.until.len() >= self.most && now.saturating_sub(tags.swept_at) >= SWEEP {
+        if now.saturating_sub(tags.swept_at) >= SWEEP {
             tags.swept_at = now;
             tags.until.retain(|_, until| *until > now);
             let left = tags.until.len();

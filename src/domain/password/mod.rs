@@ -212,11 +212,10 @@ impl Hasher {
         };
         let task = Task { algorithm, version, params: &params };
         let mut tag = vec![0; expected.len()];
-        let computed = self.engine.fill(&task, password.0.as_bytes(), salt, &mut tag);
-        if computed.is_some() && verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() {
-            Verdict::Match
-        } else {
-            Verdict::Mismatch
+        match self.engine.fill(&task, password.0.as_bytes(), salt, &mut tag) {
+            None => Verdict::NotComputed,
+            Some(()) if verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() => Verdict::Match,
+            Some(()) => Verdict::Mismatch,
         }
     }
 }
@@ -229,6 +228,8 @@ pub enum Verdict {
     Match,
     /// It is another one.
     Mismatch,
+    /// Nobody knows: there was not as much memory.
+    NotComputed,
     /// The stored text is no Argon2 hash: nothing matches it.
     Unreadable,
 }
