@@ -25,7 +25,7 @@ struct Args {
     /// Measurements of each kind; the median is shown
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only what has this in its name: jwks, auth, open, limit, cache, crowd, life
+    /// Only what has this in its name: jwks, auth, open, limit, cached, crowd, life
     #[arg(long, default_value = "")]
     only: String,
     /// Fail where a ratio is worse than a noisy machine explains
