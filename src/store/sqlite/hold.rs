@@ -44,7 +44,7 @@ impl Hold {
         match hold(&mut db).await {
             Ok(journal) if journal == "delete" => Ok(Self { location, db: Some(db), is_new }),
             Ok(_) => Err(StoreError::InUse),
-            Err(sqlx::Error::Database(error)) if is_busy(error.as_ref()) => Err(StoreError::InUse),
+            Err(error) if is_busy(&error) => Err(StoreError::InUse),
             Err(error) if is_unreadable(&error) => Ok(Self { location, db: None, is_new }),
             Err(error) => Err(unavailable(error)),
         }

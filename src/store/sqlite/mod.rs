@@ -154,13 +154,32 @@ async fn begin(
     writer: &SqlitePool,
     durability: Durability,
 ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-    let mut connection = acquire(writer).await?;
-    let synchronous = match durability {
-        Durability::PowerCut => "PRAGMA synchronous = FULL",
-        Durability::ProcessEnd => "PRAGMA synchronous = NORMAL",
+    let begun = match begin_on(acquire(writer).await?, durability).await {
+        Err(error) if code(&error) == Some(SQLITE_READONLY) => {
+            // Whatever comes of it, it is gone.
+            let _ = acquire(writer).await?.close().await;
+            begin_on(acquire(writer).await?, durability).await
+        }
+        begun => begun,
     };
-    sqlx::query(synchronous).execute(&mut *connection).await.map_err(unavailable)?;
-    Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await.map_err(unavailable)
+    begun.map_err(unavailable)
+}
+
+/// SQLite opens a file that cannot be written to for reading, and leaves it at that for as long as the connection lives;
+/// on such a connection even `BEGIN IMMEDIATE` only reads. What deletes nothing finds that out.
+async fn begin_on(
+    connection: PoolConnection<Sqlite>,
+    durability: Durability,
+) -> sqlx::Result<Transaction<'static, Sqlite>> {
+    let begin = match durability {
+        Durability::PowerCut => {
+            "PRAGMA synchronous = FULL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE"
+        }
+        Durability::ProcessEnd => {
+            "PRAGMA synchronous = NORMAL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE"
+        }
+    };
+    Transaction::begin(connection, Some(begin.into_sql_str())).await
 }
 
 fn all(lives: &[KeyLife]) -> Vec<Kid> {
@@ -342,7 +361,7 @@ async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<Sqli
             .connect_with(options.clone())
             .await;
         match pool {
-            Err(sqlx::Error::Database(error)) if is_busy(error.as_ref()) && attempt < 50 => {
+            Err(error) if is_busy(&error) && attempt < 50 => {
                 attempt += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -380,16 +399,11 @@ impl StoreError {
     /// Whether the same may work a moment later: another process holds the lock, or has just put another file in place.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        let code = |error: &sqlx::Error| {
-            error.as_database_error().and_then(sqlx::error::DatabaseError::code)?.parse::<i32>().ok()
-        };
         match self {
             Self::Replaced => true,
-            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_READONLY_DBMOVED.
             Self::Unavailable(cause) => cause
                 .downcast_ref()
-                .and_then(code)
-                .is_some_and(|code| matches!(code & 0xFF, 5 | 6) || code == 1032),
+                .is_some_and(|error| is_busy(error) || code(error) == Some(SQLITE_READONLY_DBMOVED)),
             _ => false,
         }
     }
@@ -399,7 +413,16 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreEr
     StoreError::Unavailable(Box::new(error))
 }
 
-fn is_busy(error: &dyn sqlx::error::DatabaseError) -> bool {
-    // SQLITE_BUSY and SQLITE_LOCKED, in the low byte of the extended code.
-    error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xFF, 5 | 6))
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_LOCKED: i32 = 6;
+const SQLITE_READONLY: i32 = 8;
+const SQLITE_READONLY_DBMOVED: i32 = SQLITE_READONLY | 4 << 8;
+
+/// The extended result code of SQLite, whose low byte is the plain one.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code)?.parse().ok()
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| matches!(code & 0xFF, SQLITE_BUSY | SQLITE_LOCKED))
 }

@@ -42,8 +42,15 @@ struct Waiting {
 impl Recorder {
     /// A recorder that writes through this pool, until it is dropped.
     pub(super) fn start(writer: SqlitePool) -> Self {
+        Self::by(move |records| record(writer.clone(), records))
+    }
+
+    fn by<R>(record: impl Fn(Vec<SignInRecord>) -> R + Send + 'static) -> Self
+    where
+        R: Future<Output = Result<Vec<usize>, StoreError>> + Send + 'static,
+    {
         let (queue, queued) = mpsc::channel(TOGETHER);
-        tokio::spawn(record_for_ever(queued, writer));
+        tokio::spawn(record_for_ever(queued, record));
         Self(queue)
     }
 
@@ -62,17 +69,22 @@ struct Ended;
 
 /// What kept a transaction from being committed, told to all who shared it.
 #[derive(Clone, Debug, Error)]
-#[error("the sign-ins of this moment were not recorded")]
-struct NotRecorded(#[source] Arc<StoreError>);
+#[error(transparent)]
+struct NotRecorded(Arc<StoreError>);
 
-async fn record_for_ever(mut queued: mpsc::Receiver<Waiting>, writer: SqlitePool) {
+async fn record_for_ever<R>(mut queued: mpsc::Receiver<Waiting>, record: impl Fn(Vec<SignInRecord>) -> R)
+where
+    R: Future<Output = Result<Vec<usize>, StoreError>> + Send + 'static,
+{
     let mut waiting = Vec::new();
     while queued.recv_many(&mut waiting, TOGETHER).await > 0 {
         // Who has gone away was told nothing, and has not signed in.
         waiting.retain(|waiting| !waiting.answer.is_closed());
         let (records, answers): (Vec<_>, Vec<_>) =
             waiting.drain(..).map(|waiting| (waiting.record, waiting.answer)).unzip();
-        match record(&writer, &records).await {
+        // In a task of its own: a panic fails those, and not all that are still to come.
+        let recorded = tokio::spawn(record(records)).await;
+        match recorded.unwrap_or_else(|panic| Err(unavailable(panic))) {
             Ok(recorded) => {
                 for (position, answer) in answers.into_iter().enumerate() {
                     // It fails if the caller goes away just now.
@@ -90,11 +102,11 @@ async fn record_for_ever(mut queued: mpsc::Receiver<Waiting>, writer: SqlitePool
 }
 
 /// Records those whose account may still sign in by the hash that was checked; returns their positions, in order.
-async fn record(writer: &SqlitePool, records: &[SignInRecord]) -> Result<Vec<usize>, StoreError> {
+async fn record(writer: SqlitePool, records: Vec<SignInRecord>) -> Result<Vec<usize>, StoreError> {
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tx = begin(writer, Durability::ProcessEnd).await?;
+    let mut tx = begin(&writer, Durability::ProcessEnd).await?;
     let all: Vec<_> = records.iter().map(Row::of).collect();
     let valid = valid(&mut tx, &json(&all)?).await?;
     let chosen: Vec<_> = valid.iter().filter_map(|position| all.get(*position)).collect();
@@ -151,4 +163,26 @@ async fn insert(db: &mut SqliteConnection, rows: &str) -> Result<(), StoreError>
     .await
     .map_err(unavailable)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_fails_the_sign_ins_that_it_met_and_none_after_them() {
+        let recorder = Recorder::by(|records| async move {
+            assert_ne!(records[0].user, UserId(1));
+            Ok(vec![0])
+        });
+        let record = |user| {
+            let checked = PasswordHash::stored(String::new());
+            let (from, at) = (Ipv4Addr::LOCALHOST.into(), Timestamp::from_secs(0));
+            recorder.record(SignInRecord { user: UserId(user), checked, from, at })
+        };
+        assert!(record(1).await.is_err());
+        assert!(record(2).await.unwrap());
+    }
 }
