@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 
 use super::client_ip::ClientIp;
 use super::error::forbid_storing;
+use super::failures::Failures;
 use super::metrics::{Metrics, Tally};
 use super::rate_limit::{MovingWindow, refusal};
 use super::trace::Visit;
@@ -35,6 +36,7 @@ struct Parts {
     window: MovingWindow,
     published: [Published; JWKS.len()],
     limited: Limited,
+    failures: Failures,
 }
 
 /// The figures of one path of the JWKS.
@@ -74,12 +76,14 @@ impl Front {
             settings,
             published,
             limited,
+            failures: Failures::new(metrics.clock()),
         }))
     }
 
-    /// Gives back what is not needed any more; to be called now and then.
+    /// Gives back what is not needed any more, and says what is over; to be called now and then.
     pub(super) fn tidy(&self) {
         self.0.window.tidy();
+        self.0.failures.tidy();
     }
 
     /// Answers one request of this peer.
@@ -92,7 +96,7 @@ impl Front {
             Some(response) => response,
             None => self.0.route(peer, request).await,
         };
-        visit.end(&mut response);
+        visit.end(&mut response, &self.0.failures);
         response
     }
 }

@@ -7,6 +7,7 @@ mod client_ip;
 mod credentials;
 mod discovery;
 mod error;
+mod failures;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -1,8 +1,7 @@
-//! Request ids, and one log line for each answer: at `error` with its whole cause for a 5xx, at `debug` otherwise.
+//! Request ids, and one log line for each answer, at `debug`; what failed is said by `failures`.
 //!
 //! There is no span around a request: the JWKS is to cost what sending it costs.
 
-use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -12,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use axum::response::Response;
 
 use super::error::Failure;
+use super::failures::Failures;
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -34,13 +34,12 @@ impl Visit {
     }
 
     /// Gives the answer the id of its request, and logs it under that id.
-    pub(super) fn end(self, response: &mut Response) {
+    pub(super) fn end(self, response: &mut Response, failures: &Failures) {
         let Self { id, line } = self;
         let status = response.status().as_u16();
         let request_id = id.to_str().unwrap_or_default();
         if let Some(failure) = response.extensions().get::<Failure>() {
-            let cause = chain(failure.0.as_ref());
-            tracing::error!(request_id, status, "request {request_id} was answered {status}: {cause}");
+            failures.log(request_id, status, failure.0.as_ref());
         }
         if let Some((method, path)) = line {
             tracing::debug!(request_id, %method, path, status, "{method} {path} was answered {status}");
@@ -64,15 +63,4 @@ fn fresh_id() -> HeaderValue {
     // Writing into a Vec does not fail.
     let _ = write!(id, "{:016x}-{count:x}", *START);
     HeaderValue::from_maybe_shared(bytes::Bytes::from(id)).unwrap_or(HeaderValue::from_static("0"))
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -1,6 +1,9 @@
 //! What breaks around a server: the JWKS goes on, the rest says 503, and all is well again when the fault is over.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,8 +11,10 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, Row as _};
 
+use tempfile::TempDir;
+
 use crate::support::{BINARY, Server};
-use crate::{DB, db, dir, done, get, sign_in};
+use crate::{DB, KEY, db, dir, done, get, post, sign_in};
 
 const NO_HASH_IS_KNOWN: [(&str, &str); 3] =
     [("CREDENTIAL_CACHE_TTL", "0"), ("AUTH_RATE_LIMIT", "0"), ("REGISTER_RATE_LIMIT", "0")];
@@ -36,6 +41,24 @@ async fn expect_unavailable(server: &Server, path: &str, body: Value) {
     assert_eq!(said, json!({"error": "The service cannot answer just now", "code": "unavailable"}));
 }
 
+async fn expect_published(server: &Server) {
+    assert_eq!(get(server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
+}
+
+/// However many requests it has cost.
+fn expect_said_once(server: &Server, what: &str) {
+    let log = server.log();
+    assert_eq!(log.lines().filter(|line| line.contains(what)).count(), 1, "{log}");
+}
+
+fn account(name: &str, password: &str) -> Value {
+    json!({"username": name, "password": password})
+}
+
+fn new(name: &str) -> Value {
+    json!({"username": name, "email": format!("{name}@example.com")})
+}
+
 /// Waits until a sign-in works again.
 async fn expect_recovery(server: &Server, name: &str, password: &str) {
     let begun = Instant::now();
@@ -57,10 +80,13 @@ async fn a_full_disk_keeps_no_key_from_being_published_and_is_got_over() {
     assert_eq!(sign_in(&server, "alice", password).await, 200);
 
     limit(&server, "--fsize=4096:");
-    expect_unavailable(&server, "/auth", json!({"username": "alice", "password": password})).await;
-    expect_unavailable(&server, "/register", json!({"username": "bob", "email": "bob@example.com"})).await;
-    assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
+    for _ in 0..5 {
+        expect_unavailable(&server, "/auth", account("alice", password)).await;
+        expect_unavailable(&server, "/register", new("bob")).await;
+    }
+    expect_published(&server).await;
     assert_eq!(sign_ins(dir.path()).await, 1);
+    expect_said_once(&server, "was answered 503");
 
     limit(&server, "--fsize=unlimited:");
     expect_recovery(&server, "alice", password).await;
@@ -76,20 +102,161 @@ async fn a_process_that_keeps_the_write_lock_holds_up_sign_ins_alone_and_as_long
     let mut other = db(dir.path()).await;
     let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
 
-    let refused = tokio::spawn({
-        let body = json!({"username": "alice", "password": password});
-        let url = format!("{}/auth", server.url);
-        async move { Client::new().post(url).json(&body).send().await.unwrap().status() }
-    });
-    while !refused.is_finished() {
-        assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(30) {
+        let published = async {
+            for _ in 0..20 {
+                expect_published(&server).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::join!(expect_unavailable(&server, "/auth", account("alice", password)), published);
     }
-    assert_eq!(refused.await.unwrap(), 503);
+    expect_said_once(&server, "database is locked");
 
     lock.rollback().await.unwrap();
     expect_recovery(&server, "alice", password).await;
     assert_eq!(sign_ins(dir.path()).await, 1);
+}
+
+/// What only root may do, and only on some file systems: nobody can write to a file that is open already.
+fn freeze(dir: &Path, flag: &str) -> bool {
+    let files = [DB.to_owned(), format!("{DB}-wal")];
+    let done = Command::new("chattr").arg(flag).args(files).current_dir(dir).output();
+    done.is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_to_any_more_is_read_and_written_to_again_as_soon_as_it_can_be() {
+    let dir = dir();
+    let password = done(dir.path(), &["users", "add", "alice"]).0;
+    let password = password.trim();
+    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    assert_eq!(sign_in(&server, "alice", password).await, 200);
+    if !freeze(dir.path(), "+i") {
+        eprintln!("not tested: chattr +i does nothing here");
+        return;
+    }
+    for _ in 0..5 {
+        expect_unavailable(&server, "/auth", account("alice", password)).await;
+        expect_unavailable(&server, "/register", new("bob")).await;
+    }
+    expect_published(&server).await;
+    expect_said_once(&server, "attempt to write a readonly database");
+
+    assert!(freeze(dir.path(), "-i"));
+    assert_eq!(sign_in(&server, "alice", password).await, 200, "{}", server.log());
+    assert_eq!(post(&server, "/register", new("bob")).await.0, 201);
+    assert_eq!(sign_ins(dir.path()).await, 2);
+}
+
+/// The program as a user who may not write what its mode says may not be written. Root may write anything.
+struct Anybody {
+    dir: TempDir,
+    binary: PathBuf,
+}
+
+impl Anybody {
+    /// With a store in a directory of their own.
+    fn new() -> Self {
+        let dir = dir();
+        let binary = dir.path().join("jwksd");
+        std::fs::copy(BINARY, &binary).unwrap();
+        std::fs::create_dir(dir.path().join("home")).unwrap();
+        let anybody = Self { dir, binary };
+        anybody.permit("", 0o755);
+        if is_root() {
+            std::os::unix::fs::chown(anybody.home(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        anybody
+    }
+
+    fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    fn permit(&self, path: &str, mode: u32) {
+        std::fs::set_permissions(self.dir.path().join(path), Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(args).current_dir(self.home()).env_clear().envs([KEY]);
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    fn start(&self) -> Result<Server, String> {
+        Server::of(self.command(&["serve"]).envs(NO_HASH_IS_KNOWN), &[])
+    }
+}
+
+const NOBODY: u32 = 65534;
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+#[tokio::test]
+async fn a_store_that_may_only_be_read_is_served_as_far_as_reading_goes() {
+    let anybody = Anybody::new();
+    let added = anybody.command(&["users", "add", "alice"]).output().unwrap();
+    let password = String::from_utf8(added.stdout).unwrap();
+    let password = password.trim();
+    anybody.permit(&format!("home/{DB}"), 0o400);
+    let server = anybody.start().unwrap();
+    expect_published(&server).await;
+    expect_unavailable(&server, "/auth", account("alice", password)).await;
+    expect_unavailable(&server, "/register", new("bob")).await;
+    expect_said_once(&server, "attempt to write a readonly database");
+
+    // Its companions were made with its mode.
+    for companion in ["", "-wal", "-shm"] {
+        anybody.permit(&format!("home/{DB}{companion}"), 0o600);
+    }
+    assert_eq!(sign_in(&server, "alice", password).await, 200, "{}", server.log());
+    assert_eq!(post(&server, "/register", new("bob")).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_directory_that_may_not_be_written_to_stops_no_server_that_runs_and_keeps_one_from_starting() {
+    let anybody = Anybody::new();
+    anybody.permit("home", 0o555);
+    let refused = anybody.start().err().unwrap();
+    assert!(refused.contains("DATABASE_URL") && refused.contains("Permission denied"), "{refused}");
+
+    anybody.permit("home", 0o755);
+    let server = anybody.start().unwrap();
+    anybody.permit("home", 0o555);
+    let (status, made) = post(&server, "/register", new("bob")).await;
+    assert_eq!((status, sign_in(&server, "bob", made["password"].as_str().unwrap()).await), (201, 200));
+    expect_published(&server).await;
+}
+
+#[tokio::test]
+async fn damaged_accounts_keep_no_key_from_being_published() {
+    let dir = dir();
+    let password = done(dir.path(), &["users", "add", "alice"]).0;
+    let password = password.trim();
+    let (page, size): (i64, i64) = sqlx::query_as(
+        "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'users'",
+    )
+    .fetch_one(&mut db(dir.path()).await)
+    .await
+    .unwrap();
+    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join(DB)).unwrap();
+    let at = u64::try_from((page - 1) * size).unwrap();
+    file.write_all_at(&vec![0xFF; usize::try_from(size).unwrap()], at).unwrap();
+
+    for _ in 0..5 {
+        expect_unavailable(&server, "/auth", account("alice", password)).await;
+        expect_unavailable(&server, "/register", new("bob")).await;
+        expect_published(&server).await;
+    }
+    expect_said_once(&server, "database disk image is malformed");
 }
 
 #[tokio::test]
@@ -100,18 +267,27 @@ async fn a_server_without_files_to_open_goes_on_when_there_are_some_again_and_sa
     // Whoever knocks waits in the queue of the system.
     let waiting: Vec<_> =
         (0..5).map(|_| tokio::spawn(Client::new().get(format!("{}/jwks", server.url)).send())).collect();
+    let mut log = until_said(&server, "no connection can be accepted, which is tried again").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     limit(&server, "--nofile=1024:");
     for answer in waiting {
         assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     }
-    let mut log = String::new();
-    while !log.contains("connections are accepted again") {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        log.push_str(&server.log());
-    }
-    assert_eq!(log.matches("no connection can be accepted, which is tried again").count(), 1, "{log}");
+    log += &until_said(&server, "connections are accepted again").await;
+    assert_eq!(log.matches("no connection can be accepted").count(), 1, "{log}");
     assert_eq!(log.matches("connections are accepted again").count(), 1, "{log}");
+}
+
+/// What is logged until this is.
+async fn until_said(server: &Server, what: &str) -> String {
+    let mut log = String::new();
+    let begun = Instant::now();
+    while !log.contains(what) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{log}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        log += &server.log();
+    }
+    log
 }
 
 #[tokio::test]
