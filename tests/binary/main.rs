@@ -13,6 +13,8 @@ mod start;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(target_os = "linux")]
+mod surroundings;
 
 use std::path::Path;
 
