@@ -117,6 +117,19 @@ async fn what_was_ended_since_the_copy_stays_so_after_a_restore() {
     assert_eq!(run(dir, &["doctor"], &[("PORT", "0")], "").status.code(), Some(0));
 }
 
+#[tokio::test]
+async fn a_restore_brings_back_the_passwords_of_its_day() {
+    let dir = dir();
+    let dir = dir.path();
+    let old = done(dir, &["users", "add", "alice"]).0;
+    done(dir, &["backup", "copy.db"]);
+    let new = done(dir, &["users", "reset", "alice"]).0;
+    done(dir, &["restore", "copy.db"]);
+    let server = Server::start(dir, &[]);
+    let status = async |password: &str| sign_in(&server, "alice", password.trim()).await;
+    assert_eq!((status(&old).await, status(&new).await), (200, 401));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_restore_follows_a_link_and_keeps_the_mode_of_the_store() {

@@ -8,6 +8,7 @@ mod doctor;
 #[cfg(target_os = "linux")]
 mod faults;
 mod operating;
+mod secrets;
 mod settings;
 mod start;
 mod stop;
