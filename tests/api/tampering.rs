@@ -6,6 +6,8 @@ use jwksd::domain::jose::upload::Upload;
 use jwksd::domain::key::{Kid, PrivateKey};
 use jwksd::domain::password::{FreshSalt, Hasher, Password};
 use jwksd::issuer::Keyring;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use sqlx::Executor as _;
 
 use crate::helpers::{Setup, TestApp, decode, verify};
@@ -135,7 +137,8 @@ async fn whoever_writes_a_hash_signs_in_as_that_account() {
     let password = app.register("alice").await;
     app.issuer.disable("alice").await.unwrap();
     let theirs = Password::chosen("chosen by whoever writes the file".to_owned()).unwrap();
-    let hash = Hasher::new(8, 1, 1).unwrap().hash(&theirs, &FreshSalt::draw(&mut rand::rng())).unwrap();
+    let hash =
+        Hasher::new(8, 1, 1).unwrap().hash(&theirs, &FreshSalt::draw(&mut StdRng::seed_from_u64(1))).unwrap();
     sqlx::query("UPDATE users SET password_hash = ?")
         .bind(hash.as_str())
         .execute(&mut app.db().await)
