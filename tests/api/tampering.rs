@@ -132,6 +132,25 @@ async fn without_the_record_of_its_master_key_a_store_takes_plaintext_keys_over(
 }
 
 #[tokio::test]
+async fn a_hash_that_would_take_hours_or_all_memory_holds_nobody_up() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    app.register("bob").await;
+    for cost in ["m=4194304000,t=1,p=1", "m=19456,t=4294967295,p=1"] {
+        sqlx::query("UPDATE users SET password_hash = ? WHERE username = 'bob'")
+            .bind(format!("$argon2id$v=19${cost}$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"))
+            .execute(&mut app.db().await)
+            .await
+            .unwrap();
+        for name in ["alice", "bob", "nobody"] {
+            let answer = app.auth(name, "wrong").await;
+            answer.expect_error(401, "invalid_credentials", "Invalid username or password");
+        }
+        app.auth("alice", &password).await.token();
+    }
+}
+
+#[tokio::test]
 async fn whoever_writes_a_hash_signs_in_as_that_account() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
