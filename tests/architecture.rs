@@ -78,6 +78,62 @@ fn sql_is_in_one_folder_and_status_codes_of_failures_in_one_file() {
     }
 }
 
+/// RUSTSEC-2023-0071 is about what `rsa` does with private keys. The one place that hands it one works out the primes of a
+/// JWK that lacks them, for the commands.
+#[test]
+fn the_rsa_crate_reads_and_writes_keys_and_neither_signs_nor_decrypts() {
+    for (path, text) in sources("src") {
+        for line in text.lines().filter(|line| line.trim_start().starts_with("use rsa::")) {
+            let may = ["use rsa::pkcs1", "use rsa::pkcs8", "use rsa::BigUint;"];
+            let is_the_one =
+                path.ends_with("jose/private.rs") && line == "use rsa::{BigUint, RsaPrivateKey};";
+            let names_more = line.contains("pkcs1v15");
+            assert!(
+                !names_more && (is_the_one || may.iter().any(|start| line.starts_with(start))),
+                "{}: {line}",
+                path.display()
+            );
+        }
+        let others = text.replace("aws_lc_rs::rsa::", "").replace("use rsa::", "");
+        assert!(!others.contains(" rsa::") && !others.contains("(rsa::"), "{}", path.display());
+    }
+}
+
+#[test]
+fn no_code_of_ours_is_unsafe() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    assert!(manifest.lines().any(|line| line == r#"unsafe_code = "forbid""#));
+}
+
+#[test]
+fn every_dependency_says_why_it_is_there() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let (mut is_among_them, mut before) = (false, "");
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_among_them = line.ends_with("dependencies]");
+        } else if is_among_them && !line.is_empty() && !line.starts_with('#') {
+            assert!(before.starts_with("# ") && !before.starts_with("# ---"), "{line}");
+        }
+        before = line;
+    }
+}
+
+/// A file without a folder is in that of the one named before it.
+#[test]
+fn the_tests_that_security_md_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (_, table) = page.split_once("## Where this is tested").unwrap();
+    let (mut folder, mut named) = ("", 0);
+    for name in table.split('`').skip(1).step_by(2).filter(|name| name.contains(['.', '/'])) {
+        let (parent, file) = name.rsplit_once('/').unwrap_or((folder, name));
+        assert!(root.join(parent).join(file).exists(), "{name}");
+        (folder, named) = (parent, named + 1);
+    }
+    assert!(named > 20, "{named}");
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     for (path, text) in sources("src").into_iter().chain(sources("tests")) {

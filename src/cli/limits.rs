@@ -1,6 +1,9 @@
-//! What a server asks of the system: files for its connections, and no image of its memory on the disk.
+//! What is asked of the system: files for the connections of a server, and of no process an image of its memory.
 //!
 //! Elsewhere than on Unix, there is neither such a limit nor such an image.
+
+#[cfg(unix)]
+use super::say;
 
 /// More connections than this would need more memory than they are worth.
 const CONNECTIONS: u64 = 10_000;
@@ -36,9 +39,35 @@ pub(super) fn forbid_core_dumps() {
     {
         use rustix::process::{Resource, Rlimit, setrlimit};
 
-        let none = Rlimit { current: Some(0), maximum: Some(0) };
-        if let Err(error) = setrlimit(Resource::Core, none) {
-            tracing::warn!("core dumps cannot be turned off: {error}");
-        }
+        tell(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }));
+    }
+    // The limit is one of files: to a program that the kernel hands an image to (apport, for one), it is none. A process
+    // that may not be dumped is not handed on either, and no other one of the same user may look into it.
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+        tell(set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    }
+}
+
+#[cfg(unix)]
+fn tell(done: rustix::io::Result<()>) {
+    if let Err(error) = done {
+        say(&format!("core dumps cannot be turned off: {error}"));
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+
+    use super::*;
+
+    #[test]
+    fn no_image_is_written_to_a_file_nor_handed_to_a_program() {
+        forbid_core_dumps();
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
     }
 }

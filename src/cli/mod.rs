@@ -112,6 +112,7 @@ enum Configured {
 
 /// Runs the program with these arguments, of which the first is its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    limits::forbid_core_dumps();
     let matches = command().try_get_matches_from(args).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((matches, cli))

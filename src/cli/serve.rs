@@ -31,7 +31,6 @@ impl ServeArgs {
 }
 
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
-    limits::forbid_core_dumps();
     // Armed before anything else, so that a signal during the start is not lost.
     let stop = told_to_stop(args.until_stdin_closes)?;
     let listener = bind(&config).await?;

@@ -185,3 +185,25 @@ fn refuse_substitution_in_secrets(text: &str) -> Result<(), ConfigError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, args};
+    use super::*;
+
+    #[test]
+    fn debug_of_all_settings_shows_no_secret() {
+        let matches = clap::Command::new("jwksd").args(args()).get_matches_from(["jwksd"]);
+        let text = "NOT_MY_KEY='hunter2 hunter2 hunter2'\nNEW_NOT_MY_KEY='hunter2 hunter2 hunter3'\nADMIN_TOKEN=hunter2\n";
+        let config =
+            Config::resolve(&Sources { matches: &matches, dotenv: dotenv_of(text).unwrap() }).unwrap();
+        let shown = format!("{config:?}");
+        for part in [
+            "master_secret: Some(MasterSecret), new_master_secret: Some(MasterSecret)",
+            "admin_token: Some(Secret)",
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+}

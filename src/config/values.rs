@@ -11,14 +11,10 @@ use tracing_subscriber::EnvFilter;
 use super::ConfigError;
 use super::sources::Sources;
 use crate::domain::key::lifecycle::{RotationPolicy, UnfitPolicy};
-use crate::domain::password::Hasher;
+use crate::domain::password::{COST_MOST, Hasher};
 
 /// No duration of ours may be longer: a hundred years.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
-
-/// The most that one password hash may cost: 4 GiB, and seconds to minutes on one core.
-const ARGON2_MOST: [(&str, u32); 3] =
-    [("ARGON2_MEMORY_KIB", 4 << 20), ("ARGON2_ITERATIONS", 100), ("ARGON2_PARALLELISM", 64)];
 
 pub(super) fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPolicy, ConfigError> {
     let [lifetime, retention, lead, ttl] =
@@ -42,9 +38,11 @@ pub(super) fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPo
 }
 
 pub(super) fn hasher(from: &Sources<'_>) -> Result<Hasher, ConfigError> {
-    let [memory, iterations, parallelism] =
-        ARGON2_MOST.map(|(name, most)| from.parse(name, |text| number_up_to(text, most)));
-    let (memory, iterations, parallelism) = (memory?, iterations?, parallelism?);
+    let [most_memory, most_iterations, most_parallelism] = COST_MOST;
+    let setting = |name, most| from.parse(name, |text| number_up_to(text, most));
+    let memory = setting("ARGON2_MEMORY_KIB", most_memory)?;
+    let iterations = setting("ARGON2_ITERATIONS", most_iterations)?;
+    let parallelism = setting("ARGON2_PARALLELISM", most_parallelism)?;
     Hasher::new(memory, iterations, parallelism).map_err(|_| {
         let value =
             format!("{memory} with ARGON2_ITERATIONS {iterations} and ARGON2_PARALLELISM {parallelism}");

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::body::Payload;
 use super::error::ApiError;
@@ -29,7 +30,8 @@ pub(super) struct Credentials {
 #[schemars(rename = "Credentials")]
 pub(super) struct Fields {
     username: Option<String>,
-    password: Option<String>,
+    #[schemars(with = "Option<String>")]
+    password: Option<Password>,
 }
 
 impl Credentials {
@@ -51,11 +53,9 @@ impl Credentials {
         };
         match (fields, basic) {
             (Fields { username: None, password: None }, Some(basic)) => Ok(basic),
-            (Fields { username, password }, basic) => Ok(Self {
-                username,
-                password: password.map(Password::typed),
-                basic_was_used: basic.is_some(),
-            }),
+            (Fields { username, password }, basic) => {
+                Ok(Self { username, password, basic_was_used: basic.is_some() })
+            }
         }
     }
 }
@@ -67,11 +67,28 @@ fn basic(headers: &HeaderMap) -> Option<Credentials> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let pair = STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = STANDARD.decode(value.trim()).map(Zeroizing::new).ok();
     let (username, password) = pair
-        .as_deref()
-        .and_then(|pair| pair.split_once(':'))
+        .as_ref()
+        .and_then(|pair| std::str::from_utf8(pair).ok()?.split_once(':'))
         .map(|(name, password)| (name.to_owned(), Password::typed(password.to_owned())))
         .unzip();
     Some(Credentials { username, password, basic_was_used: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_password() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, "Basic YWxpY2U6aHVudGVyMg==".parse().unwrap());
+        let credentials = Credentials::read(&headers, &Payload::Empty).unwrap();
+        assert_eq!(credentials.password.as_ref().unwrap().reveal(), "hunter2");
+        assert_eq!(
+            format!("{credentials:?}"),
+            r#"Credentials { username: Some("alice"), password: Some(Password), basic_was_used: true }"#
+        );
+    }
 }

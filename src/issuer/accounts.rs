@@ -123,7 +123,7 @@ impl Issuer {
                 Ok(account)
             }
             (Some(account), Verdict::Unreadable) => {
-                tracing::debug!(user.id = %account.id, "the password hash of account {} is not Argon2", account.id);
+                tracing::debug!(user.id = %account.id, "the password hash of account {} is none that can be checked", account.id);
                 Err(IssuerError::InvalidCredentials)
             }
             (_, Verdict::NotComputed) => Err(HashFailed.into()),

@@ -8,7 +8,7 @@ use jwksd::domain::clock::Clock as _;
 use jwksd::domain::password::Hasher;
 use jwksd::issuer::{Retention, Swept};
 
-use crate::helpers::{Answer, DAY, Setup, TestApp, premises};
+use crate::helpers::{Answer, DAY, Setup, TestApp, premises, verify};
 
 async fn expect_refused(app: &TestApp, name: &str, password: &str) {
     app.auth(name, password).await.expect_error(401, "invalid_credentials", "Invalid username or password");
@@ -48,6 +48,15 @@ async fn a_deleted_account_is_gone_but_for_its_name_its_number_and_its_sign_ins(
     }
     assert!(app.issuer.delete("alice").await.is_err() && app.issuer.account("alice").await.is_err());
     assert_eq!((app.count("users").await, app.count("auth_logs").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_token_that_is_out_outlives_its_account() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    let token = app.auth("alice", &password).await.token();
+    app.issuer.delete("alice").await.unwrap();
+    assert_eq!(verify(&token, &app.jwks().await).unwrap()["sub"], "alice");
 }
 
 #[tokio::test]

@@ -264,3 +264,13 @@ async fn hashes_of_every_cost_sign_in_and_a_hash_that_is_none_does_not() {
         app.auth(name, password).await.expect_error(401, "invalid_credentials", REFUSAL);
     }
 }
+
+#[tokio::test]
+async fn however_often_a_wrong_password_is_tried_the_right_one_signs_in() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    for _ in 0..50 {
+        app.auth("alice", "wrong").await.expect_error(401, "invalid_credentials", REFUSAL);
+    }
+    app.auth("alice", &password).await.token();
+}

@@ -88,6 +88,18 @@ async fn a_body_of_a_megabyte_is_too_large_and_is_answered() {
 }
 
 #[tokio::test]
+async fn a_body_of_16_kib_is_read_and_one_that_is_longer_by_a_byte_is_not() {
+    let app = TestApp::spawn().await;
+    for (length, status, code) in
+        [(16 * 1024, 401, "invalid_credentials"), (16 * 1024 + 1, 413, "body_too_large")]
+    {
+        let body = format!("{:<length$}", r#"{"username":"alice","password":"wrong"}"#);
+        let answer = expect_refusal(&app, "/auth", "application/json", body.into()).await;
+        assert_eq!((answer.status.as_u16(), &answer.json["code"]), (status, &code.into()), "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_neither_json_nor_a_form_is_of_no_use() {
     let app = TestApp::spawn().await;
     for (path, label, body) in [

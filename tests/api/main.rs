@@ -18,4 +18,6 @@ mod metadata;
 mod openapi;
 mod operations;
 mod register;
+mod secrets;
+mod tampering;
 mod uploads;

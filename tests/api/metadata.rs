@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::helpers::{DAY, ISSUER, TestApp};
+use crate::helpers::{Answer, DAY, ISSUER, TestApp, decode};
 
 #[tokio::test]
 async fn discovery_leads_a_verifier_to_the_jwks() {
@@ -24,6 +24,25 @@ async fn discovery_leads_a_verifier_to_the_jwks() {
         assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     }
+}
+
+#[tokio::test]
+async fn what_a_caller_says_of_the_host_is_in_no_discovery_and_in_no_token() {
+    let app = TestApp::spawn().await;
+    let plain = app.get("/.well-known/openid-configuration").await.json;
+    let password = app.register("alice").await;
+    let strange = |request: reqwest::RequestBuilder| {
+        let forwarded = "host=evil.example;proto=http";
+        request
+            .header("host", "evil.example")
+            .header("x-forwarded-host", "evil.example")
+            .header("forwarded", forwarded)
+    };
+    let request = app.request(reqwest::Method::GET, "/.well-known/openid-configuration");
+    assert_eq!(Answer::of(strange(request)).await.json, plain);
+    let credentials = json!({"username": "alice", "password": password});
+    let token = Answer::of(strange(app.post("/auth").json(&credentials))).await.token();
+    assert_eq!(decode(&token).1["iss"], ISSUER);
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwksd::domain::clock::Clock as _;
+use jwksd::domain::jose::algorithm::Algorithm;
 use jwksd::domain::jose::jwk::PublicJwk;
 use jwksd::domain::jose::private::{NewKey, PrivateKey};
 use jwksd::domain::key::seal::MasterSecret;
@@ -12,7 +15,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, HOUR, MASTER_KEY, MINUTE, Setup, TestApp, premises};
+use crate::helpers::{Answer, HOUR, ISSUER, MASTER_KEY, MINUTE, Setup, TestApp, premises, verify};
 
 const NEW: &str = "another master key, long enough";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -32,7 +35,7 @@ async fn upload(app: &TestApp, body: impl Into<reqwest::Body>) -> Answer {
 /// A key of somebody else.
 fn key(kid: &str) -> Value {
     let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
-    let algorithm = jwksd::domain::jose::algorithm::Algorithm::named("EdDSA").unwrap();
+    let algorithm = Algorithm::named("EdDSA").unwrap();
     serde_json::to_value(PublicJwk::new(key.public().clone(), kid.to_owned(), algorithm).unwrap()).unwrap()
 }
 
@@ -152,6 +155,37 @@ async fn what_has_expired_makes_room_and_a_set_stays_short() {
     app.clock.advance(MINUTE);
     assert_eq!(upload(&app, many("a", app.now() + 60)).await.json["keys_count"], 101);
     assert_eq!(app.count("uploaded_keys").await, 100);
+}
+
+#[tokio::test]
+async fn an_upload_of_256_kib_is_read_and_one_that_is_longer_by_a_byte_is_not() {
+    let app = app().await;
+    let padded = |length| {
+        let jwk = key("mine").to_string();
+        let blanks = " ".repeat(length - jwk.len());
+        jwk + &blanks
+    };
+    assert_eq!(upload(&app, padded(256 * 1024)).await.status, 201);
+    let answer = upload(&app, padded(256 * 1024 + 1)).await;
+    answer.expect_error(413, "body_too_large", "The body is longer than 256 KiB");
+}
+
+#[tokio::test]
+async fn whoever_holds_an_uploaded_key_makes_tokens_in_our_name_until_it_is_withdrawn() {
+    let app = app().await;
+    let theirs = PrivateKey::generate(NewKey::Rsa2048).unwrap();
+    let rs256 = Algorithm::named("RS256").unwrap();
+    let jwk = PublicJwk::new(theirs.public().clone(), "theirs".to_owned(), rs256).unwrap();
+    upload(&app, serde_json::to_string(&jwk).unwrap()).await;
+
+    let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let claims = json!({"iss": ISSUER, "sub": "alice", "exp": app.now() + 60});
+    let message = format!("{}.{}", part(json!({"alg": "RS256", "kid": "theirs"})), part(claims.clone()));
+    let signature = theirs.sign(rs256, message.as_bytes()).unwrap();
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+    assert_eq!(verify(&token, &app.jwks().await), Ok(claims));
+    assert_eq!(Answer::of(admin(&app, Method::DELETE, "/keys/theirs")).await.status, 200);
+    assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
 }
 
 #[tokio::test]

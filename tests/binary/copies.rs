@@ -117,6 +117,33 @@ async fn what_was_ended_since_the_copy_stays_so_after_a_restore() {
     assert_eq!(run(dir, &["doctor"], &[("PORT", "0")], "").status.code(), Some(0));
 }
 
+#[tokio::test]
+async fn a_restore_brings_back_the_passwords_of_its_day() {
+    let dir = dir();
+    let dir = dir.path();
+    let old = done(dir, &["users", "add", "alice"]).0;
+    done(dir, &["backup", "copy.db"]);
+    let new = done(dir, &["users", "reset", "alice"]).0;
+    done(dir, &["restore", "copy.db"]);
+    let server = Server::start(dir, &[]);
+    let status = async |password: &str| sign_in(&server, "alice", password.trim()).await;
+    assert_eq!((status(&old).await, status(&new).await), (200, 401));
+}
+
+#[test]
+fn a_copy_from_before_a_rekey_opens_with_the_old_master_key_and_that_alone() {
+    let dir = dir();
+    let [old, new] = ["the first master key", "the second master key"];
+    let run = |args: &[&str], env: &[(&str, &str)]| run(dir.path(), args, env, "").status.code().unwrap();
+    for args in [["users", "add", "alice"].as_slice(), &["backup", "copy.db"], &["rekey"]] {
+        assert_eq!(run(args, &[("NOT_MY_KEY", old), ("NEW_NOT_MY_KEY", new)]), 0, "{args:?}");
+    }
+    for (file, key, status) in [(DB, old, 2), (DB, new, 0), ("copy.db", old, 0), ("copy.db", new, 2)] {
+        let env = [("DATABASE_URL", file), ("NOT_MY_KEY", key)];
+        assert_eq!(run(&["keys", "list"], &env), status, "{file}, {key}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_restore_follows_a_link_and_keeps_the_mode_of_the_store() {

@@ -101,6 +101,17 @@ fn settings_that_work_but_not_as_one_may_think() {
 }
 
 #[test]
+fn hashes_that_cost_something_else_are_listed_and_are_no_fault() {
+    let dir = store();
+    let dearer = [("ARGON2_ITERATIONS", "3"), ("PORT", "0")];
+    assert_eq!(doctor(dir.path(), &dearer), (0, Vec::new()));
+    let text = String::from_utf8(run(dir.path(), &["doctor"], &dearer, "").stdout).unwrap();
+    let costs = "new ones cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, refusals also cost \
+                 argon2id v=19 m=19456,t=2,p=1 (1 accounts)";
+    assert!(text.contains(costs), "{text}");
+}
+
+#[test]
 fn open_mode_for_the_world_or_over_accounts() {
     let open = ("AUTH_MODE", "open");
     let world = [open, ("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];

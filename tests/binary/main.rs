@@ -8,11 +8,14 @@ mod doctor;
 #[cfg(target_os = "linux")]
 mod faults;
 mod operating;
+mod secrets;
 mod settings;
 mod start;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(target_os = "linux")]
+mod surroundings;
 
 use std::path::Path;
 

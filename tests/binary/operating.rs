@@ -60,6 +60,15 @@ async fn what_users_commands_change_holds_on_a_running_server_at_once() {
     assert!(table.starts_with("    ID  NAME ") && table.lines().count() == 2, "{table}");
 }
 
+#[tokio::test]
+async fn each_process_counts_the_requests_of_a_client_by_itself() {
+    let dir = dir();
+    let [one, two] = [(); 2].map(|()| Server::start(dir.path(), &[("AUTH_RATE_LIMIT", "1")]));
+    for server in [&one, &two] {
+        assert_eq!(post(server, "/auth", json!({})).await.0, 401);
+    }
+}
+
 #[test]
 fn users_commands_tell_what_is_missing_from_what_is_taken() {
     let dir = dir();

@@ -283,6 +283,23 @@ mod tests {
         assert!(!secret.sealer(&[2; SALT_LEN]).unwrap().matches(&check));
     }
 
+    // A literal of the reference implementation in C (64 MiB, 3 passes, 1 lane); never replace it by one that is made here.
+    #[test]
+    fn a_passphrase_is_stretched_by_argon2id_as_the_contract_says() {
+        let stretched = hex("2059d35e11f775944efac46541cfcd82013946a4ce55030871f5891aacf73b07").unwrap();
+        let check = Sealer::new(&stretched.try_into().unwrap()).check_value(&mut StdRng::seed_from_u64(1));
+        let secret = MasterSecret::parse("correct horse battery staple").unwrap();
+        assert!(secret.sealer(&[1; SALT_LEN]).unwrap().matches(&check.unwrap()));
+    }
+
+    #[test]
+    fn the_same_sealed_twice_has_two_nonces_and_nothing_in_common() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let [one, two] = [(); 2].map(|()| sealer().seal(place(), &[0; 64], &mut rng).unwrap());
+        assert_ne!(one[1..13], two[1..13]);
+        assert!(one[13..].windows(4).all(|part| !two[13..].windows(4).any(|other| other == part)));
+    }
+
     #[test]
     fn what_was_sealed_opens_in_its_place() {
         let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
@@ -307,6 +324,8 @@ mod tests {
         for elsewhere in [
             Place::Key(Kid(4), exp),
             Place::Key(Kid(3), exp.plus(std::time::Duration::from_secs(1))),
+            Place::Uploaded("3", Some(exp)),
+            Place::Uploaded("3", None),
             Place::Check,
         ] {
             assert_eq!(sealer().open(elsewhere, &sealed).unwrap_err(), SealError::Tampered);

@@ -11,6 +11,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rand::CryptoRng;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -20,6 +21,10 @@ pub use self::known::KnownPasswords;
 
 /// The most bytes a chosen password may have: enough for any passphrase, too few to make hashing one an attack.
 pub const PASSWORD_MAX: usize = 1024;
+
+/// The most that a hash may cost, in KiB, passes and lanes: 4 GiB, and seconds to minutes on one core. Beyond that, one check
+/// could hold a thread for days, or end the process for want of memory.
+pub const COST_MOST: [u32; 3] = [4 << 20, 100, 64];
 
 /// A password in the clear. It can be checked and shown to its owner once, and is wiped from memory when dropped.
 #[derive(Clone)]
@@ -61,6 +66,13 @@ impl Password {
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password")
+    }
+}
+
+/// Read straight from a body, so that it is wiped also where the rest of that body is refused.
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+        String::deserialize(text).map(Self::typed)
     }
 }
 
@@ -196,7 +208,7 @@ impl Hasher {
 
     /// Checks a password against a stored hash, at the cost that hash was made with. Slow by design.
     ///
-    /// A text that is no Argon2 hash matches nothing, at no cost.
+    /// A text that is no Argon2 hash, or one that costs more than [`COST_MOST`], matches nothing, at no cost.
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> Verdict {
         let Ok(hash) = Phc::new(&stored.0) else {
             return Verdict::Unreadable;
@@ -210,6 +222,10 @@ impl Hasher {
         let (Ok(algorithm), Ok(version), Ok(params)) = (algorithm, version, Params::try_from(&hash)) else {
             return Verdict::Unreadable;
         };
+        let cost = [params.m_cost(), params.t_cost(), params.p_cost()];
+        if cost.iter().zip(COST_MOST).any(|(cost, most)| *cost > most) {
+            return Verdict::Unreadable;
+        }
         let task = Task { algorithm, version, params: &params };
         let mut tag = vec![0; expected.len()];
         match self.engine.fill(&task, password.0.as_bytes(), salt, &mut tag) {
@@ -230,7 +246,7 @@ pub enum Verdict {
     Mismatch,
     /// Nobody knows: there was not as much memory.
     NotComputed,
-    /// The stored text is no Argon2 hash: nothing matches it.
+    /// The stored text is no Argon2 hash that could be computed: nothing matches it.
     Unreadable,
 }
 
@@ -297,6 +313,17 @@ mod tests {
         for text in ["", "x", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ"] {
             let verdict = cheap().verify(&Password::typed("x".into()), &PasswordHash::stored(text.into()));
             assert_eq!(verdict, Verdict::Unreadable, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_costs_more_than_may_be_is_not_computed() {
+        for cost in
+            ["m=4194305,t=1,p=1", "m=8,t=101,p=1", "m=520,t=1,p=65", "m=4294967295,t=4294967295,p=16777215"]
+        {
+            let stored = PasswordHash::matching_nothing(&HashCost(format!("$argon2id$v=19${cost}$")));
+            let verdict = cheap().verify(&Password::typed("x".into()), &stored);
+            assert_eq!(verdict, Verdict::Unreadable, "{cost}");
         }
     }
 

@@ -1,0 +1,81 @@
+//! What a type that holds a secret shows, writes out and leaves in memory.
+
+use jwksd::config::Secret;
+use jwksd::domain::jose::private::{PrivateJwk, PrivateKey as AnyPrivateKey};
+use jwksd::domain::jose::strict::SecretJson;
+use jwksd::domain::key::seal::{MasterSecret, Sealer};
+use jwksd::domain::key::{PrivateKey, SigningKey};
+use jwksd::domain::password::{KnownPasswords, Password, PasswordHash};
+use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Registration};
+use jwksd::issuer::{self, MasterKey};
+use jwksd::store::Found;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+use crate::helpers::{MASTER_KEY, MINUTE, TestApp, location};
+
+/// Compiles for a type that does not serialise, and for no other.
+macro_rules! expect_no_serialize {
+    ($($secret:ty),+) => {$({
+        trait Ambiguous<A> {
+            fn is_named() {}
+        }
+        struct Serializes;
+        impl<T: ?Sized> Ambiguous<()> for T {}
+        impl<T: ?Sized + serde::Serialize> Ambiguous<Serializes> for T {}
+        <$secret as Ambiguous<_>>::is_named();
+    })+};
+}
+
+#[test]
+fn no_secret_serialises() {
+    expect_no_serialize!(
+        AdminToken,
+        AnyPrivateKey,
+        KnownPasswords,
+        MasterKey,
+        MasterSecret,
+        Password,
+        PasswordHash,
+        PrivateJwk,
+        PrivateKey,
+        Sealer,
+        Secret,
+        SecretJson,
+        SigningKey
+    );
+}
+
+#[test]
+fn what_secrets_are_made_of_wipes_itself() {
+    fn expect_wiped<T: ZeroizeOnDrop>() {}
+    // Of bodies, passwords and settings; of private keys; of the sealer. Each depends on a feature of its crate.
+    expect_wiped::<Zeroizing<Vec<u8>>>();
+    expect_wiped::<Zeroizing<String>>();
+    expect_wiped::<rsa::pkcs8::SecretDocument>();
+    expect_wiped::<aes_gcm::Aes256Gcm>();
+}
+
+#[tokio::test]
+async fn debug_shows_no_secret() {
+    let app = TestApp::spawn().await;
+    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+        panic!("the store has a master key");
+    };
+    let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
+    assert!(format!("{master_key:?}").starts_with("MasterKey { sealer: Sealer, record: "));
+    assert_eq!(format!("{:?}", KnownPasswords::new(MINUTE, &mut StdRng::seed_from_u64(1))), "KnownPasswords");
+    assert_eq!(format!("{:?}", SecretJson::parse(br#"{"d":"hunter2"}"#).unwrap()), "SecretJson");
+    let settings = HttpSettings {
+        issuer_url: String::new(),
+        max_age: MINUTE,
+        auth_mode: AuthMode::Password,
+        registration: Registration::Open,
+        auth_rate_limit: 0,
+        register_rate_limit: 0,
+        client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
+        admin_token: Some(AdminToken::new("hunter2")),
+    };
+    assert!(format!("{settings:?}").ends_with("admin_token: Some(AdminToken) }"));
+}

@@ -1,0 +1,171 @@
+//! What somebody can do who writes the file of a store and has no `NOT_MY_KEY`, and what he cannot.
+
+use jwksd::domain::jose::jwk::PublicJwk;
+use jwksd::domain::jose::private::{NewKey, PrivateKey as AnyPrivateKey};
+use jwksd::domain::jose::upload::Upload;
+use jwksd::domain::key::{Kid, PrivateKey};
+use jwksd::domain::password::{FreshSalt, Hasher, Password};
+use jwksd::issuer::Keyring;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use sqlx::Executor as _;
+
+use crate::helpers::{Setup, TestApp, decode, verify};
+
+fn keyring(app: &TestApp) -> &Keyring {
+    app.issuer.keyring()
+}
+
+/// Writes to the file, and lets the service notice it.
+async fn write(app: &TestApp, sql: &'static str) {
+    app.db().await.execute(sqlx::raw_sql(sql)).await.unwrap();
+    keyring(app).round().await.unwrap();
+}
+
+/// Publishes keys of others: one for each `kid` and `exp`.
+async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|(kid, exp)| {
+            let public = AnyPrivateKey::generate(NewKey::Rsa2048).unwrap().public().clone();
+            let algorithm = public.kind().usual_algorithm();
+            let jwk = PublicJwk::new(public, (*kid).to_owned(), algorithm).unwrap();
+            let mut jwk = serde_json::to_value(jwk).unwrap();
+            if let Some(exp) = exp {
+                jwk["exp"] = (*exp).into();
+            }
+            jwk
+        })
+        .collect();
+    let set = serde_json::json!({"keys": keys}).to_string();
+    keyring(app).upload(Upload::parse_all(set.as_bytes()).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_old_copy_of_a_whole_row_is_taken_for_the_row() {
+    let app = TestApp::spawn().await;
+    write(&app, "CREATE TABLE kept AS SELECT * FROM keys WHERE kid = 1").await;
+    keyring(&app).expire(Kid(1)).await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+    write(
+        &app,
+        "UPDATE keys SET key = (SELECT key FROM kept), exp = (SELECT exp FROM kept) WHERE kid = 1;
+         UPDATE key_lives SET expired_at = NULL WHERE kid = 1",
+    )
+    .await;
+    assert_eq!(app.published_kids().await, ["1", "3"], "a sealed row says nothing of its age");
+}
+
+#[tokio::test]
+async fn a_revocation_that_is_struck_out_is_undone() {
+    let app = TestApp::spawn().await;
+    let token = app.token().await;
+    keyring(&app).revoke(Kid(1)).await.unwrap();
+    assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
+    write(&app, "UPDATE key_lives SET revoked_at = NULL WHERE kid = 1").await;
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    verify(&token, &app.jwks().await).unwrap();
+}
+
+#[tokio::test]
+async fn an_uploaded_key_that_was_withdrawn_can_be_put_back() {
+    let app = TestApp::spawn().await;
+    upload(&app, &[("mine", None)]).await;
+    write(&app, "CREATE TABLE kept AS SELECT * FROM uploaded_keys").await;
+    keyring(&app).withdraw("mine").await.unwrap();
+    assert_eq!(app.published_kids().await, ["1"]);
+    write(&app, "INSERT INTO uploaded_keys SELECT * FROM kept").await;
+    assert_eq!(app.published_kids().await, ["1", "mine"]);
+}
+
+#[tokio::test]
+async fn an_uploaded_key_opens_under_its_own_name_and_end_alone() {
+    for tampering in [
+        "UPDATE uploaded_keys SET kid = 'c' WHERE kid = 'a'",
+        "UPDATE uploaded_keys SET exp = exp + 1 WHERE kid = 'a'",
+        "UPDATE uploaded_keys SET exp = NULL WHERE kid = 'a'",
+        "UPDATE uploaded_keys SET jwk = (SELECT jwk FROM uploaded_keys WHERE kid = 'b') WHERE kid = 'a'",
+        "UPDATE uploaded_keys SET jwk = substr(jwk, 1, 60) || x'00' || substr(jwk, 62) WHERE kid = 'a'",
+    ] {
+        let app = TestApp::spawn().await;
+        let exp = app.now() + 1000;
+        upload(&app, &[("a", Some(exp)), ("b", Some(exp))]).await;
+        assert_eq!(app.published_kids().await, ["1", "a", "b"]);
+        write(&app, tampering).await;
+        assert_eq!(app.published_kids().await, ["1", "b"], "{tampering}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sealed_for_one_table_opens_in_no_other() {
+    let app = TestApp::spawn().await;
+    upload(&app, &[("mine", None)]).await;
+    let before = app.get("/jwks").await.text;
+    write(
+        &app,
+        "INSERT INTO uploaded_keys SELECT kid, key, exp, 0 FROM keys WHERE kid = 1;
+         INSERT INTO keys (kid, key, exp) SELECT 50, jwk, 4102444800 FROM uploaded_keys WHERE kid = 'mine';
+         INSERT INTO keys (kid, key, exp) SELECT 51, check_value, 4102444800 FROM master_key",
+    )
+    .await;
+    assert_eq!(app.get("/jwks").await.text, before, "and no private key is published as a public one");
+    let unreadable: Vec<_> = keyring(&app).unreadable().iter().map(|row| row.kid).collect();
+    assert_eq!(unreadable, [Kid(50), Kid(51)]);
+}
+
+#[tokio::test]
+async fn without_the_record_of_its_master_key_a_store_takes_plaintext_keys_over() {
+    let app = TestApp::spawn().await;
+    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    sqlx::query("INSERT INTO keys (kid, key, exp) VALUES (50, ?, ?)")
+        .bind(pem.as_bytes())
+        .bind(app.now() + 1000)
+        .execute(&mut app.db().await)
+        .await
+        .unwrap();
+    keyring(&app).round().await.unwrap();
+    assert_eq!(app.published_kids().await, ["1"]);
+    app.db().await.execute("DELETE FROM master_key").await.unwrap();
+    let TestApp { dir, clock, .. } = app;
+    let app = TestApp::with(Setup { dir, clock, ..Setup::default() }).await;
+    assert_eq!(app.published_kids().await, ["1", "50"], "it looks like another program's");
+}
+
+#[tokio::test]
+async fn a_hash_that_would_take_hours_or_all_memory_holds_nobody_up() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    app.register("bob").await;
+    for cost in ["m=4194304000,t=1,p=1", "m=19456,t=4294967295,p=1"] {
+        sqlx::query("UPDATE users SET password_hash = ? WHERE username = 'bob'")
+            .bind(format!("$argon2id$v=19${cost}$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"))
+            .execute(&mut app.db().await)
+            .await
+            .unwrap();
+        for name in ["alice", "bob", "nobody"] {
+            let answer = app.auth(name, "wrong").await;
+            answer.expect_error(401, "invalid_credentials", "Invalid username or password");
+        }
+        app.auth("alice", &password).await.token();
+    }
+}
+
+#[tokio::test]
+async fn whoever_writes_a_hash_signs_in_as_that_account() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    app.issuer.disable("alice").await.unwrap();
+    let theirs = Password::chosen("chosen by whoever writes the file".to_owned()).unwrap();
+    let hash =
+        Hasher::new(8, 1, 1).unwrap().hash(&theirs, &FreshSalt::draw(&mut StdRng::seed_from_u64(1))).unwrap();
+    sqlx::query("UPDATE users SET password_hash = ?")
+        .bind(hash.as_str())
+        .execute(&mut app.db().await)
+        .await
+        .unwrap();
+    write(&app, "DELETE FROM account_states").await;
+    assert_eq!(app.auth("alice", &password).await.status, 401);
+    let token = app.auth("alice", theirs.reveal()).await.token();
+    verify(&token, &app.jwks().await).unwrap();
+    assert_eq!(decode(&token).1["sub"], "alice");
+}

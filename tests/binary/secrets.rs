@@ -1,0 +1,212 @@
+//! Where secrets are not: in no line of a log, whatever is logged, in no refusal, in no file but those that are for them.
+
+use std::fs;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::support::{Server, run};
+use crate::{db, dir, stderr};
+
+const KEY: &str = "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=";
+const NEW_KEY: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
+const ADMIN_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// What nobody but its owner is to see.
+const CHOSEN: &str = "chosen-by-an-operator-for-bob";
+const WRONG: [&str; 5] = [
+    "wrong-in-json",
+    "wrong-in-a-form",
+    "wrong-in-basic",
+    "wrong-in-broken-json",
+    "wrong-beside-an-unknown-field",
+];
+const WRONG_ADMIN_TOKEN: &str = "wrong-token-of-an-administrator";
+const PRIVATE_NUMBER: &str = "cHJpdmF0ZS1udW1iZXI";
+/// What is no secret, and no business of a log all the same.
+const ADDRESS: &str = "the.address.of.alice@example.com";
+const IN_THE_QUERY: &str = "wrong-in-the-query";
+
+/// A service at work, what was said to it and what it has said.
+struct Scene<'a> {
+    dir: &'a Path,
+    env: Vec<(&'a str, &'a str)>,
+    server: Server,
+    client: Client,
+    secrets: Vec<String>,
+    /// Logs and bodies of refusals.
+    said: String,
+}
+
+impl<'a> Scene<'a> {
+    fn new(dir: &'a Path, format: &'a str) -> Self {
+        let env = vec![
+            ("NOT_MY_KEY", KEY),
+            ("NEW_NOT_MY_KEY", NEW_KEY),
+            ("ADMIN_TOKEN", ADMIN_TOKEN),
+            ("RUST_LOG", "trace"),
+            ("LOG_FORMAT", format),
+            ("AUTH_RATE_LIMIT", "0"),
+        ];
+        let mut secrets: Vec<_> = WRONG.into_iter().map(str::to_owned).collect();
+        secrets.extend(
+            [KEY, NEW_KEY, ADMIN_TOKEN, CHOSEN, WRONG_ADMIN_TOKEN, PRIVATE_NUMBER].map(str::to_owned),
+        );
+        let server = Server::start(dir, &env);
+        Self { dir, env, server, client: Client::new(), secrets, said: String::new() }
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.server.url))
+    }
+
+    /// Asks, and keeps what a refusal says.
+    async fn ask(&mut self, request: RequestBuilder, status: u16) -> String {
+        let answer = request.send().await.unwrap();
+        let got = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        assert_eq!(got, status, "{text}");
+        if status >= 400 {
+            self.said.push_str(&text);
+        }
+        text
+    }
+
+    async fn token(&mut self, request: RequestBuilder) {
+        let answer: Value = serde_json::from_str(&self.ask(request, 200).await).unwrap();
+        let token = answer["token"].as_str().unwrap();
+        self.secrets.extend([token.to_owned(), token.rsplit('.').next().unwrap().to_owned()]);
+    }
+
+    /// Runs a command beside the server; returns what it printed for its caller.
+    fn command(&mut self, args: &[&str], stdin: &str) -> String {
+        let output = run(self.dir, args, &self.env, stdin);
+        let said = stderr(&output);
+        assert!(output.status.success(), "{args:?}: {said}");
+        self.said.push_str(&said);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn register_and_sign_in(&mut self) {
+        let wish = json!({"username": "alice", "email": ADDRESS});
+        let answer = self.ask(self.post("/register").json(&wish), 201).await;
+        let password =
+            serde_json::from_str::<Value>(&answer).unwrap()["password"].as_str().unwrap().to_owned();
+        self.ask(self.post("/register").json(&wish), 409).await;
+        let right = json!({"username": "alice", "password": password});
+        self.token(self.post("/auth").json(&right)).await;
+        self.token(self.post("/auth?expired").json(&right)).await;
+        self.token(self.post("/auth").form(&right)).await;
+        self.token(self.post("/auth").basic_auth("alice", Some(&password))).await;
+        self.secrets.push(STANDARD.encode(format!("alice:{password}")));
+        self.secrets.push(password);
+    }
+
+    async fn be_refused(&mut self) {
+        let [json, form, basic, broken, unknown] = WRONG;
+        self.ask(self.post("/auth").json(&json!({"username": "alice", "password": json})), 401).await;
+        self.ask(self.post("/auth").form(&[("username", "alice"), ("password", form)]), 401).await;
+        self.ask(self.post("/auth").basic_auth("alice", Some(basic)), 401).await;
+        self.secrets.push(STANDARD.encode(format!("alice:{basic}")));
+        let body = format!(r#"{{"username":"alice","password":"{broken}","#);
+        self.ask(self.post("/auth").body(body), 400).await;
+        let body = json!({"username": "alice", "password": unknown, "further": 1});
+        self.ask(self.post("/auth").json(&body), 400).await;
+        self.ask(self.post(&format!("/auth?expired={IN_THE_QUERY}")), 400).await;
+        let long = json!({"username": "alice", "password": unknown, "further": "x".repeat(20_000)});
+        self.ask(self.post("/auth").json(&long), 413).await;
+        let metrics = self.client.get(format!("{}/metrics", self.server.url));
+        self.ask(metrics.bearer_auth(WRONG_ADMIN_TOKEN), 401).await;
+        let private = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "AA", "d": PRIVATE_NUMBER});
+        self.ask(self.post("/upload").bearer_auth(ADMIN_TOKEN).json(&private), 400).await;
+    }
+
+    async fn operate(&mut self) {
+        self.command(&["users", "add", "bob", "--password-stdin"], &format!("{CHOSEN}\n"));
+        let bob = json!({"username": "bob", "password": CHOSEN});
+        self.token(self.post("/auth").json(&bob)).await;
+        let new = self.command(&["users", "reset", "alice"], "");
+        self.secrets.push(new.trim().to_owned());
+        let pem = self.command(&["keys", "export", "1", "--yes"], "");
+        self.secrets.extend(pem.lines().filter(|line| line.len() == 64).map(str::to_owned));
+        self.command(&["keys", "rotate", "--now"], "");
+        self.command(&["backup", "copy.db"], "");
+        self.command(&["rekey"], "");
+        self.token(self.post("/auth").json(&bob)).await;
+    }
+
+    /// The log of a server that was ended without a warning, so that its journal lies beside the file.
+    fn end(&mut self) {
+        self.server.child.kill().unwrap();
+        self.server.wait();
+        let log = self.server.log();
+        for path in ["/auth was answered 200", "/auth was answered 401", "/register was answered 201"] {
+            assert!(log.contains(path), "it was logged what went on: {log}");
+        }
+        self.said.push_str(&log);
+    }
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test]
+async fn no_secret_is_in_a_log_in_a_refusal_or_in_a_file_that_is_not_for_it() {
+    for format in ["text", "json"] {
+        let dir = dir();
+        let mut scene = Scene::new(dir.path(), format);
+        scene.register_and_sign_in().await;
+        scene.be_refused().await;
+        scene.operate().await;
+        scene.end();
+        assert!(scene.secrets.len() > 40, "tokens and the lines of a private key are among them");
+        for secret in &scene.secrets {
+            assert!(!scene.said.contains(secret.as_str()), "{secret} in {}", scene.said);
+        }
+
+        let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let names: Vec<_> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+        assert!(names.contains(&"copy.db") && names.iter().any(|name| name.ends_with("-wal")), "{names:?}");
+        for file in &files {
+            let bytes = fs::read(file).unwrap();
+            for secret in &scene.secrets {
+                assert!(!holds(&bytes, secret.as_bytes()), "{secret} in {}", file.display());
+                // A private key may lie there without its base64.
+                if let Some(raw) = STANDARD.decode(secret).ok().filter(|raw| raw.len() == 48) {
+                    assert!(!holds(&bytes, &raw), "{secret}, decoded, in {}", file.display());
+                }
+            }
+        }
+
+        let hashes: Vec<String> = sqlx::query_scalar("SELECT password_hash FROM users")
+            .fetch_all(&mut db(dir.path()).await)
+            .await
+            .unwrap();
+        for hash in hashes {
+            assert!(!scene.said.contains(&hash), "{hash}");
+        }
+        for text in [ADDRESS, IN_THE_QUERY] {
+            assert!(!scene.said.contains(text), "{text} in {}", scene.said);
+        }
+    }
+}
+
+#[test]
+fn a_secret_has_no_flag_and_is_not_repeated_to_who_tries_one() {
+    for (name, _) in jwksd::config::SECRETS {
+        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+        for args in
+            [vec!["serve".to_owned(), format!("{flag}=hunter2")], vec![flag.clone(), "hunter2".to_owned()]]
+        {
+            let args: Vec<_> = args.iter().map(String::as_str).collect();
+            let output = run(dir().path(), &args, &[], "");
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{flag}: {said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+}
