@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection on which nothing has gone on for so many looks is closed: it is idle, or its client sends a head or takes
 /// an answer too slowly. Longer than proxies keep theirs, which is a minute. The second number counts while more than half
-/// of the places are taken.
+/// of the places are taken, or nobody else can come in.
 const PATIENCE: (u32, u32) = (75, 1);
 
 /// How often memory that was for passing crowds is given back.
@@ -44,7 +44,7 @@ const HEAD_MAX: usize = 32 * 1024;
 /// At most `most` connections are open at once; whoever comes then waits until a place is free.
 pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
-    let mut door = Door { listener, places: Places::new(most), is_shut: false };
+    let mut door = Door { listener, places: Places::new(most) };
     let mut until = pin!(until);
     let mut tidying = tokio::time::interval(TIDYING);
     loop {
@@ -67,8 +67,6 @@ pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl
 struct Door {
     listener: TcpListener,
     places: Places,
-    /// Whether nobody could come in the last time, which was said.
-    is_shut: bool,
 }
 
 /// A connection, and the place that it takes.
@@ -85,14 +83,14 @@ impl Door {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    if std::mem::take(&mut self.is_shut) {
+                    if self.places.is_shut.swap(false, Ordering::Relaxed) {
                         tracing::info!("connections are accepted again");
                     }
                     return Guest { stream, peer, place };
                 }
                 Err(error) if was_the_client(&error) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut self.is_shut, true) {
+                    if !self.places.is_shut.swap(true, Ordering::Relaxed) {
                         tracing::error!("no connection can be accepted, which is tried again: {error}");
                     }
                     tokio::time::sleep(BREATH).await;
@@ -113,6 +111,8 @@ fn was_the_client(error: &io::Error) -> bool {
 struct Places {
     most: usize,
     free: Arc<Semaphore>,
+    /// Whether nobody could come in the last time, for want of something else than a place; which was said.
+    is_shut: Arc<AtomicBool>,
 }
 
 /// One of them, free again when dropped.
@@ -124,7 +124,7 @@ struct Place {
 impl Places {
     fn new(most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        Self { most, free: Arc::new(Semaphore::new(most)) }
+        Self { most, free: Arc::new(Semaphore::new(most)), is_shut: Arc::default() }
     }
 
     async fn take(&self) -> Place {
@@ -135,7 +135,9 @@ impl Places {
 
     /// How many looks a connection may show nothing new.
     fn patience(&self) -> u32 {
-        if self.free.available_permits() >= self.most / 2 { PATIENCE.0 } else { PATIENCE.1 }
+        let is_roomy =
+            self.free.available_permits() >= self.most / 2 && !self.is_shut.load(Ordering::Relaxed);
+        if is_roomy { PATIENCE.0 } else { PATIENCE.1 }
     }
 }
 
@@ -166,7 +168,7 @@ fn converse(guest: Guest, front: Front, graceful: &GracefulShutdown) {
             ended = connection => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended");
             },
-            () = seen.ceased(&place.among) => tracing::debug!("a connection was closed: nothing came of it"),
+            () = seen.ceased(&place) => tracing::debug!("a connection was closed: nothing came of it"),
         }
     });
 }
@@ -182,13 +184,14 @@ impl Activity {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Done when nothing has gone on for longer than there is patience.
-    async fn ceased(&self, places: &Places) {
+    /// Done when nothing has gone on for longer than there is patience. The place is taken until then: what an async block
+    /// does not name as a whole it does not keep as a whole.
+    async fn ceased(&self, place: &Place) {
         let (mut before, mut quiet) = (None, 0);
         loop {
             let now = self.0.load(Ordering::Relaxed);
             quiet = if before == Some(now) && now.is_multiple_of(2) { quiet + 1 } else { 0 };
-            if quiet > places.patience() {
+            if quiet > place.among.patience() {
                 return;
             }
             before = Some(now);

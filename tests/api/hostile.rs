@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -51,7 +52,26 @@ async fn idle_and_slow_connections_make_room_for_those_who_come() {
         idle.push(stream);
     }
     assert_eq!(app.get("/jwks").await.status, 200);
-    drop(idle);
+    for stream in &mut idle {
+        assert!(is_closed(stream).await, "there are no places for them");
+    }
+}
+
+#[tokio::test]
+async fn there_are_no_more_connections_than_places() {
+    let app = TestApp::with(Setup { connections: 2, ..Setup::default() }).await;
+    let request = b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n";
+    let mut taken = [connect(&app).await, connect(&app).await];
+    for stream in &mut taken {
+        stream.write_all(request).await.unwrap();
+    }
+    let next = tokio::spawn(Answer::of(app.request(Method::GET, "/jwks")));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!next.is_finished());
+    taken[0].write_all(b"{}").await.unwrap();
+    assert!(hear(&mut taken[0]).await.starts_with("HTTP/1.1 401 "));
+    drop(taken);
+    assert_eq!(next.await.unwrap().status, 200);
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod copies;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(target_os = "linux")]
+mod floods;
 mod operating;
 mod secrets;
 mod settings;

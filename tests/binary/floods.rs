@@ -1,0 +1,140 @@
+//! Crowds in front of a server: it takes bounded memory for them, gives it back, and goes on serving others.
+//!
+//! `ADDRESSES` and `CONNECTIONS` say how many, where more are wanted than a test run has time for.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{BINARY, Server};
+use crate::{dir, get, post};
+
+/// Requests that are sent before their answers are read.
+const IN_A_ROW: usize = 50;
+
+fn how_many(what: &str, usually: usize) -> usize {
+    std::env::var(what).map_or(usually, |number| number.parse().unwrap())
+}
+
+/// What a server holds in memory, in MiB.
+fn memory(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+async fn connect(server: &Server) -> TcpStream {
+    TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap()
+}
+
+/// One request each of so many addresses, as a proxy would pass them on; says how many had which status.
+async fn knock(server: &Server, addresses: impl Iterator<Item = u32>) -> Vec<(u16, usize)> {
+    let mut stream = connect(server).await;
+    let addresses: Vec<u32> = addresses.collect();
+    let mut statuses = std::collections::BTreeMap::new();
+    for some in addresses.chunks(IN_A_ROW) {
+        let requests: String = some
+            .iter()
+            .map(|bits| {
+                let address = std::net::Ipv4Addr::from_bits(*bits);
+                format!(
+                    "POST /auth HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {address}\r\ncontent-length: 0\r\n\r\n"
+                )
+            })
+            .collect();
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        for status in answers(&mut stream, some.len()).await {
+            *statuses.entry(status).or_default() += 1;
+        }
+    }
+    statuses.into_iter().collect()
+}
+
+/// The statuses of so many answers; none of them has a body that begins like one.
+async fn answers(stream: &mut TcpStream, count: usize) -> Vec<u16> {
+    let mut heard = String::new();
+    let mut chunk = [0; 1 << 16];
+    loop {
+        let n = stream.read(&mut chunk).await.unwrap();
+        assert!(n > 0, "{heard}");
+        heard.push_str(std::str::from_utf8(&chunk[..n]).unwrap());
+        let bodies = heard.matches("\"}").count();
+        if bodies == count {
+            return heard.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].parse().unwrap()).collect();
+        }
+    }
+}
+
+async fn sign_in_from(server: &Server, address: &str, account: &Value) -> u16 {
+    let request = Client::new().post(format!("{}/auth", server.url)).header("x-forwarded-for", address);
+    request.json(account).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_addresses_take_bounded_memory_and_give_it_back_and_one_is_refused_while_others_sign_in() {
+    let dir = dir();
+    let server = Server::start(dir.path(), &[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let (_, made) = post(&server, "/register", json!({"username": "alice", "email": "a@example.com"})).await;
+    let account = json!({"username": "alice", "password": made["password"]});
+    assert_eq!(sign_in_from(&server, "192.0.2.1", &account).await, 200);
+    let before = memory(&server);
+
+    let addresses = u32::try_from(how_many("ADDRESSES", 100_000)).unwrap();
+    let begun = Instant::now();
+    let one_address = async {
+        let statuses = knock(&server, std::iter::repeat_n(1, 5_000)).await;
+        let refused = statuses.iter().find(|(status, _)| *status == 429).map_or(0, |(_, count)| *count);
+        assert!(refused > 2_500, "{statuses:?}");
+    };
+    let all_addresses = async {
+        knock(&server, 1 << 24..(1 << 24) + addresses).await;
+        begun.elapsed()
+    };
+    let others = async {
+        for n in 0..20 {
+            assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
+            assert_eq!(sign_in_from(&server, &format!("198.51.100.{n}"), &account).await, 200);
+        }
+    };
+    let ((), took, ()) = tokio::join!(one_address, all_addresses, others);
+    let during = memory(&server);
+
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let after = memory(&server);
+    eprintln!(
+        "{addresses} addresses in {took:.0?}: {before} MiB before, {during} then, {after} MiB afterwards"
+    );
+    assert!(during < before + 48, "{before} {during}");
+    assert!(after < before + 24, "{before} {after}");
+}
+
+#[tokio::test]
+async fn idle_connections_up_to_the_limit_of_the_system_keep_nobody_out() {
+    let dir = dir();
+    let count = how_many("CONNECTIONS", 400);
+    // As many places as there are connections: those who come make room for themselves.
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {}; exec \"$0\" serve", count + 64);
+    command.args(["-c", &script, BINARY]).current_dir(dir.path()).env_clear();
+    let server = Server::of(&mut command, &[]).unwrap();
+    let before = memory(&server);
+    let mut idle = Vec::new();
+    for _ in 0..count + 100 {
+        idle.push(connect(&server).await);
+    }
+    let begun = Instant::now();
+    for _ in 0..50 {
+        assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
+    }
+    eprintln!(
+        "{} idle connections: {before} MiB before, {} MiB then; 50 others were answered in {:.0?}",
+        idle.len(),
+        memory(&server),
+        begun.elapsed()
+    );
+}
