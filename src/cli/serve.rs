@@ -1,12 +1,13 @@
 //! `jwksd serve`: listen, open the store, answer until told to stop, close the store.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::sync::{oneshot, watch};
 
 use super::limits;
@@ -95,7 +96,7 @@ async fn answer(
 
 pub(super) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     let Config { host, port, .. } = config;
-    TcpListener::bind((host.as_str(), *port)).await.map_err(|error| {
+    listen(host, *port).await.map_err(|error| {
         let address = authority(host, *port);
         let error = match error.kind() {
             std::io::ErrorKind::AddrInUse => ConfigError::setting(
@@ -112,6 +113,32 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
         };
         error.into()
     })
+}
+
+/// How many may wait to be let in. Whoever comes to a full queue comes again a second later; tokio's own has room for 128.
+const QUEUE: u32 = 1024;
+
+/// Listens on the first address of this host that allows it.
+async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    for address in lookup_host((host, port)).await? {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // So that a restart need not wait for connections of the last run to be forgotten; on Windows it would let two
+    // servers listen on one port.
+    if cfg!(unix) {
+        socket.set_reuseaddr(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// Host and port as a URL has them.
@@ -265,7 +292,7 @@ fn end_of_stdin() -> oneshot::Receiver<()> {
     let (ended, end) = oneshot::channel();
     std::thread::spawn(move || {
         // An input that cannot be read has ended as well.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = ended.send(());
     });
     end

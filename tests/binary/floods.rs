@@ -138,3 +138,22 @@ async fn idle_connections_up_to_the_limit_of_the_system_keep_nobody_out() {
         begun.elapsed()
     );
 }
+
+#[tokio::test]
+async fn a_crowd_that_comes_while_the_server_is_held_up_waits_at_the_door() {
+    let dir = dir();
+    let server = Server::start(dir.path(), &[]);
+    signal(&server, "-STOP");
+    let mut waiting = Vec::new();
+    for _ in 0..400 {
+        let connected = tokio::time::timeout(Duration::from_secs(20), connect(&server)).await;
+        waiting.push(connected.expect("there is room for it in the queue"));
+    }
+    signal(&server, "-CONT");
+    assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
+}
+
+fn signal(server: &Server, which: &str) {
+    let pid = server.child.id().to_string();
+    assert!(Command::new("kill").args([which, &pid]).status().unwrap().success());
+}
