@@ -77,7 +77,7 @@ impl ClientIpPolicy {
         }
         let lines: Vec<&str> =
             headers.get_all(self.header.name()).iter().map(|value| value.to_str().unwrap_or("?")).collect();
-        for part in lines.iter().rev().flat_map(|line| split(line, ',').into_iter().rev()) {
+        for part in lines.iter().rev().flat_map(|line| self.header.parts_from_the_right(line)) {
             match self.header.address(part) {
                 Some(address) => client = address,
                 None if part.trim().is_empty() => {}
@@ -104,6 +104,13 @@ impl ClientIpHeader {
         }
     }
 
+    fn parts_from_the_right(self, line: &str) -> Vec<&str> {
+        match self {
+            Self::Forwarded => split_from_the_right(line),
+            Self::XForwardedFor | Self::XRealIp => line.rsplit(',').collect(),
+        }
+    }
+
     fn address(self, part: &str) -> Option<IpAddr> {
         let node = match self {
             Self::XForwardedFor | Self::XRealIp => part,
@@ -124,6 +131,28 @@ impl ClientIpHeader {
             None => node,
         })
     }
+}
+
+/// Splits at commas that stand in no quoted string, the last part first.
+///
+/// Read from the right, a part that a proxy has put behind those of its client begins where the proxy began it, whatever
+/// quotes the client has left open.
+fn split_from_the_right(line: &str) -> Vec<&str> {
+    let (mut is_quoted, mut at) = (false, line.len());
+    line.rsplit(|c: char| {
+        at -= c.len_utf8();
+        if c == '"' && !is_escaped(line, at) {
+            is_quoted = !is_quoted;
+        }
+        c == ',' && !is_quoted
+    })
+    .collect()
+}
+
+/// Whether the character at this position has a backslash of its own before it.
+fn is_escaped(line: &str, at: usize) -> bool {
+    let before = line.get(..at).unwrap_or_default();
+    before.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
 /// Splits at a separator that stands in no quoted string (RFC 9110, 5.6.4).
@@ -207,6 +236,20 @@ mod tests {
         assert_eq!(forwarded("host=\"a\\\",for=4.4.4.4\";for=192.0.2.1"), "192.0.2.1");
         assert_eq!(forwarded("for=\"6.6.6.6, for=5.5.5.5\""), "10.0.0.1");
         assert_eq!(forwarded("for=6.6.6.6;for=5.5.5.5"), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_a_client_leaves_open_changes_nothing_of_what_its_proxy_appends() {
+        let prefixes =
+            ["x=\"", "for=6.6.6.6;x=\"", "for=6.6.6.6;x=\"\\", "for=6.6.6.6;x=\"\\\"", "\"", "\\", ",\",\""];
+        for prefix in prefixes {
+            for appended in ["for=192.0.2.1", "for=\"192.0.2.1:80\"", "for=192.0.2.1;host=\"a\\\",b\""] {
+                let line = format!("{prefix}, {appended}");
+                assert_eq!(client(ClientIpHeader::Forwarded, "10.0.0.1", &[&line]), "192.0.2.1", "{line}");
+            }
+            let line = format!("{prefix}, 192.0.2.1");
+            assert_eq!(client(ClientIpHeader::XForwardedFor, "10.0.0.1", &[&line]), "192.0.2.1", "{line}");
+        }
     }
 
     #[test]

@@ -159,4 +159,12 @@ pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
     if !is_trusted(found) {
         assert_eq!(client(Some("198.51.100.7"), None), found, "what the client itself has said");
     }
+    // Most proxies append to the line of their client.
+    if let Some(last) = values.last().and_then(|value| value.to_str().ok()) {
+        let mut headers = HeaderMap::new();
+        let appended = line("198.51.100.7");
+        let both = format!("{last}, {}", appended.to_str().unwrap());
+        headers.insert(&name, HeaderValue::from_str(&both).unwrap());
+        assert_eq!(policy.client(peer, &headers).to_string(), "198.51.100.7", "{both}");
+    }
 }
