@@ -1,7 +1,8 @@
 //! Accounts: register, sign in, and the trace that a sign-in leaves.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Issuer, IssuerError, WorkError, lock};
@@ -75,11 +76,11 @@ impl Issuer {
             return;
         }
         let (issuer, id) = (self.clone(), account.id);
-        if !lock(&self.rehashing).insert(id) {
+        let Some(turn) = Turn::take(&self.rehashing, id) else {
             return;
-        }
+        };
         tokio::spawn(async move {
-            let rehashing = Arc::clone(&issuer.rehashing);
+            let _turn = turn;
             match issuer.replace_hash(account, password).await {
                 Ok(()) => {
                     tracing::debug!(user.id = %id, "the password of account {id} is hashed at today's cost");
@@ -88,7 +89,6 @@ impl Issuer {
                     tracing::debug!(user.id = %id, %error, "the password of account {id} keeps its old hash");
                 }
             }
-            lock(&rehashing).remove(&id);
         });
     }
 
@@ -140,7 +140,8 @@ impl Issuer {
 }
 
 /// Checks one hash of each cost, always in the same order: the stored one where its cost comes, and for every other cost
-/// one that nothing matches. Even the order would tell by what it leaves in the caches. Only a match ends it early.
+/// one that nothing matches. Even the order would tell by what it leaves in the caches. Only a match ends it early, and
+/// where one of them could not be computed, nobody but who matches is told more.
 fn verdict(
     hasher: &Hasher,
     password: &Password,
@@ -151,17 +152,36 @@ fn verdict(
     let is_listed = |stored: &PasswordHash| costs.iter().any(|cost| stored.has_cost(cost));
     let unlisted = stored.filter(|stored| !is_listed(stored));
     let mut verdict = unlisted.map_or(Verdict::Mismatch, |stored| hasher.verify(password, stored));
+    let mut is_computed = verdict != Verdict::NotComputed;
     for cost in costs {
-        if matches!(verdict, Verdict::Match | Verdict::NotComputed) {
-            break;
-        }
         let real =
             stored.filter(|stored| stored.has_cost(cost)).map(|stored| hasher.verify(password, stored));
         verdict = real.unwrap_or(verdict);
-        // What only begins like a hash has cost nothing to check.
-        if matches!(real, None | Some(Verdict::Unreadable)) {
-            let _ = hasher.verify(password, &PasswordHash::matching_nothing(cost));
+        if verdict == Verdict::Match {
+            return verdict;
         }
+        // What only begins like a hash has cost nothing to check.
+        let dummy = matches!(real, None | Some(Verdict::Unreadable))
+            .then(|| hasher.verify(password, &PasswordHash::matching_nothing(cost)));
+        is_computed &= ![real, dummy].contains(&Some(Verdict::NotComputed));
     }
-    verdict
+    if is_computed { verdict } else { Verdict::NotComputed }
+}
+
+/// An account whose hash is being made anew. Others that would do the same leave it to this one.
+struct Turn {
+    taken: Arc<Mutex<HashSet<UserId>>>,
+    id: UserId,
+}
+
+impl Turn {
+    fn take(taken: &Arc<Mutex<HashSet<UserId>>>, id: UserId) -> Option<Self> {
+        lock(taken).insert(id).then(|| Self { taken: Arc::clone(taken), id })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.taken).remove(&self.id);
+    }
 }
