@@ -211,8 +211,8 @@ pub enum StoreError {
     /// Another process has it open.
     #[error("another process has it open")]
     InUse,
-    /// Another file has taken the place of the one that was opened: a restore.
-    #[error("another file has just taken its place: try again")]
+    /// The file that was opened has lost its name: it was removed, or a restore has put another one in its place.
+    #[error("the file that was opened is gone, or another has taken its place: put it back, or start again")]
     Replaced,
     /// The store is sealed under another master key than this process holds.
     #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]

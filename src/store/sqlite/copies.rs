@@ -8,8 +8,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::super::StoreError;
+use super::connections::BUSY_TIMEOUT;
 use super::files::Location;
-use super::{BUSY_TIMEOUT, inspection, migrate, unavailable};
+use super::{inspection, migrate, unavailable};
 
 impl Location {
     /// Copies the store, as it is at one moment, into an empty file. Nobody who works on it is held up.

@@ -7,9 +7,10 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use thiserror::Error;
 
 use super::super::{MasterKeyRecord, StoreError};
+use super::connections::BUSY_TIMEOUT;
 use super::copies::{damaged, is_unreadable};
 use super::inspection::{self, Depth, Inspection};
-use super::{BUSY_TIMEOUT, MIGRATIONS, accounts, keys, unavailable};
+use super::{MIGRATIONS, accounts, keys, unavailable};
 
 const COURSE_COLUMNS: [(&str, &str); 3] = [
     ("keys", "kid,key,exp"),

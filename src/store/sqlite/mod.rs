@@ -6,6 +6,7 @@
 
 mod accounts;
 mod carry;
+mod connections;
 mod copies;
 mod files;
 mod hold;
@@ -15,15 +16,10 @@ mod recorder;
 mod sign_ins;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{
-    ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection, Transaction,
-};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
     AccountChange, Check, Decide, KeyPicture, MasterKeyRecord, Page, Position, Select, SignIn,
@@ -36,6 +32,7 @@ use crate::domain::key::lifecycle::KeyLife;
 use crate::domain::password::PasswordHash;
 
 pub use self::carry::CarriedOver;
+use self::connections::{Durability, Readers, Writer};
 pub use self::copies::{directory_of, sync_directory_of};
 pub use self::files::{Found, Location, Look, UnfitLocation};
 pub use self::hold::Hold;
@@ -44,17 +41,11 @@ use self::recorder::{Recorder, SignInRecord};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// How long a transaction waits for that of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connections that only read. More than there are cores would wait for each other.
-const READERS: u32 = 4;
-
 /// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Writer,
+    readers: Readers,
     recorder: Recorder,
 }
 
@@ -72,27 +63,11 @@ impl SqliteStore {
     }
 
     async fn open_file(location: &Location) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(location.path())
-            .journal_mode(SqliteJournalMode::Wal)
-            .foreign_keys(true)
-            // What was there before is overwritten: plaintext keys that were sealed, keys that were deleted.
-            .pragma("secure_delete", "ON")
-            // On macOS, a sync stops at the drive's cache otherwise; nothing elsewhere.
-            .pragma("fullfsync", "ON")
-            // A WAL that a long reader has made grow shrinks again: to 64 MiB.
-            .pragma("journal_size_limit", "67108864")
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
-        let writer = connect(options.clone(), 1).await?;
-        migrate(&mut *writer.acquire().await.map_err(unavailable)?).await?;
-        let readers = connect(options.read_only(true), READERS).await?;
+        let writer = Writer::open(location).await?;
+        migrate(&mut *writer.connection().await?).await?;
+        let readers = Readers::open(location).await?;
         let recorder = Recorder::start(writer.clone());
         Ok(Self { writer, readers, recorder })
-    }
-
-    async fn begin(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        begin(&self.writer, durability).await
     }
 
     /// Writes the file anew, without what the other program has left in its free space: plaintext keys, for one.
@@ -108,7 +83,10 @@ impl SqliteStore {
 
     /// What is done was committed before: that this fails is worth a word, and no failure of it.
     async fn tidy(&self, sql: &'static str) {
-        let tidied = async { sqlx::query(sql).fetch_optional(&mut *self.writer.acquire().await?).await };
+        let tidied = async {
+            let mut connection = self.writer.connection().await?;
+            sqlx::query(sql).fetch_optional(&mut *connection).await.map_err(unavailable)
+        };
         let why = match tidied.await {
             // A checkpoint tells in its first column whether somebody was in the way.
             Ok(Some(row)) if row.try_get::<i64, _>(0).is_ok_and(|busy| busy != 0) => {
@@ -127,7 +105,7 @@ impl SqliteStore {
         &self,
         expected: &MasterKeyRecord,
     ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        let mut tx = self.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::PowerCut).await?;
         if keys::master_key(&mut tx).await?.as_ref() != Some(expected) {
             return Err(StoreError::MasterKeyChanged);
         }
@@ -135,68 +113,14 @@ impl SqliteStore {
     }
 }
 
-/// A connection that is in no transaction.
-///
-/// When the disk fails, SQLite rolls back by itself, and the connection, which has not noticed, is of no more use.
-async fn acquire(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
-    loop {
-        let connection = pool.acquire().await.map_err(unavailable)?;
-        if !connection.is_in_transaction() {
-            return Ok(connection);
-        }
-        // Whatever comes of it, it is gone.
-        let _ = connection.close().await;
-    }
-}
-
-/// Begins a transaction that writes: the lock is taken at once, so it cannot fail half way for want of it.
-async fn begin(
-    writer: &SqlitePool,
-    durability: Durability,
-) -> Result<Transaction<'static, Sqlite>, StoreError> {
-    let begun = match begin_on(acquire(writer).await?, durability).await {
-        Err(error) if code(&error) == Some(SQLITE_READONLY) => {
-            // Whatever comes of it, it is gone.
-            let _ = acquire(writer).await?.close().await;
-            begin_on(acquire(writer).await?, durability).await
-        }
-        begun => begun,
-    };
-    begun.map_err(unavailable)
-}
-
-/// SQLite opens a file that cannot be written to for reading, and leaves it at that for as long as the connection lives;
-/// on such a connection even `BEGIN IMMEDIATE` only reads. What deletes nothing finds that out.
-async fn begin_on(
-    connection: PoolConnection<Sqlite>,
-    durability: Durability,
-) -> sqlx::Result<Transaction<'static, Sqlite>> {
-    let begin = match durability {
-        Durability::PowerCut => {
-            "PRAGMA synchronous = FULL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE"
-        }
-        Durability::ProcessEnd => {
-            "PRAGMA synchronous = NORMAL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE"
-        }
-    };
-    Transaction::begin(connection, Some(begin.into_sql_str())).await
-}
-
 fn all(lives: &[KeyLife]) -> Vec<Kid> {
     lives.iter().map(|life| life.kid).collect()
-}
-
-/// What an answered write survives.
-#[derive(Clone, Copy, Debug)]
-enum Durability {
-    PowerCut,
-    ProcessEnd,
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         keys::master_key(&mut connection).await
     }
 
@@ -205,7 +129,7 @@ impl Store for SqliteStore {
         record: MasterKeyRecord,
         decide: Decide<'_>,
     ) -> Result<MasterKeyRecord, StoreError> {
-        let mut tx = self.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::PowerCut).await?;
         if let Some(present) = keys::master_key(&mut tx).await? {
             return Ok(present);
         }
@@ -222,7 +146,7 @@ impl Store for SqliteStore {
     }
 
     async fn keys(&self, select: Select<'_>) -> Result<KeyPicture, StoreError> {
-        let mut tx = Transaction::begin(acquire(&self.readers).await?, None).await.map_err(unavailable)?;
+        let mut tx = Transaction::begin(self.readers.connection().await?, None).await.map_err(unavailable)?;
         keys::picture(&mut tx, select).await
     }
 
@@ -258,29 +182,29 @@ impl Store for SqliteStore {
     }
 
     async fn key_changes(&self) -> Result<i64, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         keys::changes(&mut connection).await
     }
 
     async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
-        let mut tx = self.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::PowerCut).await?;
         let id = accounts::insert(&mut tx, &account, now).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(id)
     }
 
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         accounts::candidate(&mut connection, username).await
     }
 
     async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         accounts::report(&mut connection, username).await
     }
 
     async fn accounts(&self, after: UserId, at_most: u32) -> Result<Vec<AccountReport>, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         accounts::reports(&mut connection, after, at_most).await
     }
 
@@ -290,7 +214,7 @@ impl Store for SqliteStore {
         change: &AccountChange,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::PowerCut).await?;
         let changed = accounts::change(&mut tx, user, change, now).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(changed)
@@ -312,7 +236,7 @@ impl Store for SqliteStore {
         page: &Page,
         at_most: u32,
     ) -> Result<Vec<SignIn>, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         sign_ins::page(&mut connection, filter, page, at_most).await
     }
 
@@ -322,17 +246,17 @@ impl Store for SqliteStore {
         count: u32,
         up_to: i64,
     ) -> Result<Option<Position>, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         sign_ins::before_last(&mut connection, filter, count, up_to).await
     }
 
     async fn newest_sign_in(&self) -> Result<i64, StoreError> {
-        let mut connection = acquire(&self.readers).await?;
+        let mut connection = self.readers.connection().await?;
         sign_ins::newest(&mut connection).await
     }
 
     async fn trim_sign_ins(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
-        let mut tx = self.begin(Durability::ProcessEnd).await?;
+        let mut tx = self.writer.begin(Durability::ProcessEnd).await?;
         let removed = sign_ins::trim(&mut tx, before, at_most).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(removed)
@@ -342,31 +266,6 @@ impl Store for SqliteStore {
         self.readers.close().await;
         // The last connection to close writes the WAL back into the file.
         self.writer.close().await;
-    }
-}
-
-async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<SqlitePool, StoreError> {
-    // Switching a new file to WAL takes an exclusive lock for which SQLite does not wait by itself: two first starts
-    // at the same moment meet here.
-    let mut attempt = 0;
-    loop {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(connections)
-            // For as long as it lives, a process has the file open: a restore goes by that.
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(BUSY_TIMEOUT * 2)
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await;
-        match pool {
-            Err(error) if is_busy(&error) && attempt < 50 => {
-                attempt += 1;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            other => return other.map_err(unavailable),
-        }
     }
 }
 

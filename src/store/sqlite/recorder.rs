@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::SqliteConnection;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::StoreError;
-use super::{Durability, begin, unavailable};
+use super::connections::{Durability, Writer};
+use super::unavailable;
 use crate::domain::account::UserId;
 use crate::domain::clock::Timestamp;
 use crate::domain::password::PasswordHash;
@@ -40,8 +41,8 @@ struct Waiting {
 }
 
 impl Recorder {
-    /// A recorder that writes through this pool, until it is dropped.
-    pub(super) fn start(writer: SqlitePool) -> Self {
+    /// A recorder that writes through this connection, until it is dropped.
+    pub(super) fn start(writer: Writer) -> Self {
         Self::by(move |records| record(writer.clone(), records))
     }
 
@@ -67,6 +68,11 @@ impl Recorder {
 #[error("no more sign-ins are recorded")]
 struct Ended;
 
+/// What happened was written to standard error by then.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("recording sign-ins has panicked")]
+struct Panicked;
+
 /// What kept a transaction from being committed, told to all who shared it.
 #[derive(Clone, Debug, Error)]
 #[error(transparent)]
@@ -84,7 +90,7 @@ where
             waiting.drain(..).map(|waiting| (waiting.record, waiting.answer)).unzip();
         // In a task of its own: a panic fails those, and not all that are still to come.
         let recorded = tokio::spawn(record(records)).await;
-        match recorded.unwrap_or_else(|panic| Err(unavailable(panic))) {
+        match recorded.unwrap_or_else(|_| Err(unavailable(Panicked))) {
             Ok(recorded) => {
                 for (position, answer) in answers.into_iter().enumerate() {
                     // It fails if the caller goes away just now.
@@ -102,11 +108,11 @@ where
 }
 
 /// Records those whose account may still sign in by the hash that was checked; returns their positions, in order.
-async fn record(writer: SqlitePool, records: Vec<SignInRecord>) -> Result<Vec<usize>, StoreError> {
+async fn record(writer: Writer, records: Vec<SignInRecord>) -> Result<Vec<usize>, StoreError> {
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tx = begin(&writer, Durability::ProcessEnd).await?;
+    let mut tx = writer.begin(Durability::ProcessEnd).await?;
     let all: Vec<_> = records.iter().map(Row::of).collect();
     let valid = valid(&mut tx, &json(&all)?).await?;
     let chosen: Vec<_> = valid.iter().filter_map(|position| all.get(*position)).collect();
