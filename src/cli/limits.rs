@@ -33,6 +33,20 @@ fn files(wanted: u64) -> u64 {
     if is_raised { allowed } else { present }
 }
 
+/// A limit on the size of files ends whoever meets it, unless the signal is caught: then the write fails, as on a full disk.
+pub(super) fn fail_where_files_may_grow_no_more() {
+    #[cfg(unix)]
+    {
+        use rustix::process::Signal;
+        use tokio::signal::unix::{SignalKind, signal};
+
+        // It stays caught when nobody listens.
+        if let Err(error) = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())) {
+            say(&format!("a limit on the size of files would end this process: {error}"));
+        }
+    }
+}
+
 /// What is wiped from memory must not lie in a file instead, when the program is ended by a signal.
 pub(super) fn forbid_core_dumps() {
     #[cfg(unix)]

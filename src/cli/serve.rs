@@ -42,6 +42,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
         .issuer
         .clone()
         .unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
+    limits::fail_where_files_may_grow_no_more();
     // Opening may have to wait for another process.
     let opened = tokio::select! {
         opened = open(&config) => opened?,
@@ -99,12 +100,12 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     listen(host, *port).await.map_err(|error| {
         let address = authority(host, *port);
         let error = match error.kind() {
-            std::io::ErrorKind::AddrInUse => ConfigError::setting(
+            io::ErrorKind::AddrInUse => ConfigError::setting(
                 "PORT",
                 port,
                 format!("another program listens on {address}; a free port would do"),
             ),
-            std::io::ErrorKind::PermissionDenied => ConfigError::setting(
+            io::ErrorKind::PermissionDenied => ConfigError::setting(
                 "PORT",
                 port,
                 format!("this user may not listen on {address}; a port from 1024 on would do"),
@@ -227,10 +228,12 @@ async fn trim_for_ever(retention: Option<Retention>) {
     let mut failing = false;
     loop {
         let swept = retention.sweep().await;
-        if let Err(error) = &swept
-            && !failing
-        {
-            tracing::error!("auth_logs could not be trimmed, which is tried again: {error:#}");
+        match &swept {
+            Err(error) if !failing => {
+                tracing::error!("auth_logs could not be trimmed, which is tried again: {error:#}");
+            }
+            Ok(_) if failing => tracing::info!("auth_logs can be trimmed again"),
+            _ => {}
         }
         failing = swept.is_err();
         tokio::time::sleep(if matches!(swept, Ok(Swept::Some)) { BREATH } else { SWEEP }).await;

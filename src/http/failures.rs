@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::domain::clock::Clock;
 
-/// A failure is over when no request has met it for so long.
-const QUIET: Duration = Duration::from_secs(10);
+/// A failure is over when no request has met it for so long. Longer than clients and probes usually pause.
+const QUIET: Duration = Duration::from_mins(2);
 
 /// Failures that are told apart at a time. What there is more of is said as often as it comes.
 const MOST: usize = 16;

@@ -44,13 +44,16 @@ const HEAD_MAX: usize = 32 * 1024;
 /// At most `most` connections are open at once; whoever comes then waits until a place is free.
 pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
-    let mut door = Door { listener, places: Places::new(most) };
+    let mut door = Door { listener, places: Places::new(most), was_shut: false };
     let mut until = pin!(until);
     let mut tidying = tokio::time::interval(TIDYING);
     loop {
         tokio::select! {
             guest = door.next() => converse(guest, front.clone(), &graceful),
-            _ = tidying.tick() => front.tidy(),
+            _ = tidying.tick() => {
+                front.tidy();
+                door.tidy();
+            }
             () = &mut until => break,
         }
     }
@@ -67,6 +70,8 @@ pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl
 struct Door {
     listener: TcpListener,
     places: Places,
+    /// Whether it was shut at any time since it was tidied.
+    was_shut: bool,
 }
 
 /// A connection, and the place that it takes.
@@ -82,20 +87,23 @@ impl Door {
         let place = self.places.take().await;
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    if self.places.is_shut.swap(false, Ordering::Relaxed) {
-                        tracing::info!("connections are accepted again");
-                    }
-                    return Guest { stream, peer, place };
-                }
+                Ok((stream, peer)) => return Guest { stream, peer, place },
                 Err(error) if was_the_client(&error) => {}
                 Err(error) => {
+                    self.was_shut = true;
                     if !self.places.is_shut.swap(true, Ordering::Relaxed) {
                         tracing::error!("no connection can be accepted, which is tried again: {error}");
                     }
                     tokio::time::sleep(BREATH).await;
                 }
             }
+        }
+    }
+
+    /// Says when everybody has come in for a while, and not whenever one of many has.
+    fn tidy(&mut self) {
+        if !std::mem::take(&mut self.was_shut) && self.places.is_shut.swap(false, Ordering::Relaxed) {
+            tracing::info!("connections are accepted again");
         }
     }
 }
@@ -111,7 +119,7 @@ fn was_the_client(error: &io::Error) -> bool {
 struct Places {
     most: usize,
     free: Arc<Semaphore>,
-    /// Whether nobody could come in the last time, for want of something else than a place; which was said.
+    /// Whether somebody could lately not come in, for want of something else than a place; which was said.
     is_shut: Arc<AtomicBool>,
 }
 
@@ -136,7 +144,7 @@ impl Places {
     /// How many looks a connection may show nothing new.
     fn patience(&self) -> u32 {
         let is_roomy =
-            self.free.available_permits() >= self.most / 2 && !self.is_shut.load(Ordering::Relaxed);
+            self.free.available_permits() >= self.most.div_ceil(2) && !self.is_shut.load(Ordering::Relaxed);
         if is_roomy { PATIENCE.0 } else { PATIENCE.1 }
     }
 }
@@ -160,8 +168,9 @@ fn converse(guest: Guest, front: Front, graceful: &GracefulShutdown) {
         }
     });
     let mut http = http1::Builder::new();
-    let connection =
-        graceful.watch(http.max_header_size(HEAD_MAX).serve_connection(TokioIo::new(stream), service));
+    // Who has said all may close that side and still be answered.
+    http.half_close(true).max_header_size(HEAD_MAX);
+    let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
         tokio::select! {
             biased;

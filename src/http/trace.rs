@@ -18,6 +18,9 @@ pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over from a caller.
 const MAX_LEN: usize = 128;
 
+/// How much of a path is logged, in characters.
+const MAX_SHOWN: usize = 256;
+
 /// What is remembered of a request until it is answered.
 pub(super) struct Visit {
     id: HeaderValue,
@@ -29,7 +32,7 @@ impl Visit {
         Self {
             id: sane_id(request.headers()).unwrap_or_else(fresh_id),
             line: tracing::enabled!(tracing::Level::DEBUG)
-                .then(|| (request.method().clone(), request.uri().path().to_owned())),
+                .then(|| (request.method().clone(), shown(request.uri().path()))),
         }
     }
 
@@ -46,6 +49,11 @@ impl Visit {
         }
         response.headers_mut().insert(HEADER, id);
     }
+}
+
+/// The beginning of a path, so that nothing in it moves a terminal, and a long one does not fill the log's queue.
+fn shown(path: &str) -> String {
+    path.chars().take(MAX_SHOWN).flat_map(char::escape_default).collect()
 }
 
 fn sane_id(headers: &HeaderMap) -> Option<HeaderValue> {

@@ -79,9 +79,10 @@ async fn a_body_that_does_not_come_is_not_waited_for_longer_than_ten_seconds() {
     let app = TestApp::spawn().await;
     let mut stream = connect(&app).await;
     stream.write_all(b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"user").await.unwrap();
-    let mut heard = vec![0; 4096];
-    let n = stream.read(&mut heard).await.unwrap();
-    let heard = String::from_utf8_lossy(&heard[..n]);
+    let too_early = tokio::time::timeout(Duration::from_secs(9), stream.readable()).await;
+    assert!(too_early.is_err(), "it has ten seconds");
+    stream.readable().await.unwrap();
+    let heard = hear(&mut stream).await;
     assert!(heard.starts_with("HTTP/1.1 408 "), "{heard}");
     assert!(
         heard.ends_with(r#"{"error":"The body did not come in time","code":"body_too_slow"}"#),
@@ -140,8 +141,9 @@ async fn no_request_is_smuggled_in_the_body_of_another() {
         "POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}",
         5 + smuggled.len()
     );
-    say(&app, both.as_bytes()).await;
-    assert!(app.count("users").await <= 1, "a request that stands behind a whole one is one at the most");
+    let answers = say(&app, both.as_bytes()).await;
+    assert_eq!(statuses(&answers).len(), 1, "{answers}");
+    assert_eq!(app.count("users").await, 0);
 }
 
 #[tokio::test]
@@ -168,6 +170,23 @@ async fn who_hangs_up_early_leaves_nothing_behind() {
     }
     app.auth("alice", &password).await.token();
     assert_eq!(app.issuer.hashes(), (0, 0));
+}
+
+#[tokio::test]
+async fn who_has_said_all_and_closes_that_side_is_answered() {
+    let app = TestApp::spawn().await;
+    let body = r#"{"username":"alice","email":"alice@example.com"}"#;
+    let head = "POST /register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length:";
+    let register = format!("{head} {}\r\n\r\n{body}", body.len());
+    for (request, status) in [("GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n", "200 OK"), (&register, "201 Created")]
+    {
+        let mut stream = connect(&app).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(statuses(&answer), [status]);
+    }
 }
 
 #[tokio::test]

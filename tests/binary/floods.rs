@@ -2,7 +2,9 @@
 //!
 //! `ADDRESSES` and `CONNECTIONS` say how many, where more are wanted than a test run has time for.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -36,18 +38,10 @@ async fn connect(server: &Server) -> TcpStream {
 async fn knock(server: &Server, addresses: impl Iterator<Item = u32>) -> Vec<(u16, usize)> {
     let mut stream = connect(server).await;
     let addresses: Vec<u32> = addresses.collect();
-    let mut statuses = std::collections::BTreeMap::new();
+    let mut statuses = BTreeMap::new();
     for some in addresses.chunks(IN_A_ROW) {
-        let requests: String = some
-            .iter()
-            .map(|bits| {
-                let address = std::net::Ipv4Addr::from_bits(*bits);
-                format!(
-                    "POST /auth HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {address}\r\ncontent-length: 0\r\n\r\n"
-                )
-            })
-            .collect();
-        stream.write_all(requests.as_bytes()).await.unwrap();
+        let requests: Vec<String> = some.iter().map(|bits| request_of(*bits)).collect();
+        stream.write_all(requests.concat().as_bytes()).await.unwrap();
         for status in answers(&mut stream, some.len()).await {
             *statuses.entry(status).or_default() += 1;
         }
@@ -55,10 +49,15 @@ async fn knock(server: &Server, addresses: impl Iterator<Item = u32>) -> Vec<(u1
     statuses.into_iter().collect()
 }
 
-/// The statuses of so many answers; none of them has a body that begins like one.
+fn request_of(bits: u32) -> String {
+    let address = Ipv4Addr::from_bits(bits);
+    format!("POST /auth HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {address}\r\ncontent-length: 0\r\n\r\n")
+}
+
+/// The statuses of so many answers, each of which has an error as its body.
 async fn answers(stream: &mut TcpStream, count: usize) -> Vec<u16> {
     let mut heard = String::new();
-    let mut chunk = [0; 1 << 16];
+    let mut chunk = [0; 4096];
     loop {
         let n = stream.read(&mut chunk).await.unwrap();
         assert!(n > 0, "{heard}");
