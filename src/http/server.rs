@@ -57,6 +57,7 @@ pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl
             () = &mut until => break,
         }
     }
+    door.places.is_closing.store(true, Ordering::Relaxed);
     drop(door);
     tokio::select! {
         () = graceful.shutdown() => {}
@@ -121,6 +122,8 @@ struct Places {
     free: Arc<Semaphore>,
     /// Whether somebody could lately not come in, for want of something else than a place; which was said.
     is_shut: Arc<AtomicBool>,
+    /// Whether the server is to stop: nobody is waited for who has not asked for anything yet.
+    is_closing: Arc<AtomicBool>,
 }
 
 /// One of them, free again when dropped.
@@ -132,7 +135,12 @@ struct Place {
 impl Places {
     fn new(most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        Self { most, free: Arc::new(Semaphore::new(most)), is_shut: Arc::default() }
+        Self {
+            most,
+            free: Arc::new(Semaphore::new(most)),
+            is_shut: Arc::default(),
+            is_closing: Arc::default(),
+        }
     }
 
     async fn take(&self) -> Place {
@@ -143,6 +151,9 @@ impl Places {
 
     /// How many looks a connection may show nothing new.
     fn patience(&self) -> u32 {
+        if self.is_closing.load(Ordering::Relaxed) {
+            return 0;
+        }
         let is_roomy =
             self.free.available_permits() >= self.most.div_ceil(2) && !self.is_shut.load(Ordering::Relaxed);
         if is_roomy { PATIENCE.0 } else { PATIENCE.1 }

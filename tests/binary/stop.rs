@@ -39,6 +39,20 @@ fn it_stops_when_standard_input_ends_if_told_so() {
 }
 
 #[cfg(unix)]
+#[test]
+fn who_has_not_asked_for_anything_yet_does_not_hold_it_up() {
+    use std::io::Write as _;
+    let dir = dir();
+    let mut server = Server::start(dir.path(), &[]);
+    let mut half = std::net::TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    half.write_all(b"GET /jwks HTTP/1.1\r\nhos").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    send(&server, "-TERM");
+    assert_eq!(server.wait(), 0);
+    assert!(!server.log().contains("cut off"), "{}", server.log());
+}
+
+#[cfg(unix)]
 #[tokio::test]
 async fn a_request_in_flight_is_answered_before_the_end() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
