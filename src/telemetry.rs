@@ -5,7 +5,6 @@ use std::str::FromStr;
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How log lines are written.
@@ -33,15 +32,6 @@ impl FromStr for LogFormat {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("text or json would do")]
 pub struct UnknownFormat;
-
-/// What is let through to the logs, in tracing's filter syntax. Values of fields are taken as they are written: as regular
-/// expressions, some of a few dozen letters would take minutes to read.
-///
-/// # Errors
-/// Where the text does not keep to the syntax.
-pub fn filter(text: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().with_regex(false).parse(text)
-}
 
 /// A subscriber that writes what `filter` lets through to `sink`; `colours` for a sink that is a terminal.
 pub fn subscriber<W>(

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::text::printable;
@@ -201,7 +202,7 @@ const LINES_WAITING: usize = 10_000;
 /// Logs go through a thread of their own, and are dropped rather than waited for when nobody takes them. What is still
 /// in the queue is written when the guard is dropped.
 fn start_logging(config: &Config) -> Result<WorkerGuard, ConfigError> {
-    let filter = telemetry::filter(&config.log_filter)
+    let filter = EnvFilter::try_new(&config.log_filter)
         .map_err(|error| ConfigError::setting("RUST_LOG", &config.log_filter, error))?;
     let colours = io::stderr().is_terminal();
     let (sink, guard) =
