@@ -1,6 +1,6 @@
 //! What is asked of the system: files for the connections of a server, and of no process an image of its memory.
 //!
-//! Elsewhere than on Unix, there is neither such a limit nor such an image.
+//! Elsewhere than on Unix, nothing is asked.
 
 #[cfg(unix)]
 use super::say;

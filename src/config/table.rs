@@ -80,7 +80,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ADMIN_TOKEN_FILE", None, "A file that holds ADMIN_TOKEN"),
     setting("LOG_RETENTION", None, "How long auth_logs are kept [default: for ever]"),
     setting("LOG_FORMAT", Some("text"), "Logs: text or json"),
-    setting("RUST_LOG", Some("info"), "Logs: what is let through, as tracing's filters say it"),
+    setting("RUST_LOG", Some("info"), "Logs: levels, of all or of some targets (warn,jwksd=debug)"),
 ];
 
 /// Every secret: its variable, and what `--help` says of it. Each can lie in the file that `…_FILE` names instead.
