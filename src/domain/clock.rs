@@ -77,13 +77,13 @@ fn millis(duration: Duration) -> i64 {
 /// From then on it can say how much time has certainly passed: what the wall clock claims beyond the steady one may be
 /// the doing of whoever set it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sighting {
+pub struct ClockAnchor {
     wall: Timestamp,
     elapsed: Duration,
 }
 
-impl Sighting {
-    /// A sighting at this moment.
+impl ClockAnchor {
+    /// A anchor at this moment.
     pub fn now(clock: &dyn Clock) -> Self {
         Self { wall: clock.now(), elapsed: clock.elapsed() }
     }

@@ -14,7 +14,7 @@ use super::founding::MasterKey;
 use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
-use crate::domain::clock::{Sighting, Timestamp};
+use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::upload::Upload;
 use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
@@ -39,7 +39,7 @@ pub struct Keyring {
     workers: Workers,
     ring: ArcSwap<Ring>,
     /// Where both clocks stood when this process first saw each key, or when the wall clock went back since.
-    sightings: Mutex<HashMap<Kid, Sighting>>,
+    anchors: Mutex<HashMap<Kid, ClockAnchor>>,
     last_round: Mutex<Duration>,
     master_key_changed: AtomicBool,
     failures: AtomicU32,
@@ -63,7 +63,7 @@ impl Keyring {
             policy,
             workers,
             ring: ArcSwap::from_pointee(Ring::empty()),
-            sightings: Mutex::default(),
+            anchors: Mutex::default(),
             master_key_changed: AtomicBool::new(false),
             failures: AtomicU32::new(0),
         };
@@ -289,12 +289,12 @@ impl Keyring {
     /// Notes when each key was first seen, and names the rows that are left out, once.
     fn notice(&self, before: &Ring) {
         let ring = self.ring.load();
-        let sighting = Sighting::now(self.premises.clock.as_ref());
-        let mut sightings = lock(&self.sightings);
+        let anchor = ClockAnchor::now(self.premises.clock.as_ref());
+        let mut anchors = lock(&self.anchors);
         let present: HashSet<_> = ring.lives().iter().map(|life| life.kid).collect();
-        sightings.retain(|kid, _| present.contains(kid));
+        anchors.retain(|kid, _| present.contains(kid));
         for life in ring.lives() {
-            sightings.entry(life.kid).or_insert(sighting);
+            anchors.entry(life.kid).or_insert(anchor);
         }
         for row in ring.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
             tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
@@ -309,9 +309,9 @@ impl Keyring {
 
     fn moment(&self, newest_signer: Option<Kid>) -> Moment {
         let (wall, elapsed) = (self.premises.clock.now(), self.premises.clock.elapsed());
-        let watched = lock(&self.sightings)
+        let watched = lock(&self.anchors)
             .iter_mut()
-            .map(|(kid, sighting)| (*kid, sighting.vouched(wall, elapsed)))
+            .map(|(kid, anchor)| (*kid, anchor.vouched(wall, elapsed)))
             .collect();
         Moment { wall, watched, newest_signer }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Premises;
-use crate::domain::clock::Sighting;
+use crate::domain::clock::ClockAnchor;
 use crate::store::StoreError;
 
 /// Rows of one transaction: it takes a few milliseconds, which is what a sign-in may have to wait for it.
@@ -13,7 +13,7 @@ const BATCH: u32 = 200;
 pub struct Retention {
     premises: Premises,
     keep: Duration,
-    started: Sighting,
+    started: ClockAnchor,
 }
 
 /// What one sweep came to.
@@ -29,7 +29,7 @@ impl Retention {
     /// Keeps rows for this long.
     #[must_use]
     pub fn new(premises: Premises, keep: Duration) -> Self {
-        let started = Sighting::now(premises.clock.as_ref());
+        let started = ClockAnchor::now(premises.clock.as_ref());
         Self { premises, keep, started }
     }
 
