@@ -89,12 +89,12 @@ impl ClockAnchor {
     }
 
     /// The time that both clocks vouch for. A wall clock that went back counts from where it went.
-    pub fn vouched(&mut self, wall: Timestamp, elapsed: Duration) -> Timestamp {
-        let vouched = self.wall.plus(elapsed.saturating_sub(self.elapsed));
-        if wall < vouched {
+    pub fn trusted_now(&mut self, wall: Timestamp, elapsed: Duration) -> Timestamp {
+        let trusted = self.wall.plus(elapsed.saturating_sub(self.elapsed));
+        if wall < trusted {
             *self = Self { wall, elapsed };
         }
-        vouched.min(wall)
+        trusted.min(wall)
     }
 }
 

@@ -311,7 +311,7 @@ impl Keyring {
         let (wall, elapsed) = (self.premises.clock.now(), self.premises.clock.elapsed());
         let watched = lock(&self.anchors)
             .iter_mut()
-            .map(|(kid, anchor)| (*kid, anchor.vouched(wall, elapsed)))
+            .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, elapsed)))
             .collect();
         Moment { wall, watched, newest_signer }
     }

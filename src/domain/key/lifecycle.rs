@@ -285,7 +285,7 @@ pub struct Moment {
 impl Moment {
     /// The time by which a key may count as learnt, or as kept long enough: the earlier of the wall clock and of the
     /// time that the steady clock vouches for. A wall clock that was set forward changes neither.
-    fn vouched(&self, kid: Kid) -> Timestamp {
+    fn trusted_now(&self, kid: Kid) -> Timestamp {
         self.watched.get(&kid).map_or(self.wall, |watched| self.wall.min(*watched))
     }
 }
@@ -393,7 +393,8 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<A
     let now = moment.wall;
     let covers = |key: &&KeyLife| key.covers(now, policy.token_ttl);
     let learnt = |key: &&KeyLife| {
-        key.published_at.is_some_and(|at| at.min(now).plus(policy.until_signing()) <= moment.vouched(key.kid))
+        key.published_at
+            .is_some_and(|at| at.min(now).plus(policy.until_signing()) <= moment.trusted_now(key.kid))
     };
 
     let current = keys.current().filter(covers);
@@ -445,7 +446,7 @@ fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &Moment) -> Vec<Actio
     keys.lives
         .iter()
         .filter(|key| !key.is_published(now.wall) && !stay.contains(&Some(key.kid)))
-        .filter(|key| key.exp.plus(policy.retention) <= now.vouched(key.kid))
+        .filter(|key| key.exp.plus(policy.retention) <= now.trusted_now(key.kid))
         .map(|key| Action::Delete { kid: key.kid, reason: "its retention is over" })
         .collect()
 }
