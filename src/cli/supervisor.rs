@@ -70,7 +70,7 @@ mod systemd {
 
         /// Gives a sign of life, when one is due.
         pub(in crate::cli) fn alive(&mut self) {
-            let now = self.clock.elapsed();
+            let now = self.clock.monotonic();
             if self.every.is_some_and(|every| now.saturating_sub(self.last) >= every) {
                 self.last = now;
                 self.supervisor.tell(NotifyState::Watchdog);

@@ -79,20 +79,20 @@ fn millis(duration: Duration) -> i64 {
 #[derive(Clone, Copy, Debug)]
 pub struct ClockAnchor {
     wall: Timestamp,
-    elapsed: Duration,
+    monotonic: Duration,
 }
 
 impl ClockAnchor {
     /// A anchor at this moment.
     pub fn now(clock: &dyn Clock) -> Self {
-        Self { wall: clock.now(), elapsed: clock.elapsed() }
+        Self { wall: clock.now(), monotonic: clock.monotonic() }
     }
 
     /// The time that both clocks vouch for. A wall clock that went back counts from where it went.
-    pub fn trusted_now(&mut self, wall: Timestamp, elapsed: Duration) -> Timestamp {
-        let trusted = self.wall.plus(elapsed.saturating_sub(self.elapsed));
+    pub fn trusted_now(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
+        let trusted = self.wall.plus(monotonic.saturating_sub(self.monotonic));
         if wall < trusted {
-            *self = Self { wall, elapsed };
+            *self = Self { wall, monotonic };
         }
         trusted.min(wall)
     }
@@ -104,7 +104,7 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Timestamp;
 
     /// Time since this clock was made, by a counter that nobody can set.
-    fn elapsed(&self) -> Duration;
+    fn monotonic(&self) -> Duration;
 }
 
 /// The machine's own clocks.
@@ -114,7 +114,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose `elapsed` starts at zero now.
+    /// A clock whose `monotonic` starts at zero now.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
@@ -135,7 +135,7 @@ impl Clock for SystemClock {
         Timestamp(0).plus(since_epoch)
     }
 
-    fn elapsed(&self) -> Duration {
+    fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }
 }
@@ -147,7 +147,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now`, with no time elapsed.
+    /// A clock that shows `now`, with no time monotonic.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         Self { hands: Mutex::new((now, Duration::ZERO)) }
@@ -178,7 +178,7 @@ impl Clock for ManualClock {
         self.hands().0
     }
 
-    fn elapsed(&self) -> Duration {
+    fn monotonic(&self) -> Duration {
         self.hands().1
     }
 }

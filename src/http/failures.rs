@@ -60,7 +60,7 @@ impl Failures {
     }
 
     fn is_new(&self, cause: &str) -> bool {
-        let now = self.clock.elapsed();
+        let now = self.clock.monotonic();
         let mut ongoing = self.ongoing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = ongoing.iter_mut().find(|failing| failing.cause == cause) {
             known.latest = now;
@@ -74,7 +74,7 @@ impl Failures {
     }
 
     fn take_over(&self) -> Vec<Failing> {
-        let now = self.clock.elapsed();
+        let now = self.clock.monotonic();
         let mut ongoing = self.ongoing.lock().unwrap_or_else(PoisonError::into_inner);
         ongoing.extract_if(.., |failing| now.saturating_sub(failing.latest) >= QUIET).collect()
     }

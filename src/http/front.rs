@@ -114,7 +114,7 @@ impl Parts {
     /// The same as its route answers; what is not plain is left to that one.
     fn jwks<B>(&self, request: &Request<B>) -> Option<Response> {
         let published = self.published.iter().find(|published| published.path == request.uri().path())?;
-        let begun = self.clock.elapsed();
+        let begun = self.clock.monotonic();
         let response = jwks::answer(&self.issuer, &self.settings, request.headers()).ok()?;
         let is_sent = response.status() == StatusCode::OK;
         let tally = if is_sent { &published.sent } else { &published.not_modified };
@@ -124,7 +124,7 @@ impl Parts {
 
     /// Counts a request for the limit of /auth, before anything is read or computed for it.
     fn refuse<B>(&self, peer: SocketAddr, request: &mut Request<B>) -> Option<Response> {
-        let begun = self.clock.elapsed();
+        let begun = self.clock.monotonic();
         let client = self.settings.client_ip.client(peer.ip(), request.headers());
         let Err(wait) = self.window.check(client) else {
             request.extensions_mut().insert(ClientIp(client));

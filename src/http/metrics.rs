@@ -59,7 +59,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn count(&self, begun: Duration) {
         self.requests.inc();
-        self.latency.observe(self.clock.elapsed().saturating_sub(begun).as_secs_f64());
+        self.latency.observe(self.clock.monotonic().saturating_sub(begun).as_secs_f64());
     }
 }
 
@@ -216,11 +216,11 @@ impl Outcome {
 
 /// Counts an answer by its route and its status.
 pub(super) async fn measure(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let begun = metrics.clock.elapsed();
+    let begun = metrics.clock.monotonic();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-    metrics.count(route, &response, metrics.clock.elapsed().saturating_sub(begun));
+    metrics.count(route, &response, metrics.clock.monotonic().saturating_sub(begun));
     response
 }
 

@@ -119,7 +119,7 @@ impl Issuer {
         let verdict = self.workers.run(move || verdict(&hasher, &checked, stored.as_ref(), &costs)).await?;
         match (account, verdict) {
             (Some(account), Verdict::Match) => {
-                self.known.remember(&password, &account.password_hash, self.clock.elapsed());
+                self.known.remember(&password, &account.password_hash, self.clock.monotonic());
                 Ok(account)
             }
             (Some(account), Verdict::Unreadable) => {
@@ -135,7 +135,7 @@ impl Issuer {
     fn recognises(&self, account: Option<&Account>, password: &Password) -> bool {
         let nobody = PasswordHash::matching_nothing(&self.hasher.cost());
         let hash = account.map_or(&nobody, |account| &account.password_hash);
-        self.known.recognise(password, hash, self.clock.elapsed())
+        self.known.recognise(password, hash, self.clock.monotonic())
     }
 }
 

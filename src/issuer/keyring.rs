@@ -57,7 +57,7 @@ impl Keyring {
     ) -> Result<Self, IssuerError> {
         let workers = Workers::new(KEYS_AT_ONCE, Arc::clone(&premises.clock))?;
         let keyring = Self {
-            last_round: Mutex::new(premises.clock.elapsed()),
+            last_round: Mutex::new(premises.clock.monotonic()),
             premises,
             master_key,
             policy,
@@ -101,7 +101,7 @@ impl Keyring {
         if ring.has_adoptable() || ring.has_unrecorded_end() || is_due() {
             self.change(&Intent::Keep).await?;
         }
-        *lock(&self.last_round) = self.premises.clock.elapsed();
+        *lock(&self.last_round) = self.premises.clock.monotonic();
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Keyring {
             return Err(NotReady::NoSigner);
         }
         let last_round = *lock(&self.last_round);
-        if self.premises.clock.elapsed().saturating_sub(last_round) > ROUND_OVERDUE {
+        if self.premises.clock.monotonic().saturating_sub(last_round) > ROUND_OVERDUE {
             return Err(NotReady::RotationStands);
         }
         self.premises.store.key_changes().await.map_err(NotReady::Store)?;
@@ -308,10 +308,10 @@ impl Keyring {
     }
 
     fn moment(&self, newest_signer: Option<Kid>) -> Moment {
-        let (wall, elapsed) = (self.premises.clock.now(), self.premises.clock.elapsed());
+        let (wall, monotonic) = (self.premises.clock.now(), self.premises.clock.monotonic());
         let watched = lock(&self.anchors)
             .iter_mut()
-            .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, elapsed)))
+            .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, monotonic)))
             .collect();
         Moment { wall, watched, newest_signer }
     }

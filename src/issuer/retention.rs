@@ -40,7 +40,7 @@ impl Retention {
     /// Whatever the store says.
     pub async fn sweep(&mut self) -> Result<Swept, StoreError> {
         let clock = &self.premises.clock;
-        let now = self.started.trusted_now(clock.now(), clock.elapsed());
+        let now = self.started.trusted_now(clock.now(), clock.monotonic());
         let removed = self.premises.store.trim_sign_ins(now.minus(self.keep), BATCH).await?;
         Ok(if removed < u64::from(BATCH) { Swept::All } else { Swept::Some })
     }

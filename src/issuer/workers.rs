@@ -112,7 +112,7 @@ impl Workers {
     fn turn(&self) -> Result<Turn, WorkError> {
         let threads = &self.threads;
         let ahead = threads.inside.fetch_add(1, Ordering::Relaxed);
-        let turn = Turn { workers: self.clone(), came: self.clock.elapsed() };
+        let turn = Turn { workers: self.clone(), came: self.clock.monotonic() };
         let wait = threads.wait_behind(ahead);
         if ahead >= threads.at_once.saturating_mul(INSIDE_PER_THREAD) || wait > LONGEST_WAIT {
             return Err(WorkError::Busy { retry_after: wait });
@@ -132,9 +132,9 @@ impl Turn {
         let Workers { threads, clock, record } = &self.workers;
         threads.running.fetch_add(1, Ordering::Relaxed);
         let _running = Running(threads);
-        let begun = clock.elapsed();
+        let begun = clock.monotonic();
         let computed = compute();
-        let ran = clock.elapsed().saturating_sub(begun);
+        let ran = clock.monotonic().saturating_sub(begun);
         threads.learn(ran);
         if let Some(record) = record {
             record(begun.saturating_sub(self.came), ran);
