@@ -14,10 +14,10 @@ use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use thiserror::Error;
 
-use crate::config::{self, Config, DOTENV, EngineChoice, MASTER_KEY};
+use crate::config::{self, BackendChoice, Config, DOTENV, MASTER_KEY};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
-use crate::domain::password::{Engine, Hasher, KnownPasswords};
+use crate::domain::password::{Argon2Backend, Hasher, KnownPasswords};
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
 use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError, sync_directory_of};
@@ -55,15 +55,15 @@ impl Opened {
     /// What hashes passwords, on the engine that is allowed and has proved itself.
     fn hasher(&self, config: &Config) -> Hasher {
         let engine = match config.argon2_engine {
-            EngineChoice::Auto => self.premises.randomness.with(Engine::proven),
-            EngineChoice::Reference => Engine::Reference,
+            BackendChoice::Auto => self.premises.randomness.with(Argon2Backend::select_verified),
+            BackendChoice::Reference => Argon2Backend::Reference,
         };
-        if (config.argon2_engine, engine) == (EngineChoice::Auto, Engine::Reference) {
+        if (config.argon2_engine, engine) == (BackendChoice::Auto, Argon2Backend::Reference) {
             tracing::warn!(
                 "the faster Argon2 gives other answers than the reference on this machine, which is used"
             );
         }
-        config.hasher.clone().on(engine)
+        config.hasher.clone().with_backend(engine)
     }
 
     /// Opens the keys of the store.

@@ -82,7 +82,7 @@ pub struct Config {
     /// What new password hashes cost.
     pub hasher: Hasher,
     /// Whether an engine that proves itself may do the work.
-    pub argon2_engine: EngineChoice,
+    pub argon2_engine: BackendChoice,
     /// How long a verified password is known again without a hash; zero for never.
     pub credential_cache_ttl: Duration,
     /// The bearer token of the admin surface.
@@ -99,7 +99,7 @@ pub struct Config {
 
 /// Which implementation of Argon2 may do the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineChoice {
+pub enum BackendChoice {
     /// The faster one, if it proves itself.
     Auto,
     /// The reference alone.
@@ -145,7 +145,7 @@ impl Config {
             hasher: hasher(from)?,
             credential_cache_ttl: from.parse("CREDENTIAL_CACHE_TTL", duration)?,
             argon2_engine: from.parse("ARGON2_ENGINE", |text| {
-                one_of(text, &[("auto", EngineChoice::Auto), ("reference", EngineChoice::Reference)])
+                one_of(text, &[("auto", BackendChoice::Auto), ("reference", BackendChoice::Reference)])
             })?,
             admin_token: from.admin_token()?,
             secret_files: from.secret_files(),

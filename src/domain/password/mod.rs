@@ -1,6 +1,6 @@
 //! Passwords and their Argon2id hashes: what a hash costs, and why checking one takes the same time for everybody.
 
-mod engine;
+mod backend;
 mod known;
 
 use std::fmt;
@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use self::engine::Engine;
-use self::engine::Task;
+pub use self::backend::Argon2Backend;
+use self::backend::Task;
 pub use self::known::KnownPasswords;
 
 /// The most bytes a chosen password may have: enough for any passphrase, too few to make hashing one an attack.
@@ -159,7 +159,7 @@ const OWASP: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4
 #[derive(Clone, Debug)]
 pub struct Hasher {
     params: Params,
-    engine: Engine,
+    backend: Argon2Backend,
 }
 
 impl Hasher {
@@ -169,14 +169,14 @@ impl Hasher {
     /// [`UnfitCost`] for a combination Argon2 does not allow (RFC 9106, 3.1).
     pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, UnfitCost> {
         Params::new(memory_kib, iterations, parallelism, None)
-            .map(|params| Self { params, engine: Engine::Reference })
+            .map(|params| Self { params, backend: Argon2Backend::Reference })
             .map_err(|source| UnfitCost(source.to_string()))
     }
 
     /// The same hasher on another engine.
     #[must_use]
-    pub fn on(self, engine: Engine) -> Self {
-        Self { engine, ..self }
+    pub fn with_backend(self, backend: Argon2Backend) -> Self {
+        Self { backend, ..self }
     }
 
     /// The cost of the hashes this one makes.
@@ -201,7 +201,7 @@ impl Hasher {
     pub fn hash(&self, password: &Password, salt: &FreshSalt) -> Result<PasswordHash, HashFailed> {
         let mut tag = [0; Params::DEFAULT_OUTPUT_LEN];
         let task = Task { algorithm: Algorithm::Argon2id, version: Version::V0x13, params: &self.params };
-        self.engine.fill(&task, password.0.as_bytes(), &salt.0, &mut tag).ok_or(HashFailed)?;
+        self.backend.fill(&task, password.0.as_bytes(), &salt.0, &mut tag).ok_or(HashFailed)?;
         let (salt, tag) = (STANDARD_NO_PAD.encode(salt.0), STANDARD_NO_PAD.encode(tag));
         Ok(PasswordHash(format!("{}{salt}${tag}", self.cost().0)))
     }
@@ -228,7 +228,7 @@ impl Hasher {
         }
         let task = Task { algorithm, version, params: &params };
         let mut tag = vec![0; expected.len()];
-        match self.engine.fill(&task, password.0.as_bytes(), salt, &mut tag) {
+        match self.backend.fill(&task, password.0.as_bytes(), salt, &mut tag) {
             None => Verdict::NotComputed,
             Some(()) if verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() => Verdict::Match,
             Some(()) => Verdict::Mismatch,

@@ -21,7 +21,7 @@ pub(super) struct Task<'a> {
 
 /// Which implementation does the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
+pub enum Argon2Backend {
     /// `argon2-rust`.
     Fast,
     /// `argon2`.
@@ -31,7 +31,7 @@ pub enum Engine {
 
 /// Two tags that the reference implementation in C gives for `password` and `somesalt`, Argon2id, 256 KiB, 2 passes, 1
 /// and 2 lanes (its `test.c`).
-const KNOWN: [(u32, &str); 2] = [
+const KNOWN_ANSWERS: [(u32, &str); 2] = [
     (1, "9dfeb910e80bad0311fee20f9c0e2b12c17987b4cac90c2ef54d5b3021c68bfe"),
     (2, "6d093c501fd5999645e0ea3bf620d7b8be7fd2db59c20d9fff9539da2bf57037"),
 ];
@@ -43,9 +43,9 @@ const COMPARISONS: usize = 4;
 /// goes there.
 const MAPPED: u32 = 2048;
 
-impl Engine {
+impl Argon2Backend {
     /// The fast one, if it gives the right answers here and now; otherwise the reference.
-    pub fn proven(rng: &mut impl CryptoRng) -> Self {
+    pub fn select_verified(rng: &mut impl CryptoRng) -> Self {
         let is_right = Self::Fast.knows_the_answers()
             && (0..COMPARISONS).all(|_| Self::agree(rng, 0))
             && Self::agree(rng, MAPPED);
@@ -55,7 +55,7 @@ impl Engine {
     }
 
     fn knows_the_answers(self) -> bool {
-        KNOWN.iter().all(|(lanes, expected)| {
+        KNOWN_ANSWERS.iter().all(|(lanes, expected)| {
             let Ok(params) = Params::new(256, 2, *lanes, None) else {
                 return false;
             };
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn both_know_the_answers_of_the_reference_implementation() {
-        assert!(Engine::Reference.knows_the_answers());
-        assert!(Engine::Fast.knows_the_answers());
-        assert_eq!(Engine::proven(&mut StdRng::seed_from_u64(1)), Engine::Fast);
+        assert!(Argon2Backend::Reference.knows_the_answers());
+        assert!(Argon2Backend::Fast.knows_the_answers());
+        assert_eq!(Argon2Backend::select_verified(&mut StdRng::seed_from_u64(1)), Argon2Backend::Fast);
     }
 
     proptest! {
@@ -181,8 +181,8 @@ mod tests {
             let params = Params::new(8 * lanes + extra, passes, lanes, Some(length)).unwrap();
             let task = Task { algorithm, version, params: &params };
             let (mut fast, mut reference) = (vec![0; length], vec![0; length]);
-            prop_assert!(Engine::Fast.fill(&task, &password, &salt, &mut fast).is_some());
-            prop_assert!(Engine::Reference.fill(&task, &password, &salt, &mut reference).is_some());
+            prop_assert!(Argon2Backend::Fast.fill(&task, &password, &salt, &mut fast).is_some());
+            prop_assert!(Argon2Backend::Reference.fill(&task, &password, &salt, &mut reference).is_some());
             prop_assert_eq!(fast, reference);
         }
     }
