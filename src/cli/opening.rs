@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::config::{self, BackendChoice, Config, DOTENV, MASTER_KEY};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
-use crate::domain::password::{Argon2Backend, Hasher, KnownPasswords};
+use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
 use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError, sync_directory_of};
@@ -48,7 +48,7 @@ impl Opened {
         let tokens =
             TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
         let known =
-            self.premises.randomness.with(|rng| KnownPasswords::new(config.credential_cache_ttl, rng));
+            self.premises.randomness.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
         Ok(Issuer::new(self.premises.clone(), self.hasher(config), known, tokens, keyring))
     }
 

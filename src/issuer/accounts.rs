@@ -110,7 +110,7 @@ impl Issuer {
     async fn check(&self, username: &str, password: Password) -> Result<Account, IssuerError> {
         let SignInCandidate { account, costs } = self.store.sign_in_candidate(username).await?;
         let stored = account.as_ref().map(|account| account.password_hash.clone());
-        let account = match (self.recognises(account.as_ref(), &password), account) {
+        let account = match (self.is_cached(account.as_ref(), &password), account) {
             (true, Some(account)) => return Ok(account),
             (_, account) => account,
         };
@@ -119,7 +119,7 @@ impl Issuer {
         let verdict = self.workers.run(move || verdict(&hasher, &checked, stored.as_ref(), &costs)).await?;
         match (account, verdict) {
             (Some(account), Verdict::Match) => {
-                self.known.remember(&password, &account.password_hash, self.clock.monotonic());
+                self.credential_cache.insert(&password, &account.password_hash, self.clock.monotonic());
                 Ok(account)
             }
             (Some(account), Verdict::Unreadable) => {
@@ -132,10 +132,10 @@ impl Issuer {
     }
 
     /// Whether this password has lately been verified for this account; nobody's is looked for in the same way.
-    fn recognises(&self, account: Option<&Account>, password: &Password) -> bool {
+    fn is_cached(&self, account: Option<&Account>, password: &Password) -> bool {
         let nobody = PasswordHash::matching_nothing(&self.hasher.cost());
         let hash = account.map_or(&nobody, |account| &account.password_hash);
-        self.known.recognise(password, hash, self.clock.monotonic())
+        self.credential_cache.contains(password, hash, self.clock.monotonic())
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 use crate::domain::account::UserId;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::key::{KeyError, SigningKey};
-use crate::domain::password::{HashFailed, Hasher, KnownPasswords};
+use crate::domain::password::{CredentialCache, HashFailed, Hasher};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
 
@@ -49,7 +49,7 @@ pub struct Issuer {
     randomness: Randomness,
     workers: Workers,
     hasher: Hasher,
-    known: Arc<KnownPasswords>,
+    credential_cache: Arc<CredentialCache>,
     /// Accounts whose hash is just being brought to today's cost: once each is enough.
     rehashing: Arc<Mutex<HashSet<UserId>>>,
     tokens: Arc<TokenPolicy>,
@@ -76,7 +76,7 @@ impl Issuer {
     pub fn new(
         premises: Premises,
         hasher: Hasher,
-        known: KnownPasswords,
+        credential_cache: CredentialCache,
         tokens: TokenPolicy,
         keyring: Keyring,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Issuer {
             randomness,
             workers,
             hasher,
-            known: Arc::new(known),
+            credential_cache: Arc::new(credential_cache),
             rehashing: Arc::default(),
             tokens: Arc::new(tokens),
             keyring: Arc::new(keyring),

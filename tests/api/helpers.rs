@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::password::{Hasher, KnownPasswords};
+use jwksd::domain::password::{CredentialCache, Hasher};
 use jwksd::domain::token::TokenPolicy;
 use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
@@ -100,7 +100,7 @@ impl TestApp {
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
         keyring.round().await.unwrap();
-        let known = premises.randomness.with(|rng| KnownPasswords::new(setup.credential_cache_ttl, rng));
+        let known = premises.randomness.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
         let issuer = Issuer::new(premises, setup.hasher, known, tokens, keyring);
         let settings = HttpSettings {
             issuer_url: ISSUER.into(),

@@ -5,7 +5,7 @@ use jwksd::domain::jose::private::{PrivateJwk, PrivateKey as AnyPrivateKey};
 use jwksd::domain::jose::strict::SecretJson;
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::key::{PrivateKey, SigningKey};
-use jwksd::domain::password::{KnownPasswords, Password, PasswordHash};
+use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Registration};
 use jwksd::issuer::{self, MasterKey};
 use jwksd::store::Found;
@@ -33,7 +33,7 @@ fn no_secret_serialises() {
     expect_no_serialize!(
         AdminToken,
         AnyPrivateKey,
-        KnownPasswords,
+        CredentialCache,
         MasterKey,
         MasterSecret,
         Password,
@@ -65,7 +65,10 @@ async fn debug_shows_no_secret() {
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
     assert!(format!("{master_key:?}").starts_with("MasterKey { sealer: Sealer, record: "));
-    assert_eq!(format!("{:?}", KnownPasswords::new(MINUTE, &mut StdRng::seed_from_u64(1))), "KnownPasswords");
+    assert_eq!(
+        format!("{:?}", CredentialCache::new(MINUTE, &mut StdRng::seed_from_u64(1))),
+        "CredentialCache"
+    );
     assert_eq!(format!("{:?}", SecretJson::parse(br#"{"d":"hunter2"}"#).unwrap()), "SecretJson");
     let settings = HttpSettings {
         issuer_url: String::new(),

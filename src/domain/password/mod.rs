@@ -1,7 +1,7 @@
 //! Passwords and their Argon2id hashes: what a hash costs, and why checking one takes the same time for everybody.
 
 mod backend;
-mod known;
+mod credential_cache;
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 pub use self::backend::Argon2Backend;
 use self::backend::Task;
-pub use self::known::KnownPasswords;
+pub use self::credential_cache::CredentialCache;
 
 /// The most bytes a chosen password may have: enough for any passphrase, too few to make hashing one an attack.
 pub const PASSWORD_MAX: usize = 1024;

@@ -22,7 +22,7 @@ const MOST: usize = 1 << 16;
 const SWEEP: Duration = Duration::from_mins(1);
 
 /// Passwords that match their hashes, for a while after Argon2 has said so.
-pub struct KnownPasswords {
+pub struct CredentialCache {
     ttl: Duration,
     most: usize,
     key: hmac::Key,
@@ -36,7 +36,7 @@ struct Tags {
     swept_at: Duration,
 }
 
-impl KnownPasswords {
+impl CredentialCache {
     /// Knows nothing yet, and nothing for longer than `ttl`; with zero, nothing ever.
     pub fn new(ttl: Duration, rng: &mut impl CryptoRng) -> Self {
         Self::bounded(ttl, MOST, rng)
@@ -49,7 +49,7 @@ impl KnownPasswords {
     }
 
     /// Whether this password has lately been verified against just this hash. `now` is time on a steady clock.
-    pub fn recognise(&self, password: &Password, hash: &PasswordHash, now: Duration) -> bool {
+    pub fn contains(&self, password: &Password, hash: &PasswordHash, now: Duration) -> bool {
         let Some(tag) = self.tag(password, hash) else {
             return false;
         };
@@ -57,7 +57,7 @@ impl KnownPasswords {
     }
 
     /// Remembers that this password was verified against this hash. Where there is no room, it is not remembered.
-    pub fn remember(&self, password: &Password, hash: &PasswordHash, now: Duration) {
+    pub fn insert(&self, password: &Password, hash: &PasswordHash, now: Duration) {
         let Some(tag) = self.tag(password, hash) else {
             return;
         };
@@ -90,9 +90,9 @@ impl KnownPasswords {
     }
 }
 
-impl fmt::Debug for KnownPasswords {
+impl fmt::Debug for CredentialCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KnownPasswords")
+        f.write_str("CredentialCache")
     }
 }
 
@@ -123,19 +123,19 @@ mod tests {
     #[test]
     fn a_password_is_known_with_its_hash_until_its_time_is_over() {
         let mut rng = StdRng::seed_from_u64(1);
-        let (known, password) = (KnownPasswords::new(TTL, &mut rng), Password::generate(&mut rng));
-        assert!(!known.recognise(&password, &hash("a"), NOW));
-        known.remember(&password, &hash("a"), NOW);
-        assert!(known.recognise(&password, &hash("a"), NOW));
-        assert!(!known.recognise(&password, &hash("b"), NOW));
-        assert!(!known.recognise(&Password::generate(&mut rng), &hash("a"), NOW));
-        assert!(known.recognise(&password, &hash("a"), NOW + TTL - Duration::from_nanos(1)));
-        assert!(!known.recognise(&password, &hash("a"), NOW + TTL));
+        let (known, password) = (CredentialCache::new(TTL, &mut rng), Password::generate(&mut rng));
+        assert!(!known.contains(&password, &hash("a"), NOW));
+        known.insert(&password, &hash("a"), NOW);
+        assert!(known.contains(&password, &hash("a"), NOW));
+        assert!(!known.contains(&password, &hash("b"), NOW));
+        assert!(!known.contains(&Password::generate(&mut rng), &hash("a"), NOW));
+        assert!(known.contains(&password, &hash("a"), NOW + TTL - Duration::from_nanos(1)));
+        assert!(!known.contains(&password, &hash("a"), NOW + TTL));
     }
 
     #[test]
     fn a_chosen_password_is_never_known() {
-        let known = KnownPasswords::new(TTL, &mut StdRng::seed_from_u64(1));
+        let known = CredentialCache::new(TTL, &mut StdRng::seed_from_u64(1));
         for text in [
             "hunter2",
             "",
@@ -147,36 +147,36 @@ mod tests {
             "{c56a4180-65aa-42ec-a945-5fd21dec0538}",
         ] {
             let password = Password::typed(text.to_owned());
-            known.remember(&password, &hash("a"), NOW);
-            assert!(!known.recognise(&password, &hash("a"), NOW), "{text:?}");
+            known.insert(&password, &hash("a"), NOW);
+            assert!(!known.contains(&password, &hash("a"), NOW), "{text:?}");
         }
         let generated = Password::typed("c56a4180-65aa-42ec-a945-5fd21dec0538".to_owned());
-        known.remember(&generated, &hash("a"), NOW);
-        assert!(known.recognise(&generated, &hash("a"), NOW));
+        known.insert(&generated, &hash("a"), NOW);
+        assert!(known.contains(&generated, &hash("a"), NOW));
     }
 
     #[test]
     fn with_no_time_to_live_nothing_is_known() {
         let mut rng = StdRng::seed_from_u64(1);
-        let known = KnownPasswords::new(Duration::ZERO, &mut rng);
+        let known = CredentialCache::new(Duration::ZERO, &mut rng);
         let password = Password::generate(&mut rng);
-        known.remember(&password, &hash("a"), NOW);
-        assert!(!known.recognise(&password, &hash("a"), NOW));
+        known.insert(&password, &hash("a"), NOW);
+        assert!(!known.contains(&password, &hash("a"), NOW));
         assert!(known.tags().until.is_empty());
     }
 
     #[test]
     fn no_more_are_known_than_there_is_room_for_and_those_that_are_over_make_some() {
         let mut rng = StdRng::seed_from_u64(1);
-        let known = KnownPasswords::bounded(TTL, 2, &mut rng);
+        let known = CredentialCache::bounded(TTL, 2, &mut rng);
         let passwords: Vec<_> = (0..3).map(|_| Password::generate(&mut rng)).collect();
         let recognised =
-            |now| passwords.iter().map(|p| known.recognise(p, &hash("a"), now)).collect::<Vec<_>>();
+            |now| passwords.iter().map(|p| known.contains(p, &hash("a"), now)).collect::<Vec<_>>();
         for password in &passwords {
-            known.remember(password, &hash("a"), NOW);
+            known.insert(password, &hash("a"), NOW);
         }
         assert_eq!(recognised(NOW), [true, true, false]);
-        known.remember(&passwords[2], &hash("a"), NOW + TTL);
+        known.insert(&passwords[2], &hash("a"), NOW + TTL);
         assert_eq!(recognised(NOW + TTL), [false, false, true]);
         assert_eq!(known.tags().until.len(), 1);
     }
