@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Issuer, IssuerError, WorkError, lock};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
-use crate::domain::password::{FreshSalt, HashCost, HashFailed, Hasher, Password, PasswordHash, Verdict};
+use crate::domain::password::{HashCost, HashFailed, Hasher, Password, PasswordHash, Salt, Verdict};
 use crate::domain::token::{Subject, Token, TokenKind};
 use crate::store::{AccountChange, SignInCandidate};
 
@@ -101,7 +101,7 @@ impl Issuer {
 
     pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, IssuerError> {
         let hasher = self.hasher.clone();
-        let salt = self.randomness.with(FreshSalt::draw);
+        let salt = self.randomness.with(Salt::generate);
         Ok(self.workers.run(move || hasher.hash(&password, &salt)).await??)
     }
 

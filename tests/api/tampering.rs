@@ -4,7 +4,7 @@ use jwksd::domain::jose::jwk::PublicJwk;
 use jwksd::domain::jose::private::{NewKey, PrivateKey as AnyPrivateKey};
 use jwksd::domain::jose::upload::Upload;
 use jwksd::domain::key::{Kid, PrivateKey};
-use jwksd::domain::password::{FreshSalt, Hasher, Password};
+use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::issuer::Keyring;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -157,7 +157,7 @@ async fn whoever_writes_a_hash_signs_in_as_that_account() {
     app.issuer.disable("alice").await.unwrap();
     let theirs = Password::chosen("chosen by whoever writes the file".to_owned()).unwrap();
     let hash =
-        Hasher::new(8, 1, 1).unwrap().hash(&theirs, &FreshSalt::draw(&mut StdRng::seed_from_u64(1))).unwrap();
+        Hasher::new(8, 1, 1).unwrap().hash(&theirs, &Salt::generate(&mut StdRng::seed_from_u64(1))).unwrap();
     sqlx::query("UPDATE users SET password_hash = ?")
         .bind(hash.as_str())
         .execute(&mut app.db().await)

@@ -5,7 +5,7 @@ mod credential_cache;
 
 use std::fmt;
 
-use argon2::password_hash::phc::{PasswordHash as Phc, Salt};
+use argon2::password_hash::phc::{PasswordHash as Phc, Salt as PhcSalt};
 use argon2::{Algorithm, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
@@ -127,12 +127,12 @@ impl fmt::Debug for PasswordHash {
 
 /// The salt of one hash.
 #[derive(Debug)]
-pub struct FreshSalt([u8; Salt::RECOMMENDED_LENGTH]);
+pub struct Salt([u8; PhcSalt::RECOMMENDED_LENGTH]);
 
-impl FreshSalt {
+impl Salt {
     /// Draws a salt.
-    pub fn draw(rng: &mut impl CryptoRng) -> Self {
-        let mut salt = [0; Salt::RECOMMENDED_LENGTH];
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut salt = [0; PhcSalt::RECOMMENDED_LENGTH];
         rng.fill_bytes(&mut salt);
         Self(salt)
     }
@@ -198,7 +198,7 @@ impl Hasher {
     ///
     /// # Errors
     /// [`HashFailed`] when the memory cannot be had.
-    pub fn hash(&self, password: &Password, salt: &FreshSalt) -> Result<PasswordHash, HashFailed> {
+    pub fn hash(&self, password: &Password, salt: &Salt) -> Result<PasswordHash, HashFailed> {
         let mut tag = [0; Params::DEFAULT_OUTPUT_LEN];
         let task = Task { algorithm: Algorithm::Argon2id, version: Version::V0x13, params: &self.params };
         self.backend.fill(&task, password.0.as_bytes(), &salt.0, &mut tag).ok_or(HashFailed)?;
@@ -275,7 +275,7 @@ mod tests {
     fn a_password_matches_its_own_hash_and_no_other() {
         let mut rng = StdRng::seed_from_u64(1);
         let password = Password::generate(&mut rng);
-        let hash = cheap().hash(&password, &FreshSalt::draw(&mut rng)).unwrap();
+        let hash = cheap().hash(&password, &Salt::generate(&mut rng)).unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{}", hash.as_str());
         assert_eq!(cheap().verify(&password, &hash), Verdict::Match);
         assert_eq!(cheap().verify(&Password::generate(&mut rng), &hash), Verdict::Mismatch);
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_hash_has_the_cost_it_was_made_with() {
         let mut rng = StdRng::seed_from_u64(1);
-        let hash = cheap().hash(&Password::generate(&mut rng), &FreshSalt::draw(&mut rng)).unwrap();
+        let hash = cheap().hash(&Password::generate(&mut rng), &Salt::generate(&mut rng)).unwrap();
         assert_eq!(hash.cost(), Some(cheap().cost()));
         assert_eq!(cheap().cost().to_string(), "argon2id v=19 m=8,t=1,p=1");
         for text in ["", "x", "$2b$12$abcdefghijklmnopqrstuv"] {
