@@ -133,7 +133,7 @@ impl Issuer {
 
     /// Whether this password has lately been verified for this account; nobody's is looked for in the same way.
     fn is_cached(&self, account: Option<&Account>, password: &Password) -> bool {
-        let nobody = PasswordHash::matching_nothing(&self.hasher.cost());
+        let nobody = PasswordHash::dummy(&self.hasher.cost());
         let hash = account.map_or(&nobody, |account| &account.password_hash);
         self.credential_cache.contains(password, hash, self.clock.monotonic())
     }
@@ -162,7 +162,7 @@ fn verdict(
         }
         // What only begins like a hash has cost nothing to check.
         let dummy = matches!(real, None | Some(Verdict::Unreadable))
-            .then(|| hasher.verify(password, &PasswordHash::matching_nothing(cost)));
+            .then(|| hasher.verify(password, &PasswordHash::dummy(cost)));
         is_computed &= ![real, dummy].contains(&Some(Verdict::NotComputed));
     }
     if is_computed { verdict } else { Verdict::NotComputed }

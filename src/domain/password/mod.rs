@@ -108,7 +108,7 @@ impl PasswordHash {
 
     /// A hash that no password is known to match, and that costs as much to check as a real one of this cost.
     #[must_use]
-    pub fn matching_nothing(cost: &HashCost) -> Self {
+    pub fn dummy(cost: &HashCost) -> Self {
         Self(format!("{}AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", cost.0))
     }
 
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_hash_made_to_match_nothing_is_checked_at_the_cost_it_names() {
-        let dummy = PasswordHash::matching_nothing(&HashCost("$argon2id$v=19$m=16,t=3,p=1$".into()));
+        let dummy = PasswordHash::dummy(&HashCost("$argon2id$v=19$m=16,t=3,p=1$".into()));
         assert_eq!(cheap().verify(&Password::typed(String::new()), &dummy), Verdict::Mismatch);
     }
 
@@ -321,7 +321,7 @@ mod tests {
         for cost in
             ["m=4194305,t=1,p=1", "m=8,t=101,p=1", "m=520,t=1,p=65", "m=4294967295,t=4294967295,p=16777215"]
         {
-            let stored = PasswordHash::matching_nothing(&HashCost(format!("$argon2id$v=19${cost}$")));
+            let stored = PasswordHash::dummy(&HashCost(format!("$argon2id$v=19${cost}$")));
             let verdict = cheap().verify(&Password::typed("x".into()), &stored);
             assert_eq!(verdict, Verdict::Unreadable, "{cost}");
         }
