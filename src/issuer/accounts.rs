@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Issuer, IssuerError, WorkError, lock};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
-use crate::domain::password::{HashCost, HashFailed, Hasher, Password, PasswordHash, Salt, Verdict};
+use crate::domain::password::{HashCost, HashFailed, Hasher, Password, PasswordHash, Salt, VerifyOutcome};
 use crate::domain::token::{Subject, Token, TokenKind};
 use crate::store::{AccountChange, SignInCandidate};
 
@@ -118,15 +118,15 @@ impl Issuer {
         let (hasher, checked) = (self.hasher.clone(), password.clone());
         let verdict = self.workers.run(move || verdict(&hasher, &checked, stored.as_ref(), &costs)).await?;
         match (account, verdict) {
-            (Some(account), Verdict::Match) => {
+            (Some(account), VerifyOutcome::Match) => {
                 self.credential_cache.insert(&password, &account.password_hash, self.clock.monotonic());
                 Ok(account)
             }
-            (Some(account), Verdict::Unreadable) => {
+            (Some(account), VerifyOutcome::Unreadable) => {
                 tracing::debug!(user.id = %account.id, "the password hash of account {} is none that can be checked", account.id);
                 Err(IssuerError::InvalidCredentials)
             }
-            (_, Verdict::NotComputed) => Err(HashFailed.into()),
+            (_, VerifyOutcome::NotComputed) => Err(HashFailed.into()),
             _ => Err(IssuerError::InvalidCredentials),
         }
     }
@@ -147,25 +147,25 @@ fn verdict(
     password: &Password,
     stored: Option<&PasswordHash>,
     costs: &[HashCost],
-) -> Verdict {
+) -> VerifyOutcome {
     // A hash without one of these costs is no Argon2 hash, and costs nothing to check.
     let is_listed = |stored: &PasswordHash| costs.iter().any(|cost| stored.has_cost(cost));
     let unlisted = stored.filter(|stored| !is_listed(stored));
-    let mut verdict = unlisted.map_or(Verdict::Mismatch, |stored| hasher.verify(password, stored));
-    let mut is_computed = verdict != Verdict::NotComputed;
+    let mut verdict = unlisted.map_or(VerifyOutcome::Mismatch, |stored| hasher.verify(password, stored));
+    let mut is_computed = verdict != VerifyOutcome::NotComputed;
     for cost in costs {
         let real =
             stored.filter(|stored| stored.has_cost(cost)).map(|stored| hasher.verify(password, stored));
         verdict = real.unwrap_or(verdict);
-        if verdict == Verdict::Match {
+        if verdict == VerifyOutcome::Match {
             return verdict;
         }
         // What only begins like a hash has cost nothing to check.
-        let dummy = matches!(real, None | Some(Verdict::Unreadable))
+        let dummy = matches!(real, None | Some(VerifyOutcome::Unreadable))
             .then(|| hasher.verify(password, &PasswordHash::dummy(cost)));
-        is_computed &= ![real, dummy].contains(&Some(Verdict::NotComputed));
+        is_computed &= ![real, dummy].contains(&Some(VerifyOutcome::NotComputed));
     }
-    if is_computed { verdict } else { Verdict::NotComputed }
+    if is_computed { verdict } else { VerifyOutcome::NotComputed }
 }
 
 /// An account whose hash is being made anew. Others that would do the same leave it to this one.

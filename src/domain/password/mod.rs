@@ -209,29 +209,29 @@ impl Hasher {
     /// Checks a password against a stored hash, at the cost that hash was made with. Slow by design.
     ///
     /// A text that is no Argon2 hash, or one that costs more than [`COST_MOST`], matches nothing, at no cost.
-    pub fn verify(&self, password: &Password, stored: &PasswordHash) -> Verdict {
+    pub fn verify(&self, password: &Password, stored: &PasswordHash) -> VerifyOutcome {
         let Ok(hash) = Phc::new(&stored.0) else {
-            return Verdict::Unreadable;
+            return VerifyOutcome::Unreadable;
         };
         let (Some(expected), Some(salt)) = (&hash.hash, &hash.salt) else {
-            return Verdict::Unreadable;
+            return VerifyOutcome::Unreadable;
         };
         let algorithm = Algorithm::try_from(hash.algorithm.as_str());
         // A hash without a version is of the first one (its PHC string specification).
         let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from);
         let (Ok(algorithm), Ok(version), Ok(params)) = (algorithm, version, Params::try_from(&hash)) else {
-            return Verdict::Unreadable;
+            return VerifyOutcome::Unreadable;
         };
         let cost = [params.m_cost(), params.t_cost(), params.p_cost()];
         if cost.iter().zip(COST_MOST).any(|(cost, most)| *cost > most) {
-            return Verdict::Unreadable;
+            return VerifyOutcome::Unreadable;
         }
         let task = Task { algorithm, version, params: &params };
         let mut tag = vec![0; expected.len()];
         match self.backend.fill(&task, password.0.as_bytes(), salt, &mut tag) {
-            None => Verdict::NotComputed,
-            Some(()) if verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() => Verdict::Match,
-            Some(()) => Verdict::Mismatch,
+            None => VerifyOutcome::NotComputed,
+            Some(()) if verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() => VerifyOutcome::Match,
+            Some(()) => VerifyOutcome::Mismatch,
         }
     }
 }
@@ -239,7 +239,7 @@ impl Hasher {
 /// What came of checking a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Verdict {
+pub enum VerifyOutcome {
     /// It is the password.
     Match,
     /// It is another one.
@@ -277,8 +277,8 @@ mod tests {
         let password = Password::generate(&mut rng);
         let hash = cheap().hash(&password, &Salt::generate(&mut rng)).unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{}", hash.as_str());
-        assert_eq!(cheap().verify(&password, &hash), Verdict::Match);
-        assert_eq!(cheap().verify(&Password::generate(&mut rng), &hash), Verdict::Mismatch);
+        assert_eq!(cheap().verify(&password, &hash), VerifyOutcome::Match);
+        assert_eq!(cheap().verify(&Password::generate(&mut rng), &hash), VerifyOutcome::Mismatch);
     }
 
     // A literal of the reference implementation (RFC 9106 parameters); never replace it by one that is made here.
@@ -287,14 +287,14 @@ mod tests {
         let stored = PasswordHash::stored(
             "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc".into(),
         );
-        assert_eq!(cheap().verify(&Password::typed("password".into()), &stored), Verdict::Match);
-        assert_eq!(cheap().verify(&Password::typed("passwort".into()), &stored), Verdict::Mismatch);
+        assert_eq!(cheap().verify(&Password::typed("password".into()), &stored), VerifyOutcome::Match);
+        assert_eq!(cheap().verify(&Password::typed("passwort".into()), &stored), VerifyOutcome::Mismatch);
     }
 
     #[test]
     fn a_hash_made_to_match_nothing_is_checked_at_the_cost_it_names() {
         let dummy = PasswordHash::dummy(&HashCost("$argon2id$v=19$m=16,t=3,p=1$".into()));
-        assert_eq!(cheap().verify(&Password::typed(String::new()), &dummy), Verdict::Mismatch);
+        assert_eq!(cheap().verify(&Password::typed(String::new()), &dummy), VerifyOutcome::Mismatch);
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
     fn what_is_no_argon2_hash_matches_nothing() {
         for text in ["", "x", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ"] {
             let verdict = cheap().verify(&Password::typed("x".into()), &PasswordHash::stored(text.into()));
-            assert_eq!(verdict, Verdict::Unreadable, "{text}");
+            assert_eq!(verdict, VerifyOutcome::Unreadable, "{text}");
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
         {
             let stored = PasswordHash::dummy(&HashCost(format!("$argon2id$v=19${cost}$")));
             let verdict = cheap().verify(&Password::typed("x".into()), &stored);
-            assert_eq!(verdict, Verdict::Unreadable, "{cost}");
+            assert_eq!(verdict, VerifyOutcome::Unreadable, "{cost}");
         }
     }
 
