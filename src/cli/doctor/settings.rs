@@ -39,7 +39,7 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
             "ADMIN_TOKEN is short enough to be guessed: `openssl rand -hex 32` makes one that is not",
         );
     }
-    if !config.hasher.is_as_owasp_says() {
+    if !config.hasher.meets_owasp_minimum() {
         findings.warning(
             ABOUT,
             format!(

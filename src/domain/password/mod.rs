@@ -188,7 +188,7 @@ impl Hasher {
 
     /// Whether new hashes cost at least what OWASP asks for: less memory needs more passes.
     #[must_use]
-    pub fn is_as_owasp_says(&self) -> bool {
+    pub fn meets_owasp_minimum(&self) -> bool {
         OWASP.iter().any(|(memory_kib, iterations)| {
             self.params.m_cost() >= *memory_kib && self.params.t_cost() >= *iterations
         })
