@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Issuer, IssuerError, WorkError, lock};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
-use crate::domain::password::{HashCost, HashFailed, Hasher, Password, PasswordHash, Salt, VerifyOutcome};
+use crate::domain::password::{HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome};
 use crate::domain::token::{Subject, Token, TokenKind};
 use crate::store::{AccountChange, SignInCandidate};
 
@@ -126,7 +126,7 @@ impl Issuer {
                 tracing::debug!(user.id = %account.id, "the password hash of account {} is none that can be checked", account.id);
                 Err(IssuerError::InvalidCredentials)
             }
-            (_, VerifyOutcome::NotComputed) => Err(HashFailed.into()),
+            (_, VerifyOutcome::NotComputed) => Err(HashError.into()),
             _ => Err(IssuerError::InvalidCredentials),
         }
     }

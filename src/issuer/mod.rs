@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 use crate::domain::account::UserId;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::key::{KeyError, SigningKey};
-use crate::domain::password::{CredentialCache, HashFailed, Hasher};
+use crate::domain::password::{CredentialCache, HashError, Hasher};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
 
@@ -148,7 +148,7 @@ impl Issuer {
 pub enum IssuerError {
     /// A hash could not be computed.
     #[error("a password could not be hashed")]
-    Hash(#[from] HashFailed),
+    Hash(#[from] HashError),
     /// Unknown name or wrong password; nobody is told which.
     #[error("the username or the password is wrong")]
     InvalidCredentials,

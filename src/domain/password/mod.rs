@@ -40,11 +40,11 @@ impl Password {
     /// Takes a password that somebody chose for an account.
     ///
     /// # Errors
-    /// [`UnfitPassword`] for an empty one and one of more than [`PASSWORD_MAX`] bytes.
-    pub fn chosen(text: String) -> Result<Self, UnfitPassword> {
+    /// [`InvalidPassword`] for an empty one and one of more than [`PASSWORD_MAX`] bytes.
+    pub fn chosen(text: String) -> Result<Self, InvalidPassword> {
         let password = Self::typed(text);
         if password.0.is_empty() || password.0.len() > PASSWORD_MAX {
-            return Err(UnfitPassword);
+            return Err(InvalidPassword);
         }
         Ok(password)
     }
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Password {
 /// The password cannot be set.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a password must have 1 to {PASSWORD_MAX} bytes")]
-pub struct UnfitPassword;
+pub struct InvalidPassword;
 
 /// An Argon2 hash as a PHC string: `$argon2id$v=19$m=…,t=…,p=…$salt$hash`.
 #[derive(Clone, PartialEq, Eq)]
@@ -166,11 +166,11 @@ impl Hasher {
     /// A hasher for new hashes of this cost: memory in KiB, passes, lanes.
     ///
     /// # Errors
-    /// [`UnfitCost`] for a combination Argon2 does not allow (RFC 9106, 3.1).
-    pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, UnfitCost> {
+    /// [`InvalidCost`] for a combination Argon2 does not allow (RFC 9106, 3.1).
+    pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, InvalidCost> {
         Params::new(memory_kib, iterations, parallelism, None)
             .map(|params| Self { params, backend: Argon2Backend::Reference })
-            .map_err(|source| UnfitCost(source.to_string()))
+            .map_err(|source| InvalidCost(source.to_string()))
     }
 
     /// The same hasher on another engine.
@@ -197,11 +197,11 @@ impl Hasher {
     /// Hashes a password. Slow by design.
     ///
     /// # Errors
-    /// [`HashFailed`] when the memory cannot be had.
-    pub fn hash(&self, password: &Password, salt: &Salt) -> Result<PasswordHash, HashFailed> {
+    /// [`HashError`] when the memory cannot be had.
+    pub fn hash(&self, password: &Password, salt: &Salt) -> Result<PasswordHash, HashError> {
         let mut tag = [0; Params::DEFAULT_OUTPUT_LEN];
         let task = Task { algorithm: Algorithm::Argon2id, version: Version::V0x13, params: &self.params };
-        self.backend.fill(&task, password.0.as_bytes(), &salt.0, &mut tag).ok_or(HashFailed)?;
+        self.backend.fill(&task, password.0.as_bytes(), &salt.0, &mut tag).ok_or(HashError)?;
         let (salt, tag) = (STANDARD_NO_PAD.encode(salt.0), STANDARD_NO_PAD.encode(tag));
         Ok(PasswordHash(format!("{}{salt}${tag}", self.cost().0)))
     }
@@ -253,12 +253,12 @@ pub enum VerifyOutcome {
 /// Argon2 does not allow these settings.
 #[derive(Debug, Error)]
 #[error("Argon2 does not allow this cost: {0}")]
-pub struct UnfitCost(String);
+pub struct InvalidCost(String);
 
 /// A hash could not be computed.
 #[derive(Debug, Error)]
 #[error("the password could not be hashed: there is not as much memory")]
-pub struct HashFailed;
+pub struct HashError;
 
 #[cfg(test)]
 mod tests {
