@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::ConfigError;
 use super::sources::Sources;
 use crate::domain::key::lifecycle::{RotationPolicy, UnfitPolicy};
-use crate::domain::password::{COST_MOST, Hasher};
+use crate::domain::password::{Hasher, MAX_COST};
 
 /// No duration of ours may be longer: a hundred years.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
@@ -38,7 +38,7 @@ pub(super) fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPo
 }
 
 pub(super) fn hasher(from: &Sources<'_>) -> Result<Hasher, ConfigError> {
-    let [most_memory, most_iterations, most_parallelism] = COST_MOST;
+    let [most_memory, most_iterations, most_parallelism] = MAX_COST;
     let setting = |name, most| from.parse(name, |text| number_up_to(text, most));
     let memory = setting("ARGON2_MEMORY_KIB", most_memory)?;
     let iterations = setting("ARGON2_ITERATIONS", most_iterations)?;

@@ -24,7 +24,7 @@ pub const PASSWORD_MAX: usize = 1024;
 
 /// The most that a hash may cost, in KiB, passes and lanes: 4 GiB, and seconds to minutes on one core. Beyond that, one check
 /// could hold a thread for days, or end the process for want of memory.
-pub const COST_MOST: [u32; 3] = [4 << 20, 100, 64];
+pub const MAX_COST: [u32; 3] = [4 << 20, 100, 64];
 
 /// A password in the clear. It can be checked and shown to its owner once, and is wiped from memory when dropped.
 #[derive(Clone)]
@@ -208,7 +208,7 @@ impl Hasher {
 
     /// Checks a password against a stored hash, at the cost that hash was made with. Slow by design.
     ///
-    /// A text that is no Argon2 hash, or one that costs more than [`COST_MOST`], matches nothing, at no cost.
+    /// A text that is no Argon2 hash, or one that costs more than [`MAX_COST`], matches nothing, at no cost.
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> VerifyOutcome {
         let Ok(hash) = Phc::new(&stored.0) else {
             return VerifyOutcome::Unreadable;
@@ -223,7 +223,7 @@ impl Hasher {
             return VerifyOutcome::Unreadable;
         };
         let cost = [params.m_cost(), params.t_cost(), params.p_cost()];
-        if cost.iter().zip(COST_MOST).any(|(cost, most)| *cost > most) {
+        if cost.iter().zip(MAX_COST).any(|(cost, most)| *cost > most) {
             return VerifyOutcome::Unreadable;
         }
         let task = Task { algorithm, version, params: &params };
