@@ -39,10 +39,10 @@ pub(super) async fn post(
     let asked = Asked::read(query.as_deref().unwrap_or_default())?;
     let token = match (settings.auth_mode, asked) {
         (AuthMode::Open, asked) => {
-            let (subject, wish) = open::read(&headers, &payload)?;
+            let (subject, overrides) = open::read(&headers, &payload)?;
             match asked {
-                Asked::Token(kind) => issuer.issue_to_anybody(&subject, kind, wish)?,
-                Asked::Fault(fault) => issuer.issue_faulty(&subject, fault, wish).await?,
+                Asked::Token(kind) => issuer.issue_to_anybody(&subject, kind, overrides)?,
+                Asked::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
             }
         }
         (AuthMode::Password, Asked::Fault(_)) => return Err(ApiError::FaultsClosed),

@@ -37,9 +37,9 @@ pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, bo
     let (headers, Some(payload)) = request(label, authorization, body) else {
         return;
     };
-    if let Ok((subject, wish)) = open::read(&headers, &payload) {
+    if let Ok((subject, overrides)) = open::read(&headers, &payload) {
         assert!(!subject.is_empty() && !subject.contains(char::is_control));
-        assert!(wish.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0));
+        assert!(overrides.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0));
     }
     let Ok(read) = Credentials::read(&headers, &payload) else {
         return;

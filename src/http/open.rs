@@ -13,7 +13,7 @@ use super::body::Payload;
 use super::credentials::Credentials;
 use super::error::{ApiError, json};
 use crate::domain::token::fault::Fault;
-use crate::domain::token::{Audience, ExtraClaims, ISSUERS_OWN, Wish};
+use crate::domain::token::{Audience, ExtraClaims, ISSUERS_OWN, TokenOverrides};
 
 const EXPECTED: &str = "an object with any of `sub` or `username` (texts), `aud` (a text or a list of texts), `ttl` \
                         (seconds, or a text such as 15m), `claims` (an object), and nothing else";
@@ -83,7 +83,7 @@ pub(super) struct Form {
 }
 
 /// Whom the token is to be about, and what it is to say.
-pub(super) fn read(headers: &HeaderMap, payload: &Payload) -> Result<(String, Wish), ApiError> {
+pub(super) fn read(headers: &HeaderMap, payload: &Payload) -> Result<(String, TokenOverrides), ApiError> {
     let fields = match payload {
         Payload::Empty => Fields::default(),
         Payload::Form(text) => text.form::<Form>(EXPECTED_FORM)?.fields()?,
@@ -97,7 +97,7 @@ pub(super) fn read(headers: &HeaderMap, payload: &Payload) -> Result<(String, Wi
     let ttl = fields.ttl.as_ref().map(ttl).transpose()?;
     let extra = ExtraClaims::parse(fields.claims.unwrap_or_default())
         .map_err(|unfit| ApiError::InvalidBody(format!("`claims` cannot be taken: {unfit}")))?;
-    Ok((subject, Wish { audience: fields.aud, ttl, extra }))
+    Ok((subject, TokenOverrides { audience: fields.aud, ttl, extra }))
 }
 
 impl Form {

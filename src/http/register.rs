@@ -20,7 +20,7 @@ const EXPECTED: &str = "an object with the texts `username` and `email`, and not
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Registration")]
-pub(super) struct Wish {
+pub(super) struct RegisterRequest {
     /// Kept as typed, unique regardless of case.
     #[schemars(length(min = 1, max = USERNAME_MAX), regex(pattern = r"^[A-Za-z0-9._@+-]+$"))]
     username: String,
@@ -46,13 +46,13 @@ pub(super) async fn post(
     if settings.registration == Registration::Closed {
         return Err(ApiError::RegistrationClosed);
     }
-    let wish: Wish = match &payload {
+    let wanted: RegisterRequest = match &payload {
         Payload::Json(text) => text.json(EXPECTED)?,
         Payload::Empty => return Err(ApiError::InvalidBody(format!("The body must be {EXPECTED}"))),
         Payload::Form(_) => return Err(ApiError::UnsupportedMediaType),
     };
-    let username = Username::parse(&wish.username)?;
-    let email = Email::parse(&wish.email)?;
+    let username = Username::parse(&wanted.username)?;
+    let email = Email::parse(&wanted.email)?;
     let password = issuer.register(username, Some(email)).await?;
     Ok((StatusCode::CREATED, json(&Answer { password: password.reveal() })).into_response())
 }

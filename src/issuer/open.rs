@@ -7,7 +7,7 @@ use super::{Issuer, IssuerError};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::{Kid, SigningKey};
 use crate::domain::token::fault::{Fault, Signer};
-use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy, Wish};
+use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenOverrides, TokenPolicy};
 
 impl Issuer {
     /// Issues a token to anybody, without a question.
@@ -15,15 +15,20 @@ impl Issuer {
     /// # Errors
     /// [`IssuerError::NoSuitableKey`] when there is no key of the kind asked for; [`IssuerError::TtlTooLong`] when none
     /// could vouch for a token of that life.
-    pub fn issue_to_anybody(&self, name: &str, kind: TokenKind, wish: Wish) -> Result<Token, IssuerError> {
+    pub fn issue_to_anybody(
+        &self,
+        name: &str,
+        kind: TokenKind,
+        overrides: TokenOverrides,
+    ) -> Result<Token, IssuerError> {
         let now = self.clock.now();
         let key = self.key_for(kind, now)?;
         let ends_too_late = |ttl| now.plus(ttl).as_secs() > key.exp().as_secs();
-        if kind == TokenKind::Fresh && wish.ttl.is_some_and(ends_too_late) {
+        if kind == TokenKind::Fresh && overrides.ttl.is_some_and(ends_too_late) {
             return Err(IssuerError::TtlTooLong { most: key.exp().since(now) });
         }
-        let policy = self.policy_of(&wish);
-        let claims = self.claims(&policy, name, kind, &key, now).with(wish);
+        let policy = self.policy_of(&overrides);
+        let claims = self.claims(&policy, name, kind, &key, now).with(overrides);
         Ok(Token::sign(&key, &claims)?)
     }
 
@@ -31,7 +36,12 @@ impl Issuer {
     ///
     /// # Errors
     /// [`IssuerError::NoSuitableKey`] when it takes a key that is not there: only an operator revokes one.
-    pub async fn issue_faulty(&self, name: &str, fault: Fault, wish: Wish) -> Result<Token, IssuerError> {
+    pub async fn issue_faulty(
+        &self,
+        name: &str,
+        fault: Fault,
+        overrides: TokenOverrides,
+    ) -> Result<Token, IssuerError> {
         let now = self.clock.now();
         let current = self.key_for(TokenKind::Fresh, now)?;
         let signer = match fault.signer() {
@@ -39,8 +49,8 @@ impl Issuer {
             Signer::Revoked => self.keyring.revoked_signer().await?.ok_or(IssuerError::NoSuitableKey)?,
             Signer::Stranger => self.stranger().await?,
         };
-        let policy = self.policy_of(&wish);
-        let claims = self.claims(&policy, name, TokenKind::Fresh, &current, now).with(wish);
+        let policy = self.policy_of(&overrides);
+        let claims = self.claims(&policy, name, TokenKind::Fresh, &current, now).with(overrides);
         Ok(fault.token(&current, &signer, claims, now)?)
     }
 
@@ -56,8 +66,8 @@ impl Issuer {
         self.randomness.with(|rng| Claims::new(policy, subject, kind, key, now, rng))
     }
 
-    fn policy_of(&self, wish: &Wish) -> Cow<'_, TokenPolicy> {
-        match wish.ttl {
+    fn policy_of(&self, overrides: &TokenOverrides) -> Cow<'_, TokenPolicy> {
+        match overrides.ttl {
             None => Cow::Borrowed(&self.tokens),
             Some(ttl) => Cow::Owned(TokenPolicy { ttl, ..TokenPolicy::clone(&self.tokens) }),
         }

@@ -58,7 +58,7 @@ pub enum Audience {
 
 /// What a caller of open mode may say of his token.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct TokenOverrides {
     /// The `aud` claim instead of the policy's.
     pub audience: Option<Audience>,
     /// The time from `iat` to `exp` instead of the policy's; whole seconds, at least one.
@@ -158,8 +158,8 @@ impl<'a> Claims<'a> {
 
     /// The same claims, for the audience and with the claims that a caller of open mode wishes.
     #[must_use]
-    pub fn with(self, wish: Wish) -> Self {
-        Self { aud: wish.audience.or(self.aud), extra: wish.extra, ..self }
+    pub fn with(self, overrides: TokenOverrides) -> Self {
+        Self { aud: overrides.audience.or(self.aud), extra: overrides.extra, ..self }
     }
 }
 

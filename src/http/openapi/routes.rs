@@ -183,7 +183,7 @@ fn register(mode: AuthMode, types: &mut Types) -> Operation {
         answer.links.push(("signIn", sign_in_next()));
     }
     let example = json!({"username": "alice", "email": "alice@example.com"});
-    let wish = json!({"schema": types.read::<register::Wish>(), "example": example});
+    let wish = json!({"schema": types.read::<register::RegisterRequest>(), "example": example});
     let mut refusals = vec![
         Code::InvalidBody,
         Code::InvalidUsername,
