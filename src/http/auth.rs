@@ -89,13 +89,13 @@ impl Asked {
             values.collect::<Vec<_>>()
         };
         let kind = match values("expired")[..] {
-            [] | ["false"] => TokenKind::Fresh,
+            [] | ["false"] => TokenKind::Valid,
             ["" | "true"] => TokenKind::Expired,
             _ => return Err(ApiError::InvalidExpired),
         };
         match (&values("fault")[..], kind) {
             ([], kind) => Ok(Self::Token(kind)),
-            ([name], TokenKind::Fresh) => Fault::named(name).map(Self::Fault).ok_or(ApiError::InvalidFault),
+            ([name], TokenKind::Valid) => Fault::named(name).map(Self::Fault).ok_or(ApiError::InvalidFault),
             _ => Err(ApiError::InvalidFault),
         }
     }

@@ -112,7 +112,7 @@ pub(crate) fn query(text: &str) {
     assert_eq!(Asked::read(&format!("expired=true&expired=true&{text}")).ok(), None);
     if let Some(asked) = asked {
         let written = match asked {
-            Asked::Token(TokenKind::Fresh) => "expired=false".to_owned(),
+            Asked::Token(TokenKind::Valid) => "expired=false".to_owned(),
             Asked::Token(TokenKind::Expired) => "expired".to_owned(),
             Asked::Fault(fault) => format!("fault={}", fault.name()),
         };

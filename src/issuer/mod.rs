@@ -136,7 +136,7 @@ impl Issuer {
 
     fn key_for(&self, kind: TokenKind, now: Timestamp) -> Result<Arc<SigningKey>, IssuerError> {
         let key = match kind {
-            TokenKind::Fresh => self.keyring.signer(now),
+            TokenKind::Valid => self.keyring.signer(now),
             TokenKind::Expired => self.keyring.expired_signer(),
         };
         key.ok_or(IssuerError::NoSuitableKey)

@@ -24,7 +24,7 @@ impl Issuer {
         let now = self.clock.now();
         let key = self.key_for(kind, now)?;
         let ends_too_late = |ttl| now.plus(ttl).as_secs() > key.exp().as_secs();
-        if kind == TokenKind::Fresh && overrides.ttl.is_some_and(ends_too_late) {
+        if kind == TokenKind::Valid && overrides.ttl.is_some_and(ends_too_late) {
             return Err(IssuerError::TtlTooLong { most: key.exp().since(now) });
         }
         let policy = self.policy_of(&overrides);
@@ -43,14 +43,14 @@ impl Issuer {
         overrides: TokenOverrides,
     ) -> Result<Token, IssuerError> {
         let now = self.clock.now();
-        let current = self.key_for(TokenKind::Fresh, now)?;
+        let current = self.key_for(TokenKind::Valid, now)?;
         let signer = match fault.signer() {
             Signer::Current => Arc::clone(&current),
             Signer::Revoked => self.keyring.revoked_signer().await?.ok_or(IssuerError::NoSuitableKey)?,
             Signer::Stranger => self.stranger().await?,
         };
         let policy = self.policy_of(&overrides);
-        let claims = self.claims(&policy, name, TokenKind::Fresh, &current, now).with(overrides);
+        let claims = self.claims(&policy, name, TokenKind::Valid, &current, now).with(overrides);
         Ok(fault.token(&current, &signer, claims, now)?)
     }
 

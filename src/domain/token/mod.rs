@@ -41,7 +41,7 @@ pub struct TokenPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// Signed with the current key, valid from now on.
-    Fresh,
+    Valid,
     /// Signed with the newest expired key, and expired itself: for testing verifiers.
     Expired,
 }
@@ -135,7 +135,7 @@ impl<'a> Claims<'a> {
         rng: &mut impl CryptoRng,
     ) -> Self {
         let (iat, exp) = match kind {
-            TokenKind::Fresh => (now, now.plus(policy.ttl).min(key.exp())),
+            TokenKind::Valid => (now, now.plus(policy.ttl).min(key.exp())),
             TokenKind::Expired => {
                 // The clock may have gone back since the key expired.
                 let exp = key.exp().min(now.minus(Duration::from_secs(1)));
