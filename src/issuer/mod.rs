@@ -54,7 +54,7 @@ pub struct Issuer {
     rehashing: Arc<Mutex<HashSet<UserId>>>,
     tokens: Arc<TokenPolicy>,
     keyring: Arc<Keyring>,
-    stranger: Arc<OnceCell<Arc<SigningKey>>>,
+    unpublished_key: Arc<OnceCell<Arc<SigningKey>>>,
 }
 
 /// What the keys and the accounts of an issuer have in common.
@@ -91,7 +91,7 @@ impl Issuer {
             rehashing: Arc::default(),
             tokens: Arc::new(tokens),
             keyring: Arc::new(keyring),
-            stranger: Arc::default(),
+            unpublished_key: Arc::default(),
         }
     }
 

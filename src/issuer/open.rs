@@ -47,7 +47,7 @@ impl Issuer {
         let signer = match fault.signer() {
             Signer::Current => Arc::clone(&current),
             Signer::Revoked => self.keyring.revoked_signer().await?.ok_or(IssuerError::NoSuitableKey)?,
-            Signer::Stranger => self.stranger().await?,
+            Signer::Unpublished => self.unpublished_key().await?,
         };
         let policy = self.policy_of(&overrides);
         let claims = self.claims(&policy, name, TokenKind::Valid, &current, now).with(overrides);
@@ -74,11 +74,11 @@ impl Issuer {
     }
 
     /// A key that nobody publishes, made when it is first asked for and forgotten with the process.
-    async fn stranger(&self) -> Result<Arc<SigningKey>, IssuerError> {
+    async fn unpublished_key(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let make = async || {
             let key = self.keyring.generate().await?;
             Ok::<_, IssuerError>(Arc::new(SigningKey::new(Kid(0), Timestamp::from_secs(0), &key)?))
         };
-        self.stranger.get_or_try_init(make).await.cloned()
+        self.unpublished_key.get_or_try_init(make).await.cloned()
     }
 }

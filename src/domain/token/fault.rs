@@ -62,7 +62,7 @@ pub enum Signer {
     /// One that was revoked.
     Revoked,
     /// One that was never published.
-    Stranger,
+    Unpublished,
 }
 
 impl Fault {
@@ -161,7 +161,7 @@ impl Fault {
     #[must_use]
     pub const fn signer(self) -> Signer {
         match self {
-            Self::EmbeddedJwk | Self::NoKid | Self::UnknownKid => Signer::Stranger,
+            Self::EmbeddedJwk | Self::NoKid | Self::UnknownKid => Signer::Unpublished,
             Self::RevokedKey => Signer::Revoked,
             _ => Signer::Current,
         }
