@@ -180,7 +180,7 @@ impl Fault {
         now: Timestamp,
     ) -> Result<Token, KeyError> {
         let header = URL_SAFE_NO_PAD.encode(self.header(current, signer, &claims.jti).to_string());
-        let claims = self.spoil(claims, now);
+        let claims = self.corrupt(claims, now);
         Token::assemble(&header, &claims, |message| match self {
             Self::AlgNone => Ok(Vec::new()),
             Self::AlgHs256WithPublicKey => {
@@ -220,7 +220,7 @@ impl Fault {
         }
     }
 
-    fn spoil(self, mut claims: Claims<'_>, now: Timestamp) -> Claims<'_> {
+    fn corrupt(self, mut claims: Claims<'_>, now: Timestamp) -> Claims<'_> {
         let life = claims.exp.unwrap_or_default().saturating_sub(claims.iat);
         match self {
             Self::Expired => {
