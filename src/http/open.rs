@@ -13,7 +13,7 @@ use super::body::Payload;
 use super::credentials::Credentials;
 use super::error::{ApiError, json};
 use crate::domain::token::fault::Fault;
-use crate::domain::token::{Audience, ExtraClaims, ISSUERS_OWN, TokenOverrides};
+use crate::domain::token::{Audience, ExtraClaims, RESERVED_CLAIMS, TokenOverrides};
 
 const EXPECTED: &str = "an object with any of `sub` or `username` (texts), `aud` (a text or a list of texts), `ttl` \
                         (seconds, or a text such as 15m), `claims` (an object), and nothing else";
@@ -53,7 +53,7 @@ pub(super) struct Fields {
     #[schemars(extend("type" = ["integer", "null", "string"], "minimum" = 1, "pattern" = DURATION))]
     ttl: Option<Value>,
     /// Further claims, but none that the issuer sets.
-    #[schemars(extend("properties" = {"nbf": {"type": "number"}}, "propertyNames" = {"not": {"enum": ISSUERS_OWN}}))]
+    #[schemars(extend("properties" = {"nbf": {"type": "number"}}, "propertyNames" = {"not": {"enum": RESERVED_CLAIMS}}))]
     claims: Option<Map<String, Value>>,
 }
 

@@ -76,14 +76,14 @@ impl ExtraClaims {
     /// Takes any claims but those that the issuer sets, and only a number for `nbf` (RFC 7519, 4.1.5).
     ///
     /// # Errors
-    /// [`UnfitClaim`] names the first that cannot be taken.
-    pub fn parse(claims: Map<String, Value>) -> Result<Self, UnfitClaim> {
+    /// [`InvalidClaim`] names the first that cannot be taken.
+    pub fn parse(claims: Map<String, Value>) -> Result<Self, InvalidClaim> {
         for (name, value) in &claims {
-            if ISSUERS_OWN.contains(&name.as_str()) {
-                return Err(UnfitClaim::Reserved(name.clone()));
+            if RESERVED_CLAIMS.contains(&name.as_str()) {
+                return Err(InvalidClaim::Reserved(name.clone()));
             }
             if name == "nbf" && !value.is_number() {
-                return Err(UnfitClaim::NotBefore);
+                return Err(InvalidClaim::NotBefore);
             }
         }
         Ok(Self(claims))
@@ -91,11 +91,11 @@ impl ExtraClaims {
 }
 
 /// The claims that only the issuer sets.
-pub const ISSUERS_OWN: [&str; 7] = ["iss", "sub", "uid", "aud", "iat", "exp", "jti"];
+pub const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "uid", "aud", "iat", "exp", "jti"];
 
 /// A claim that cannot be taken from a caller.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum UnfitClaim {
+pub enum InvalidClaim {
     /// No date.
     #[error("the claim nbf must be a number of seconds since 1970")]
     NotBefore,
