@@ -9,7 +9,7 @@ use std::time::Duration;
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{
-    Action, FirstSignature, KeyLife, Keys, Moment, Phase, RotationPolicy, plan,
+    Action, FirstSignature, KeyMetadata, Keys, Moment, Phase, RotationPolicy, plan,
 };
 use proptest::prelude::*;
 
@@ -74,7 +74,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 /// A store and a process on it.
 struct World {
     times: Times,
-    lives: Vec<KeyLife>,
+    lives: Vec<KeyMetadata>,
     wall: Timestamp,
     /// The true time since the beginning.
     truth: Duration,
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    fn life(&mut self, kid: Kid) -> &mut KeyLife {
+    fn life(&mut self, kid: Kid) -> &mut KeyMetadata {
         self.lives.iter_mut().find(|life| life.kid == kid).unwrap()
     }
 
@@ -174,7 +174,7 @@ impl World {
                 Action::Make { exp, signs, .. } => {
                     let kid = Kid(self.next_kid);
                     self.next_kid += 1;
-                    self.lives.push(KeyLife::made(kid, exp, signs, wall));
+                    self.lives.push(KeyMetadata::made(kid, exp, signs, wall));
                     self.published.insert(kid, self.truth);
                     if signs == FirstSignature::AtOnce && !self.times.lead.is_zero() {
                         self.expect_nobody_else_covers(&before);
@@ -208,13 +208,13 @@ impl World {
         self.lives.retain(|life| life.kid != kid);
     }
 
-    fn expect_nobody_who_signs_covers(&self, lives: &[KeyLife]) {
+    fn expect_nobody_who_signs_covers(&self, lives: &[KeyMetadata]) {
         let covering =
             Keys::at(lives, self.wall).current().filter(|key| key.covers(self.wall, self.times.ttl));
         assert_eq!(covering, None, "a key signed before its lead although another one could");
     }
 
-    fn expect_nobody_else_covers(&self, lives: &[KeyLife]) {
+    fn expect_nobody_else_covers(&self, lives: &[KeyMetadata]) {
         self.expect_nobody_who_signs_covers(lives);
         let covering = Keys::at(lives, self.wall).next().find(|key| key.covers(self.wall, self.times.ttl));
         assert_eq!(covering, None, "a new key signed at once although a published one could");
@@ -227,7 +227,7 @@ impl World {
         assert!(current.covers(self.wall, self.times.ttl), "it covers a whole token");
         assert!(keys.newest_expired().is_some(), "there is always an expired key");
         let allowance = Duration::from_secs(u64::from(!self.times.lead.is_zero()));
-        let will_sign = |key: &&KeyLife| {
+        let will_sign = |key: &&KeyMetadata| {
             let learnt = key.published_at.unwrap().plus(self.times.lead + allowance);
             key.covers(learnt.max(self.wall), self.times.ttl)
         };
@@ -331,7 +331,7 @@ proptest! {
             world.next_kid += 1;
             let at = Timestamp::from_secs(now.as_secs() + at);
             world.published.insert(kid, Duration::ZERO);
-            world.lives.push(KeyLife {
+            world.lives.push(KeyMetadata {
                 kid,
                 exp: Timestamp::from_secs(now.as_secs() + exp),
                 made_at: at,
@@ -349,7 +349,7 @@ proptest! {
                 Action::Make { exp, signs, .. } => {
                     let kid = Kid(world.next_kid);
                     world.next_kid += 1;
-                    world.lives.push(KeyLife::made(kid, exp, signs, wall));
+                    world.lives.push(KeyMetadata::made(kid, exp, signs, wall));
                 }
                 Action::Promote { kid, .. } => world.life(kid).signs_since = Some(wall),
                 Action::Republish { kid, .. } => world.life(kid).published_at = Some(wall),

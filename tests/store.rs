@@ -6,7 +6,7 @@ use std::time::Duration;
 use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, UserId, Username};
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
-use jwksd::domain::key::lifecycle::{FirstSignature, KeyLife};
+use jwksd::domain::key::lifecycle::{FirstSignature, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::{
     AccountChange, KeyChange, KeyPicture, Location, MasterKeyRecord, Page, Refusal, SignIn, SignInFilter,
@@ -44,8 +44,8 @@ fn account(name: &str, email: Option<&str>) -> NewAccount {
     }
 }
 
-fn life(kid: Kid) -> KeyLife {
-    KeyLife::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), FirstSignature::AtOnce, NOW)
+fn life(kid: Kid) -> KeyMetadata {
+    KeyMetadata::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), FirstSignature::AtOnce, NOW)
 }
 
 async fn change(store: &Arc<dyn Store>, change: impl Fn(&KeyPicture) -> Vec<KeyChange> + Send + Sync) {
@@ -90,7 +90,7 @@ async fn a_key_comes_back_as_it_went_in_and_its_life_as_it_went_on() {
     })
     .await;
     let picture = picture(&store).await;
-    let expected = KeyLife {
+    let expected = KeyMetadata {
         kid,
         exp,
         made_at: NOW,

@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::{Premises, WorkError};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::PrivateKey;
-use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer, StretchFailed};
 use crate::store::{KeyChange, MasterKeyRecord, SealedKey, StoreError};
 
@@ -63,7 +63,7 @@ fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, premises: &Premises) 
     let place = Place::Key(row.kid, row.exp);
     let bytes = premises.randomness.with(|rng| sealer.seal(place, pem.as_bytes(), rng)).ok()?;
     tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);
-    Some(KeyChange::Adopt { life: KeyLife::adopted(row.kid, row.exp, now), sealed: Some(bytes) })
+    Some(KeyChange::Adopt { life: KeyMetadata::adopted(row.kid, row.exp, now), sealed: Some(bytes) })
 }
 
 /// Why there is no master key for a store.

@@ -16,7 +16,7 @@ use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::upload::Upload;
-use crate::domain::key::lifecycle::{self, KeyLife, Moment, RotationPolicy};
+use crate::domain::key::lifecycle::{self, KeyMetadata, Moment, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyPicture, Refusal, Select, StoreError};
@@ -190,7 +190,7 @@ impl Keyring {
         let unreadable: Vec<_> = ring.unreadable().iter().map(|row| row.kid).collect();
         let clock = Arc::clone(&self.premises.clock);
         let imports = matches!(intent, Intent::Import(_));
-        let select = move |lives: &[KeyLife]| {
+        let select = move |lives: &[KeyMetadata]| {
             // Whatever is brought in is compared with everything that is here.
             if imports { all(lives) } else { wanted(lives, clock.now(), &unreadable) }
         };

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::founding::MasterKey;
 use super::{FoundingError, Premises, lock};
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer};
 use crate::store::{KeyChange, KeyPicture, MasterKeyRecord, Refusal, SealedKey, StoreError, UploadedKey};
 
@@ -99,7 +99,7 @@ fn moves(
         changes.push(if is_known {
             KeyChange::Reseal { kid, exp, sealed }
         } else {
-            let life = KeyLife::adopted(kid, exp, premises.clock.now());
+            let life = KeyMetadata::adopted(kid, exp, premises.clock.now());
             KeyChange::Adopt { life, sealed: Some(sealed) }
         });
         report.moved.push(kid);

@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::jose::jwk::PublicJwk;
 use crate::domain::jose::upload::Upload;
 use crate::domain::key::jwk::{Jwk, JwkSet};
-use crate::domain::key::lifecycle::{KeyLife, Keys};
+use crate::domain::key::lifecycle::{KeyMetadata, Keys};
 use crate::domain::key::seal::{Place, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyPicture, SealedKey, UploadedKey};
@@ -23,12 +23,12 @@ use crate::store::{KeyPicture, SealedKey, UploadedKey};
 #[derive(Debug)]
 pub(super) struct Ring {
     changes: i64,
-    lives: Vec<KeyLife>,
+    lives: Vec<KeyMetadata>,
     /// Of those, the published ones: a signature does not look through all that have expired.
-    alive: Vec<KeyLife>,
+    alive: Vec<KeyMetadata>,
     newest_signer: Option<Kid>,
     /// Published keys with their lives, oldest first.
-    published: Vec<(KeyLife, Arc<SigningKey>)>,
+    published: Vec<(KeyMetadata, Arc<SigningKey>)>,
     expired: Option<Arc<SigningKey>>,
     /// Keys of others, published beside ours.
     uploaded: Arc<[Upload]>,
@@ -58,9 +58,9 @@ impl Ring {
         let (keys, mut unreadable) = open_keys(&picture.sealed, sealer);
         let (adoptable, foreign) = open_keys(&picture.strays, sealer);
         unreadable.extend(foreign);
-        let is_unreadable = |life: &KeyLife| unreadable.iter().any(|row| row.kid == life.kid);
+        let is_unreadable = |life: &KeyMetadata| unreadable.iter().any(|row| row.kid == life.kid);
         let lives: Vec<_> = picture.lives.into_iter().filter(|life| !is_unreadable(life)).collect();
-        let key_of = |life: &KeyLife| keys.iter().find(|key| key.kid() == life.kid).cloned();
+        let key_of = |life: &KeyMetadata| keys.iter().find(|key| key.kid() == life.kid).cloned();
         let published: Vec<_> = lives
             .iter()
             .filter(|life| life.is_published(now) && !ended_before.keys.contains(&life.kid))
@@ -122,7 +122,7 @@ impl Ring {
     }
 
     /// The lives of all keys that can be used.
-    pub(super) fn lives(&self) -> &[KeyLife] {
+    pub(super) fn lives(&self) -> &[KeyMetadata] {
         &self.lives
     }
 
@@ -172,9 +172,9 @@ impl Ring {
     }
 
     /// The same ring without the keys that a later picture shows to have ended.
-    pub(super) fn without_ended(&self, later: &[KeyLife], now: Timestamp) -> Self {
+    pub(super) fn without_ended(&self, later: &[KeyMetadata], now: Timestamp) -> Self {
         let goes_on =
-            |life: &KeyLife| later.iter().any(|later| later.kid == life.kid && later.is_published(now));
+            |life: &KeyMetadata| later.iter().any(|later| later.kid == life.kid && later.is_published(now));
         let published: Vec<_> = self.published.iter().filter(|(life, _)| goes_on(life)).cloned().collect();
         Self {
             changes: self.changes,
@@ -210,10 +210,11 @@ impl Ring {
     pub(super) fn signer(&self, now: Timestamp, ttl: Duration) -> Option<Arc<SigningKey>> {
         let until = self.document(now)?.until;
         let keys = self.keys(now);
-        let alive =
-            |life: &KeyLife| self.published.iter().find(|(key, _)| key.kid == life.kid && key.exp >= until);
+        let alive = |life: &KeyMetadata| {
+            self.published.iter().find(|(key, _)| key.kid == life.kid && key.exp >= until)
+        };
         let current = keys.current().and_then(alive);
-        let covers = |(life, _): &&(KeyLife, _)| life.covers(now, ttl);
+        let covers = |(life, _): &&(KeyMetadata, _)| life.covers(now, ttl);
         let next = || keys.next().filter_map(alive).find(covers);
         current.filter(covers).or_else(next).or(current).map(|(_, key)| Arc::clone(key))
     }
@@ -285,7 +286,7 @@ enum Published<'a> {
     Uploaded(&'a PublicJwk),
 }
 
-fn documents(published: &[(KeyLife, Arc<SigningKey>)], uploaded: &[Upload]) -> Vec<Document> {
+fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], uploaded: &[Upload]) -> Vec<Document> {
     let mut ends: Vec<_> =
         published.iter().map(|(life, _)| life.exp).chain(uploaded.iter().map(end)).collect();
     ends.sort_unstable();
@@ -304,7 +305,7 @@ fn documents(published: &[(KeyLife, Arc<SigningKey>)], uploaded: &[Upload]) -> V
     ends.into_iter().filter_map(document).collect()
 }
 
-fn lives_of(published: &[(KeyLife, Arc<SigningKey>)]) -> Vec<KeyLife> {
+fn lives_of(published: &[(KeyMetadata, Arc<SigningKey>)]) -> Vec<KeyMetadata> {
     published.iter().map(|(life, _)| *life).collect()
 }
 

@@ -10,7 +10,7 @@ use super::operations::OperationError;
 use super::ring::open_key;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
-    self, Action, FirstSignature, KeyLife, Keys, Moment, Phase, RotationPolicy,
+    self, Action, FirstSignature, KeyMetadata, Keys, Moment, Phase, RotationPolicy,
 };
 use crate::domain::key::seal::{Place, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -49,10 +49,10 @@ impl From<OperationError> for Refused {
 
 /// The keys whose private half is needed: those that have not ended, and the one for `?expired`, which is none of those
 /// that are known not to open.
-pub(super) fn wanted(lives: &[KeyLife], now: Timestamp, unreadable: &[Kid]) -> Vec<Kid> {
+pub(super) fn wanted(lives: &[KeyMetadata], now: Timestamp, unreadable: &[Kid]) -> Vec<Kid> {
     let readable: Vec<_> = lives.iter().filter(|life| !unreadable.contains(&life.kid)).copied().collect();
     let expired = Keys::at(&readable, now).newest_expired().map(|life| life.kid);
-    let is_wanted = |life: &&KeyLife| {
+    let is_wanted = |life: &&KeyMetadata| {
         let has_ended = life.expired_at.is_some() || life.revoked_at.is_some();
         !has_ended || Some(life.kid) == expired || unreadable.contains(&life.kid)
     };
@@ -60,7 +60,7 @@ pub(super) fn wanted(lives: &[KeyLife], now: Timestamp, unreadable: &[Kid]) -> V
 }
 
 /// Every key.
-pub(super) fn all(lives: &[KeyLife]) -> Vec<Kid> {
+pub(super) fn all(lives: &[KeyMetadata]) -> Vec<Kid> {
     lives.iter().map(|life| life.kid).collect()
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Draft<'a> {
     policy: &'a RotationPolicy,
     now: &'a Moment,
     /// The keys that can be used, as they will be.
-    lives: Vec<KeyLife>,
+    lives: Vec<KeyMetadata>,
     opened: Vec<SigningKey>,
     next_kid: Kid,
     entries: Vec<Entry<'a>>,
@@ -81,7 +81,7 @@ pub(super) struct Draft<'a> {
 enum Entry<'a> {
     Change(KeyChange),
     /// A row for this key, or for one that is made for it.
-    New(KeyLife, Option<&'a PrivateKey>),
+    New(KeyMetadata, Option<&'a PrivateKey>),
     /// This text is to be sealed into the row, with another expiry.
     Reseal(Kid, Timestamp, Zeroizing<Vec<u8>>),
 }
@@ -109,7 +109,7 @@ impl<'a> Draft<'a> {
         draft.record_ends(ended);
         for row in &picture.strays {
             if let Ok(key) = open_key(row, sealer) {
-                let life = KeyLife::adopted(row.kid, row.exp, now.wall);
+                let life = KeyMetadata::adopted(row.kid, row.exp, now.wall);
                 draft.opened.push(key);
                 draft.lives.push(life);
                 draft.note(life, "adopted", "it is sealed under our master key");
@@ -198,7 +198,7 @@ impl<'a> Draft<'a> {
     fn record_ends(&mut self, ended: &[Kid]) {
         let at = self.now.wall;
         let unrecorded =
-            |life: &&KeyLife| life.expired_at.is_none() && ended.contains(&life.kid) && life.exp > at;
+            |life: &&KeyMetadata| life.expired_at.is_none() && ended.contains(&life.kid) && life.exp > at;
         let kids: Vec<_> = self.lives.iter().filter(unrecorded).map(|life| life.kid).collect();
         for kid in kids {
             self.follow(kid, "expired", "its exp had passed before the clock went back", |life| {
@@ -266,7 +266,7 @@ impl<'a> Draft<'a> {
         Keys::at(&self.lives, self.now.wall).after(self.now.newest_signer)
     }
 
-    fn published(&self, kid: Kid) -> Result<KeyLife, OperationError> {
+    fn published(&self, kid: Kid) -> Result<KeyMetadata, OperationError> {
         let life = self.lives.iter().find(|life| life.kid == kid).ok_or(OperationError::Unknown(kid))?;
         match self.keys().phase(life) {
             phase @ (Phase::Expired | Phase::Revoked) => Err(OperationError::HasEnded(kid, phase)),
@@ -281,7 +281,7 @@ impl<'a> Draft<'a> {
         key: Option<&'a PrivateKey>,
         reason: &'static str,
     ) {
-        let life = KeyLife::made(self.next_kid, exp, signs, self.now.wall);
+        let life = KeyMetadata::made(self.next_kid, exp, signs, self.now.wall);
         self.next_kid = Kid(self.next_kid.0 + 1);
         let what = match (signs, key) {
             (FirstSignature::AfterLead, None) => "made, signs later",
@@ -314,7 +314,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Changes what is remembered of a key, and what to log.
-    fn follow(&mut self, kid: Kid, what: &'static str, why: &'static str, change: impl FnOnce(&mut KeyLife)) {
+    fn follow(
+        &mut self,
+        kid: Kid,
+        what: &'static str,
+        why: &'static str,
+        change: impl FnOnce(&mut KeyMetadata),
+    ) {
         if let Some(life) = self.lives.iter_mut().find(|life| life.kid == kid) {
             change(life);
             let life = *life;
@@ -322,7 +328,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn note(&mut self, life: KeyLife, what: &'static str, why: &'static str) {
+    fn note(&mut self, life: KeyMetadata, what: &'static str, why: &'static str) {
         let signs_from = self.policy.signs_from(&life);
         self.log.push(Step { life, signs_from, what, why });
     }
@@ -334,7 +340,7 @@ impl<'a> Draft<'a> {
 
 /// A step in the life of a key, for the log once it is stored.
 pub(super) struct Step {
-    life: KeyLife,
+    life: KeyMetadata,
     signs_from: Option<Timestamp>,
     what: &'static str,
     why: &'static str,
@@ -343,7 +349,7 @@ pub(super) struct Step {
 impl Step {
     /// Writes the one line that each step gets.
     pub(super) fn report(self) {
-        let Self { life: KeyLife { kid, made_at, exp, .. }, signs_from, what, why } = self;
+        let Self { life: KeyMetadata { kid, made_at, exp, .. }, signs_from, what, why } = self;
         let from = signs_from.map_or_else(|| "never".to_owned(), |from| from.to_string());
         tracing::info!(%kid, made = %made_at, signs_from = from, %exp, "key {kid}: {what}, because {why}");
     }

@@ -2,7 +2,7 @@
 
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::SALT_LEN;
 
 /// The one row that says which master key a store is sealed under.
@@ -24,7 +24,7 @@ pub struct KeyPicture {
     /// The master key the store is sealed under.
     pub master_key: Option<MasterKeyRecord>,
     /// The keys whose life is known.
-    pub lives: Vec<KeyLife>,
+    pub lives: Vec<KeyMetadata>,
     /// Rows of `keys` whose life is not known: another program wrote them.
     pub strays: Vec<SealedKey>,
     /// The rows that were selected.
@@ -67,7 +67,7 @@ pub enum KeyChange {
     /// Begin the life of a row that is there already, sealed anew if bytes are given.
     Adopt {
         /// What is known of it.
-        life: KeyLife,
+        life: KeyMetadata,
         /// What replaces its bytes.
         sealed: Option<Vec<u8>>,
     },
@@ -88,7 +88,7 @@ pub enum KeyChange {
     /// Add a row.
     Insert {
         /// Its life.
-        life: KeyLife,
+        life: KeyMetadata,
         /// Its bytes.
         sealed: Vec<u8>,
     },

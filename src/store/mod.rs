@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::domain::account::{Account, AccountReport, Email, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::password::{HashCost, PasswordHash};
 
 pub use self::keys::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, UploadedKey};
@@ -137,7 +137,7 @@ pub trait Store: Send + Sync {
 }
 
 /// Names the keys whose sealed bytes are wanted.
-pub type Select<'a> = &'a (dyn Fn(&[KeyLife]) -> Vec<Kid> + Send + Sync);
+pub type Select<'a> = &'a (dyn Fn(&[KeyMetadata]) -> Vec<Kid> + Send + Sync);
 
 /// Decides what to change, from a picture taken inside the transaction. Refusing leaves the store as it was.
 pub type Decide<'a> = &'a mut (dyn FnMut(&KeyPicture) -> Result<Vec<KeyChange>, Refusal> + Send);

@@ -74,7 +74,7 @@ impl RotationPolicy {
     }
 
     /// From when a key signs, or signed; nothing for one that never does.
-    pub(crate) fn signs_from(&self, life: &KeyLife) -> Option<Timestamp> {
+    pub(crate) fn signs_from(&self, life: &KeyMetadata) -> Option<Timestamp> {
         life.signs_since.or_else(|| life.published_at.map(|at| at.plus(self.until_signing())))
     }
 
@@ -117,7 +117,7 @@ pub enum UnfitPolicy {
 
 /// What is remembered of a key's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyLife {
+pub struct KeyMetadata {
     /// Which key.
     pub kid: Kid,
     /// When it expires; whole seconds.
@@ -134,7 +134,7 @@ pub struct KeyLife {
     pub revoked_at: Option<Timestamp>,
 }
 
-impl KeyLife {
+impl KeyMetadata {
     /// The life of a key that came into this store from elsewhere and may be published, if it has not expired.
     #[must_use]
     pub fn adopted(kid: Kid, exp: Timestamp, now: Timestamp) -> Self {
@@ -208,7 +208,7 @@ impl Phase {
 /// All keys of a store at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys<'a> {
-    lives: &'a [KeyLife],
+    lives: &'a [KeyMetadata],
     now: Timestamp,
     newest_signer: Option<Kid>,
 }
@@ -216,7 +216,7 @@ pub struct Keys<'a> {
 impl<'a> Keys<'a> {
     /// The keys as they are at `now`.
     #[must_use]
-    pub fn at(lives: &'a [KeyLife], now: Timestamp) -> Self {
+    pub fn at(lives: &'a [KeyMetadata], now: Timestamp) -> Self {
         let signers = lives.iter().filter(|key| key.signs_since.is_some());
         Self { lives, now, newest_signer: signers.map(|key| key.kid).max() }
     }
@@ -230,13 +230,13 @@ impl<'a> Keys<'a> {
     /// The key that signs: the newest that ever has, as long as it is published. When that one ends, no older key
     /// comes back to signing.
     #[must_use]
-    pub fn current(&self) -> Option<&'a KeyLife> {
+    pub fn current(&self) -> Option<&'a KeyMetadata> {
         self.published().find(|key| Some(key.kid) == self.newest_signer)
     }
 
     /// The keys that are to sign later, oldest first: published, and newer than any that has signed.
     #[must_use]
-    pub fn next(&self) -> impl DoubleEndedIterator<Item = &'a KeyLife> + use<'a> {
+    pub fn next(&self) -> impl DoubleEndedIterator<Item = &'a KeyMetadata> + use<'a> {
         let mut next: Vec<_> = self.published().filter(|key| Some(key.kid) > self.newest_signer).collect();
         next.sort_by_key(|key| key.kid);
         next.into_iter()
@@ -244,13 +244,13 @@ impl<'a> Keys<'a> {
 
     /// The key `?expired` signs with.
     #[must_use]
-    pub fn newest_expired(&self) -> Option<&'a KeyLife> {
+    pub fn newest_expired(&self) -> Option<&'a KeyMetadata> {
         self.lives.iter().filter(|key| key.is_expired(self.now)).max_by_key(|key| (key.exp, key.kid))
     }
 
     /// The phase of one of these keys.
     #[must_use]
-    pub fn phase(&self, key: &KeyLife) -> Phase {
+    pub fn phase(&self, key: &KeyMetadata) -> Phase {
         if key.revoked_at.is_some() {
             Phase::Revoked
         } else if !key.is_published(self.now) {
@@ -264,7 +264,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn published(&self) -> impl Iterator<Item = &'a KeyLife> + use<'a> {
+    fn published(&self) -> impl Iterator<Item = &'a KeyMetadata> + use<'a> {
         let now = self.now;
         self.lives.iter().filter(move |key| key.is_published(now))
     }
@@ -357,7 +357,7 @@ pub enum Action {
 /// Carried out, the plan leaves a key that signs and covers a whole token; planning again at the same moment then
 /// gives nothing to do but perhaps to delete what was still needed for its place.
 #[must_use]
-pub fn plan(lives: &[KeyLife], policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
+pub fn plan(lives: &[KeyMetadata], policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
     let keys = Keys::at(lives, now.wall).after(now.newest_signer);
     let mut actions = expiries(lives, now.wall);
     actions.extend(corrections(keys));
@@ -373,7 +373,7 @@ pub fn plan(lives: &[KeyLife], policy: &RotationPolicy, now: &Moment) -> Vec<Act
     actions
 }
 
-fn expiries(lives: &[KeyLife], now: Timestamp) -> Vec<Action> {
+fn expiries(lives: &[KeyMetadata], now: Timestamp) -> Vec<Action> {
     lives
         .iter()
         .filter(|key| key.exp <= now && key.expired_at.is_none())
@@ -391,8 +391,8 @@ fn corrections(keys: Keys<'_>) -> impl Iterator<Item = Action> {
 /// Who signs, and who will.
 fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<Action> {
     let now = moment.wall;
-    let covers = |key: &&KeyLife| key.covers(now, policy.token_ttl);
-    let learnt = |key: &&KeyLife| {
+    let covers = |key: &&KeyMetadata| key.covers(now, policy.token_ttl);
+    let learnt = |key: &&KeyMetadata| {
         key.published_at
             .is_some_and(|at| at.min(now).plus(policy.until_signing()) <= moment.trusted_now(key.kid))
     };
@@ -426,7 +426,7 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<A
 }
 
 /// Whether the key will still cover a whole token when verifiers have learnt it.
-fn will_sign(key: &KeyLife, policy: &RotationPolicy, now: Timestamp) -> bool {
+fn will_sign(key: &KeyMetadata, policy: &RotationPolicy, now: Timestamp) -> bool {
     let learnt = key.published_at.map_or(now, |at| at.min(now)).plus(policy.until_signing());
     key.covers(learnt.max(now), policy.token_ttl)
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Kid;
-use super::lifecycle::{KeyLife, Keys, Phase, RotationPolicy};
+use super::lifecycle::{KeyMetadata, Keys, Phase, RotationPolicy};
 use crate::domain::clock::Timestamp;
 
 /// The keys of a store at one moment, under one policy.
 #[derive(Clone, Debug)]
 pub struct Report {
-    lives: Vec<KeyLife>,
+    lives: Vec<KeyMetadata>,
     newest_signer: Option<Kid>,
     policy: RotationPolicy,
     now: Timestamp,
@@ -48,7 +48,7 @@ impl Report {
     /// The keys as they are now.
     #[must_use]
     pub fn new(
-        lives: Vec<KeyLife>,
+        lives: Vec<KeyMetadata>,
         newest_signer: Option<Kid>,
         policy: RotationPolicy,
         now: Timestamp,
@@ -64,7 +64,7 @@ impl Report {
     #[must_use]
     pub fn keys(&self) -> Vec<KeyReport> {
         let keys = self.phases();
-        let report = |life: &KeyLife| {
+        let report = |life: &KeyMetadata| {
             let phase = keys.phase(life);
             KeyReport {
                 kid: life.kid,
@@ -94,11 +94,11 @@ impl Report {
         }
     }
 
-    fn signs_from(&self, life: &KeyLife, phase: Phase) -> Option<Timestamp> {
+    fn signs_from(&self, life: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
         if phase == Phase::Next { self.policy.signs_from(life) } else { life.signs_since }
     }
 
-    fn signs_until(&self, life: &KeyLife, phase: Phase) -> Option<Timestamp> {
+    fn signs_until(&self, life: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
         let heirs = self.lives.iter().filter(|heir| heir.kid > life.kid);
         match phase {
             Phase::Current | Phase::Next => self

@@ -7,7 +7,7 @@ use super::files::{has_table, schema_version};
 use super::{MIGRATIONS, keys, unavailable};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::password::HashCost;
 
 /// How many complaints about one file are enough.
@@ -33,7 +33,7 @@ pub struct Inspection {
     /// How many rows there are of them.
     pub uploaded_rows: i64,
     /// What is known of the keys' lives.
-    pub lives: Vec<KeyLife>,
+    pub lives: Vec<KeyMetadata>,
     /// The newest key that has ever signed.
     pub newest_signer: Option<Kid>,
     /// The latest time that it remembers.

@@ -6,7 +6,7 @@ use super::super::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, Select, St
 use super::{lossy, unavailable};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::lifecycle::KeyMetadata;
 
 pub(super) async fn master_key(db: &mut SqliteConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
     let row: Option<(i64, Vec<u8>, Vec<u8>)> =
@@ -92,7 +92,7 @@ pub(super) async fn picture(db: &mut SqliteConnection, select: Select<'_>) -> Re
     })
 }
 
-pub(super) async fn lives(db: &mut SqliteConnection) -> Result<Vec<KeyLife>, StoreError> {
+pub(super) async fn lives(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>, StoreError> {
     sqlx::query(
         "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at
          FROM keys JOIN key_lives ON key_lives.kid = keys.kid
@@ -104,7 +104,7 @@ pub(super) async fn lives(db: &mut SqliteConnection) -> Result<Vec<KeyLife>, Sto
     .iter()
     .map(|row| {
         let at = |column| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
-        Ok(KeyLife {
+        Ok(KeyMetadata {
             kid: Kid(row.try_get("kid")?),
             exp: Timestamp::from_secs(row.try_get("exp")?),
             made_at: Timestamp::from_millis(row.try_get("made_at")?),
@@ -272,14 +272,18 @@ async fn reseal(
 }
 
 // The course's grader looks for this statement, on one line and spelled just so.
-async fn insert_key(db: &mut SqliteConnection, life: &KeyLife, sealed: Vec<u8>) -> Result<(), StoreError> {
+async fn insert_key(
+    db: &mut SqliteConnection,
+    life: &KeyMetadata,
+    sealed: Vec<u8>,
+) -> Result<(), StoreError> {
     execute(db, "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)", |query| {
         query.bind(life.kid.0).bind(sealed).bind(life.exp.as_secs())
     })
     .await
 }
 
-async fn insert_life(db: &mut SqliteConnection, life: &KeyLife) -> Result<(), StoreError> {
+async fn insert_life(db: &mut SqliteConnection, life: &KeyMetadata) -> Result<(), StoreError> {
     let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
     execute(
         db,

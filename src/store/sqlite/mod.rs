@@ -28,7 +28,7 @@ use super::{
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyLife;
+use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::password::PasswordHash;
 
 pub use self::carry::CarriedOver;
@@ -113,7 +113,7 @@ impl SqliteStore {
     }
 }
 
-fn all(lives: &[KeyLife]) -> Vec<Kid> {
+fn all(lives: &[KeyMetadata]) -> Vec<Kid> {
     lives.iter().map(|life| life.kid).collect()
 }
 
