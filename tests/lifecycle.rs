@@ -184,7 +184,7 @@ impl World {
                     if self.truth - self.published[&kid] < self.times.lead {
                         self.expect_nobody_who_signs_covers(&before);
                     }
-                    self.life(kid).signs_since = Some(wall);
+                    self.life(kid).activated_at = Some(wall);
                 }
                 Action::Republish { kid, .. } => self.life(kid).published_at = Some(wall),
             }
@@ -334,9 +334,9 @@ proptest! {
             world.lives.push(KeyMetadata {
                 kid,
                 exp: Timestamp::from_secs(now.as_secs() + exp),
-                made_at: at,
+                created_at: at,
                 published_at: published.then_some(at),
-                signs_since: signs.then_some(at),
+                activated_at: signs.then_some(at),
                 expired_at: expired.then_some(at),
                 revoked_at: revoked.then_some(at),
             });
@@ -351,7 +351,7 @@ proptest! {
                     world.next_kid += 1;
                     world.lives.push(KeyMetadata::made(kid, exp, signs, wall));
                 }
-                Action::Promote { kid, .. } => world.life(kid).signs_since = Some(wall),
+                Action::Promote { kid, .. } => world.life(kid).activated_at = Some(wall),
                 Action::Republish { kid, .. } => world.life(kid).published_at = Some(wall),
             }
         }

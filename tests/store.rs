@@ -93,9 +93,9 @@ async fn a_key_comes_back_as_it_went_in_and_its_life_as_it_went_on() {
     let expected = KeyMetadata {
         kid,
         exp,
-        made_at: NOW,
+        created_at: NOW,
         published_at: Some(at(1)),
-        signs_since: Some(at(2)),
+        activated_at: Some(at(2)),
         revoked_at: Some(at(3)),
         expired_at: Some(at(4)),
     };

@@ -183,7 +183,7 @@ impl Line {
         Self {
             kid: key.kid.0,
             phase: key.phase.name(),
-            made: key.made_at.to_string(),
+            made: key.created_at.to_string(),
             signs_from: key.signs_from.map(|time| time.to_string()),
             signs_until: key.signs_until.map(|time| time.to_string()),
             expires: key.exp.to_string(),

@@ -308,7 +308,7 @@ impl<'a> Draft<'a> {
     fn promote(&mut self, kid: Kid, reason: &'static str) {
         let at = self.now.wall;
         let before = self.keys().current().map(|life| life.kid);
-        self.follow(kid, "signs from now on", reason, |life| life.signs_since = Some(at));
+        self.follow(kid, "signs from now on", reason, |life| life.activated_at = Some(at));
         self.change(KeyChange::Promote { kid, at });
         self.retire(before);
     }
@@ -349,8 +349,8 @@ pub(super) struct Step {
 impl Step {
     /// Writes the one line that each step gets.
     pub(super) fn report(self) {
-        let Self { life: KeyMetadata { kid, made_at, exp, .. }, signs_from, what, why } = self;
+        let Self { life: KeyMetadata { kid, created_at, exp, .. }, signs_from, what, why } = self;
         let from = signs_from.map_or_else(|| "never".to_owned(), |from| from.to_string());
-        tracing::info!(%kid, made = %made_at, signs_from = from, %exp, "key {kid}: {what}, because {why}");
+        tracing::info!(%kid, made = %created_at, signs_from = from, %exp, "key {kid}: {what}, because {why}");
     }
 }

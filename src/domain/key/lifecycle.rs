@@ -75,7 +75,7 @@ impl RotationPolicy {
 
     /// From when a key signs, or signed; nothing for one that never does.
     pub(crate) fn signs_from(&self, life: &KeyMetadata) -> Option<Timestamp> {
-        life.signs_since.or_else(|| life.published_at.map(|at| at.plus(self.until_signing())))
+        life.activated_at.or_else(|| life.published_at.map(|at| at.plus(self.until_signing())))
     }
 
     /// How early before the last moment the next key is made.
@@ -123,11 +123,11 @@ pub struct KeyMetadata {
     /// When it expires; whole seconds.
     pub exp: Timestamp,
     /// When it was made, or when it came into this store.
-    pub made_at: Timestamp,
+    pub created_at: Timestamp,
     /// When it was put into the JWKS; never, for a key that was made expired.
     pub published_at: Option<Timestamp>,
     /// When it began to sign.
-    pub signs_since: Option<Timestamp>,
+    pub activated_at: Option<Timestamp>,
     /// When it was found to have expired.
     pub expired_at: Option<Timestamp>,
     /// When it was revoked.
@@ -139,7 +139,15 @@ impl KeyMetadata {
     #[must_use]
     pub fn adopted(kid: Kid, exp: Timestamp, now: Timestamp) -> Self {
         let published_at = (exp > now).then_some(now);
-        Self { kid, exp, made_at: now, published_at, signs_since: None, expired_at: None, revoked_at: None }
+        Self {
+            kid,
+            exp,
+            created_at: now,
+            published_at,
+            activated_at: None,
+            expired_at: None,
+            revoked_at: None,
+        }
     }
 
     /// The life of a key that is made now.
@@ -148,7 +156,7 @@ impl KeyMetadata {
         let mut life = Self::adopted(kid, exp, now);
         match signs {
             FirstSignature::AfterLead => {}
-            FirstSignature::AtOnce => life.signs_since = Some(now),
+            FirstSignature::AtOnce => life.activated_at = Some(now),
             FirstSignature::Never => life.expired_at = Some(now),
         }
         life
@@ -217,7 +225,7 @@ impl<'a> Keys<'a> {
     /// The keys as they are at `now`.
     #[must_use]
     pub fn at(lives: &'a [KeyMetadata], now: Timestamp) -> Self {
-        let signers = lives.iter().filter(|key| key.signs_since.is_some());
+        let signers = lives.iter().filter(|key| key.activated_at.is_some());
         Self { lives, now, newest_signer: signers.map(|key| key.kid).max() }
     }
 

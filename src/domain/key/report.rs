@@ -24,7 +24,7 @@ pub struct KeyReport {
     /// What it is to the world now.
     pub phase: Phase,
     /// When it was made, or came into this store.
-    pub made_at: Timestamp,
+    pub created_at: Timestamp,
     /// When it began to sign, or will.
     pub signs_from: Option<Timestamp>,
     /// When another took over, or will, as far as can be told now.
@@ -69,7 +69,7 @@ impl Report {
             KeyReport {
                 kid: life.kid,
                 phase,
-                made_at: life.made_at,
+                created_at: life.created_at,
                 signs_from: self.signs_from(life, phase),
                 signs_until: self.signs_until(life, phase),
                 exp: life.exp,
@@ -95,7 +95,7 @@ impl Report {
     }
 
     fn signs_from(&self, life: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
-        if phase == Phase::Next { self.policy.signs_from(life) } else { life.signs_since }
+        if phase == Phase::Next { self.policy.signs_from(life) } else { life.activated_at }
     }
 
     fn signs_until(&self, life: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
@@ -108,8 +108,8 @@ impl Report {
                 .and_then(|next| self.signs_from(next, Phase::Next))
                 .or(Some(self.policy.successor_due(life.exp).plus(self.policy.until_signing()))),
             Phase::Retiring | Phase::Expired | Phase::Revoked => {
-                life.signs_since?;
-                heirs.filter_map(|heir| heir.signs_since).min().or(life.revoked_at)
+                life.activated_at?;
+                heirs.filter_map(|heir| heir.activated_at).min().or(life.revoked_at)
             }
         }
     }
