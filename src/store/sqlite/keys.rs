@@ -107,9 +107,9 @@ pub(super) async fn lives(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>,
         Ok(KeyMetadata {
             kid: Kid(row.try_get("kid")?),
             exp: Timestamp::from_secs(row.try_get("exp")?),
-            made_at: Timestamp::from_millis(row.try_get("made_at")?),
+            created_at: Timestamp::from_millis(row.try_get("made_at")?),
             published_at: at("published_at")?,
-            signs_since: at("signs_since")?,
+            activated_at: at("signs_since")?,
             expired_at: at("expired_at")?,
             revoked_at: at("revoked_at")?,
         })
@@ -292,9 +292,9 @@ async fn insert_life(db: &mut SqliteConnection, life: &KeyMetadata) -> Result<()
         |query| {
             query
                 .bind(life.kid.0)
-                .bind(life.made_at.as_millis())
+                .bind(life.created_at.as_millis())
                 .bind(millis(life.published_at))
-                .bind(millis(life.signs_since))
+                .bind(millis(life.activated_at))
                 .bind(millis(life.expired_at))
                 .bind(millis(life.revoked_at))
         },
