@@ -9,7 +9,7 @@ use std::time::Duration;
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{
-    Action, FirstSignature, KeyMetadata, Keys, Moment, Phase, RotationPolicy, plan,
+    Action, Activation, KeyMetadata, Keys, Moment, Phase, RotationPolicy, plan,
 };
 use proptest::prelude::*;
 
@@ -176,7 +176,7 @@ impl World {
                     self.next_kid += 1;
                     self.lives.push(KeyMetadata::made(kid, exp, signs, wall));
                     self.published.insert(kid, self.truth);
-                    if signs == FirstSignature::AtOnce && !self.times.lead.is_zero() {
+                    if signs == Activation::Immediately && !self.times.lead.is_zero() {
                         self.expect_nobody_else_covers(&before);
                     }
                 }
@@ -287,7 +287,7 @@ proptest! {
                         let published = world.truth - world.published[&kid];
                         prop_assert!(published >= times.lead, "{kid} was published for {published:?}");
                     }
-                    Action::Make { signs, .. } => prop_assert_eq!(signs, FirstSignature::AfterLead),
+                    Action::Make { signs, .. } => prop_assert_eq!(signs, Activation::AfterLead),
                     Action::Delete { .. } | Action::Expire { .. } => {}
                     Action::Republish { kid, .. } => prop_assert!(false, "{kid} was published by a clock that stands"),
                 }

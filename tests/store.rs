@@ -6,7 +6,7 @@ use std::time::Duration;
 use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, UserId, Username};
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
-use jwksd::domain::key::lifecycle::{FirstSignature, KeyMetadata};
+use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::{
     AccountChange, KeyChange, KeyPicture, Location, MasterKeyRecord, Page, Refusal, SignIn, SignInFilter,
@@ -45,7 +45,7 @@ fn account(name: &str, email: Option<&str>) -> NewAccount {
 }
 
 fn life(kid: Kid) -> KeyMetadata {
-    KeyMetadata::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), FirstSignature::AtOnce, NOW)
+    KeyMetadata::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), Activation::Immediately, NOW)
 }
 
 async fn change(store: &Arc<dyn Store>, change: impl Fn(&KeyPicture) -> Vec<KeyChange> + Send + Sync) {

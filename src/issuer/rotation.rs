@@ -10,7 +10,7 @@ use super::operations::OperationError;
 use super::ring::open_key;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
-    self, Action, FirstSignature, KeyMetadata, Keys, Moment, Phase, RotationPolicy,
+    self, Action, Activation, KeyMetadata, Keys, Moment, Phase, RotationPolicy,
 };
 use crate::domain::key::seal::{Place, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -215,7 +215,7 @@ impl<'a> Draft<'a> {
             (Some(kid), false) => return Err(OperationError::NextExists(kid)),
             (Some(kid), true) => self.promote(kid, reason),
             (None, _) => {
-                let signs = if at_once { FirstSignature::AtOnce } else { FirstSignature::AfterLead };
+                let signs = if at_once { Activation::Immediately } else { Activation::AfterLead };
                 self.add(self.policy.full_life(self.now.wall), signs, None, reason);
             }
         }
@@ -258,7 +258,7 @@ impl<'a> Draft<'a> {
             let is_revoked = life.is_some_and(|life| life.revoked_at.is_some());
             return Err(OperationError::IsHere { kid: here.kid(), is_revoked });
         }
-        self.add(exp, FirstSignature::AfterLead, Some(key), "an operator brought it");
+        self.add(exp, Activation::AfterLead, Some(key), "an operator brought it");
         Ok(())
     }
 
@@ -274,26 +274,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn add(
-        &mut self,
-        exp: Timestamp,
-        signs: FirstSignature,
-        key: Option<&'a PrivateKey>,
-        reason: &'static str,
-    ) {
+    fn add(&mut self, exp: Timestamp, signs: Activation, key: Option<&'a PrivateKey>, reason: &'static str) {
         let life = KeyMetadata::made(self.next_kid, exp, signs, self.now.wall);
         self.next_kid = Kid(self.next_kid.0 + 1);
         let what = match (signs, key) {
-            (FirstSignature::AfterLead, None) => "made, signs later",
-            (FirstSignature::AfterLead, Some(_)) => "imported, signs later",
-            (FirstSignature::AtOnce, _) => "made, signs at once",
-            (FirstSignature::Never, _) => "made expired",
+            (Activation::AfterLead, None) => "made, signs later",
+            (Activation::AfterLead, Some(_)) => "imported, signs later",
+            (Activation::Immediately, _) => "made, signs at once",
+            (Activation::Never, _) => "made expired",
         };
         let before = self.keys().current().map(|life| life.kid);
         self.lives.push(life);
         self.note(life, what, reason);
         self.entries.push(Entry::New(life, key));
-        if signs == FirstSignature::AtOnce {
+        if signs == Activation::Immediately {
             self.retire(before);
         }
     }

@@ -152,12 +152,12 @@ impl KeyMetadata {
 
     /// The life of a key that is made now.
     #[must_use]
-    pub fn made(kid: Kid, exp: Timestamp, signs: FirstSignature, now: Timestamp) -> Self {
+    pub fn made(kid: Kid, exp: Timestamp, signs: Activation, now: Timestamp) -> Self {
         let mut life = Self::adopted(kid, exp, now);
         match signs {
-            FirstSignature::AfterLead => {}
-            FirstSignature::AtOnce => life.activated_at = Some(now),
-            FirstSignature::Never => life.expired_at = Some(now),
+            Activation::AfterLead => {}
+            Activation::Immediately => life.activated_at = Some(now),
+            Activation::Never => life.expired_at = Some(now),
         }
         life
     }
@@ -300,11 +300,11 @@ impl Moment {
 
 /// When a new key begins to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstSignature {
+pub enum Activation {
     /// When it has been published for the policy's lead.
     AfterLead,
     /// At once, for want of a key that could.
-    AtOnce,
+    Immediately,
     /// Never: it is made expired.
     Never,
 }
@@ -331,7 +331,7 @@ pub enum Action {
         /// When it expires; whole seconds.
         exp: Timestamp,
         /// When it begins to sign.
-        signs: FirstSignature,
+        signs: Activation,
         /// Why.
         reason: &'static str,
     },
@@ -373,7 +373,7 @@ pub fn plan(lives: &[KeyMetadata], policy: &RotationPolicy, now: &Moment) -> Vec
     if keys.newest_expired().is_none() {
         actions.push(Action::Make {
             exp: Timestamp::from_secs(now.wall.minus(SEED_AGE).as_secs()),
-            signs: FirstSignature::Never,
+            signs: Activation::Never,
             reason: "there is no expired key to show verifiers",
         });
     }
@@ -418,7 +418,7 @@ fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<A
         promoted.map(|key| Action::Promote { kid: key.kid, reason }).into_iter().collect();
 
     let Some(signer) = promoted.or(current) else {
-        actions.push(make(policy, now, FirstSignature::AtOnce, "no key covers a whole token"));
+        actions.push(make(policy, now, Activation::Immediately, "no key covers a whole token"));
         return actions;
     };
     if keys.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
@@ -440,11 +440,11 @@ fn will_sign(key: &KeyMetadata, policy: &RotationPolicy, now: Timestamp) -> bool
 }
 
 fn successor(policy: &RotationPolicy, now: Timestamp, reason: &'static str) -> Action {
-    let signs = if policy.lead.is_zero() { FirstSignature::AtOnce } else { FirstSignature::AfterLead };
+    let signs = if policy.lead.is_zero() { Activation::Immediately } else { Activation::AfterLead };
     make(policy, now, signs, reason)
 }
 
-fn make(policy: &RotationPolicy, now: Timestamp, signs: FirstSignature, reason: &'static str) -> Action {
+fn make(policy: &RotationPolicy, now: Timestamp, signs: Activation, reason: &'static str) -> Action {
     Action::Make { exp: policy.full_life(now), signs, reason }
 }
 
