@@ -9,7 +9,7 @@ use std::time::Duration;
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{
-    Action, Activation, KeyMetadata, Keys, Moment, Phase, RotationPolicy, plan,
+    Action, Activation, KeyMetadata, Keys, Phase, PlanContext, RotationPolicy, plan,
 };
 use proptest::prelude::*;
 
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    fn moment(&mut self) -> Moment {
+    fn moment(&mut self) -> PlanContext {
         let now = (self.wall, self.truth);
         for life in &self.lives {
             let sight = self.sights.entry(life.kid).or_insert(now);
@@ -114,7 +114,7 @@ impl World {
         }
         let watched =
             self.sights.iter().map(|(kid, (wall, truth))| (*kid, wall.plus(self.truth - *truth))).collect();
-        Moment { wall: self.wall, watched, newest_signer: None }
+        PlanContext { wall: self.wall, watched, newest_signer: None }
     }
 
     fn happen(&mut self, event: Event) {

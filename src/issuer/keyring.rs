@@ -16,7 +16,7 @@ use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::upload::Upload;
-use crate::domain::key::lifecycle::{self, KeyMetadata, Moment, RotationPolicy};
+use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
 use crate::domain::key::report::{Figures, KeyReport, Report};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyPicture, Refusal, Select, StoreError};
@@ -307,13 +307,13 @@ impl Keyring {
         }
     }
 
-    fn moment(&self, newest_signer: Option<Kid>) -> Moment {
+    fn moment(&self, newest_signer: Option<Kid>) -> PlanContext {
         let (wall, monotonic) = (self.premises.clock.now(), self.premises.clock.monotonic());
         let watched = lock(&self.anchors)
             .iter_mut()
             .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, monotonic)))
             .collect();
-        Moment { wall, watched, newest_signer }
+        PlanContext { wall, watched, newest_signer }
     }
 
     fn look(&self) -> Report {

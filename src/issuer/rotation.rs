@@ -10,7 +10,7 @@ use super::operations::OperationError;
 use super::ring::open_key;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
-    self, Action, Activation, KeyMetadata, Keys, Moment, Phase, RotationPolicy,
+    self, Action, Activation, KeyMetadata, Keys, Phase, PlanContext, RotationPolicy,
 };
 use crate::domain::key::seal::{Place, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -69,7 +69,7 @@ pub(super) struct Draft<'a> {
     picture: &'a KeyPicture,
     sealer: &'a Sealer,
     policy: &'a RotationPolicy,
-    now: &'a Moment,
+    now: &'a PlanContext,
     /// The keys that can be used, as they will be.
     lives: Vec<KeyMetadata>,
     opened: Vec<SigningKey>,
@@ -92,7 +92,7 @@ impl<'a> Draft<'a> {
         picture: &'a KeyPicture,
         sealer: &'a Sealer,
         policy: &'a RotationPolicy,
-        now: &'a Moment,
+        now: &'a PlanContext,
         ended: &[Kid],
     ) -> Self {
         let (mut opened, mut unreadable) = (Vec::new(), Vec::new());

@@ -280,7 +280,7 @@ impl<'a> Keys<'a> {
 
 /// A moment as this process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct PlanContext {
     /// The wall clock.
     pub wall: Timestamp,
     /// For keys this process has watched: the wall clock at first sight, and the steady clock since; or the same from
@@ -290,7 +290,7 @@ pub struct Moment {
     pub newest_signer: Option<Kid>,
 }
 
-impl Moment {
+impl PlanContext {
     /// The time by which a key may count as learnt, or as kept long enough: the earlier of the wall clock and of the
     /// time that the steady clock vouches for. A wall clock that was set forward changes neither.
     fn trusted_now(&self, kid: Kid) -> Timestamp {
@@ -365,7 +365,7 @@ pub enum Action {
 /// Carried out, the plan leaves a key that signs and covers a whole token; planning again at the same moment then
 /// gives nothing to do but perhaps to delete what was still needed for its place.
 #[must_use]
-pub fn plan(lives: &[KeyMetadata], policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
+pub fn plan(lives: &[KeyMetadata], policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {
     let keys = Keys::at(lives, now.wall).after(now.newest_signer);
     let mut actions = expiries(lives, now.wall);
     actions.extend(corrections(keys));
@@ -397,7 +397,7 @@ fn corrections(keys: Keys<'_>) -> impl Iterator<Item = Action> {
 }
 
 /// Who signs, and who will.
-fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &Moment) -> Vec<Action> {
+fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &PlanContext) -> Vec<Action> {
     let now = moment.wall;
     let covers = |key: &&KeyMetadata| key.covers(now, policy.token_ttl);
     let learnt = |key: &&KeyMetadata| {
@@ -448,7 +448,7 @@ fn make(policy: &RotationPolicy, now: Timestamp, signs: Activation, reason: &'st
     Action::Make { exp: policy.full_life(now), signs, reason }
 }
 
-fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &Moment) -> Vec<Action> {
+fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {
     // The newest key that has signed stays as well: by these lives alone, an older one would come back without it.
     let stay = [keys.newest_expired().map(|key| key.kid), keys.newest_signer];
     keys.lives
