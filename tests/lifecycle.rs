@@ -171,7 +171,7 @@ impl World {
                 Action::Expire { kid, .. } => {
                     self.life(kid).expired_at = Some(wall);
                 }
-                Action::Make { exp, signs, .. } => {
+                Action::Create { exp, signs, .. } => {
                     let kid = Kid(self.next_kid);
                     self.next_kid += 1;
                     self.lives.push(KeyMetadata::made(kid, exp, signs, wall));
@@ -186,7 +186,7 @@ impl World {
                     }
                     self.life(kid).activated_at = Some(wall);
                 }
-                Action::Republish { kid, .. } => self.life(kid).published_at = Some(wall),
+                Action::ResetPublishedAt { kid, .. } => self.life(kid).published_at = Some(wall),
             }
         }
         let now = self.moment();
@@ -287,9 +287,9 @@ proptest! {
                         let published = world.truth - world.published[&kid];
                         prop_assert!(published >= times.lead, "{kid} was published for {published:?}");
                     }
-                    Action::Make { signs, .. } => prop_assert_eq!(signs, Activation::AfterLead),
+                    Action::Create { signs, .. } => prop_assert_eq!(signs, Activation::AfterLead),
                     Action::Delete { .. } | Action::Expire { .. } => {}
-                    Action::Republish { kid, .. } => prop_assert!(false, "{kid} was published by a clock that stands"),
+                    Action::ResetPublishedAt { kid, .. } => prop_assert!(false, "{kid} was published by a clock that stands"),
                 }
             }
             world.rotate();
@@ -346,13 +346,13 @@ proptest! {
             match action {
                 Action::Delete { kid, .. } => world.lives.retain(|life| life.kid != kid),
                 Action::Expire { kid, .. } => world.life(kid).expired_at = Some(wall),
-                Action::Make { exp, signs, .. } => {
+                Action::Create { exp, signs, .. } => {
                     let kid = Kid(world.next_kid);
                     world.next_kid += 1;
                     world.lives.push(KeyMetadata::made(kid, exp, signs, wall));
                 }
                 Action::Promote { kid, .. } => world.life(kid).activated_at = Some(wall),
-                Action::Republish { kid, .. } => world.life(kid).published_at = Some(wall),
+                Action::ResetPublishedAt { kid, .. } => world.life(kid).published_at = Some(wall),
             }
         }
         let keys = Keys::at(&world.lives, wall);

@@ -81,7 +81,7 @@ async fn a_key_comes_back_as_it_went_in_and_its_life_as_it_went_on() {
     let exp = Timestamp::from_secs(NOW.as_secs() + 5);
     change(&store, |_| {
         vec![
-            KeyChange::Republish { kid, at: at(1) },
+            KeyChange::ResetPublishedAt { kid, at: at(1) },
             KeyChange::Promote { kid, at: at(2) },
             KeyChange::Revoke { kid, at: at(3) },
             KeyChange::Expire { kid, at: at(4) },

@@ -145,14 +145,14 @@ impl<'a> Draft<'a> {
                     self.follow(kid, "expired", reason, |life| life.expired_at = Some(at));
                     self.change(KeyChange::Expire { kid, at });
                 }
-                Action::Make { exp, signs, reason } => self.add(exp, signs, None, reason),
+                Action::Create { exp, signs, reason } => self.add(exp, signs, None, reason),
                 Action::Promote { kid, reason } => self.promote(kid, reason),
-                Action::Republish { kid, reason } => {
+                Action::ResetPublishedAt { kid, reason } => {
                     let at = self.now.wall;
                     self.follow(kid, "counts as published from now on", reason, |life| {
                         life.published_at = Some(at);
                     });
-                    self.change(KeyChange::Republish { kid, at });
+                    self.change(KeyChange::ResetPublishedAt { kid, at });
                 }
             }
         }

@@ -100,7 +100,7 @@ pub enum KeyChange {
         at: Timestamp,
     },
     /// Record that the key counts as published from this time on.
-    Republish {
+    ResetPublishedAt {
         /// Which key.
         kid: Kid,
         /// Since when.

@@ -327,7 +327,7 @@ pub enum Action {
         reason: &'static str,
     },
     /// Make a new key.
-    Make {
+    Create {
         /// When it expires; whole seconds.
         exp: Timestamp,
         /// When it begins to sign.
@@ -343,7 +343,7 @@ pub enum Action {
         reason: &'static str,
     },
     /// Record that it counts as published from now on.
-    Republish {
+    ResetPublishedAt {
         /// Which key.
         kid: Kid,
         /// Why.
@@ -371,7 +371,7 @@ pub fn plan(lives: &[KeyMetadata], policy: &RotationPolicy, now: &PlanContext) -
     actions.extend(corrections(keys));
     actions.extend(succession(keys, policy, now));
     if keys.newest_expired().is_none() {
-        actions.push(Action::Make {
+        actions.push(Action::Create {
             exp: Timestamp::from_secs(now.wall.minus(SEED_AGE).as_secs()),
             signs: Activation::Never,
             reason: "there is no expired key to show verifiers",
@@ -391,9 +391,9 @@ fn expiries(lives: &[KeyMetadata], now: Timestamp) -> Vec<Action> {
 
 /// A key that was published at a time which is yet to come would be waited for too long.
 fn corrections(keys: Keys<'_>) -> impl Iterator<Item = Action> {
-    keys.next()
-        .filter(move |key| key.published_at.is_some_and(|at| at > keys.now))
-        .map(|key| Action::Republish { kid: key.kid, reason: "the clock went back behind its publication" })
+    keys.next().filter(move |key| key.published_at.is_some_and(|at| at > keys.now)).map(|key| {
+        Action::ResetPublishedAt { kid: key.kid, reason: "the clock went back behind its publication" }
+    })
 }
 
 /// Who signs, and who will.
@@ -445,7 +445,7 @@ fn successor(policy: &RotationPolicy, now: Timestamp, reason: &'static str) -> A
 }
 
 fn make(policy: &RotationPolicy, now: Timestamp, signs: Activation, reason: &'static str) -> Action {
-    Action::Make { exp: policy.full_life(now), signs, reason }
+    Action::Create { exp: policy.full_life(now), signs, reason }
 }
 
 fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {

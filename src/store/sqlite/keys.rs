@@ -239,7 +239,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
             KeyChange::Promote { kid, at } => {
                 mark(db, "UPDATE key_lives SET signs_since = ? WHERE kid = ?", kid, at).await?;
             }
-            KeyChange::Republish { kid, at } => {
+            KeyChange::ResetPublishedAt { kid, at } => {
                 mark(db, "UPDATE key_lives SET published_at = ? WHERE kid = ?", kid, at).await?;
             }
             KeyChange::Reseal { kid, exp, sealed } => {
