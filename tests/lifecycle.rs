@@ -9,7 +9,7 @@ use std::time::Duration;
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{
-    Action, Activation, KeyMetadata, Keys, Phase, PlanContext, RotationPolicy, plan,
+    Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy, plan,
 };
 use proptest::prelude::*;
 
@@ -133,7 +133,7 @@ impl World {
                 self.went_back = true;
             }
             Event::Revoke => {
-                if let Some(kid) = Keys::at(&self.lives, self.wall).current().map(|key| key.kid) {
+                if let Some(kid) = KeyTimeline::at(&self.lives, self.wall).current().map(|key| key.kid) {
                     let wall = self.wall;
                     self.life(kid).revoked_at = Some(wall);
                 }
@@ -203,26 +203,27 @@ impl World {
                 "{kid} was kept for {kept:?} only"
             );
         }
-        let newest = Keys::at(&self.lives, self.wall).newest_expired().map(|key| key.kid);
+        let newest = KeyTimeline::at(&self.lives, self.wall).newest_expired().map(|key| key.kid);
         assert_ne!(newest, Some(kid), "the newest expired key stays");
         self.lives.retain(|life| life.kid != kid);
     }
 
     fn expect_nobody_who_signs_covers(&self, lives: &[KeyMetadata]) {
         let covering =
-            Keys::at(lives, self.wall).current().filter(|key| key.covers(self.wall, self.times.ttl));
+            KeyTimeline::at(lives, self.wall).current().filter(|key| key.covers(self.wall, self.times.ttl));
         assert_eq!(covering, None, "a key signed before its lead although another one could");
     }
 
     fn expect_nobody_else_covers(&self, lives: &[KeyMetadata]) {
         self.expect_nobody_who_signs_covers(lives);
-        let covering = Keys::at(lives, self.wall).next().find(|key| key.covers(self.wall, self.times.ttl));
+        let covering =
+            KeyTimeline::at(lives, self.wall).next().find(|key| key.covers(self.wall, self.times.ttl));
         assert_eq!(covering, None, "a new key signed at once although a published one could");
     }
 
     /// What must hold whenever the rotation has run.
     fn check(&mut self) {
-        let keys = Keys::at(&self.lives, self.wall);
+        let keys = KeyTimeline::at(&self.lives, self.wall);
         let current = keys.current().expect("there is always a key that signs");
         assert!(current.covers(self.wall, self.times.ttl), "it covers a whole token");
         assert!(keys.newest_expired().is_some(), "there is always an expired key");
@@ -312,7 +313,7 @@ proptest! {
             world.pass(times.lead / 4 + SECOND);
             world.rotate();
         }
-        let current = Keys::at(&world.lives, world.wall).current().unwrap();
+        let current = KeyTimeline::at(&world.lives, world.wall).current().unwrap();
         prop_assert!(current.exp <= world.wall.plus(times.lifetime), "{} expires {:?}", current.kid, current.exp);
     }
 
@@ -355,7 +356,7 @@ proptest! {
                 Action::ResetPublishedAt { kid, .. } => world.life(kid).published_at = Some(wall),
             }
         }
-        let keys = Keys::at(&world.lives, wall);
+        let keys = KeyTimeline::at(&world.lives, wall);
         prop_assert!(keys.current().is_some_and(|key| key.covers(wall, times.ttl)));
         let now = world.moment();
         expect_settled(&plan(&world.lives, &times.policy(), &now));

@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::jose::jwk::PublicJwk;
 use crate::domain::jose::upload::Upload;
 use crate::domain::key::jwk::{Jwk, JwkSet};
-use crate::domain::key::lifecycle::{KeyMetadata, Keys};
+use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::{Place, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyPicture, SealedKey, UploadedKey};
@@ -30,7 +30,7 @@ pub(super) struct Ring {
     /// Published keys with their lives, oldest first.
     published: Vec<(KeyMetadata, Arc<SigningKey>)>,
     expired: Option<Arc<SigningKey>>,
-    /// Keys of others, published beside ours.
+    /// KeyTimeline of others, published beside ours.
     uploaded: Arc<[Upload]>,
     /// The names of those that do not open.
     changed_uploads: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) struct Ring {
     documents: Vec<Document>,
     /// How many of the documents are over. It only grows: a key that has expired stays so when the clock goes back.
     over: AtomicUsize,
-    /// Keys that had been seen to expire before this picture was taken, whatever the clock says now.
+    /// KeyTimeline that had been seen to expire before this picture was taken, whatever the clock says now.
     ended_before: Ended,
 }
 
@@ -66,7 +66,7 @@ impl Ring {
             .filter(|life| life.is_published(now) && !ended_before.keys.contains(&life.kid))
             .filter_map(|life| Some((*life, key_of(life)?)))
             .collect();
-        let expired = Keys::at(&lives, now).newest_expired().and_then(key_of);
+        let expired = KeyTimeline::at(&lives, now).newest_expired().and_then(key_of);
         let uploaded: Arc<[Upload]> = picture
             .uploaded
             .iter()
@@ -131,7 +131,7 @@ impl Ring {
         &self.unreadable
     }
 
-    /// Keys of others that stay out of the JWKS: they were changed after they were sealed.
+    /// KeyTimeline of others that stay out of the JWKS: they were changed after they were sealed.
     pub(super) fn changed_uploads(&self) -> &[String] {
         &self.changed_uploads
     }
@@ -150,7 +150,7 @@ impl Ring {
 
     /// Whether the key that `?expired` should sign with did not open: then an older one is to be opened.
     pub(super) fn lacks_expired(&self, now: Timestamp) -> bool {
-        self.expired.is_none() && Keys::at(&self.lives, now).newest_expired().is_some()
+        self.expired.is_none() && KeyTimeline::at(&self.lives, now).newest_expired().is_some()
     }
 
     /// The keys that have been seen to expire, by the latest clock that was seen.
@@ -220,8 +220,8 @@ impl Ring {
     }
 
     /// The published keys and their phases.
-    fn keys(&self, now: Timestamp) -> Keys<'_> {
-        Keys::at(&self.alive, now).after(self.newest_signer)
+    fn keys(&self, now: Timestamp) -> KeyTimeline<'_> {
+        KeyTimeline::at(&self.alive, now).after(self.newest_signer)
     }
 
     /// The newest key that has ever signed.
@@ -229,7 +229,7 @@ impl Ring {
         self.newest_signer
     }
 
-    /// Keys of others that are published at this moment.
+    /// KeyTimeline of others that are published at this moment.
     pub(super) fn uploaded(&self, now: Timestamp) -> impl Iterator<Item = &Upload> {
         let until = self.document(now).map(|document| document.until);
         self.uploaded.iter().filter(move |upload| until.is_some_and(|until| end(upload) >= until))

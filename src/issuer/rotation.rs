@@ -10,7 +10,7 @@ use super::operations::OperationError;
 use super::ring::open_key;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
-    self, Action, Activation, KeyMetadata, Keys, Phase, PlanContext, RotationPolicy,
+    self, Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy,
 };
 use crate::domain::key::seal::{Place, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -51,7 +51,7 @@ impl From<OperationError> for Refused {
 /// that are known not to open.
 pub(super) fn wanted(lives: &[KeyMetadata], now: Timestamp, unreadable: &[Kid]) -> Vec<Kid> {
     let readable: Vec<_> = lives.iter().filter(|life| !unreadable.contains(&life.kid)).copied().collect();
-    let expired = Keys::at(&readable, now).newest_expired().map(|life| life.kid);
+    let expired = KeyTimeline::at(&readable, now).newest_expired().map(|life| life.kid);
     let is_wanted = |life: &&KeyMetadata| {
         let has_ended = life.expired_at.is_some() || life.revoked_at.is_some();
         !has_ended || Some(life.kid) == expired || unreadable.contains(&life.kid)
@@ -262,8 +262,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn keys(&self) -> Keys<'_> {
-        Keys::at(&self.lives, self.now.wall).after(self.now.newest_signer)
+    fn keys(&self) -> KeyTimeline<'_> {
+        KeyTimeline::at(&self.lives, self.now.wall).after(self.now.newest_signer)
     }
 
     fn published(&self, kid: Kid) -> Result<KeyMetadata, OperationError> {

@@ -215,13 +215,13 @@ impl Phase {
 
 /// All keys of a store at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Keys<'a> {
+pub struct KeyTimeline<'a> {
     lives: &'a [KeyMetadata],
     now: Timestamp,
     newest_signer: Option<Kid>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> KeyTimeline<'a> {
     /// The keys as they are at `now`.
     #[must_use]
     pub fn at(lives: &'a [KeyMetadata], now: Timestamp) -> Self {
@@ -366,7 +366,7 @@ pub enum Action {
 /// gives nothing to do but perhaps to delete what was still needed for its place.
 #[must_use]
 pub fn plan(lives: &[KeyMetadata], policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {
-    let keys = Keys::at(lives, now.wall).after(now.newest_signer);
+    let keys = KeyTimeline::at(lives, now.wall).after(now.newest_signer);
     let mut actions = expiries(lives, now.wall);
     actions.extend(corrections(keys));
     actions.extend(succession(keys, policy, now));
@@ -390,14 +390,14 @@ fn expiries(lives: &[KeyMetadata], now: Timestamp) -> Vec<Action> {
 }
 
 /// A key that was published at a time which is yet to come would be waited for too long.
-fn corrections(keys: Keys<'_>) -> impl Iterator<Item = Action> {
+fn corrections(keys: KeyTimeline<'_>) -> impl Iterator<Item = Action> {
     keys.next().filter(move |key| key.published_at.is_some_and(|at| at > keys.now)).map(|key| {
         Action::ResetPublishedAt { kid: key.kid, reason: "the clock went back behind its publication" }
     })
 }
 
 /// Who signs, and who will.
-fn succession(keys: Keys<'_>, policy: &RotationPolicy, moment: &PlanContext) -> Vec<Action> {
+fn succession(keys: KeyTimeline<'_>, policy: &RotationPolicy, moment: &PlanContext) -> Vec<Action> {
     let now = moment.wall;
     let covers = |key: &&KeyMetadata| key.covers(now, policy.token_ttl);
     let learnt = |key: &&KeyMetadata| {
@@ -448,7 +448,7 @@ fn make(policy: &RotationPolicy, now: Timestamp, signs: Activation, reason: &'st
     Action::Create { exp: policy.full_life(now), signs, reason }
 }
 
-fn deletions(keys: Keys<'_>, policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {
+fn deletions(keys: KeyTimeline<'_>, policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {
     // The newest key that has signed stays as well: by these lives alone, an older one would come back without it.
     let stay = [keys.newest_expired().map(|key| key.kid), keys.newest_signer];
     keys.lives

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Kid;
-use super::lifecycle::{KeyMetadata, Keys, Phase, RotationPolicy};
+use super::lifecycle::{KeyMetadata, KeyTimeline, Phase, RotationPolicy};
 use crate::domain::clock::Timestamp;
 
 /// The keys of a store at one moment, under one policy.
@@ -56,8 +56,8 @@ impl Report {
         Self { lives, newest_signer, policy, now }
     }
 
-    fn phases(&self) -> Keys<'_> {
-        Keys::at(&self.lives, self.now).after(self.newest_signer)
+    fn phases(&self) -> KeyTimeline<'_> {
+        KeyTimeline::at(&self.lives, self.now).after(self.newest_signer)
     }
 
     /// Every key, oldest first.
