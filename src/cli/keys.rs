@@ -13,7 +13,7 @@ use super::{confirm, list, or_dash, print, say};
 use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::report::KeyReport;
+use crate::domain::key::status::KeyStatus;
 use crate::domain::key::{Kid, PrivateKey};
 use crate::issuer::{Keyring, PublishedKey};
 
@@ -108,7 +108,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
 }
 
 fn show_all(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
-    let figures = keyring.figures();
+    let figures = keyring.rotation_status();
     if json {
         let listing = Listing {
             keys: keyring.report().iter().map(Line::of).collect(),
@@ -179,7 +179,7 @@ struct Line {
 }
 
 impl Line {
-    fn of(key: &KeyReport) -> Self {
+    fn of(key: &KeyStatus) -> Self {
         Self {
             kid: key.kid.0,
             phase: key.phase.name(),

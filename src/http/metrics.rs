@@ -187,7 +187,7 @@ impl Metrics {
         let (running, waiting) = issuer.hashes();
         self.hashes_running.set(i64::try_from(running).unwrap_or(i64::MAX));
         self.hashes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        let figures = issuer.keyring().figures();
+        let figures = issuer.keyring().rotation_status();
         for phase in Phase::ALL {
             let keys = figures.by_phase.get(&phase).copied().unwrap_or(0);
             self.keys

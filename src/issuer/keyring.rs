@@ -17,7 +17,7 @@ use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::upload::Upload;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
-use crate::domain::key::report::{Figures, KeyReport, Report};
+use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyPicture, Refusal, Select, StoreError};
 
@@ -107,14 +107,14 @@ impl Keyring {
 
     /// All keys that can be used, with their phases and times.
     #[must_use]
-    pub fn report(&self) -> Vec<KeyReport> {
+    pub fn report(&self) -> Vec<KeyStatus> {
         self.look().keys()
     }
 
     /// The rotation in figures.
     #[must_use]
-    pub fn figures(&self) -> Figures {
-        self.look().figures()
+    pub fn rotation_status(&self) -> RotationStatus {
+        self.look().rotation_status()
     }
 
     /// How many rounds have failed since the last that did not.
@@ -316,9 +316,9 @@ impl Keyring {
         PlanContext { wall, watched, newest_signer }
     }
 
-    fn look(&self) -> Report {
+    fn look(&self) -> StatusReport {
         let ring = self.ring.load();
-        Report::new(ring.lives().to_vec(), ring.newest_signer(), self.policy, self.premises.clock.now())
+        StatusReport::new(ring.lives().to_vec(), ring.newest_signer(), self.policy, self.premises.clock.now())
     }
 }
 

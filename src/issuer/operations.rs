@@ -10,7 +10,7 @@ use super::rotation::Intent;
 use super::{IssuerError, Keyring};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::report::KeyReport;
+use crate::domain::key::status::KeyStatus;
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 
 impl Keyring {
@@ -59,7 +59,7 @@ impl Keyring {
     /// The newest key that was revoked, made ready to sign what no verifier should take.
     pub(super) async fn revoked_signer(&self) -> Result<Option<Arc<SigningKey>>, IssuerError> {
         let revoked = self.report().into_iter().rfind(|key| key.phase == Phase::Revoked);
-        let Some(KeyReport { kid, .. }) = revoked else {
+        let Some(KeyStatus { kid, .. }) = revoked else {
             return Ok(None);
         };
         match self.private_key(kid).await? {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use jwksd::domain::clock::{Clock as _, ManualClock};
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Phase, RotationPolicy};
-use jwksd::domain::key::report::KeyReport;
 use jwksd::domain::key::seal::MasterSecret;
+use jwksd::domain::key::status::KeyStatus;
 use jwksd::issuer::{self, IssuerError, Keyring};
 use proptest::prelude::*;
 
@@ -149,7 +149,7 @@ impl Pair {
         self.one.round().await.unwrap();
         let (one, two) = (self.one.report(), self.two.report());
         assert_eq!(one, two, "both see the same");
-        let of = |phase| one.iter().filter(|key| key.phase == phase).collect::<Vec<&KeyReport>>();
+        let of = |phase| one.iter().filter(|key| key.phase == phase).collect::<Vec<&KeyStatus>>();
         let (current, next) = (of(Phase::Current), of(Phase::Next));
         assert!(next.len() <= 1 || self.went_back, "one next key, not two: {one:?}");
         assert_eq!(current.len(), 1, "{one:?}");

@@ -168,7 +168,7 @@ async fn the_report_tells_from_when_until_when_each_key_signs() {
     assert_eq!((next.phase, next.made_at), (Phase::Next, made));
     let from = made.plus(2 * HOUR + std::time::Duration::from_secs(1));
     assert_eq!((current.signs_until, next.signs_from), (Some(from), Some(from)));
-    let figures = app.issuer.keyring().figures();
+    let figures = app.issuer.keyring().rotation_status();
     assert_eq!(figures.signing_for, Some(made.since(begun)));
     assert_eq!(figures.next_rotation, Some(from));
     assert_eq!(

@@ -5,7 +5,7 @@ use crate::cli::{opening, serve};
 use crate::config::Config;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::report::Report;
+use crate::domain::key::status::StatusReport;
 use crate::issuer::{self, MasterKey};
 use crate::store::{Counts, Depth, Found, Inspection, StoreError, newest_schema};
 
@@ -134,7 +134,7 @@ fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) 
 }
 
 fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut Findings) {
-    let report = Report::new(store.lives.clone(), store.newest_signer, config.policy, now);
+    let report = StatusReport::new(store.lives.clone(), store.newest_signer, config.policy, now);
     let keys = report.keys();
     let Some(current) = keys.iter().find(|key| key.phase == Phase::Current) else {
         let text = "no key can sign: a server that starts makes one, which verifiers do not know yet";

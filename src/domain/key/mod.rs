@@ -4,8 +4,8 @@
 
 pub mod jwk;
 pub mod lifecycle;
-pub mod report;
 pub mod seal;
+pub mod status;
 
 use std::fmt;
 

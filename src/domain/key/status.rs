@@ -9,7 +9,7 @@ use crate::domain::clock::Timestamp;
 
 /// The keys of a store at one moment, under one policy.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct StatusReport {
     lives: Vec<KeyMetadata>,
     newest_signer: Option<Kid>,
     policy: RotationPolicy,
@@ -18,7 +18,7 @@ pub struct Report {
 
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyReport {
+pub struct KeyStatus {
     /// Which key.
     pub kid: Kid,
     /// What it is to the world now.
@@ -35,7 +35,7 @@ pub struct KeyReport {
 
 /// The rotation in figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Figures {
+pub struct RotationStatus {
     /// How long the current key has signed.
     pub signing_for: Option<Duration>,
     /// When another key is to take over.
@@ -44,7 +44,7 @@ pub struct Figures {
     pub by_phase: BTreeMap<Phase, usize>,
 }
 
-impl Report {
+impl StatusReport {
     /// The keys as they are now.
     #[must_use]
     pub fn new(
@@ -62,11 +62,11 @@ impl Report {
 
     /// Every key, oldest first.
     #[must_use]
-    pub fn keys(&self) -> Vec<KeyReport> {
+    pub fn keys(&self) -> Vec<KeyStatus> {
         let keys = self.phases();
         let report = |life: &KeyMetadata| {
             let phase = keys.phase(life);
-            KeyReport {
+            KeyStatus {
                 kid: life.kid,
                 phase,
                 created_at: life.created_at,
@@ -80,14 +80,14 @@ impl Report {
 
     /// The rotation in figures.
     #[must_use]
-    pub fn figures(&self) -> Figures {
+    pub fn rotation_status(&self) -> RotationStatus {
         let keys = self.keys();
         let current = keys.iter().find(|key| key.phase == Phase::Current);
         let mut by_phase = BTreeMap::new();
         for key in &keys {
             *by_phase.entry(key.phase).or_default() += 1;
         }
-        Figures {
+        RotationStatus {
             signing_for: current.and_then(|key| key.signs_from).map(|from| self.now.since(from)),
             next_rotation: current.and_then(|key| key.signs_until),
             by_phase,
