@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::ConfigError;
 use super::sources::Sources;
-use crate::domain::key::lifecycle::{RotationPolicy, UnfitPolicy};
+use crate::domain::key::lifecycle::{InvalidPolicy, RotationPolicy};
 use crate::domain::password::{Hasher, MAX_COST};
 
 /// No duration of ours may be longer: a hundred years.
@@ -21,17 +21,17 @@ pub(super) fn policy(from: &Sources<'_>, max_age: Duration) -> Result<RotationPo
         ["KEY_LIFETIME", "KEY_RETENTION", "KEY_LEAD", "TOKEN_TTL"].map(|name| from.parse(name, duration));
     RotationPolicy::new(lifetime?, retention?, lead?, ttl?, max_age).map_err(|error| {
         let (name, wanted) = match error {
-            UnfitPolicy::LeadTooShort { least } => {
+            InvalidPolicy::LeadTooShort { least } => {
                 ("KEY_LEAD", format!("2 × JWKS_MAX_AGE = {} or more, or 0, would do", spelled(least)))
             }
-            UnfitPolicy::LifetimeTooShort { least } => (
+            InvalidPolicy::LifetimeTooShort { least } => (
                 "KEY_LIFETIME",
                 format!(
                     "{} or more would do: 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0",
                     spelled(least)
                 ),
             ),
-            UnfitPolicy::NoTokenTtl => ("TOKEN_TTL", "1s or more would do".to_owned()),
+            InvalidPolicy::NoTokenTtl => ("TOKEN_TTL", "1s or more would do".to_owned()),
         };
         ConfigError::Setting { name, value: from.given(name).unwrap_or_default(), wanted }
     })

@@ -39,25 +39,25 @@ impl RotationPolicy {
     /// published before it first signs; `token_ttl`: the life of a token; `max_age`: how long verifiers may cache.
     ///
     /// # Errors
-    /// [`UnfitPolicy`] when keys could not rotate without breaking a verifier or a token.
+    /// [`InvalidPolicy`] when keys could not rotate without breaking a verifier or a token.
     pub fn new(
         lifetime: Duration,
         retention: Duration,
         lead: Duration,
         token_ttl: Duration,
         max_age: Duration,
-    ) -> Result<Self, UnfitPolicy> {
+    ) -> Result<Self, InvalidPolicy> {
         if token_ttl < Duration::from_secs(1) {
-            return Err(UnfitPolicy::NoTokenTtl);
+            return Err(InvalidPolicy::NoTokenTtl);
         }
         if !lead.is_zero() && lead < max_age * 2 {
-            return Err(UnfitPolicy::LeadTooShort { least: max_age * 2 });
+            return Err(InvalidPolicy::LeadTooShort { least: max_age * 2 });
         }
         // Without a lead, two seconds keep a new key from being due for replacement in the second it was made.
         let handover = if lead.is_zero() { Duration::from_secs(2) } else { lead * 2 };
         let least = handover + token_ttl;
         if lifetime < least {
-            return Err(UnfitPolicy::LifetimeTooShort { least });
+            return Err(InvalidPolicy::LifetimeTooShort { least });
         }
         Ok(Self { lifetime, retention, lead, token_ttl })
     }
@@ -97,7 +97,7 @@ impl RotationPolicy {
 
 /// Why a [`RotationPolicy`] cannot work.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum UnfitPolicy {
+pub enum InvalidPolicy {
     /// Verifiers would meet a key that their cache does not have.
     #[error("the lead is shorter than two cache lives: {least:?} or more, or 0")]
     LeadTooShort {
