@@ -28,7 +28,7 @@ use crate::domain::jose::set::TrustedKeys;
 use crate::domain::jose::strict::{self, SecretJson};
 use crate::domain::jose::upload::Upload;
 use crate::domain::jose::{oddities, time};
-use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, Place, SALT_LEN, SealError, Sealer};
+use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::{config, http};
 
@@ -197,20 +197,20 @@ pub fn sealed(input: &[u8]) {
     let mut rest = Draw(input);
     let kid = String::from_utf8_lossy(rest.take(8)).into_owned();
     let places = [
-        Place::Key(Kid(i64::from_be_bytes(rest.array())), Timestamp::from_secs(i64::from(rest.byte()))),
-        Place::Key(Kid(i64::from(rest.byte())), Timestamp::from_secs(i64::from(rest.byte()))),
-        Place::Uploaded(&kid, None),
-        Place::Uploaded(&kid, Some(Timestamp::from_secs(i64::from(rest.byte())))),
-        Place::Check,
+        SealContext::Key(Kid(i64::from_be_bytes(rest.array())), Timestamp::from_secs(i64::from(rest.byte()))),
+        SealContext::Key(Kid(i64::from(rest.byte())), Timestamp::from_secs(i64::from(rest.byte()))),
+        SealContext::Uploaded(&kid, None),
+        SealContext::Uploaded(&kid, Some(Timestamp::from_secs(i64::from(rest.byte())))),
+        SealContext::Check,
     ];
     let (mine, at, change) = (places[usize::from(rest.byte()) % places.len()], rest.byte(), rest.byte());
     assert!(!sealer.matches(rest.0));
     for place in places {
-        assert!(sealer.open(place, input).is_err() && sealer.open(place, rest.0).is_err());
+        assert!(sealer.open(context, input).is_err() && sealer.open(context, rest.0).is_err());
     }
     let mut row = sealer.seal(mine, rest.0, &mut StdRng::seed_from_u64(0)).unwrap();
     for place in places.into_iter().filter(|place| *place != mine) {
-        assert_eq!(sealer.open(place, &row), Err(SealError::Tampered));
+        assert_eq!(sealer.open(context, &row), Err(SealError::Tampered));
     }
     let at = usize::from(at) % row.len();
     row[at] ^= change;
@@ -361,12 +361,12 @@ mod tests {
         }
     }
 
-    /// What is done to a kept input: bytes cut out at one place, and others put in.
+    /// What is done to a kept input: bytes cut out at one context, and others put in.
     type Edit = (Index, usize, Vec<u8>);
 
     fn edited(mut input: Vec<u8>, edits: Vec<Edit>) -> Vec<u8> {
-        for (place, cut, put) in edits {
-            let from = place.index(input.len() + 1);
+        for (context, cut, put) in edits {
+            let from = context.index(input.len() + 1);
             let to = (from + cut).min(input.len());
             input.splice(from..to, put);
         }

@@ -7,7 +7,7 @@ use super::{Premises, WorkError};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::PrivateKey;
 use crate::domain::key::lifecycle::KeyMetadata;
-use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer, StretchFailed};
+use crate::domain::key::seal::{MasterSecret, SALT_LEN, SealContext, SealError, Sealer, StretchFailed};
 use crate::store::{KeyChange, MasterKeyRecord, SealedKey, StoreError};
 
 /// A master key that fits its store.
@@ -32,7 +32,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 
 /// Gives a store a master key, or unlocks it if another process has just done so.
 ///
-/// Plaintext PKCS#1 PEM keys of another program are sealed in place.
+/// Plaintext PKCS#1 PEM keys of another program are sealed in context.
 ///
 /// # Errors
 /// As [`unlock`], and whatever the store says.
@@ -57,11 +57,11 @@ pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<Mas
     if present == record { Ok(MasterKey { sealer, record }) } else { unlock(secret, present) }
 }
 
-/// Seals a plaintext key of another program in place. What is no such key is left as it is.
+/// Seals a plaintext key of another program in context. What is no such key is left as it is.
 fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, premises: &Premises) -> Option<KeyChange> {
     let pem = PrivateKey::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?.to_pkcs1_pem().ok()?;
-    let place = Place::Key(row.kid, row.exp);
-    let bytes = premises.randomness.with(|rng| sealer.seal(place, pem.as_bytes(), rng)).ok()?;
+    let context = SealContext::Key(row.kid, row.exp);
+    let bytes = premises.randomness.with(|rng| sealer.seal(context, pem.as_bytes(), rng)).ok()?;
     tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);
     Some(KeyChange::Adopt { life: KeyMetadata::adopted(row.kid, row.exp, now), sealed: Some(bytes) })
 }

@@ -10,7 +10,7 @@ use super::founding::MasterKey;
 use super::{FoundingError, Premises, lock};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
-use crate::domain::key::seal::{MasterSecret, Place, SALT_LEN, SealError, Sealer};
+use crate::domain::key::seal::{MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
 use crate::store::{KeyChange, KeyPicture, MasterKeyRecord, Refusal, SealedKey, StoreError, UploadedKey};
 
 /// What a move to another master key did, or would do.
@@ -94,7 +94,7 @@ fn moves(
             report.left.push(kid);
             continue;
         };
-        let sealed = premises.randomness.with(|rng| new.sealer.seal(Place::Key(kid, exp), &text, rng));
+        let sealed = premises.randomness.with(|rng| new.sealer.seal(SealContext::Key(kid, exp), &text, rng));
         let sealed = sealed.map_err(|_| Refusal)?;
         changes.push(if is_known {
             KeyChange::Reseal { kid, exp, sealed }
@@ -106,19 +106,19 @@ fn moves(
     }
     for row in &picture.uploaded {
         // What does not open was not sealed by us, and stays out of the JWKS.
-        let place = Place::Uploaded(&row.kid, row.exp);
-        let Ok(jwk) = old.sealer.open(place, &row.sealed) else {
+        let context = SealContext::Uploaded(&row.kid, row.exp);
+        let Ok(jwk) = old.sealer.open(context, &row.sealed) else {
             continue;
         };
         let sealed =
-            premises.randomness.with(|rng| new.sealer.seal(place, &jwk, rng)).map_err(|_| Refusal)?;
+            premises.randomness.with(|rng| new.sealer.seal(context, &jwk, rng)).map_err(|_| Refusal)?;
         changes.push(KeyChange::Publish(UploadedKey { sealed, ..row.clone() }));
     }
     Ok((report, changes))
 }
 
 fn open(row: &SealedKey, sealer: &Sealer) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    sealer.open(Place::Key(row.kid, row.exp), &row.bytes)
+    sealer.open(SealContext::Key(row.kid, row.exp), &row.bytes)
 }
 
 /// Why a store was not moved to another master key; it is as it was.

@@ -15,7 +15,7 @@ use crate::domain::jose::jwk::PublicJwk;
 use crate::domain::jose::upload::Upload;
 use crate::domain::key::jwk::{Jwk, JwkSet};
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
-use crate::domain::key::seal::{Place, Sealer};
+use crate::domain::key::seal::{SealContext, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyPicture, SealedKey, UploadedKey};
 
@@ -322,7 +322,7 @@ impl Ended {
 
 /// Opens a key of others; whoever only wrote it into the file has not sealed it.
 pub(super) fn open_uploaded(row: &UploadedKey, sealer: &Sealer) -> Option<Upload> {
-    let opened = sealer.open(Place::Uploaded(&row.kid, row.exp), &row.sealed).ok();
+    let opened = sealer.open(SealContext::Uploaded(&row.kid, row.exp), &row.sealed).ok();
     opened.and_then(|jwk| Upload::stored(&jwk, row.exp)).filter(|upload| upload.kid() == row.kid)
 }
 
@@ -345,7 +345,8 @@ pub(super) fn open_key(row: &SealedKey, sealer: &Sealer) -> Result<SigningKey, S
 
 /// Opens a row down to its private key, or says in words why that is not possible.
 pub(super) fn open_private_key(row: &SealedKey, sealer: &Sealer) -> Result<PrivateKey, String> {
-    let pem = sealer.open(Place::Key(row.kid, row.exp), &row.bytes).map_err(|error| error.to_string())?;
+    let pem =
+        sealer.open(SealContext::Key(row.kid, row.exp), &row.bytes).map_err(|error| error.to_string())?;
     let pem = std::str::from_utf8(&pem).map_err(|_| "what was sealed is no text".to_owned())?;
     PrivateKey::from_pkcs1_pem(pem).map_err(|error| error.to_string())
 }

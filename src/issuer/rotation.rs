@@ -12,7 +12,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
     self, Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy,
 };
-use crate::domain::key::seal::{Place, Sealer};
+use crate::domain::key::seal::{SealContext, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeyChange, KeyPicture};
 
@@ -170,7 +170,7 @@ impl<'a> Draft<'a> {
             return Err(Refused::NeedsKeys(needed));
         }
         let seal = |kid, exp, text: &[u8]| {
-            let sealed = randomness.with(|rng| self.sealer.seal(Place::Key(kid, exp), text, rng));
+            let sealed = randomness.with(|rng| self.sealer.seal(SealContext::Key(kid, exp), text, rng));
             sealed.map_err(|_| OperationError::CannotSeal(kid))
         };
         let mut changes = Vec::new();
@@ -236,7 +236,7 @@ impl<'a> Draft<'a> {
         let row = row.ok_or(OperationError::Unknown(kid))?;
         let text = self
             .sealer
-            .open(Place::Key(kid, life.exp), &row.bytes)
+            .open(SealContext::Key(kid, life.exp), &row.bytes)
             .map_err(|_| OperationError::Unknown(kid))?;
         let (at, exp) = (self.now.wall, Timestamp::from_secs(self.now.wall.as_secs()));
         self.follow(kid, "expired", "an operator asked for it", |life| {

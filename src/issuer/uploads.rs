@@ -9,7 +9,7 @@ use crate::domain::jose::jwk::PublicJwk;
 use crate::domain::jose::upload::{UPLOADED_BYTES, UPLOADED_MAX, Upload};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::seal::{Place, SealError};
+use crate::domain::key::seal::{SealContext, SealError};
 use crate::store::{KeyChange, KeyPicture, Refusal, StoreError, UploadedKey};
 
 /// A key as it is published.
@@ -150,8 +150,8 @@ impl Keyring {
 
     fn publication_of(&self, upload: &Upload, now: Timestamp) -> Result<KeyChange, UploadError> {
         let jwk = serde_json::to_vec(upload.jwk()).map_err(|_| SealError::Overlong)?;
-        let place = Place::Uploaded(upload.kid(), upload.exp());
-        let sealed = self.premises.randomness.with(|rng| self.master_key.sealer.seal(place, &jwk, rng))?;
+        let context = SealContext::Uploaded(upload.kid(), upload.exp());
+        let sealed = self.premises.randomness.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
         Ok(KeyChange::Publish(UploadedKey {
             kid: upload.kid().to_owned(),
             exp: upload.exp(),

@@ -118,7 +118,7 @@ pub struct StretchFailed;
 
 /// Where a sealed value belongs; it opens nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum SealContext<'a> {
     /// The row of `keys` with this `kid` and this `exp`.
     Key(Kid, Timestamp),
     /// The row of `uploaded_keys` with this `kid` and this `exp`.
@@ -127,7 +127,7 @@ pub enum Place<'a> {
     Check,
 }
 
-impl Place<'_> {
+impl SealContext<'_> {
     fn associated_data(self) -> String {
         match self {
             Self::Key(kid, exp) => format!("jwksd:keys:{kid}:{}", exp.as_secs()),
@@ -152,7 +152,7 @@ impl Sealer {
         Self { cipher: Aes256Gcm::new(&(*key).into()) }
     }
 
-    /// Seals a text into its place, with a fresh nonce.
+    /// Seals a text into its context, with a fresh nonce.
     ///
     /// 96-bit random nonces are good for 2³² values under one key (NIST SP 800-38D, 8.3); a key a minute would take
     /// eight thousand years.
@@ -161,23 +161,23 @@ impl Sealer {
     /// [`SealError::Overlong`], which no key is.
     pub fn seal(
         &self,
-        place: Place<'_>,
+        context: SealContext<'_>,
         text: &[u8],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
         rng.fill_bytes(&mut nonce);
-        let aad = place.associated_data();
+        let aad = context.associated_data();
         let payload = Payload { msg: text, aad: aad.as_bytes() };
         let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Overlong)?;
         Ok([&[FORMAT], nonce.as_slice(), &sealed].concat())
     }
 
-    /// Opens what was sealed into this place.
+    /// Opens what was sealed into this context.
     ///
     /// # Errors
     /// [`SealError`] says which kind of other thing it is.
-    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub fn open(&self, context: SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let Some((&FORMAT, rest)) = sealed.split_first() else {
             return Err(SealError::Foreign);
         };
@@ -187,7 +187,7 @@ impl Sealer {
         if ciphertext.len() < TAG_LEN {
             return Err(SealError::Foreign);
         }
-        let aad = place.associated_data();
+        let aad = context.associated_data();
         let payload = Payload { msg: ciphertext, aad: aad.as_bytes() };
         self.cipher
             .decrypt(&Nonce::from(*nonce), payload)
@@ -200,13 +200,13 @@ impl Sealer {
     /// # Errors
     /// As [`Sealer::seal`].
     pub fn check_value(&self, rng: &mut impl CryptoRng) -> Result<Vec<u8>, SealError> {
-        self.seal(Place::Check, CHECK, rng)
+        self.seal(SealContext::Check, CHECK, rng)
     }
 
     /// Whether this store was sealed with our master key.
     #[must_use]
     pub fn matches(&self, check_value: &[u8]) -> bool {
-        self.open(Place::Check, check_value).is_ok_and(|text| text.as_slice() == CHECK)
+        self.open(SealContext::Check, check_value).is_ok_and(|text| text.as_slice() == CHECK)
     }
 }
 
@@ -225,7 +225,7 @@ pub enum SealError {
     /// More than AES-GCM takes.
     #[error("it is too long to seal")]
     Overlong,
-    /// The right form, but not what was sealed into this place.
+    /// The right form, but not what was sealed into this context.
     #[error("it was changed after it was sealed: its bytes, its kid or its exp")]
     Tampered,
 }
@@ -243,8 +243,8 @@ mod tests {
         Sealer::new(&RAW)
     }
 
-    fn place() -> Place<'static> {
-        Place::Key(Kid(3), Timestamp::from_secs(1_800_000_000))
+    fn place() -> SealContext<'static> {
+        SealContext::Key(Kid(3), Timestamp::from_secs(1_800_000_000))
     }
 
     #[test]
@@ -322,11 +322,11 @@ mod tests {
         let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
         let exp = Timestamp::from_secs(1_800_000_000);
         for elsewhere in [
-            Place::Key(Kid(4), exp),
-            Place::Key(Kid(3), exp.plus(std::time::Duration::from_secs(1))),
-            Place::Uploaded("3", Some(exp)),
-            Place::Uploaded("3", None),
-            Place::Check,
+            SealContext::Key(Kid(4), exp),
+            SealContext::Key(Kid(3), exp.plus(std::time::Duration::from_secs(1))),
+            SealContext::Uploaded("3", Some(exp)),
+            SealContext::Uploaded("3", None),
+            SealContext::Check,
         ] {
             assert_eq!(sealer().open(elsewhere, &sealed).unwrap_err(), SealError::Tampered);
         }
