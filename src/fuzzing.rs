@@ -210,7 +210,7 @@ pub fn sealed(input: &[u8]) {
     }
     let mut row = sealer.seal(mine, rest.0, &mut StdRng::seed_from_u64(0)).unwrap();
     for place in places.into_iter().filter(|place| *place != mine) {
-        assert_eq!(sealer.open(context, &row), Err(SealError::Tampered));
+        assert_eq!(sealer.open(context, &row), Err(SealError::AuthenticationFailed));
     }
     let at = usize::from(at) % row.len();
     row[at] ^= change;

@@ -7,7 +7,7 @@ use super::{Premises, WorkError};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::PrivateKey;
 use crate::domain::key::lifecycle::KeyMetadata;
-use crate::domain::key::seal::{MasterSecret, SALT_LEN, SealContext, SealError, Sealer, StretchFailed};
+use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
 use crate::store::{KeyChange, MasterKeyRecord, SealedKey, StoreError};
 
 /// A master key that fits its store.
@@ -77,7 +77,7 @@ pub enum FoundingError {
     Store(#[from] StoreError),
     /// The passphrase could not be stretched.
     #[error(transparent)]
-    Stretch(#[from] StretchFailed),
+    Stretch(#[from] KdfError),
     /// A computation was not done.
     #[error(transparent)]
     Worker(#[from] WorkError),

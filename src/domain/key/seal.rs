@@ -48,13 +48,13 @@ impl MasterSecret {
     /// Reads 32 bytes as base64, base64url (padded or not) or 64 hex digits, or any other text as a passphrase.
     ///
     /// # Errors
-    /// [`UnfitMasterSecret`] for a text of less than [`PASSPHRASE_MIN`] characters.
-    pub fn parse(text: &str) -> Result<Self, UnfitMasterSecret> {
+    /// [`InvalidMasterSecret`] for a text of less than [`PASSPHRASE_MIN`] characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidMasterSecret> {
         if let Some(key) = key_bytes(text) {
             return Ok(Self::Key(key));
         }
         if text.chars().count() < PASSPHRASE_MIN {
-            return Err(UnfitMasterSecret);
+            return Err(InvalidMasterSecret);
         }
         Ok(Self::Passphrase(Zeroizing::new(text.to_owned())))
     }
@@ -69,16 +69,16 @@ impl MasterSecret {
     /// The sealer for a store with this salt. A passphrase takes 64 MiB and about a tenth of a second.
     ///
     /// # Errors
-    /// [`StretchFailed`] when the memory cannot be had.
-    pub fn sealer(&self, salt: &[u8; SALT_LEN]) -> Result<Sealer, StretchFailed> {
+    /// [`KdfError`] when the memory cannot be had.
+    pub fn sealer(&self, salt: &[u8; SALT_LEN]) -> Result<Sealer, KdfError> {
         match self {
             Self::Key(key) => Ok(Sealer::new(key)),
             Self::Passphrase(text) => {
-                let params = Params::new(64 * 1024, 3, 1, Some(32)).map_err(|_| StretchFailed)?;
+                let params = Params::new(64 * 1024, 3, 1, Some(32)).map_err(|_| KdfError)?;
                 let mut key = Zeroizing::new([0; 32]);
                 Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
                     .hash_password_into(text.as_bytes(), salt, key.as_mut())
-                    .map_err(|_| StretchFailed)?;
+                    .map_err(|_| KdfError)?;
                 Ok(Sealer::new(&key))
             }
         }
@@ -109,12 +109,12 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 /// The text cannot be a master key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("32 bytes as base64 or hex, or a text of at least {PASSPHRASE_MIN} characters, would do")]
-pub struct UnfitMasterSecret;
+pub struct InvalidMasterSecret;
 
 /// The passphrase could not be stretched.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("there are no 64 MiB of memory to make the master key from NOT_MY_KEY")]
-pub struct StretchFailed;
+pub struct KdfError;
 
 /// Where a sealed value belongs; it opens nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,20 +179,20 @@ impl Sealer {
     /// [`SealError`] says which kind of other thing it is.
     pub fn open(&self, context: SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let Some((&FORMAT, rest)) = sealed.split_first() else {
-            return Err(SealError::Foreign);
+            return Err(SealError::UnknownFormat);
         };
         let Some((nonce, ciphertext)) = rest.split_first_chunk::<NONCE_LEN>() else {
-            return Err(SealError::Foreign);
+            return Err(SealError::UnknownFormat);
         };
         if ciphertext.len() < TAG_LEN {
-            return Err(SealError::Foreign);
+            return Err(SealError::UnknownFormat);
         }
         let aad = context.associated_data();
         let payload = Payload { msg: ciphertext, aad: aad.as_bytes() };
         self.cipher
             .decrypt(&Nonce::from(*nonce), payload)
             .map(Zeroizing::new)
-            .map_err(|_| SealError::Tampered)
+            .map_err(|_| SealError::AuthenticationFailed)
     }
 
     /// A value that tells later whether a master key is the one this store was sealed with.
@@ -221,13 +221,13 @@ impl fmt::Debug for Sealer {
 pub enum SealError {
     /// Not in the form of a sealed value at all.
     #[error("it is not in jwksd's sealed form: another program wrote it")]
-    Foreign,
+    UnknownFormat,
     /// More than AES-GCM takes.
     #[error("it is too long to seal")]
     Overlong,
     /// The right form, but not what was sealed into this context.
     #[error("it was changed after it was sealed: its bytes, its kid or its exp")]
-    Tampered,
+    AuthenticationFailed,
 }
 
 #[cfg(test)]
@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn other_text_is_a_passphrase_from_16_characters_on() {
         assert!(matches!(MasterSecret::parse("sixteen letters!"), Ok(MasterSecret::Passphrase(_))));
-        assert_eq!(MasterSecret::parse("fifteen letters").unwrap_err(), UnfitMasterSecret);
-        assert_eq!(MasterSecret::parse("").unwrap_err(), UnfitMasterSecret);
+        assert_eq!(MasterSecret::parse("fifteen letters").unwrap_err(), InvalidMasterSecret);
+        assert_eq!(MasterSecret::parse("").unwrap_err(), InvalidMasterSecret);
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let expected = if bit < 8 { SealError::Foreign } else { SealError::Tampered };
+            let expected = if bit < 8 { SealError::UnknownFormat } else { SealError::AuthenticationFailed };
             assert_eq!(sealer().open(place(), &flipped).unwrap_err(), expected, "bit {bit}");
         }
     }
@@ -328,15 +328,18 @@ mod tests {
             SealContext::Uploaded("3", None),
             SealContext::Check,
         ] {
-            assert_eq!(sealer().open(elsewhere, &sealed).unwrap_err(), SealError::Tampered);
+            assert_eq!(sealer().open(elsewhere, &sealed).unwrap_err(), SealError::AuthenticationFailed);
         }
-        assert_eq!(Sealer::new(&[0; 32]).open(place(), &sealed).unwrap_err(), SealError::Tampered);
+        assert_eq!(
+            Sealer::new(&[0; 32]).open(place(), &sealed).unwrap_err(),
+            SealError::AuthenticationFailed
+        );
     }
 
     #[test]
     fn a_truncated_value_and_a_plaintext_pem_are_foreign() {
         for bytes in [b"".as_slice(), &[1], &[1; 28], b"-----BEGIN RSA PRIVATE KEY-----\n"] {
-            assert_eq!(sealer().open(place(), bytes).unwrap_err(), SealError::Foreign);
+            assert_eq!(sealer().open(place(), bytes).unwrap_err(), SealError::UnknownFormat);
         }
     }
 
