@@ -117,7 +117,7 @@ pub fn jwk_set(input: &[u8]) {
     }
     if let Ok(private) = PrivateJwk::parse(&SecretJson::of(value)) {
         let key = private.key();
-        let algorithm = private.algorithm().unwrap_or(key.public().kind().usual_algorithm());
+        let algorithm = private.algorithm().unwrap_or(key.public().key_type().usual_algorithm());
         let public = PublicJwk::new(key.public().clone(), private.kid(), algorithm).unwrap();
         let again = PrivateJwk::parse(&private_jwk(key, &public).unwrap()).unwrap();
         assert_eq!(again.key().public(), key.public());

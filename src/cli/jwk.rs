@@ -108,7 +108,7 @@ impl AboutArgs {
         let kid = self.kid.clone().unwrap_or_else(|| key.thumbprint());
         let algorithm = match &self.alg {
             Some(name) => named(name)?,
-            None => key.kind().usual_algorithm(),
+            None => key.key_type().usual_algorithm(),
         };
         Ok(PublicJwk::new(key, kid, algorithm).map_err(|error| Refused(error.to_string()))?)
     }
@@ -192,7 +192,7 @@ fn send(upload: &Upload, public: &PublicJwk, file: Option<&str>, server: &Server
     upload.send(public).with_context(|| match file {
         Some(file) => {
             let (kid, server) = (public.kid().unwrap_or_default(), &server.server);
-            let alg = public.algorithm().unwrap_or(public.key().kind().usual_algorithm());
+            let alg = public.algorithm().unwrap_or(public.key().key_type().usual_algorithm());
             format!(
                 "the key is kept, but not uploaded: `jwksd jwk upload {file} --kid={kid} --alg {alg} --server {server}` \
                  tries again"

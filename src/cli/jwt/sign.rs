@@ -95,12 +95,12 @@ fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
 
 /// A key signs with what it is for and with nothing else (RFC 8725, 3.1).
 fn choose(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Algorithm> {
-    let kind = key.key().public().kind();
+    let kind = key.key().public().key_type();
     let own = key.algorithm();
     let Some(wanted) = wanted.map(named).transpose()? else {
         return Ok(own.unwrap_or(kind.usual_algorithm()));
     };
-    if wanted.kind() != kind {
+    if wanted.key_type() != kind {
         let fitting = kind.algorithms();
         return Err(refused(format!("--alg {wanted} is none for an {kind} key: {fitting} would do")));
     }

@@ -69,13 +69,13 @@ impl Algorithm {
 
     /// The kind of key that it needs.
     #[must_use]
-    pub const fn kind(self) -> KeyKind {
+    pub const fn key_type(self) -> KeyType {
         match self {
-            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => KeyKind::Rsa,
-            Self::Es256 => KeyKind::Ec(Curve::P256),
-            Self::Es384 => KeyKind::Ec(Curve::P384),
-            Self::Es512 => KeyKind::Ec(Curve::P521),
-            Self::EdDsa => KeyKind::Ed25519,
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => KeyType::Rsa,
+            Self::Es256 => KeyType::Ec(Curve::P256),
+            Self::Es384 => KeyType::Ec(Curve::P384),
+            Self::Es512 => KeyType::Ec(Curve::P521),
+            Self::EdDsa => KeyType::Ed25519,
         }
     }
 
@@ -114,7 +114,7 @@ impl fmt::Display for Algorithm {
 
 /// What sort of key: `kty`, and `crv` where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
+pub enum KeyType {
     /// `RSA`, of any size.
     Rsa,
     /// `EC`.
@@ -123,7 +123,7 @@ pub enum KeyKind {
     Ed25519,
 }
 
-impl KeyKind {
+impl KeyType {
     /// What a key of this kind signs with when nothing else was said.
     #[must_use]
     pub const fn usual_algorithm(self) -> Algorithm {
@@ -141,14 +141,14 @@ impl KeyKind {
     pub fn algorithms(self) -> String {
         let names: Vec<_> = Algorithm::ALL
             .into_iter()
-            .filter(|algorithm| algorithm.kind() == self)
+            .filter(|algorithm| algorithm.key_type() == self)
             .map(Algorithm::name)
             .collect();
         names.join(", ")
     }
 }
 
-impl fmt::Display for KeyKind {
+impl fmt::Display for KeyType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rsa => f.write_str("RSA"),

@@ -7,7 +7,7 @@ use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::algorithm::{Algorithm, KeyKind};
+use super::algorithm::{Algorithm, KeyType};
 use super::public::{EXPONENT_BITS, PublicKey, RSA_BITS, text};
 
 /// The members that hold private numbers, of any kind of key (RFC 7518, 6.2.2, 6.3.2 and 6.4; RFC 8037, 2).
@@ -38,8 +38,8 @@ impl PublicJwk {
     /// [`InvalidJwk`] for a `kid` that cannot be one, and an algorithm that is not for this kind of key.
     pub fn new(key: PublicKey, kid: String, algorithm: Algorithm) -> Result<Self, InvalidJwk> {
         check_kid(&kid)?;
-        if algorithm.kind() != key.kind() {
-            return Err(InvalidJwk::algorithm(algorithm.name(), key.kind()));
+        if algorithm.key_type() != key.key_type() {
+            return Err(InvalidJwk::algorithm(algorithm.name(), key.key_type()));
         }
         Ok(Self { key, kid: Some(kid), algorithm: Some(algorithm) })
     }
@@ -59,7 +59,7 @@ impl PublicJwk {
         }
         let key = PublicKey::of_members(members)?;
         check_purpose(members, "verify")?;
-        let (kid, algorithm) = (kid(members)?, algorithm(members, key.kind())?);
+        let (kid, algorithm) = (kid(members)?, algorithm(members, key.key_type())?);
         Ok(Self { key, kid, algorithm })
     }
 
@@ -177,13 +177,13 @@ pub fn check_kid(kid: &str) -> Result<(), InvalidJwk> {
 
 pub(super) fn algorithm(
     members: &Map<String, Value>,
-    kind: KeyKind,
+    kind: KeyType,
 ) -> Result<Option<Algorithm>, InvalidJwk> {
     if !members.contains_key("alg") {
         return Ok(None);
     }
     let name = text(members, "alg")?;
-    let fitting = Algorithm::named(name).filter(|algorithm| algorithm.kind() == kind);
+    let fitting = Algorithm::named(name).filter(|algorithm| algorithm.key_type() == kind);
     fitting.map(Some).ok_or_else(|| InvalidJwk::algorithm(name, kind))
 }
 
@@ -200,7 +200,7 @@ pub enum InvalidJwk {
         /// What it names.
         name: String,
         /// The kind of the key.
-        kind: KeyKind,
+        kind: KeyType,
     },
     /// A point written as one coordinate and a sign.
     #[error("the point is compressed: `openssl ec -pubin -conv_form uncompressed` writes it out")]
@@ -262,7 +262,7 @@ pub enum InvalidJwk {
     NotText(&'static str),
     /// A point that is not on its curve, or that is worthless on it.
     #[error("the point is not a public key on the curve of {0}")]
-    OffCurve(KeyKind),
+    OffCurve(KeyType),
     /// A private key where a public one is wanted.
     #[error("a private key (it has {0:?}), where the public one is wanted: `jwksd jwk public` strips it")]
     Private(&'static str),
@@ -292,7 +292,7 @@ pub enum InvalidJwk {
 }
 
 impl InvalidJwk {
-    pub(super) fn algorithm(name: &str, kind: KeyKind) -> Self {
+    pub(super) fn algorithm(name: &str, kind: KeyType) -> Self {
         Self::Algorithm { name: quoted(name), kind }
     }
 

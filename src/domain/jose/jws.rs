@@ -174,7 +174,7 @@ fn of_kid<'a>(entries: &'a [Entry], kid: &str) -> Result<Vec<&'a PublicJwk>, Inv
 /// Those of the keys that this algorithm is for.
 fn fitting<'a>(keys: &[&'a PublicJwk], algorithm: Algorithm) -> Result<Vec<&'a PublicJwk>, Invalid> {
     let fits = |key: &PublicJwk| {
-        key.key().kind() == algorithm.kind() && key.algorithm().is_none_or(|own| own == algorithm)
+        key.key().key_type() == algorithm.key_type() && key.algorithm().is_none_or(|own| own == algorithm)
     };
     let fitting: Vec<_> = keys.iter().copied().filter(|key| fits(key)).collect();
     if !fitting.is_empty() {
@@ -182,7 +182,9 @@ fn fitting<'a>(keys: &[&'a PublicJwk], algorithm: Algorithm) -> Result<Vec<&'a P
     }
     let own = keys.first().map(|key| match key.algorithm() {
         Some(own) => format!("the key is for {own} alone"),
-        None => format!("the key is an {} key, for {}", key.key().kind(), key.key().kind().algorithms()),
+        None => {
+            format!("the key is an {} key, for {}", key.key().key_type(), key.key().key_type().algorithms())
+        }
     });
     let message = format!("it says {algorithm}, and {}", own.unwrap_or_default());
     Err(Invalid::new(Reason::AlgMismatch, message))

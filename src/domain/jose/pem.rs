@@ -9,7 +9,7 @@ use rsa::pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::algorithm::{Curve, KeyKind};
+use super::algorithm::{Curve, KeyType};
 use super::jwk::InvalidJwk;
 use super::private::PrivateKey;
 use super::public::PublicKey;
@@ -99,9 +99,9 @@ fn only_block(text: &str) -> Result<&str, InvalidPem> {
 fn private_of_pkcs8(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
     let info = PrivateKeyInfo::from_der(der).map_err(|_| InvalidPem::Malformed)?;
     let key = match kind(&info.algorithm)? {
-        KeyKind::Rsa => PrivateKey::of_pkcs1(info.private_key),
-        KeyKind::Ec(curve) => PrivateKey::of_ec_der(curve, der),
-        KeyKind::Ed25519 => PrivateKey::of_ed25519_pkcs8(der),
+        KeyType::Rsa => PrivateKey::of_pkcs1(info.private_key),
+        KeyType::Ec(curve) => PrivateKey::of_ec_der(curve, der),
+        KeyType::Ed25519 => PrivateKey::of_ed25519_pkcs8(der),
     };
     Ok(key?)
 }
@@ -116,9 +116,9 @@ fn public_of_spki(der: &[u8]) -> Result<PublicKey, InvalidPem> {
     let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| InvalidPem::Malformed)?;
     let key = info.subject_public_key.as_bytes().ok_or(InvalidPem::Malformed)?;
     match kind(&info.algorithm)? {
-        KeyKind::Rsa => public_of_pkcs1(key),
-        KeyKind::Ec(curve) => Ok(PublicKey::ec_point(curve, key)?),
-        KeyKind::Ed25519 => Ok(PublicKey::ed25519(key.to_vec())?),
+        KeyType::Rsa => public_of_pkcs1(key),
+        KeyType::Ec(curve) => Ok(PublicKey::ec_point(curve, key)?),
+        KeyType::Ed25519 => Ok(PublicKey::ed25519(key.to_vec())?),
     }
 }
 
@@ -127,16 +127,16 @@ fn public_of_pkcs1(der: &[u8]) -> Result<PublicKey, InvalidPem> {
     Ok(PublicKey::rsa(key.modulus.as_bytes().to_vec(), key.public_exponent.as_bytes().to_vec())?)
 }
 
-fn kind(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<KeyKind, InvalidPem> {
+fn kind(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<KeyType, InvalidPem> {
     if algorithm.oid == pkcs1::ALGORITHM_OID {
-        return Ok(KeyKind::Rsa);
+        return Ok(KeyType::Rsa);
     }
     if algorithm.oid == ED25519 {
-        return Ok(KeyKind::Ed25519);
+        return Ok(KeyType::Ed25519);
     }
     let curve = algorithm.parameters_oid().ok().filter(|_| algorithm.oid == EC);
     let curve = curve.and_then(|oid| Curve::ALL.into_iter().find(|curve| curve_oid(*curve) == oid));
-    curve.map(KeyKind::Ec).ok_or(InvalidPem::Algorithm)
+    curve.map(KeyType::Ec).ok_or(InvalidPem::Algorithm)
 }
 
 /// RFC 5480, 2.1.1.1.

@@ -17,7 +17,7 @@ use rsa::{BigUint, RsaPrivateKey};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::algorithm::{Algorithm, Curve, KeyKind};
+use super::algorithm::{Algorithm, Curve, KeyType};
 use super::jwk::{self, InvalidJwk, PublicJwk};
 use super::public::{self, PublicKey};
 use super::strict::SecretJson;
@@ -76,15 +76,15 @@ impl PrivateKey {
             return Err(InvalidJwk::Public);
         }
         let d = secret(members, "d")?;
-        let pair = match public.kind() {
-            KeyKind::Rsa => Pair::Rsa(rsa_pair(&public, members, &d)?),
-            KeyKind::Ec(curve) => {
+        let pair = match public.key_type() {
+            KeyType::Rsa => Pair::Rsa(rsa_pair(&public, members, &d)?),
+            KeyType::Ec(curve) => {
                 check_length(&d, curve.size())?;
                 let point = public.octets().unwrap_or_default();
                 let pair = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), &d, &point);
                 Pair::Ec(pair.map_err(|_| InvalidJwk::Inconsistent)?)
             }
-            KeyKind::Ed25519 => {
+            KeyType::Ed25519 => {
                 check_length(&d, public::ED25519_LEN)?;
                 let point = public.octets().unwrap_or_default();
                 let pair = Ed25519KeyPair::from_seed_and_public_key(&d, &point);
@@ -149,7 +149,7 @@ impl PrivateKey {
                 pair.sign(algorithm.rsa_signing()?, &random, message, &mut signature).ok()?;
                 Some(signature)
             }
-            _ if algorithm.kind() != self.public.kind() => None,
+            _ if algorithm.key_type() != self.public.key_type() => None,
             Pair::Ec(pair) => Some(pair.sign(&random, message).ok()?.as_ref().to_vec()),
             Pair::Ed25519(pair) => Some(pair.try_sign(message).ok()?.as_ref().to_vec()),
         }
@@ -267,7 +267,7 @@ impl PrivateJwk {
         let members = json.reveal().as_object().ok_or(InvalidJwk::NoObject)?;
         let key = PrivateKey::of_members(members)?;
         jwk::check_purpose(members, "sign")?;
-        let (kid, algorithm) = (jwk::kid(members)?, jwk::algorithm(members, key.public().kind())?);
+        let (kid, algorithm) = (jwk::kid(members)?, jwk::algorithm(members, key.public().key_type())?);
         Ok(Self { key, kid, algorithm })
     }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rsa::BigUint;
 use serde_json::{Map, Value};
 
-use super::algorithm::{Algorithm, Curve, KeyKind};
+use super::algorithm::{Algorithm, Curve, KeyType};
 use super::jwk::InvalidJwk;
 use super::strict;
 
@@ -88,7 +88,7 @@ impl PublicKey {
             }
         }
         ParsedPublicKey::new(curve.verification(), point(x, y))
-            .map_err(|_| InvalidJwk::OffCurve(KeyKind::Ec(curve)))?;
+            .map_err(|_| InvalidJwk::OffCurve(KeyType::Ec(curve)))?;
         Ok(Self(Numbers::Ec { curve, x: x.to_vec(), y: y.to_vec() }))
     }
 
@@ -101,7 +101,7 @@ impl PublicKey {
             return Err(InvalidJwk::Length { member: "x", expected: ED25519_LEN });
         }
         if !super::edwards::is_sound(&x) {
-            return Err(InvalidJwk::OffCurve(KeyKind::Ed25519));
+            return Err(InvalidJwk::OffCurve(KeyType::Ed25519));
         }
         Ok(Self(Numbers::Ed25519 { x }))
     }
@@ -114,17 +114,17 @@ impl PublicKey {
                 Self::ec(curve, x, y)
             }
             Some((2 | 3, x)) if x.len() == curve.size() => Err(InvalidJwk::Compressed),
-            _ => Err(InvalidJwk::OffCurve(KeyKind::Ec(curve))),
+            _ => Err(InvalidJwk::OffCurve(KeyType::Ec(curve))),
         }
     }
 
     /// What sort of key this is.
     #[must_use]
-    pub fn kind(&self) -> KeyKind {
+    pub fn key_type(&self) -> KeyType {
         match &self.0 {
-            Numbers::Rsa { .. } => KeyKind::Rsa,
-            Numbers::Ec { curve, .. } => KeyKind::Ec(*curve),
-            Numbers::Ed25519 { .. } => KeyKind::Ed25519,
+            Numbers::Rsa { .. } => KeyType::Rsa,
+            Numbers::Ec { curve, .. } => KeyType::Ec(*curve),
+            Numbers::Ed25519 { .. } => KeyType::Ed25519,
         }
     }
 
@@ -166,7 +166,7 @@ impl PublicKey {
                 .rsa_verification()
                 .is_some_and(|how| PublicKeyComponents { n, e }.verify(how, message, signature).is_ok()),
             Numbers::Ec { .. } | Numbers::Ed25519 { .. } => {
-                algorithm.kind() == self.kind()
+                algorithm.key_type() == self.key_type()
                     && self.parsed().is_some_and(|key| key.verify_sig(message, signature).is_ok())
             }
         }

@@ -64,7 +64,7 @@ impl Upload {
             return Err(UnfitKey::Name);
         }
         // Verifiers are to pin the algorithm to the key (RFC 8725, 3.1).
-        let algorithm = read.algorithm().unwrap_or(read.key().kind().usual_algorithm());
+        let algorithm = read.algorithm().unwrap_or(read.key().key_type().usual_algorithm());
         let jwk = PublicJwk::new(read.key().clone(), kid.clone(), algorithm)?;
         let exp = match value.get("exp") {
             None => None,

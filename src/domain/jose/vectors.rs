@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::algorithm::{Algorithm, Curve, KeyKind};
+use super::algorithm::{Algorithm, Curve, KeyType};
 use super::jwk::{self, InvalidJwk, PublicJwk, public_half};
 use super::jws::Jws;
 use super::pem::{self, InvalidPem, Key};
@@ -86,7 +86,7 @@ fn a_key_comes_back_the_same_from_pem_and_from_jwk() {
             panic!("a public key");
         };
         assert_eq!(public, *key.public());
-        let algorithm = public.kind().usual_algorithm();
+        let algorithm = public.key_type().usual_algorithm();
         let public = PublicJwk::new(public, "k".to_owned(), algorithm).unwrap();
         let jwk = PrivateJwk::parse(&private_jwk(&key, &public).unwrap()).unwrap();
         assert_eq!(*pem::private_pem(jwk.key()).unwrap(), *text);
@@ -231,8 +231,8 @@ fn a_set_keeps_its_other_keys_beside_one_that_cannot_be_used() {
     assert_eq!(entries[0].kid.as_deref(), Some("1"));
     let rsa = entries[1].key.as_ref().unwrap();
     assert_eq!(
-        (rsa.kid(), rsa.algorithm(), rsa.key().kind()),
-        (Some("2011-04-29"), Some(Algorithm::Rs256), KeyKind::Rsa)
+        (rsa.kid(), rsa.algorithm(), rsa.key().key_type()),
+        (Some("2011-04-29"), Some(Algorithm::Rs256), KeyType::Rsa)
     );
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::domain::jose::algorithm::{Algorithm, Curve, KeyKind};
+use crate::domain::jose::algorithm::{Algorithm, Curve, KeyType};
 
 const BASE64URL: &str = "^[A-Za-z0-9_-]+$";
 
@@ -13,9 +13,9 @@ pub(super) fn published_set() -> Value {
     let number = json!({"type": "string", "pattern": BASE64URL});
     let (curve, edwards) = (json!({"enum": Curve::ALL.map(Curve::name)}), json!({"const": "Ed25519"}));
     let keys = [
-        jwk("RSA", |kind| kind == KeyKind::Rsa, &[("n", &number), ("e", &number)]),
-        jwk("EC", |kind| matches!(kind, KeyKind::Ec(_)), &[("crv", &curve), ("x", &number), ("y", &number)]),
-        jwk("OKP", |kind| kind == KeyKind::Ed25519, &[("crv", &edwards), ("x", &number)]),
+        jwk("RSA", |kind| kind == KeyType::Rsa, &[("n", &number), ("e", &number)]),
+        jwk("EC", |kind| matches!(kind, KeyType::Ec(_)), &[("crv", &curve), ("x", &number), ("y", &number)]),
+        jwk("OKP", |kind| kind == KeyType::Ed25519, &[("crv", &edwards), ("x", &number)]),
     ];
     json!({
         "type": "object",
@@ -24,8 +24,8 @@ pub(super) fn published_set() -> Value {
     })
 }
 
-fn jwk(kty: &str, is_kind: impl Fn(KeyKind) -> bool, numbers: &[(&str, &Value)]) -> Value {
-    let of_kind = Algorithm::ALL.into_iter().filter(|algorithm| is_kind(algorithm.kind()));
+fn jwk(kty: &str, is_kind: impl Fn(KeyType) -> bool, numbers: &[(&str, &Value)]) -> Value {
+    let of_kind = Algorithm::ALL.into_iter().filter(|algorithm| is_kind(algorithm.key_type()));
     let algorithms: Vec<_> = of_kind.map(Algorithm::name).collect();
     let said = [
         ("kty", &json!({"const": kty})),
