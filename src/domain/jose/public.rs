@@ -26,10 +26,10 @@ pub(super) const ED25519_LEN: usize = 32;
 
 /// A public key that can be one: sizes, exponent and curve were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey(Numbers);
+pub struct PublicKey(PublicParameters);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Numbers {
+enum PublicParameters {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },
     Ed25519 { x: Vec<u8> },
@@ -74,7 +74,7 @@ impl PublicKey {
         if !is_odd(&e) || e == [1] || self::bits(&e) > EXPONENT_BITS {
             return Err(InvalidJwk::Exponent);
         }
-        Ok(Self(Numbers::Rsa { n, e }))
+        Ok(Self(PublicParameters::Rsa { n, e }))
     }
 
     /// A key on a curve of ECDSA, from its coordinates with all their leading zeros.
@@ -89,7 +89,7 @@ impl PublicKey {
         }
         ParsedPublicKey::new(curve.verification(), point(x, y))
             .map_err(|_| InvalidJwk::OffCurve(KeyType::Ec(curve)))?;
-        Ok(Self(Numbers::Ec { curve, x: x.to_vec(), y: y.to_vec() }))
+        Ok(Self(PublicParameters::Ec { curve, x: x.to_vec(), y: y.to_vec() }))
     }
 
     /// An Ed25519 key (RFC 8032, 5.1.5).
@@ -103,7 +103,7 @@ impl PublicKey {
         if !super::edwards::is_sound(&x) {
             return Err(InvalidJwk::OffCurve(KeyType::Ed25519));
         }
-        Ok(Self(Numbers::Ed25519 { x }))
+        Ok(Self(PublicParameters::Ed25519 { x }))
     }
 
     /// A key on a curve of ECDSA, from `04 ‖ x ‖ y` (SEC 1, 2.3.3).
@@ -122,9 +122,9 @@ impl PublicKey {
     #[must_use]
     pub fn key_type(&self) -> KeyType {
         match &self.0 {
-            Numbers::Rsa { .. } => KeyType::Rsa,
-            Numbers::Ec { curve, .. } => KeyType::Ec(*curve),
-            Numbers::Ed25519 { .. } => KeyType::Ed25519,
+            PublicParameters::Rsa { .. } => KeyType::Rsa,
+            PublicParameters::Ec { curve, .. } => KeyType::Ec(*curve),
+            PublicParameters::Ed25519 { .. } => KeyType::Ed25519,
         }
     }
 
@@ -133,14 +133,16 @@ impl PublicKey {
     pub fn members(&self) -> Vec<(&'static str, String)> {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match &self.0 {
-            Numbers::Rsa { n, e } => vec![("kty", "RSA".to_owned()), ("n", encode(n)), ("e", encode(e))],
-            Numbers::Ec { curve, x, y } => vec![
+            PublicParameters::Rsa { n, e } => {
+                vec![("kty", "RSA".to_owned()), ("n", encode(n)), ("e", encode(e))]
+            }
+            PublicParameters::Ec { curve, x, y } => vec![
                 ("kty", "EC".to_owned()),
                 ("crv", curve.name().to_owned()),
                 ("x", encode(x)),
                 ("y", encode(y)),
             ],
-            Numbers::Ed25519 { x } => {
+            PublicParameters::Ed25519 { x } => {
                 vec![("kty", "OKP".to_owned()), ("crv", "Ed25519".to_owned()), ("x", encode(x))]
             }
         }
@@ -162,10 +164,10 @@ impl PublicKey {
     #[must_use]
     pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
-            Numbers::Rsa { n, e } => algorithm
+            PublicParameters::Rsa { n, e } => algorithm
                 .rsa_verification()
                 .is_some_and(|how| PublicKeyComponents { n, e }.verify(how, message, signature).is_ok()),
-            Numbers::Ec { .. } | Numbers::Ed25519 { .. } => {
+            PublicParameters::Ec { .. } | PublicParameters::Ed25519 { .. } => {
                 algorithm.key_type() == self.key_type()
                     && self.parsed().is_some_and(|key| key.verify_sig(message, signature).is_ok())
             }
@@ -178,24 +180,28 @@ impl PublicKey {
     /// [`InvalidJwk::Unwritable`], which a key that was read here does not give.
     pub fn to_spki(&self) -> Result<Vec<u8>, InvalidJwk> {
         let der = match &self.0 {
-            Numbers::Rsa { n, e } => PublicKeyComponents { n, e }.as_der().ok(),
-            Numbers::Ec { .. } | Numbers::Ed25519 { .. } => self.parsed().and_then(|key| key.as_der().ok()),
+            PublicParameters::Rsa { n, e } => PublicKeyComponents { n, e }.as_der().ok(),
+            PublicParameters::Ec { .. } | PublicParameters::Ed25519 { .. } => {
+                self.parsed().and_then(|key| key.as_der().ok())
+            }
         };
         der.map(|der| der.as_ref().to_vec()).ok_or(InvalidJwk::Unwritable)
     }
 
     fn parsed(&self) -> Option<ParsedPublicKey> {
         match &self.0 {
-            Numbers::Rsa { .. } => None,
-            Numbers::Ec { curve, x, y } => ParsedPublicKey::new(curve.verification(), point(x, y)).ok(),
-            Numbers::Ed25519 { x } => ParsedPublicKey::new(&ED25519, x).ok(),
+            PublicParameters::Rsa { .. } => None,
+            PublicParameters::Ec { curve, x, y } => {
+                ParsedPublicKey::new(curve.verification(), point(x, y)).ok()
+            }
+            PublicParameters::Ed25519 { x } => ParsedPublicKey::new(&ED25519, x).ok(),
         }
     }
 
     /// The modulus and the exponent of an RSA key.
     pub(super) fn rsa_numbers(&self) -> Option<(&[u8], &[u8])> {
         match &self.0 {
-            Numbers::Rsa { n, e } => Some((n, e)),
+            PublicParameters::Rsa { n, e } => Some((n, e)),
             _ => None,
         }
     }
@@ -203,9 +209,9 @@ impl PublicKey {
     /// `04 ‖ x ‖ y` of an EC key, the bytes of an Ed25519 key.
     pub(super) fn octets(&self) -> Option<Vec<u8>> {
         match &self.0 {
-            Numbers::Rsa { .. } => None,
-            Numbers::Ec { x, y, .. } => Some(point(x, y)),
-            Numbers::Ed25519 { x } => Some(x.clone()),
+            PublicParameters::Rsa { .. } => None,
+            PublicParameters::Ec { x, y, .. } => Some(point(x, y)),
+            PublicParameters::Ed25519 { x } => Some(x.clone()),
         }
     }
 }
