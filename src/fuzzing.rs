@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::check::{self, Expected};
-use crate::domain::jose::jwk::{PRIVATE_MEMBERS, PublicJwk, public_half};
+use crate::domain::jose::jwk::{PRIVATE_MEMBERS, PublicJwk, to_public};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::pem::{Key, private_pem, public_pem};
 use crate::domain::jose::private::{PrivateJwk, private_jwk};
@@ -111,9 +111,9 @@ pub fn jwk_set(input: &[u8]) {
         let stored = serde_json::to_vec(upload.jwk()).unwrap();
         assert_eq!(Upload::stored(&stored, upload.exp()), Some(upload));
     }
-    if let Ok(half) = public_half(&value) {
+    if let Ok(half) = to_public(&value) {
         assert!(PRIVATE_MEMBERS.iter().all(|name| half.get(name).is_none()));
-        assert_eq!(public_half(&half), Ok(half));
+        assert_eq!(to_public(&half), Ok(half));
     }
     if let Ok(private) = PrivateJwk::parse(&SecretJson::of(value)) {
         let key = private.key();
@@ -288,7 +288,7 @@ struct Examples {
 static EXAMPLES: LazyLock<Examples> = LazyLock::new(|| {
     let examples: Value = serde_json::from_str(include_str!("../tests/data/jose.json")).unwrap();
     let examples = examples["signatures"].as_array().unwrap();
-    let public: Vec<_> = examples.iter().map(|example| public_half(&example["key"]).unwrap()).collect();
+    let public: Vec<_> = examples.iter().map(|example| to_public(&example["key"]).unwrap()).collect();
     let mut keys: Vec<_> = public.iter().map(|key| TrustedKeys::parse(key).unwrap()).collect();
     keys.push(TrustedKeys::parse(&json!({"keys": public})).unwrap());
     let signed = examples.iter().map(|example| example["token"].as_str().unwrap());

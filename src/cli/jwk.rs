@@ -12,7 +12,7 @@ use super::opening::Refused;
 use super::upload::{ServerArgs, Upload};
 use super::{list, say};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
-use crate::domain::jose::jwk::{InvalidJwk, PublicJwk, public_half};
+use crate::domain::jose::jwk::{InvalidJwk, PublicJwk, to_public};
 use crate::domain::jose::pem::{self, Key};
 use crate::domain::jose::private::{NewKey, PrivateKey, private_jwk};
 use crate::domain::jose::public::PublicKey;
@@ -252,9 +252,9 @@ fn print_public(file: &str) -> anyhow::Result<()> {
     let json = read_json(file)?;
     let value = json.reveal();
     let public = match value.get("keys").and_then(Value::as_array) {
-        None => public_half(value).with_context(|| about(file))?,
+        None => to_public(value).with_context(|| about(file))?,
         Some(keys) => {
-            let halves: Result<Vec<_>, _> = keys.iter().map(public_half).collect();
+            let halves: Result<Vec<_>, _> = keys.iter().map(to_public).collect();
             serde_json::json!({ "keys": halves.with_context(|| about(file))? })
         }
     };
@@ -304,7 +304,7 @@ fn upload_key(file: &str, told: &AboutArgs) -> anyhow::Result<PublicJwk> {
         return told.jwk(parse_pem(file, &text)?.public().clone());
     }
     let json = SecretJson::parse(&text).with_context(|| about(file))?;
-    let key = PublicJwk::parse(&public_half(json.reveal()).with_context(|| about(file))?);
+    let key = PublicJwk::parse(&to_public(json.reveal()).with_context(|| about(file))?);
     let key = key.with_context(|| about(file))?;
     let said = AboutArgs {
         kid: told.kid.clone().or_else(|| key.kid().map(str::to_owned)),

@@ -108,7 +108,7 @@ impl Serialize for PublicJwk {
 ///
 /// # Errors
 /// [`InvalidJwk`] when the public numbers are no key.
-pub fn public_half(value: &Value) -> Result<Value, InvalidJwk> {
+pub fn to_public(value: &Value) -> Result<Value, InvalidJwk> {
     let members = value.as_object().ok_or(InvalidJwk::NoObject)?;
     PublicKey::of_members(members)?;
     let mut half: Map<_, _> = members

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::algorithm::{Algorithm, Curve, KeyType};
-use super::jwk::{self, InvalidJwk, PublicJwk, public_half};
+use super::jwk::{self, InvalidJwk, PublicJwk, to_public};
 use super::jws::Jws;
 use super::pem::{self, InvalidPem, Key};
 use super::private::{NewKey, PrivateJwk, PrivateKey, private_jwk};
@@ -49,7 +49,7 @@ fn the_examples_signatures_verify_and_those_that_can_be_made_again_come_out_the_
         let header: Value = serde_json::from_slice(&decode(message.split('.').next().unwrap())).unwrap();
         let algorithm = Algorithm::named(header["alg"].as_str().unwrap()).unwrap();
         let signature = decode(signature);
-        let public = PublicJwk::parse(&public_half(&example["key"]).unwrap()).unwrap();
+        let public = PublicJwk::parse(&to_public(&example["key"]).unwrap()).unwrap();
         assert!(public.key().verifies(algorithm, message.as_bytes(), &signature), "{name}");
         assert!(!public.key().verifies(algorithm, b"another message", &signature), "{name}");
         let again = key.sign(algorithm, message.as_bytes()).unwrap();
@@ -143,8 +143,8 @@ fn parse(key: Value) -> SecretOr {
 #[test]
 fn what_is_no_public_key_for_signatures_is_refused_for_its_own_reason() {
     let examples = examples();
-    let rsa = public_half(&examples["signatures"][0]["key"]).unwrap();
-    let ec = public_half(&examples["signatures"][1]["key"]).unwrap();
+    let rsa = to_public(&examples["signatures"][0]["key"]).unwrap();
+    let ec = to_public(&examples["signatures"][1]["key"]).unwrap();
     let number = |bytes: Vec<u8>| json!(URL_SAFE_NO_PAD.encode(bytes));
     let modulus = decode(rsa["n"].as_str().unwrap());
     let even = [&modulus[..modulus.len() - 1], &[0xa0]].concat();
@@ -220,8 +220,8 @@ fn the_public_half_keeps_what_is_known_to_be_public_and_no_more() {
         examples()["signatures"][6]["key"].clone(),
         &json!({"kid": "1", "key_ops": ["sign", "verify", "deriveKey"], "password": "x"}),
     );
-    assert_eq!(public_half(&key).unwrap(), with(any_key(), &json!({"kid": "1", "key_ops": ["verify"]})));
-    assert!(jwk::PRIVATE_MEMBERS.iter().all(|name| public_half(&key).unwrap().get(name).is_none()));
+    assert_eq!(to_public(&key).unwrap(), with(any_key(), &json!({"kid": "1", "key_ops": ["verify"]})));
+    assert!(jwk::PRIVATE_MEMBERS.iter().all(|name| to_public(&key).unwrap().get(name).is_none()));
 }
 
 #[test]
@@ -272,7 +272,7 @@ proptest::proptest! {
             for crv in ["P-256", "P-384", "P-521", "Ed25519"] {
                 let number = part(&bytes);
                 let key = json!({"kty": kty, "crv": crv, "n": number, "e": number, "x": number, "y": number, "d": number});
-                let _ = PublicJwk::parse(&public_half(&key).unwrap_or(Value::Null));
+                let _ = PublicJwk::parse(&to_public(&key).unwrap_or(Value::Null));
                 let _ = parse(key);
             }
         }
