@@ -20,12 +20,12 @@ use zeroize::Zeroizing;
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::check::{self, Expected};
+use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{PRIVATE_MEMBERS, PublicJwk, to_public};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::pem::{Key, private_pem, public_pem};
 use crate::domain::jose::private::{PrivateJwk, private_jwk};
 use crate::domain::jose::set::TrustedKeys;
-use crate::domain::jose::strict::{self, SecretJson};
 use crate::domain::jose::upload::Upload;
 use crate::domain::jose::{oddities, time};
 use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
@@ -93,7 +93,7 @@ pub fn credentials(input: &[u8]) {
 
 /// JWK Sets and JWKs: those that are trusted, those that somebody uploads, and private ones.
 pub fn jwk_set(input: &[u8]) {
-    let Ok(value) = strict::value(input) else {
+    let Ok(value) = json::value(input) else {
         assert!(Upload::parse_all(input).is_err());
         return;
     };
@@ -238,7 +238,7 @@ pub fn token(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
     };
-    if let Ok(claims) = strict::object(input) {
+    if let Ok(claims) = json::object(input) {
         expect_a_right_check(&claims);
     }
     let Ok(jws) = Jws::parse(text) else {

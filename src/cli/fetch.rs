@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 use url::{Host, Url};
 
 use crate::config::Secret;
-use crate::domain::jose::strict;
+use crate::domain::jose::json;
 
 /// How long one request may take, from the name's lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,7 +108,7 @@ fn json(url: &Url, answer: &mut Response<Body>) -> anyhow::Result<Value> {
         bail!("{url} answers {status}");
     }
     let text = text(answer).with_context(|| format!("cannot read the answer of {url}"))?;
-    strict::value(&text).with_context(|| format!("the answer of {url} is of no use"))
+    json::value(&text).with_context(|| format!("the answer of {url} is of no use"))
 }
 
 fn text(answer: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {

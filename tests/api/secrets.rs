@@ -1,8 +1,8 @@
 //! What a type that holds a secret shows, writes out and leaves in memory.
 
 use jwksd::config::Secret;
+use jwksd::domain::jose::json::SecretJson;
 use jwksd::domain::jose::private::{PrivateJwk, PrivateKey as AnyPrivateKey};
-use jwksd::domain::jose::strict::SecretJson;
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::key::{PrivateKey, SigningKey};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};

@@ -14,10 +14,10 @@ use super::super::opening::Refused;
 use super::super::{files, list, say};
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
+use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{InvalidJwk, check_kid};
 use crate::domain::jose::pem::Key;
 use crate::domain::jose::private::PrivateJwk;
-use crate::domain::jose::strict::{self, SecretJson};
 use crate::domain::jose::{claims, jws};
 
 #[derive(Args, Debug)]
@@ -75,7 +75,7 @@ fn refused(why: impl Into<String>) -> anyhow::Error {
 }
 
 fn read_payload(file: &str) -> anyhow::Result<Map<String, Value>> {
-    strict::object(&files::read(file)?).with_context(|| about(file))
+    json::object(&files::read(file)?).with_context(|| about(file))
 }
 
 fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {

@@ -87,7 +87,7 @@ fn read(args: &VerifyArgs) -> anyhow::Result<(String, TrustedKeys)> {
 fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
     let (from, json) = match (&args.jwks_file, &args.jwks_url, &args.issuer) {
         (Some(file), _, _) => {
-            let json = strict::value(&files::read(file)?);
+            let json = json::value(&files::read(file)?);
             (
                 files::shown(file).to_owned(),
                 json.with_context(|| format!("cannot use {}", files::shown(file)))?,

@@ -16,7 +16,7 @@ use crate::domain::clock::Timestamp;
 pub fn parse(text: &str) -> Result<(String, Value), InvalidClaims> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => {
-            let json = super::strict::value(value.as_bytes());
+            let json = super::json::value(value.as_bytes());
             Ok((name.to_owned(), json.unwrap_or_else(|_| Value::String(value.to_owned()))))
         }
         _ => Err(InvalidClaims::NoEqualsSign(text.to_owned())),

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::algorithm::Algorithm;
+use super::json;
 use super::jwk::PublicJwk;
 use super::private::PrivateKey;
 use super::reason::{Invalid, Reason};
 use super::set::{Entry, TrustedKeys};
-use super::strict;
 
 /// Header parameters that bring a key along or say where to fetch one (RFC 7515, 4.1.2, 4.1.3, 4.1.5 and 4.1.6).
 pub(super) const EMBEDDED: [&str; 4] = ["jku", "jwk", "x5u", "x5c"];
@@ -45,10 +45,9 @@ impl Jws {
             ));
         }
         let decode = |name, part| {
-            strict::bytes(part)
-                .ok_or_else(|| malformed(format!("its {name} is not base64url without padding")))
+            json::bytes(part).ok_or_else(|| malformed(format!("its {name} is not base64url without padding")))
         };
-        let header = strict::object(&decode("header", header)?)
+        let header = json::object(&decode("header", header)?)
             .map_err(|error| malformed(format!("its header is of no use: {error}")))?;
         let (payload, signature) = (decode("payload", payload)?, decode("signature", signature)?);
         let signed = token.rsplit_once('.').map(|(signed, _)| signed.to_owned()).unwrap_or_default();
@@ -66,7 +65,7 @@ impl Jws {
     /// # Errors
     /// [`Reason::Malformed`] for a payload that is no JSON object.
     pub fn unverified_claims(&self) -> Result<Map<String, Value>, Invalid> {
-        strict::object(&self.payload)
+        json::object(&self.payload)
             .map_err(|error| malformed(format!("its payload holds no claims: {error}")))
     }
 

@@ -7,6 +7,7 @@ pub mod algorithm;
 pub mod check;
 pub mod claims;
 mod edwards;
+pub mod json;
 pub mod jwk;
 pub mod jws;
 pub mod oddities;
@@ -15,7 +16,6 @@ pub mod private;
 pub mod public;
 pub mod reason;
 pub mod set;
-pub mod strict;
 pub mod time;
 pub mod upload;
 #[cfg(test)]

@@ -18,9 +18,9 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::algorithm::{Algorithm, Curve, KeyType};
+use super::json::SecretJson;
 use super::jwk::{self, InvalidJwk, PublicJwk};
 use super::public::{self, PublicKey};
-use super::strict::SecretJson;
 
 /// What to make a key of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

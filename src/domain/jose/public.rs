@@ -12,8 +12,8 @@ use rsa::BigUint;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Curve, KeyType};
+use super::json;
 use super::jwk::InvalidJwk;
-use super::strict;
 
 /// The sizes of an RSA modulus, in bits: the fewest by RFC 7518, 3.3, the most by what the library verifies with.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -237,7 +237,7 @@ pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> R
 /// A member that must be base64url of some bytes.
 pub(super) fn bytes(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
     let text = text(members, name)?;
-    strict::bytes(text).filter(|bytes| !bytes.is_empty()).ok_or(InvalidJwk::NotBase64Url(name))
+    json::bytes(text).filter(|bytes| !bytes.is_empty()).ok_or(InvalidJwk::NotBase64Url(name))
 }
 
 /// A member that must be `Base64urlUInt`: no leading zeros (RFC 7518, 2).

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use thiserror::Error;
 
+use super::json::{self, InvalidJson, SecretJson};
 use super::jwk::{InvalidJwk, PublicJwk};
-use super::strict::{self, NotStrict, SecretJson};
 use crate::domain::clock::Timestamp;
 
 /// The most keys of others that one issuer publishes: verifiers read the whole set.
@@ -76,7 +76,7 @@ impl Upload {
     /// Reads what was published before, as it was stored.
     #[must_use]
     pub fn stored(jwk: &[u8], exp: Option<Timestamp>) -> Option<Self> {
-        let jwk = PublicJwk::parse(&strict::value(jwk).ok()?).ok()?;
+        let jwk = PublicJwk::parse(&json::value(jwk).ok()?).ok()?;
         Some(Self { kid: jwk.kid()?.to_owned(), jwk, exp })
     }
 
@@ -127,7 +127,7 @@ pub enum InvalidUpload {
     NoSet,
     /// No JSON that can be relied on.
     #[error(transparent)]
-    NotStrict(#[from] NotStrict),
+    InvalidJson(#[from] InvalidJson),
     /// Too many at once.
     #[error("it has more than {AT_ONCE} keys")]
     TooMany,

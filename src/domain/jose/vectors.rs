@@ -5,13 +5,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::algorithm::{Algorithm, Curve, KeyType};
+use super::json::SecretJson;
 use super::jwk::{self, InvalidJwk, PublicJwk, to_public};
 use super::jws::Jws;
 use super::pem::{self, InvalidPem, Key};
 use super::private::{NewKey, PrivateJwk, PrivateKey, private_jwk};
 use super::public::PublicKey;
 use super::set::TrustedKeys;
-use super::strict::SecretJson;
 
 fn examples() -> Value {
     serde_json::from_str(include_str!("../../../tests/data/jose.json")).unwrap()

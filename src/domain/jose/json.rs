@@ -12,7 +12,7 @@ use zeroize::Zeroize;
 
 /// Why a text is no JSON that can be relied on. No value of it is quoted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum NotStrict {
+pub enum InvalidJson {
     /// Not JSON, or a member that comes twice.
     #[error("it is not JSON that can be read in one way only: {0}")]
     Json(String),
@@ -24,21 +24,21 @@ pub enum NotStrict {
 /// Reads JSON.
 ///
 /// # Errors
-/// [`NotStrict::Json`] for what is none, and for a member that comes twice, however deep.
-pub fn value(text: &[u8]) -> Result<Value, NotStrict> {
+/// [`InvalidJson::Json`] for what is none, and for a member that comes twice, however deep.
+pub fn value(text: &[u8]) -> Result<Value, InvalidJson> {
     serde_json::from_slice::<Strict>(text)
         .map(|read| read.0)
-        .map_err(|error| NotStrict::Json(error.to_string()))
+        .map_err(|error| InvalidJson::Json(error.to_string()))
 }
 
 /// Reads a JSON object.
 ///
 /// # Errors
-/// As [`value`]; [`NotStrict::NoObject`] for JSON of another type.
-pub fn object(text: &[u8]) -> Result<Map<String, Value>, NotStrict> {
+/// As [`value`]; [`InvalidJson::NoObject`] for JSON of another type.
+pub fn object(text: &[u8]) -> Result<Map<String, Value>, InvalidJson> {
     match value(text)? {
         Value::Object(members) => Ok(members),
-        _ => Err(NotStrict::NoObject),
+        _ => Err(InvalidJson::NoObject),
     }
 }
 
@@ -55,7 +55,7 @@ impl SecretJson {
     ///
     /// # Errors
     /// As [`value`].
-    pub fn parse(text: &[u8]) -> Result<Self, NotStrict> {
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidJson> {
         value(text).map(Self)
     }
 
@@ -168,18 +168,18 @@ mod tests {
     #[test]
     fn a_member_that_comes_twice_is_refused_however_it_is_written_and_however_deep_it_lies() {
         for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"b":[{"a":1,"a":null}]}"#] {
-            let NotStrict::Json(said) = value(text.as_bytes()).unwrap_err() else { panic!("{text}") };
+            let InvalidJson::Json(said) = value(text.as_bytes()).unwrap_err() else { panic!("{text}") };
             assert!(said.starts_with("the member \"a\" comes twice"), "{said}");
         }
     }
 
     #[test]
     fn what_is_no_object_or_goes_on_after_its_end_is_refused() {
-        assert_eq!(object(b"[]"), Err(NotStrict::NoObject));
-        assert!(matches!(object(b"{} {}"), Err(NotStrict::Json(_))));
-        assert!(matches!(object(b"\xff"), Err(NotStrict::Json(_))));
+        assert_eq!(object(b"[]"), Err(InvalidJson::NoObject));
+        assert!(matches!(object(b"{} {}"), Err(InvalidJson::Json(_))));
+        assert!(matches!(object(b"\xff"), Err(InvalidJson::Json(_))));
         assert!(
-            matches!(object("[".repeat(100_000).as_bytes()), Err(NotStrict::Json(_))),
+            matches!(object("[".repeat(100_000).as_bytes()), Err(InvalidJson::Json(_))),
             "no stack is used up"
         );
     }
