@@ -27,7 +27,7 @@ use crate::domain::jose::pem::{Key, private_pem, public_pem};
 use crate::domain::jose::private::{PrivateJwk, private_jwk};
 use crate::domain::jose::set::TrustedKeys;
 use crate::domain::jose::upload::Upload;
-use crate::domain::jose::{oddities, time};
+use crate::domain::jose::{inspect, time};
 use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::{config, http};
@@ -244,7 +244,7 @@ pub fn token(input: &[u8]) {
     let Ok(jws) = Jws::parse(text) else {
         return;
     };
-    let _ = oddities::of(&jws, NOW);
+    let _ = inspect::inspect(&jws, NOW);
     for keys in &EXAMPLES.keys {
         if let Ok(claims) = jws.verify(keys) {
             let (signed, _) = text.rsplit_once('.').unwrap();

@@ -11,8 +11,8 @@ use super::text::printable_lines;
 use super::{files, list};
 use crate::config::duration;
 use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::jose::inspect;
 use crate::domain::jose::jws::Jws;
-use crate::domain::jose::oddities;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JwtCommand {
@@ -75,7 +75,7 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
         Ok(jws) => jws,
         Err(invalid) => anyhow::bail!("this is no token that can be read: {}", invalid.message),
     };
-    let (claims, odd) = (jws.unverified_claims().ok(), oddities::of(&jws, now));
+    let (claims, odd) = (jws.unverified_claims().ok(), inspect::inspect(&jws, now));
     if json {
         let shown = json!({"verified": false, "header": jws.header(), "claims": claims, "odd": odd});
         list([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;

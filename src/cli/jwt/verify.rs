@@ -18,7 +18,7 @@ use crate::domain::jose::check::{self, Expected};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::reason::Invalid;
 use crate::domain::jose::set::TrustedKeys;
-use crate::domain::jose::{oddities, strict};
+use crate::domain::jose::{inspect, strict};
 
 /// Exit status of a token that is not valid.
 const INVALID: u8 = 1;
@@ -167,7 +167,7 @@ impl Verdict {
             leeway: args.leeway,
         };
         let outcome = check::check(&claims, &expected, now).map(|mut notes| {
-            notes.extend(oddities::of_typ(jws.header()));
+            notes.extend(inspect::of_typ(jws.header()));
             notes.extend(
                 jws.header()
                     .get("kid")

@@ -16,7 +16,7 @@ const MILLISECONDS: i64 = 100_000_000_000;
 
 /// What is odd, a sentence each.
 #[must_use]
-pub fn of(jws: &Jws, now: Timestamp) -> Vec<String> {
+pub fn inspect(jws: &Jws, now: Timestamp) -> Vec<String> {
     let mut odd = of_header(jws);
     match jws.unverified_claims() {
         Ok(claims) => odd.extend(of_claims(&claims, now)),
