@@ -16,8 +16,8 @@ use super::{TokenArgs, show};
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::jose::check::{self, Expected};
 use crate::domain::jose::jws::Jws;
-use crate::domain::jose::reason::Invalid;
 use crate::domain::jose::set::TrustedKeys;
+use crate::domain::jose::verify_error::VerifyError;
 use crate::domain::jose::{inspect, strict};
 
 /// Exit status of a token that is not valid.
@@ -143,7 +143,7 @@ fn discover(issuer: &str) -> anyhow::Result<String> {
 /// What became of a token. Its claims are there only if the signature was right.
 struct Verdict {
     now: Timestamp,
-    outcome: Result<Vec<String>, Invalid>,
+    outcome: Result<Vec<String>, VerifyError>,
     jws: Option<Jws>,
     claims: Option<Map<String, Value>>,
 }

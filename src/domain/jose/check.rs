@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::reason::{Invalid, Reason};
 use super::time::{numeric_date, relative};
+use super::verify_error::{Reason, VerifyError};
 use crate::domain::clock::Timestamp;
 
 /// What is expected of a token.
@@ -24,12 +24,12 @@ pub struct Expected {
 /// Checks claims whose signature was right. Returns what was not checked, or is odd.
 ///
 /// # Errors
-/// [`Invalid`] for the first claim that is wrong.
+/// [`VerifyError`] for the first claim that is wrong.
 pub fn check(
     claims: &Map<String, Value>,
     expected: &Expected,
     now: Timestamp,
-) -> Result<Vec<String>, Invalid> {
+) -> Result<Vec<String>, VerifyError> {
     let mut notes = Vec::new();
     for name in ["sub", "jti"] {
         text(claims, name)?;
@@ -45,24 +45,28 @@ pub fn check(
 }
 
 /// RFC 8725, 3.8: the keys that are trusted are one issuer's.
-fn check_issuer(claims: &Map<String, Value>, expected: Option<&str>) -> Result<Option<String>, Invalid> {
+fn check_issuer(claims: &Map<String, Value>, expected: Option<&str>) -> Result<Option<String>, VerifyError> {
     let issuer = text(claims, "iss")?;
     let Some(expected) = expected else {
         return Ok(Some("iss was not checked: --issuer does".to_owned()));
     };
     match issuer {
         Some(issuer) if issuer == expected => Ok(None),
-        Some(issuer) => {
-            Err(Invalid::new(Reason::WrongIssuer, format!("it is of {issuer:?}, and not of {expected:?}")))
-        }
+        Some(issuer) => Err(VerifyError::new(
+            Reason::WrongIssuer,
+            format!("it is of {issuer:?}, and not of {expected:?}"),
+        )),
         None => {
-            Err(Invalid::new(Reason::WrongIssuer, format!("it has no \"iss\"; {expected:?} is expected")))
+            Err(VerifyError::new(Reason::WrongIssuer, format!("it has no \"iss\"; {expected:?} is expected")))
         }
     }
 }
 
 /// RFC 8725, 3.9. One string or a list of them (RFC 7519, 4.1.3).
-fn check_audience(claims: &Map<String, Value>, expected: Option<&str>) -> Result<Option<String>, Invalid> {
+fn check_audience(
+    claims: &Map<String, Value>,
+    expected: Option<&str>,
+) -> Result<Option<String>, VerifyError> {
     let wrong_type = || malformed("\"aud\" is neither a string nor a list of strings");
     let audience: Vec<&str> = match claims.get("aud") {
         None => Vec::new(),
@@ -78,11 +82,11 @@ fn check_audience(claims: &Map<String, Value>, expected: Option<&str>) -> Result
         }
         None => Ok(None),
         Some(expected) if audience.contains(&expected) => Ok(None),
-        Some(expected) if audience.is_empty() => Err(Invalid::new(
+        Some(expected) if audience.is_empty() => Err(VerifyError::new(
             Reason::WrongAudience,
             format!("it is for nobody in particular (no \"aud\"), and not for {expected:?}"),
         )),
-        Some(expected) => Err(Invalid::new(
+        Some(expected) => Err(VerifyError::new(
             Reason::WrongAudience,
             format!("it is for {audience:?}, and not for {expected:?}"),
         )),
@@ -93,7 +97,7 @@ fn check_exp(
     claims: &Map<String, Value>,
     expected: &Expected,
     now: Timestamp,
-) -> Result<Option<String>, Invalid> {
+) -> Result<Option<String>, VerifyError> {
     let exp = time(claims, "exp")?;
     let is_past = exp.is_some_and(|exp| now >= exp.plus(expected.leeway));
     let said = match exp {
@@ -103,33 +107,33 @@ fn check_exp(
     match (exp, is_past) {
         (Some(_), false) => Ok(None),
         _ if expected.ignore_exp => Ok(Some(format!("{said} (--ignore-exp)"))),
-        (None, _) => Err(Invalid::new(Reason::NoExp, said)),
-        (Some(_), true) => Err(Invalid::new(Reason::Expired, said)),
+        (None, _) => Err(VerifyError::new(Reason::NoExp, said)),
+        (Some(_), true) => Err(VerifyError::new(Reason::Expired, said)),
     }
 }
 
-fn check_nbf(claims: &Map<String, Value>, leeway: Duration, now: Timestamp) -> Result<(), Invalid> {
+fn check_nbf(claims: &Map<String, Value>, leeway: Duration, now: Timestamp) -> Result<(), VerifyError> {
     match time(claims, "nbf")?.filter(|nbf| *nbf > now.plus(leeway)) {
         None => Ok(()),
         Some(nbf) => {
             let message = format!("it is not valid before {nbf}, {}", relative(nbf, now));
-            Err(Invalid::new(Reason::NotYetValid, message))
+            Err(VerifyError::new(Reason::NotYetValid, message))
         }
     }
 }
 
-fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, Invalid> {
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, VerifyError> {
     let time = |value| {
         numeric_date(value).ok_or_else(|| malformed(format!("{name:?} is not a time in seconds since 1970")))
     };
     claims.get(name).map(time).transpose()
 }
 
-fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Invalid> {
+fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, VerifyError> {
     let text = |value: &'a Value| value.as_str().ok_or_else(|| malformed(format!("{name:?} is no string")));
     claims.get(name).map(text).transpose()
 }
 
-fn malformed(message: impl Into<String>) -> Invalid {
-    Invalid::new(Reason::Malformed, message)
+fn malformed(message: impl Into<String>) -> VerifyError {
+    VerifyError::new(Reason::Malformed, message)
 }

@@ -11,8 +11,8 @@ use super::algorithm::Algorithm;
 use super::json;
 use super::jwk::PublicJwk;
 use super::private::PrivateKey;
-use super::reason::{Invalid, Reason};
 use super::set::{Entry, TrustedKeys};
+use super::verify_error::{Reason, VerifyError};
 
 /// Header parameters that bring a key along or say where to fetch one (RFC 7515, 4.1.2, 4.1.3, 4.1.5 and 4.1.6).
 pub(super) const EMBEDDED: [&str; 4] = ["jku", "jwk", "x5u", "x5c"];
@@ -34,7 +34,7 @@ impl Jws {
     ///
     /// # Errors
     /// [`Reason::Malformed`] for what is not three parts of base64url, of which the first is a JSON object.
-    pub fn parse(token: &str) -> Result<Self, Invalid> {
+    pub fn parse(token: &str) -> Result<Self, VerifyError> {
         let parts: Vec<_> = token.split('.').collect();
         let [header, payload, signature] = parts[..] else {
             return Err(malformed(wrong_shape(token, parts.len())));
@@ -64,7 +64,7 @@ impl Jws {
     ///
     /// # Errors
     /// [`Reason::Malformed`] for a payload that is no JSON object.
-    pub fn unverified_claims(&self) -> Result<Map<String, Value>, Invalid> {
+    pub fn unverified_claims(&self) -> Result<Map<String, Value>, VerifyError> {
         json::object(&self.payload)
             .map_err(|error| malformed(format!("its payload holds no claims: {error}")))
     }
@@ -72,8 +72,8 @@ impl Jws {
     /// Verifies the signature with one of these keys, and returns the claims.
     ///
     /// # Errors
-    /// [`Invalid`] for the first thing that is wrong with the header, the key or the signature.
-    pub fn verify(&self, keys: &TrustedKeys) -> Result<Map<String, Value>, Invalid> {
+    /// [`VerifyError`] for the first thing that is wrong with the header, the key or the signature.
+    pub fn verify(&self, keys: &TrustedKeys) -> Result<Map<String, Value>, VerifyError> {
         let algorithm = self.algorithm()?;
         self.refuse_embedded_keys()?;
         self.refuse_crit()?;
@@ -84,56 +84,59 @@ impl Jws {
         if is_right {
             return self.unverified_claims();
         }
-        Err(Invalid::new(
+        Err(VerifyError::new(
             Reason::BadSignature,
             "the signature is not of this key over this header and these claims",
         ))
     }
 
     /// What the header says it is signed with.
-    pub(super) fn algorithm(&self) -> Result<Algorithm, Invalid> {
+    pub(super) fn algorithm(&self) -> Result<Algorithm, VerifyError> {
         let name = match self.header.get("alg") {
             Some(Value::String(name)) => name,
             Some(_) => return Err(malformed("\"alg\" in its header is no string")),
             None => return Err(malformed("its header has no \"alg\"")),
         };
         if name.eq_ignore_ascii_case("none") {
-            return Err(Invalid::new(Reason::AlgNone, "it is not signed at all (\"alg\" is \"none\")"));
+            return Err(VerifyError::new(Reason::AlgNone, "it is not signed at all (\"alg\" is \"none\")"));
         }
         if ["HS256", "HS384", "HS512"].contains(&name.as_str()) {
-            return Err(Invalid::new(
+            return Err(VerifyError::new(
                 Reason::AlgHmac,
                 format!("{name} is a shared secret: with a public key for it, anybody could have signed"),
             ));
         }
         Algorithm::named(name).ok_or_else(|| {
-            Invalid::new(Reason::AlgUnsupported, format!("{} is no algorithm that is known", quoted(name)))
+            VerifyError::new(
+                Reason::AlgUnsupported,
+                format!("{} is no algorithm that is known", quoted(name)),
+            )
         })
     }
 
-    fn refuse_embedded_keys(&self) -> Result<(), Invalid> {
+    fn refuse_embedded_keys(&self) -> Result<(), VerifyError> {
         match EMBEDDED.into_iter().find(|name| self.header.contains_key(*name)) {
             None => Ok(()),
-            Some(name) => Err(Invalid::new(
+            Some(name) => Err(VerifyError::new(
                 Reason::EmbeddedKey,
                 format!("its header brings its own key ({name:?}): whoever made it could have chosen that"),
             )),
         }
     }
 
-    fn refuse_crit(&self) -> Result<(), Invalid> {
+    fn refuse_crit(&self) -> Result<(), VerifyError> {
         let listed = match self.header.get("crit") {
             None => return Ok(()),
             Some(Value::Array(listed)) if !listed.is_empty() => listed,
-            Some(_) => return Err(Invalid::new(Reason::Crit, "\"crit\" is not a list of names")),
+            Some(_) => return Err(VerifyError::new(Reason::Crit, "\"crit\" is not a list of names")),
         };
         let names: Vec<_> = listed.iter().map(|name| quoted(name.as_str().unwrap_or_default())).collect();
         let message = format!("it may be used by those alone who understand {} (\"crit\")", names.join(", "));
-        Err(Invalid::new(Reason::Crit, message))
+        Err(VerifyError::new(Reason::Crit, message))
     }
 
     /// The keys that the header names by its `kid`.
-    fn keys_named<'a>(&self, keys: &'a TrustedKeys) -> Result<Vec<&'a PublicJwk>, Invalid> {
+    fn keys_named<'a>(&self, keys: &'a TrustedKeys) -> Result<Vec<&'a PublicJwk>, VerifyError> {
         let kid = match self.header.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.as_str()),
@@ -144,10 +147,10 @@ impl Jws {
                 let own = quoted(key.kid().unwrap_or_default());
                 let message =
                     format!("it names the key {}, and the one that is trusted is {own}", quoted(kid));
-                Err(Invalid::new(Reason::UnknownKid, message))
+                Err(VerifyError::new(Reason::UnknownKid, message))
             }
             (TrustedKeys::One(key), _) => Ok(vec![key]),
-            (TrustedKeys::Set(entries), None) => Err(Invalid::new(
+            (TrustedKeys::Set(entries), None) => Err(VerifyError::new(
                 Reason::NoKid,
                 format!("it names no key (no \"kid\"), and {}", told(entries)),
             )),
@@ -157,21 +160,21 @@ impl Jws {
 }
 
 /// More than one key of a set may have the same `kid` (RFC 7517, 4.5).
-fn of_kid<'a>(entries: &'a [Entry], kid: &str) -> Result<Vec<&'a PublicJwk>, Invalid> {
+fn of_kid<'a>(entries: &'a [Entry], kid: &str) -> Result<Vec<&'a PublicJwk>, VerifyError> {
     let named: Vec<_> = entries.iter().filter(|entry| entry.kid.as_deref() == Some(kid)).collect();
     let usable: Vec<_> = named.iter().filter_map(|entry| entry.key.as_ref().ok()).collect();
     match named.first().map(|entry| &entry.key) {
-        None => Err(Invalid::new(
+        None => Err(VerifyError::new(
             Reason::UnknownKid,
             format!("it names the key {}, and {}", quoted(kid), told(entries)),
         )),
-        Some(Err(error)) if usable.is_empty() => Err(Invalid::key(error)),
+        Some(Err(error)) if usable.is_empty() => Err(VerifyError::key(error)),
         Some(_) => Ok(usable),
     }
 }
 
 /// Those of the keys that this algorithm is for.
-fn fitting<'a>(keys: &[&'a PublicJwk], algorithm: Algorithm) -> Result<Vec<&'a PublicJwk>, Invalid> {
+fn fitting<'a>(keys: &[&'a PublicJwk], algorithm: Algorithm) -> Result<Vec<&'a PublicJwk>, VerifyError> {
     let fits = |key: &PublicJwk| {
         key.key().key_type() == algorithm.key_type() && key.algorithm().is_none_or(|own| own == algorithm)
     };
@@ -186,7 +189,7 @@ fn fitting<'a>(keys: &[&'a PublicJwk], algorithm: Algorithm) -> Result<Vec<&'a P
         }
     });
     let message = format!("it says {algorithm}, and {}", own.unwrap_or_default());
-    Err(Invalid::new(Reason::AlgMismatch, message))
+    Err(VerifyError::new(Reason::AlgMismatch, message))
 }
 
 /// Which keys a set has.
@@ -219,8 +222,8 @@ pub fn sign(
     Some(token)
 }
 
-fn malformed(message: impl Into<String>) -> Invalid {
-    Invalid::new(Reason::Malformed, message)
+fn malformed(message: impl Into<String>) -> VerifyError {
+    VerifyError::new(Reason::Malformed, message)
 }
 
 fn wrong_shape(token: &str, parts: usize) -> String {

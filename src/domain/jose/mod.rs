@@ -14,9 +14,9 @@ pub mod jws;
 pub mod pem;
 pub mod private;
 pub mod public;
-pub mod reason;
 pub mod set;
 pub mod time;
 pub mod upload;
 #[cfg(test)]
 mod vectors;
+pub mod verify_error;

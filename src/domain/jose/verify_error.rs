@@ -4,14 +4,14 @@ use super::jwk::InvalidJwk;
 
 /// A token that is not to be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
+pub struct VerifyError {
     /// The kind of fault.
     pub reason: Reason,
     /// What it is in this token. A token's own words are quoted, with what would steer a terminal escaped.
     pub message: String,
 }
 
-impl Invalid {
+impl VerifyError {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
