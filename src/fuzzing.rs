@@ -19,7 +19,6 @@ use zeroize::Zeroizing;
 
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::check::{self, Expected};
 use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{PRIVATE_MEMBERS, PublicJwk, to_public};
 use crate::domain::jose::jws::Jws;
@@ -27,6 +26,7 @@ use crate::domain::jose::pem::{Key, private_pem, public_pem};
 use crate::domain::jose::private::{PrivateJwk, private_jwk};
 use crate::domain::jose::set::TrustedKeys;
 use crate::domain::jose::upload::Upload;
+use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::{inspect, time};
 use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -262,21 +262,21 @@ fn expect_a_right_check(claims: &Map<String, Value>) {
     for (name, value) in claims {
         let _ = time::told(name, value, NOW);
     }
-    let expected = Expected {
+    let expected = Validation {
         issuer: Some("joe".to_owned()),
         audience: Some("us".to_owned()),
         ignore_exp: false,
         leeway: Duration::from_mins(1),
     };
-    if check::check(claims, &expected, NOW).is_ok() {
+    if validation::validate(claims, &expected, NOW).is_ok() {
         assert_eq!(claims["iss"], "joe");
         let names_us = |aud: &Value| aud == "us";
         assert!(names_us(&claims["aud"]) || claims["aud"].as_array().unwrap().iter().any(names_us));
         assert!(claims["exp"].as_f64().unwrap() > 1_300_819_290.0);
         assert!(claims.get("nbf").is_none_or(|nbf| nbf.as_f64().unwrap() <= 1_300_819_410.0));
     }
-    let nothing = Expected { ignore_exp: true, ..Expected::default() };
-    let _ = check::check(claims, &nothing, NOW);
+    let nothing = Validation { ignore_exp: true, ..Validation::default() };
+    let _ = validation::validate(claims, &nothing, NOW);
 }
 
 /// Keys of the RFCs, each alone and all in a set, and what they have signed.

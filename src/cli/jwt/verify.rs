@@ -14,9 +14,9 @@ use super::super::text::{printable, printable_lines};
 use super::super::{files, list, say};
 use super::{TokenArgs, show};
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
-use crate::domain::jose::check::{self, Expected};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::set::TrustedKeys;
+use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::verify_error::VerifyError;
 use crate::domain::jose::{inspect, strict};
 
@@ -160,13 +160,13 @@ impl Verdict {
             Ok(claims) => claims,
             Err(invalid) => return refused(Some(jws), invalid),
         };
-        let expected = Expected {
+        let expected = Validation {
             issuer: args.issuer.clone(),
             audience: args.audience.clone(),
             ignore_exp: args.ignore_exp,
             leeway: args.leeway,
         };
-        let outcome = check::check(&claims, &expected, now).map(|mut notes| {
+        let outcome = validation::validate(&claims, &expected, now).map(|mut notes| {
             notes.extend(inspect::of_typ(jws.header()));
             notes.extend(
                 jws.header()

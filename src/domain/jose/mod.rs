@@ -4,7 +4,6 @@
 //! none of which is trusted before it was looked at (RFC 8725).
 
 pub mod algorithm;
-pub mod check;
 pub mod claims;
 mod edwards;
 pub mod inspect;
@@ -17,6 +16,7 @@ pub mod public;
 pub mod set;
 pub mod time;
 pub mod upload;
+pub mod validation;
 #[cfg(test)]
 mod vectors;
 pub mod verify_error;

@@ -10,7 +10,7 @@ use crate::domain::clock::Timestamp;
 
 /// What is expected of a token.
 #[derive(Clone, Debug, Default)]
-pub struct Expected {
+pub struct Validation {
     /// Who must have issued it.
     pub issuer: Option<String>,
     /// For whom it must be.
@@ -25,9 +25,9 @@ pub struct Expected {
 ///
 /// # Errors
 /// [`VerifyError`] for the first claim that is wrong.
-pub fn check(
+pub fn validate(
     claims: &Map<String, Value>,
-    expected: &Expected,
+    expected: &Validation,
     now: Timestamp,
 ) -> Result<Vec<String>, VerifyError> {
     let mut notes = Vec::new();
@@ -95,7 +95,7 @@ fn check_audience(
 
 fn check_exp(
     claims: &Map<String, Value>,
-    expected: &Expected,
+    expected: &Validation,
     now: Timestamp,
 ) -> Result<Option<String>, VerifyError> {
     let exp = time(claims, "exp")?;
