@@ -19,13 +19,13 @@ use zeroize::Zeroizing;
 
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::external_key::Upload;
 use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{PRIVATE_MEMBERS, PublicJwk, to_public};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::pem::{Key, private_pem, public_pem};
 use crate::domain::jose::private::{PrivateJwk, private_jwk};
 use crate::domain::jose::set::TrustedKeys;
-use crate::domain::jose::upload::Upload;
 use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::{inspect, time};
 use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
@@ -94,7 +94,7 @@ pub fn credentials(input: &[u8]) {
 /// JWK Sets and JWKs: those that are trusted, those that somebody uploads, and private ones.
 pub fn jwk_set(input: &[u8]) {
     let Ok(value) = json::value(input) else {
-        assert!(Upload::parse_all(input).is_err());
+        assert!(ExternalKey::parse_all(input).is_err());
         return;
     };
     assert_eq!(serde_json::from_slice::<Value>(input).unwrap(), value, "it is read as others read it");
@@ -105,11 +105,11 @@ pub fn jwk_set(input: &[u8]) {
         }
         Err(_) => {}
     }
-    for upload in Upload::parse_all(input).into_iter().flatten() {
+    for upload in ExternalKey::parse_all(input).into_iter().flatten() {
         expect_a_public_key(upload.jwk());
         assert_eq!(upload.jwk().kid(), Some(upload.kid()));
         let stored = serde_json::to_vec(upload.jwk()).unwrap();
-        assert_eq!(Upload::stored(&stored, upload.exp()), Some(upload));
+        assert_eq!(ExternalKey::stored(&stored, upload.exp()), Some(upload));
     }
     if let Ok(half) = to_public(&value) {
         assert!(PRIVATE_MEMBERS.iter().all(|name| half.get(name).is_none()));

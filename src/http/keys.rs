@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::body;
 use super::error::{ApiError, json};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::upload::Upload;
+use crate::domain::jose::external_key::Upload;
 use crate::domain::key::lifecycle::Phase;
 use crate::issuer::{Issuer, PublishedKey, Uploaded};
 
@@ -68,7 +68,7 @@ pub(super) async fn list(State(issuer): State<Issuer>) -> Response {
 
 pub(super) async fn upload(State(issuer): State<Issuer>, request: Request) -> Result<Response, ApiError> {
     let text = read(request).await?;
-    let uploads = Upload::parse_all(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
+    let uploads = ExternalKey::parse_all(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
     let Uploaded { added, left, published } = issuer.keyring().upload(uploads).await?;
     for kid in &added {
         tracing::info!(kid, "the key {kid:?} of others is published");

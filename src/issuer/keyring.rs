@@ -15,7 +15,7 @@ use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{IssuerError, Premises, WorkError, Workers, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
-use crate::domain::jose::upload::Upload;
+use crate::domain::jose::external_key::Upload;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -135,7 +135,7 @@ impl Keyring {
     }
 
     /// Keys of others that are published now.
-    pub(super) fn uploaded(&self) -> Vec<Upload> {
+    pub(super) fn uploaded(&self) -> Vec<ExternalKey> {
         self.ring.load().uploaded(self.premises.clock.now()).cloned().collect()
     }
 

@@ -175,7 +175,7 @@ pub enum IssuerError {
     },
     /// A key of others cannot be published, or taken back.
     #[error(transparent)]
-    Upload(#[from] UploadError),
+    ExternalKey(#[from] UploadError),
     /// A slow computation was not done.
     #[error("a computation was not done")]
     Worker(#[from] WorkError),

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::external_key::Upload;
 use crate::domain::jose::jwk::PublicJwk;
-use crate::domain::jose::upload::Upload;
 use crate::domain::key::jwk::{Jwk, JwkSet};
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::{SealContext, Sealer};
@@ -31,7 +31,7 @@ pub(super) struct Ring {
     published: Vec<(KeyMetadata, Arc<SigningKey>)>,
     expired: Option<Arc<SigningKey>>,
     /// KeyTimeline of others, published beside ours.
-    uploaded: Arc<[Upload]>,
+    uploaded: Arc<[ExternalKey]>,
     /// The names of those that do not open.
     changed_uploads: Vec<String>,
     unreadable: Vec<Unreadable>,
@@ -67,7 +67,7 @@ impl Ring {
             .filter_map(|life| Some((*life, key_of(life)?)))
             .collect();
         let expired = KeyTimeline::at(&lives, now).newest_expired().and_then(key_of);
-        let uploaded: Arc<[Upload]> = picture
+        let uploaded: Arc<[ExternalKey]> = picture
             .uploaded
             .iter()
             .filter_map(|row| open_uploaded(row, sealer))
@@ -230,7 +230,7 @@ impl Ring {
     }
 
     /// KeyTimeline of others that are published at this moment.
-    pub(super) fn uploaded(&self, now: Timestamp) -> impl Iterator<Item = &Upload> {
+    pub(super) fn uploaded(&self, now: Timestamp) -> impl Iterator<Item = &ExternalKey> {
         let until = self.document(now).map(|document| document.until);
         self.uploaded.iter().filter(move |upload| until.is_some_and(|until| end(upload) >= until))
     }
@@ -286,7 +286,7 @@ enum Published<'a> {
     Uploaded(&'a PublicJwk),
 }
 
-fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], uploaded: &[Upload]) -> Vec<Document> {
+fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], uploaded: &[ExternalKey]) -> Vec<Document> {
     let mut ends: Vec<_> =
         published.iter().map(|(life, _)| life.exp).chain(uploaded.iter().map(end)).collect();
     ends.sort_unstable();
@@ -310,20 +310,20 @@ fn lives_of(published: &[(KeyMetadata, Arc<SigningKey>)]) -> Vec<KeyMetadata> {
 }
 
 /// Until when a key of others is published.
-fn end(upload: &Upload) -> Timestamp {
+fn end(upload: &ExternalKey) -> Timestamp {
     upload.exp().unwrap_or(Timestamp::from_millis(i64::MAX))
 }
 
 impl Ended {
-    fn has(&self, upload: &Upload) -> bool {
+    fn has(&self, upload: &ExternalKey) -> bool {
         self.uploaded.iter().any(|(kid, exp)| kid == upload.kid() && *exp == end(upload))
     }
 }
 
 /// Opens a key of others; whoever only wrote it into the file has not sealed it.
-pub(super) fn open_uploaded(row: &UploadedKey, sealer: &Sealer) -> Option<Upload> {
+pub(super) fn open_uploaded(row: &UploadedKey, sealer: &Sealer) -> Option<ExternalKey> {
     let opened = sealer.open(SealContext::Uploaded(&row.kid, row.exp), &row.sealed).ok();
-    opened.and_then(|jwk| Upload::stored(&jwk, row.exp)).filter(|upload| upload.kid() == row.kid)
+    opened.and_then(|jwk| ExternalKey::stored(&jwk, row.exp)).filter(|upload| upload.kid() == row.kid)
 }
 
 fn open_keys(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<Unreadable>) {

@@ -5,8 +5,8 @@ use thiserror::Error;
 use super::rotation::all;
 use super::{IssuerError, Keyring};
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::external_key::{ExternalKey, UPLOADED_BYTES, UPLOADED_MAX};
 use crate::domain::jose::jwk::PublicJwk;
-use crate::domain::jose::upload::{UPLOADED_BYTES, UPLOADED_MAX, Upload};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError};
@@ -40,7 +40,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`UploadError`] says which cannot be published, and why.
-    pub async fn upload(&self, uploads: Vec<Upload>) -> Result<Uploaded, IssuerError> {
+    pub async fn upload(&self, uploads: Vec<ExternalKey>) -> Result<Uploaded, IssuerError> {
         let mut added = Vec::new();
         self.change_uploaded(|picture, now| {
             let own = self.own_keys(picture);
@@ -48,7 +48,7 @@ impl Keyring {
                 picture.uploaded.iter().partition(|row| row.exp.is_none_or(|exp| exp > now));
             let mut changes: Vec<_> =
                 over.iter().map(|row| KeyChange::Withdraw { kid: row.kid.clone() }).collect();
-            let mut kept: Vec<Upload> = live.iter().filter_map(|row| self.opened(row)).collect();
+            let mut kept: Vec<ExternalKey> = live.iter().filter_map(|row| self.opened(row)).collect();
             added.clear();
             for upload in &uploads {
                 if Self::is_wanted(upload, &own, &live, &mut kept, now)? {
@@ -66,10 +66,10 @@ impl Keyring {
 
     /// Whether a key is to be written. Then it is among those that are kept.
     fn is_wanted(
-        upload: &Upload,
+        upload: &ExternalKey,
         own: &[(Kid, PublicJwk)],
         live: &[&UploadedKey],
-        kept: &mut Vec<Upload>,
+        kept: &mut Vec<ExternalKey>,
         now: Timestamp,
     ) -> Result<bool, UploadError> {
         let kid = upload.kid();
@@ -148,7 +148,7 @@ impl Keyring {
         .collect()
     }
 
-    fn publication_of(&self, upload: &Upload, now: Timestamp) -> Result<KeyChange, UploadError> {
+    fn publication_of(&self, upload: &ExternalKey, now: Timestamp) -> Result<KeyChange, UploadError> {
         let jwk = serde_json::to_vec(upload.jwk()).map_err(|_| SealError::Overlong)?;
         let context = SealContext::Uploaded(upload.kid(), upload.exp());
         let sealed = self.premises.randomness.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
@@ -160,7 +160,7 @@ impl Keyring {
         }))
     }
 
-    fn opened(&self, row: &UploadedKey) -> Option<Upload> {
+    fn opened(&self, row: &UploadedKey) -> Option<ExternalKey> {
         super::ring::open_uploaded(row, &self.master_key.sealer)
     }
 
@@ -185,7 +185,7 @@ impl Keyring {
 }
 
 /// Verifiers read the whole set, and some take no long one.
-fn expect_room(kept: &[Upload]) -> Result<(), UploadError> {
+fn expect_room(kept: &[ExternalKey]) -> Result<(), UploadError> {
     let bytes: usize =
         kept.iter().map(|upload| serde_json::to_vec(upload.jwk()).map_or(0, |jwk| jwk.len())).sum();
     if kept.len() > UPLOADED_MAX || bytes > UPLOADED_BYTES { Err(UploadError::NoRoom) } else { Ok(()) }

@@ -1,8 +1,8 @@
 //! What somebody can do who writes the file of a store and has no `NOT_MY_KEY`, and what he cannot.
 
+use jwksd::domain::jose::external_key::Upload;
 use jwksd::domain::jose::jwk::PublicJwk;
 use jwksd::domain::jose::private::{NewKey, PrivateKey as AnyPrivateKey};
-use jwksd::domain::jose::upload::Upload;
 use jwksd::domain::key::{Kid, PrivateKey};
 use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::issuer::Keyring;
@@ -38,7 +38,7 @@ async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
         })
         .collect();
     let set = serde_json::json!({"keys": keys}).to_string();
-    keyring(app).upload(Upload::parse_all(set.as_bytes()).unwrap()).await.unwrap();
+    keyring(app).upload(ExternalKey::parse_all(set.as_bytes()).unwrap()).await.unwrap();
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod claims;
 mod edwards;
+pub mod external_key;
 pub mod inspect;
 pub mod json;
 pub mod jwk;
@@ -15,7 +16,6 @@ pub mod private;
 pub mod public;
 pub mod set;
 pub mod time;
-pub mod upload;
 pub mod validation;
 #[cfg(test)]
 mod vectors;

@@ -18,13 +18,13 @@ const AT_ONCE: usize = 2 * UPLOADED_MAX;
 
 /// A public key that is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
+pub struct ExternalKey {
     jwk: PublicJwk,
     kid: String,
     exp: Option<Timestamp>,
 }
 
-impl Upload {
+impl ExternalKey {
     /// Reads a JWK Set, or one JWK. One that is not fit spoils them all.
     ///
     /// # Errors
@@ -57,18 +57,18 @@ impl Upload {
     }
 
     /// Reads one JWK. Its `exp`, in seconds since 1970, is no registered member; it ends its publication.
-    fn parse(value: &Value) -> Result<Self, UnfitKey> {
+    fn parse(value: &Value) -> Result<Self, InvalidExternalKey> {
         let read = PublicJwk::parse(value)?;
-        let kid = read.kid().ok_or(UnfitKey::NoKid)?.to_owned();
+        let kid = read.kid().ok_or(InvalidExternalKey::NoKid)?.to_owned();
         if !kid.bytes().all(|byte| byte.is_ascii_graphic()) || [".", ".."].contains(&kid.as_str()) {
-            return Err(UnfitKey::Name);
+            return Err(InvalidExternalKey::Name);
         }
         // Verifiers are to pin the algorithm to the key (RFC 8725, 3.1).
         let algorithm = read.algorithm().unwrap_or(read.key().key_type().usual_algorithm());
         let jwk = PublicJwk::new(read.key().clone(), kid.clone(), algorithm)?;
         let exp = match value.get("exp") {
             None => None,
-            Some(exp) => Some(exp.as_i64().filter(|exp| *exp > 0).ok_or(UnfitKey::Exp)?),
+            Some(exp) => Some(exp.as_i64().filter(|exp| *exp > 0).ok_or(InvalidExternalKey::Exp)?),
         };
         Ok(Self { jwk, kid, exp: exp.map(Timestamp::from_secs) })
     }
@@ -114,7 +114,7 @@ pub enum InvalidUpload {
         /// Which, from one on.
         number: usize,
         /// What is wrong with it.
-        why: UnfitKey,
+        why: InvalidExternalKey,
     },
     /// Nothing to publish.
     #[error("it has no keys")]
@@ -138,7 +138,7 @@ pub enum InvalidUpload {
 
 /// Why a key cannot be published.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum UnfitKey {
+pub enum InvalidExternalKey {
     /// It could be taken for another, or no path could name it.
     #[error("its `kid` must have visible ASCII characters alone, and be more than dots")]
     Name,
