@@ -260,7 +260,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_300_819_350);
 /// Claims that pass are what was expected.
 fn expect_a_right_check(claims: &Map<String, Value>) {
     for (name, value) in claims {
-        let _ = time::told(name, value, NOW);
+        let _ = numeric_date::told(name, value, NOW);
     }
     let expected = Validation {
         issuer: Some("joe".to_owned()),

@@ -4,14 +4,14 @@ use serde_json::{Map, Value};
 
 use super::super::text::printable;
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::time;
+use crate::domain::jose::numeric_date;
 
 /// A heading, and a line for each member; times are told beside their numbers.
 pub(super) fn members(heading: &str, members: &Map<String, Value>, now: Timestamp) -> Vec<String> {
     let names: Vec<_> = members.keys().map(|name| printable(name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let lines = names.iter().zip(members).map(|(shown, (name, value))| {
-        let told = time::told(name, value, now).map(|told| format!("  ({told})")).unwrap_or_default();
+        let told = numeric_date::told(name, value, now).map(|told| format!("  ({told})")).unwrap_or_default();
         format!("  {shown:<width$}  {}{told}", printable(&value.to_string()))
     });
     std::iter::once(heading.to_owned()).chain(lines).collect()

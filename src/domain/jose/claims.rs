@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::time::numeric_date;
+use super::numeric_date::numeric_date;
 use crate::domain::clock::Timestamp;
 
 /// Reads `name=value`. A value that is JSON is that JSON, any other is a string: `n=1` is a number, `n="1"` and `n=x`

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::jws::{EMBEDDED, Jws};
-use super::time::{numeric_date, relative, spelled};
+use super::numeric_date::{numeric_date, relative, spelled};
 use crate::domain::clock::Timestamp;
 
 /// A life beyond this is long for a token that nobody can call back.

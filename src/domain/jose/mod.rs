@@ -11,11 +11,11 @@ pub mod inspect;
 pub mod json;
 pub mod jwk;
 pub mod jws;
+pub mod numeric_date;
 pub mod pem;
 pub mod private;
 pub mod public;
 pub mod set;
-pub mod time;
 pub mod validation;
 #[cfg(test)]
 mod vectors;

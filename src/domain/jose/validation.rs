@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::time::{numeric_date, relative};
+use super::numeric_date::{numeric_date, relative};
 use super::verify_error::{Reason, VerifyError};
 use crate::domain::clock::Timestamp;
 
