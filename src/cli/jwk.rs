@@ -15,8 +15,8 @@ use crate::domain::jose::algorithm::{Algorithm, Curve};
 use crate::domain::jose::json::SecretJson;
 use crate::domain::jose::jwk::{InvalidJwk, PublicJwk, to_public};
 use crate::domain::jose::pem::{self, Key};
-use crate::domain::jose::private::{NewKey, PrivateKey, private_jwk};
-use crate::domain::jose::public::PublicKey;
+use crate::domain::jose::private_key::{NewKey, PrivateKey, private_jwk};
+use crate::domain::jose::public_key::PublicKey;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JwkCommand {

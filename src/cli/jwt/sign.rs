@@ -17,7 +17,7 @@ use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{InvalidJwk, check_kid};
 use crate::domain::jose::pem::Key;
-use crate::domain::jose::private::PrivateJwk;
+use crate::domain::jose::private_key::PrivateJwk;
 use crate::domain::jose::{claims, jws};
 
 #[derive(Args, Debug)]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::algorithm::{Algorithm, KeyType};
-use super::public::{EXPONENT_BITS, PublicKey, RSA_BITS, text};
+use super::public_key::{EXPONENT_BITS, PublicKey, RSA_BITS, text};
 
 /// The members that hold private numbers, of any kind of key (RFC 7518, 6.2.2, 6.3.2 and 6.4; RFC 8037, 2).
 pub const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::algorithm::Algorithm;
 use super::json;
 use super::jwk::PublicJwk;
-use super::private::PrivateKey;
-use super::set::{Entry, TrustedKeys};
+use super::jwk_set::{Entry, TrustedKeys};
+use super::private_key::PrivateKey;
 use super::verify_error::{Reason, VerifyError};
 
 /// Header parameters that bring a key along or say where to fetch one (RFC 7515, 4.1.2, 4.1.3, 4.1.5 and 4.1.6).

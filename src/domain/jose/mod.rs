@@ -10,12 +10,12 @@ pub mod external_key;
 pub mod inspect;
 pub mod json;
 pub mod jwk;
+pub mod jwk_set;
 pub mod jws;
 pub mod numeric_date;
 pub mod pem;
-pub mod private;
-pub mod public;
-pub mod set;
+pub mod private_key;
+pub mod public_key;
 pub mod validation;
 #[cfg(test)]
 mod vectors;

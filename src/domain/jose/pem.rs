@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::algorithm::{Curve, KeyType};
 use super::jwk::InvalidJwk;
-use super::private::PrivateKey;
-use super::public::PublicKey;
+use super::private_key::PrivateKey;
+use super::public_key::PublicKey;
 
 const SPKI: &str = "PUBLIC KEY";
 const PKCS8: &str = "PRIVATE KEY";

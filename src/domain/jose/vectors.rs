@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::algorithm::{Algorithm, Curve, KeyType};
 use super::json::SecretJson;
 use super::jwk::{self, InvalidJwk, PublicJwk, to_public};
+use super::jwk_set::TrustedKeys;
 use super::jws::Jws;
 use super::pem::{self, InvalidPem, Key};
-use super::private::{NewKey, PrivateJwk, PrivateKey, private_jwk};
-use super::public::PublicKey;
-use super::set::TrustedKeys;
+use super::private_key::{NewKey, PrivateJwk, PrivateKey, private_jwk};
+use super::public_key::PublicKey;
 
 fn examples() -> Value {
     serde_json::from_str(include_str!("../../../tests/data/jose.json")).unwrap()

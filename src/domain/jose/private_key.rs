@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::algorithm::{Algorithm, Curve, KeyType};
 use super::json::SecretJson;
 use super::jwk::{self, InvalidJwk, PublicJwk};
-use super::public::{self, PublicKey};
+use super::public_key::{self, PublicKey};
 
 /// What to make a key of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl PrivateKey {
                 Pair::Ec(pair.map_err(|_| InvalidJwk::Inconsistent)?)
             }
             KeyType::Ed25519 => {
-                check_length(&d, public::ED25519_LEN)?;
+                check_length(&d, public_key::ED25519_LEN)?;
                 let point = public.octets().unwrap_or_default();
                 let pair = Ed25519KeyPair::from_seed_and_public_key(&d, &point);
                 Pair::Ed25519(pair.map_err(|_| InvalidJwk::Inconsistent)?)
@@ -237,7 +237,7 @@ fn rsa_pair(public: &PublicKey, members: &Map<String, Value>, d: &[u8]) -> Resul
 }
 
 fn secret(members: &Map<String, Value>, name: &'static str) -> Result<Zeroizing<Vec<u8>>, InvalidJwk> {
-    public::bytes(members, name).map(Zeroizing::new)
+    public_key::bytes(members, name).map(Zeroizing::new)
 }
 
 fn check_length(d: &[u8], expected: usize) -> Result<(), InvalidJwk> {
