@@ -32,7 +32,7 @@ fn record(number: i64) -> MasterKeyRecord {
 /// A store that has a master key.
 async fn founded() -> (TempDir, Arc<dyn Store>) {
     let (dir, store) = empty().await;
-    assert_eq!(store.establish(record(1), &mut |_| Ok(Vec::new())).await.unwrap(), record(1));
+    assert_eq!(store.initialize(record(1), &mut |_| Ok(Vec::new())).await.unwrap(), record(1));
     (dir, store)
 }
 
@@ -68,8 +68,8 @@ async fn picture(store: &Arc<dyn Store>) -> KeyPicture {
 async fn the_first_master_key_stays_whoever_comes_second() {
     let (_dir, store) = empty().await;
     assert_eq!(store.master_key().await.unwrap(), None);
-    store.establish(record(1), &mut |_| Ok(Vec::new())).await.unwrap();
-    let present = store.establish(record(2), &mut |_| panic!("it is not asked")).await.unwrap();
+    store.initialize(record(1), &mut |_| Ok(Vec::new())).await.unwrap();
+    let present = store.initialize(record(2), &mut |_| panic!("it is not asked")).await.unwrap();
     assert_eq!((present, store.master_key().await.unwrap()), (record(1), Some(record(1))));
 }
 

@@ -115,7 +115,7 @@ pub(super) async fn open(config: &Config, look: Look) -> anyhow::Result<Opened> 
     let premises = Premises { store: Arc::new(store), clock, randomness, workers };
     let master_key = match unlocked {
         Some(master_key) => master_key,
-        None => issuer::establish(&secret, &premises).await.map_err(|error| locked(location, error))?,
+        None => issuer::initialize(&secret, &premises).await.map_err(|error| locked(location, error))?,
     };
     Ok(Opened { premises, master_key })
 }

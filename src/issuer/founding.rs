@@ -36,7 +36,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 ///
 /// # Errors
 /// As [`unlock`], and whatever the store says.
-pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<MasterKey, FoundingError> {
+pub async fn initialize(secret: &MasterSecret, premises: &Premises) -> Result<MasterKey, FoundingError> {
     let mut salt = [0; SALT_LEN];
     premises.randomness.with(|rng| rng.fill_bytes(&mut salt));
     let stretching = secret.clone();
@@ -50,7 +50,7 @@ pub async fn establish(secret: &MasterSecret, premises: &Premises) -> Result<Mas
     let now = premises.clock.now();
     let present = premises
         .store
-        .establish(record.clone(), &mut |picture| {
+        .initialize(record.clone(), &mut |picture| {
             Ok(picture.strays.iter().filter_map(|row| adopt(row, &sealer, now, premises)).collect())
         })
         .await?;

@@ -36,7 +36,7 @@ pub trait Store: Send + Sync {
 
     /// Gives a store without a master key this one, with the changes `decide` makes of the keys that are there already.
     /// Returns the master key the store has afterwards: another one if another process was faster.
-    async fn establish(
+    async fn initialize(
         &self,
         record: MasterKeyRecord,
         decide: Decide<'_>,

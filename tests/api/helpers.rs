@@ -92,7 +92,7 @@ impl TestApp {
         let mut premises = premises(&setup.dir, &setup.clock).await;
         let master_key = match found {
             Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
-            _ => issuer::establish(&secret, &premises).await.unwrap(),
+            _ => issuer::initialize(&secret, &premises).await.unwrap(),
         };
         let metrics = Metrics::new(Arc::clone(&premises.clock)).unwrap();
         premises.workers = metrics.observe(&premises.workers);

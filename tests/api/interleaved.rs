@@ -166,7 +166,7 @@ impl Pair {
 async fn keyring(setup: &Setup) -> Arc<Keyring> {
     let secret = MasterSecret::parse(MASTER_KEY).unwrap();
     let premises = premises(&setup.dir, &setup.clock).await;
-    let master_key = issuer::establish(&secret, &premises).await.unwrap();
+    let master_key = issuer::initialize(&secret, &premises).await.unwrap();
     Arc::new(Keyring::open(premises, master_key, policy()).await.unwrap())
 }
 

@@ -124,7 +124,7 @@ impl Store for SqliteStore {
         keys::master_key(&mut connection).await
     }
 
-    async fn establish(
+    async fn initialize(
         &self,
         record: MasterKeyRecord,
         decide: Decide<'_>,
