@@ -9,7 +9,7 @@ use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::{
-    AccountChange, KeyChange, KeyPicture, Location, MasterKeyRecord, Page, Refusal, SignIn, SignInFilter,
+    AccountChange, KeyChange, KeySnapshot, Location, MasterKeyRecord, Page, Refusal, SignIn, SignInFilter,
     SqliteStore, Store, StoreError, Unique,
 };
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ fn life(kid: Kid) -> KeyMetadata {
     KeyMetadata::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), Activation::Immediately, NOW)
 }
 
-async fn change(store: &Arc<dyn Store>, change: impl Fn(&KeyPicture) -> Vec<KeyChange> + Send + Sync) {
+async fn change(store: &Arc<dyn Store>, change: impl Fn(&KeySnapshot) -> Vec<KeyChange> + Send + Sync) {
     store.change_keys(&record(1), &|_| Vec::new(), &mut |picture| Ok(change(picture))).await.unwrap();
 }
 
@@ -60,7 +60,7 @@ async fn insert(store: &Arc<dyn Store>) -> Kid {
     picture(store).await.lives.last().unwrap().kid
 }
 
-async fn picture(store: &Arc<dyn Store>) -> KeyPicture {
+async fn picture(store: &Arc<dyn Store>) -> KeySnapshot {
     store.keys(&|lives| lives.iter().map(|life| life.kid).collect()).await.unwrap()
 }
 

@@ -19,7 +19,7 @@ use crate::domain::jose::external_key::Upload;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
-use crate::store::{KeyPicture, Refusal, Select, StoreError};
+use crate::store::{KeySnapshot, Refusal, Select, StoreError};
 
 /// Without a completed round for this long, the rotation counts as dead.
 const ROUND_OVERDUE: Duration = Duration::from_mins(1);
@@ -195,7 +195,7 @@ impl Keyring {
             if imports { all(lives) } else { wanted(lives, clock.now(), &unreadable) }
         };
         let (mut refused, mut steps) = (None, Vec::new());
-        let mut decide = |picture: &KeyPicture| {
+        let mut decide = |picture: &KeySnapshot| {
             // The time is read when the lock is held: waiting for it may have taken long.
             let now = self.moment(picture.newest_signer);
             let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &ring.ended().keys);
@@ -267,7 +267,7 @@ impl Keyring {
     }
 
     /// The keys as they are, provided that they are still sealed under our master key.
-    pub(super) async fn picture(&self, select: Select<'_>) -> Result<KeyPicture, IssuerError> {
+    pub(super) async fn picture(&self, select: Select<'_>) -> Result<KeySnapshot, IssuerError> {
         let picture = self.premises.store.keys(select).await?;
         if picture.master_key.as_ref() == Some(&self.master_key.record) {
             return Ok(picture);

@@ -11,7 +11,7 @@ use super::{FoundingError, Premises, lock};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
-use crate::store::{KeyChange, KeyPicture, MasterKeyRecord, Refusal, SealedKey, StoreError, UploadedKey};
+use crate::store::{KeyChange, KeySnapshot, MasterKeyRecord, Refusal, SealedKey, StoreError, UploadedKey};
 
 /// What a move to another master key did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,13 +36,13 @@ pub async fn rekey(
 ) -> Result<RekeyReport, RekeyError> {
     let new = new_master_key(premises, old, new).await?;
     let outcome = Mutex::new((RekeyReport::default(), false));
-    let mut decide = |picture: &KeyPicture| {
+    let mut decide = |picture: &KeySnapshot| {
         let (report, changes) = moves(picture, old, &new, premises)?;
         *lock(&outcome) = (report, false);
         Ok(changes)
     };
     // A dry run does everything up to here, and undoes it.
-    let check = |picture: &KeyPicture| {
+    let check = |picture: &KeySnapshot| {
         let (report, has_opened) = &mut *lock(&outcome);
         let rows = || picture.sealed.iter().chain(&picture.strays);
         let opens = |kid| rows().any(|row| row.kid == kid && open(row, &new.sealer).is_ok());
@@ -80,7 +80,7 @@ async fn new_master_key(
 
 /// Seals what opens with the old master key under the new one.
 fn moves(
-    picture: &KeyPicture,
+    picture: &KeySnapshot,
     old: &MasterKey,
     new: &MasterKey,
     premises: &Premises,

@@ -17,7 +17,7 @@ use crate::domain::key::jwk::{Jwk, JwkSet};
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::{SealContext, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
-use crate::store::{KeyPicture, SealedKey, UploadedKey};
+use crate::store::{KeySnapshot, SealedKey, UploadedKey};
 
 /// The keys of a store, opened.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) struct Ended {
 
 impl Ring {
     /// Opens the keys of a picture, less those that have been seen to end.
-    pub(super) fn open(picture: KeyPicture, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
+    pub(super) fn open(picture: KeySnapshot, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
         let (keys, mut unreadable) = open_keys(&picture.sealed, sealer);
         let (adoptable, foreign) = open_keys(&picture.strays, sealer);
         unreadable.extend(foreign);

@@ -14,7 +14,7 @@ use crate::domain::key::lifecycle::{
 };
 use crate::domain::key::seal::{SealContext, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
-use crate::store::{KeyChange, KeyPicture};
+use crate::store::{KeyChange, KeySnapshot};
 
 /// What is to happen to the keys besides what the plan says.
 pub(super) enum Intent<'a> {
@@ -66,7 +66,7 @@ pub(super) fn all(lives: &[KeyMetadata]) -> Vec<Kid> {
 
 /// Changes in the making.
 pub(super) struct Draft<'a> {
-    picture: &'a KeyPicture,
+    picture: &'a KeySnapshot,
     sealer: &'a Sealer,
     policy: &'a RotationPolicy,
     now: &'a PlanContext,
@@ -89,7 +89,7 @@ enum Entry<'a> {
 impl<'a> Draft<'a> {
     /// Begins with the keys of a picture that open. Rows that another program wrote under our master key are taken in.
     pub(super) fn of(
-        picture: &'a KeyPicture,
+        picture: &'a KeySnapshot,
         sealer: &'a Sealer,
         policy: &'a RotationPolicy,
         now: &'a PlanContext,

@@ -10,7 +10,7 @@ use crate::domain::jose::jwk::PublicJwk;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError};
-use crate::store::{KeyChange, KeyPicture, Refusal, StoreError, UploadedKey};
+use crate::store::{KeyChange, KeySnapshot, Refusal, StoreError, UploadedKey};
 
 /// A key as it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Keyring {
     }
 
     /// The public halves of every key of ours that is kept, whatever its phase.
-    fn own_keys(&self, picture: &KeyPicture) -> Vec<(Kid, PublicJwk)> {
+    fn own_keys(&self, picture: &KeySnapshot) -> Vec<(Kid, PublicJwk)> {
         let rows = picture.sealed.iter().chain(&picture.strays);
         rows.filter_map(|row| {
             let key = super::ring::open_key(row, &self.master_key.sealer).ok()?;
@@ -166,10 +166,10 @@ impl Keyring {
 
     async fn change_uploaded(
         &self,
-        mut decide: impl FnMut(&KeyPicture, Timestamp) -> Result<Vec<KeyChange>, UploadError> + Send,
+        mut decide: impl FnMut(&KeySnapshot, Timestamp) -> Result<Vec<KeyChange>, UploadError> + Send,
     ) -> Result<(), IssuerError> {
         let mut refused = None;
-        let mut decided = |picture: &KeyPicture| {
+        let mut decided = |picture: &KeySnapshot| {
             decide(picture, self.premises.clock.now()).map_err(|why| {
                 refused = Some(why);
                 Refusal

@@ -18,7 +18,7 @@ pub struct MasterKeyRecord {
 
 /// The keys of a store at one moment.
 #[derive(Debug)]
-pub struct KeyPicture {
+pub struct KeySnapshot {
     /// How many changes led here.
     pub changes: i64,
     /// The master key the store is sealed under.

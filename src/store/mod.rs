@@ -19,7 +19,7 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::password::{HashCost, PasswordHash};
 
-pub use self::keys::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, UploadedKey};
+pub use self::keys::{KeyChange, KeySnapshot, MasterKeyRecord, SealedKey, UploadedKey};
 pub use self::sign_ins::{Page, Position, SignIn, SignInFilter};
 pub use self::sqlite::{
     CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, Look, SqliteStore, UnfitLocation,
@@ -43,7 +43,7 @@ pub trait Store: Send + Sync {
     ) -> Result<MasterKeyRecord, StoreError>;
 
     /// Takes a picture of the keys, with the sealed bytes of those that `select` names.
-    async fn keys(&self, select: Select<'_>) -> Result<KeyPicture, StoreError>;
+    async fn keys(&self, select: Select<'_>) -> Result<KeySnapshot, StoreError>;
 
     /// Changes the keys: takes a picture, asks `decide`, carries it out, all in one transaction.
     ///
@@ -140,10 +140,10 @@ pub trait Store: Send + Sync {
 pub type Select<'a> = &'a (dyn Fn(&[KeyMetadata]) -> Vec<Kid> + Send + Sync);
 
 /// Decides what to change, from a picture taken inside the transaction. Refusing leaves the store as it was.
-pub type Decide<'a> = &'a mut (dyn FnMut(&KeyPicture) -> Result<Vec<KeyChange>, Refusal> + Send);
+pub type Decide<'a> = &'a mut (dyn FnMut(&KeySnapshot) -> Result<Vec<KeyChange>, Refusal> + Send);
 
 /// Looks at what a transaction is about to leave behind. Refusing leaves the store as it was.
-pub type Check<'a> = &'a (dyn Fn(&KeyPicture) -> Result<(), Refusal> + Send + Sync);
+pub type Check<'a> = &'a (dyn Fn(&KeySnapshot) -> Result<(), Refusal> + Send + Sync);
 
 /// Why a decision was not made; the decider knows more.
 #[derive(Clone, Copy, Debug)]

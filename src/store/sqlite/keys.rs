@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::super::{KeyChange, KeyPicture, MasterKeyRecord, SealedKey, Select, StoreError, UploadedKey};
+use super::super::{KeyChange, KeySnapshot, MasterKeyRecord, SealedKey, Select, StoreError, UploadedKey};
 use super::{lossy, unavailable};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
@@ -73,14 +73,17 @@ pub(super) async fn changes(db: &mut SqliteConnection) -> Result<i64, StoreError
 }
 
 /// Reads everything in the transaction that `db` is in.
-pub(super) async fn picture(db: &mut SqliteConnection, select: Select<'_>) -> Result<KeyPicture, StoreError> {
+pub(super) async fn picture(
+    db: &mut SqliteConnection,
+    select: Select<'_>,
+) -> Result<KeySnapshot, StoreError> {
     let changes = changes(db).await?;
     let lives = lives(db).await?;
     let mut sealed = Vec::new();
     for kid in select(&lives) {
         sealed.extend(sealed_key(db, kid).await?);
     }
-    Ok(KeyPicture {
+    Ok(KeySnapshot {
         changes,
         master_key: master_key(db).await?,
         strays: strays(db).await?,

@@ -22,7 +22,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
-    AccountChange, Check, Decide, KeyPicture, MasterKeyRecord, Page, Position, Select, SignIn,
+    AccountChange, Check, Decide, KeySnapshot, MasterKeyRecord, Page, Position, Select, SignIn,
     SignInCandidate, SignInFilter, Store, StoreError,
 };
 use crate::domain::account::{AccountReport, NewAccount, UserId};
@@ -145,7 +145,7 @@ impl Store for SqliteStore {
         Ok(record)
     }
 
-    async fn keys(&self, select: Select<'_>) -> Result<KeyPicture, StoreError> {
+    async fn keys(&self, select: Select<'_>) -> Result<KeySnapshot, StoreError> {
         let mut tx = Transaction::begin(self.readers.connection().await?, None).await.map_err(unavailable)?;
         keys::picture(&mut tx, select).await
     }
