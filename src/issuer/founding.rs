@@ -51,7 +51,7 @@ pub async fn initialize(secret: &MasterSecret, premises: &Premises) -> Result<Ma
     let present = premises
         .store
         .initialize(record.clone(), &mut |picture| {
-            Ok(picture.strays.iter().filter_map(|row| adopt(row, &sealer, now, premises)).collect())
+            Ok(picture.unmanaged.iter().filter_map(|row| adopt(row, &sealer, now, premises)).collect())
         })
         .await?;
     if present == record { Ok(MasterKey { sealer, record }) } else { unlock(secret, present) }

@@ -44,7 +44,7 @@ pub async fn rekey(
     // A dry run does everything up to here, and undoes it.
     let check = |picture: &KeySnapshot| {
         let (report, has_opened) = &mut *lock(&outcome);
-        let rows = || picture.sealed.iter().chain(&picture.strays);
+        let rows = || picture.sealed.iter().chain(&picture.unmanaged);
         let opens = |kid| rows().any(|row| row.kid == kid && open(row, &new.sealer).is_ok());
         *has_opened = report.moved.iter().all(|kid| opens(*kid));
         if *has_opened && !dry_run { Ok(()) } else { Err(Refusal) }
@@ -88,7 +88,7 @@ fn moves(
     let mut report = RekeyReport::default();
     let mut changes = Vec::new();
     let known = picture.sealed.iter().map(|row| (row, true));
-    for (row, is_known) in known.chain(picture.strays.iter().map(|row| (row, false))) {
+    for (row, is_known) in known.chain(picture.unmanaged.iter().map(|row| (row, false))) {
         let SealedKey { kid, exp, .. } = *row;
         let Ok(text) = open(row, &old.sealer) else {
             report.left.push(kid);

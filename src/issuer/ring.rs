@@ -56,7 +56,7 @@ impl Ring {
     /// Opens the keys of a picture, less those that have been seen to end.
     pub(super) fn open(picture: KeySnapshot, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
         let (keys, mut unreadable) = open_keys(&picture.sealed, sealer);
-        let (adoptable, foreign) = open_keys(&picture.strays, sealer);
+        let (adoptable, foreign) = open_keys(&picture.unmanaged, sealer);
         unreadable.extend(foreign);
         let is_unreadable = |life: &KeyMetadata| unreadable.iter().any(|row| row.kid == life.kid);
         let lives: Vec<_> = picture.lives.into_iter().filter(|life| !is_unreadable(life)).collect();

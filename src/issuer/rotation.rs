@@ -107,7 +107,7 @@ impl<'a> Draft<'a> {
         let mut draft =
             Self { picture, sealer, policy, now, lives, opened, next_kid: picture.next_kid, entries, log };
         draft.record_ends(ended);
-        for row in &picture.strays {
+        for row in &picture.unmanaged {
             if let Ok(key) = open_key(row, sealer) {
                 let life = KeyMetadata::adopted(row.kid, row.exp, now.wall);
                 draft.opened.push(key);
@@ -232,7 +232,7 @@ impl<'a> Draft<'a> {
 
     fn expire(&mut self, kid: Kid) -> Result<(), OperationError> {
         let life = self.published(kid)?;
-        let row = self.picture.sealed.iter().chain(&self.picture.strays).find(|row| row.kid == kid);
+        let row = self.picture.sealed.iter().chain(&self.picture.unmanaged).find(|row| row.kid == kid);
         let row = row.ok_or(OperationError::Unknown(kid))?;
         let text = self
             .sealer

@@ -139,7 +139,7 @@ impl Keyring {
 
     /// The public halves of every key of ours that is kept, whatever its phase.
     fn own_keys(&self, picture: &KeySnapshot) -> Vec<(Kid, PublicJwk)> {
-        let rows = picture.sealed.iter().chain(&picture.strays);
+        let rows = picture.sealed.iter().chain(&picture.unmanaged);
         rows.filter_map(|row| {
             let key = super::ring::open_key(row, &self.master_key.sealer).ok()?;
             let jwk = serde_json::to_value(key.jwk()).ok()?;

@@ -26,7 +26,7 @@ pub struct KeySnapshot {
     /// The keys whose life is known.
     pub lives: Vec<KeyMetadata>,
     /// Rows of `keys` whose life is not known: another program wrote them.
-    pub strays: Vec<SealedKey>,
+    pub unmanaged: Vec<SealedKey>,
     /// The rows that were selected.
     pub sealed: Vec<SealedKey>,
     /// Keys of others.

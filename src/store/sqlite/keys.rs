@@ -86,7 +86,7 @@ pub(super) async fn picture(
     Ok(KeySnapshot {
         changes,
         master_key: master_key(db).await?,
-        strays: strays(db).await?,
+        unmanaged: unmanaged(db).await?,
         sealed,
         uploaded: uploaded(db).await?,
         next_kid: next_kid(db).await?,
@@ -141,7 +141,7 @@ pub(super) async fn rows(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, St
     Ok(rows.into_iter().map(sealed_row).collect())
 }
 
-async fn strays(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, StoreError> {
+async fn unmanaged(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, StoreError> {
     let rows: Vec<_> = sqlx::query_as(
         "SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys
          WHERE kid NOT IN (SELECT kid FROM key_lives)
