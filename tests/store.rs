@@ -130,7 +130,7 @@ async fn a_change_that_was_refused_or_failed_half_way_leaves_nothing() {
             Ok(vec![KeyChange::Insert { life, sealed: Vec::new() }, missing])
         })
         .await;
-    assert!(matches!(failed, Err(StoreError::Damaged(_))), "{failed:?}");
+    assert!(matches!(failed, Err(StoreError::Corrupt(_))), "{failed:?}");
     assert_eq!(format!("{:?}", picture(&store).await), before);
 }
 

@@ -161,7 +161,7 @@ fn refuse<T>(why: String) -> anyhow::Result<T> {
 async fn master_key_of(config: &Config, store: &Location) -> anyhow::Result<MasterKey> {
     let name = store.path().display();
     let look = store.look().await.map_err(|error| match error {
-        StoreError::Damaged(what) => Refused(format!("cannot use {name}: {what}")).into(),
+        StoreError::Corrupt(what) => Refused(format!("cannot use {name}: {what}")).into(),
         other => anyhow::Error::new(other).context(format!("cannot read {name}")),
     });
     match look?.found {

@@ -207,7 +207,7 @@ pub enum StoreError {
     Conflict(Unique),
     /// The data are not what a store of ours holds.
     #[error("{0}")]
-    Damaged(String),
+    Corrupt(String),
     /// Another process has it open.
     #[error("another process has it open")]
     InUse,

@@ -29,7 +29,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     let name = config.location.path().display();
     let look = match config.location.look().await {
         Ok(look) => look,
-        Err(StoreError::Damaged(what)) => {
+        Err(StoreError::Corrupt(what)) => {
             return findings.error(ABOUT, format!("DATABASE_URL names {name}, but {what}; {RESTORE}"));
         }
         Err(error) => {

@@ -31,10 +31,10 @@ pub enum CarriedOver {
 
 /// All in one transaction of the connection that holds the old store, which is only read.
 pub(super) async fn all(db: &mut SqliteConnection, copy: &Path) -> Result<CarriedOver, StoreError> {
-    let name = copy.to_str().ok_or_else(|| StoreError::Damaged("its path is not UTF-8".to_owned()))?;
+    let name = copy.to_str().ok_or_else(|| StoreError::Corrupt("its path is not UTF-8".to_owned()))?;
     for table in ["keys", "users", "names_given", "key_lives"] {
         if !has_table(db, table).await? {
-            return Err(StoreError::Damaged(format!("it has no table {table}")));
+            return Err(StoreError::Corrupt(format!("it has no table {table}")));
         }
     }
     let has_states = has_table(db, "account_states").await?;

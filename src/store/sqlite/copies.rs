@@ -61,7 +61,7 @@ impl Location {
 }
 
 async fn copy(db: &mut SqliteConnection, file: &Path) -> Result<(), StoreError> {
-    let name = file.to_str().ok_or_else(|| StoreError::Damaged("its path is not UTF-8".to_owned()))?;
+    let name = file.to_str().ok_or_else(|| StoreError::Corrupt("its path is not UTF-8".to_owned()))?;
     sqlx::query("VACUUM INTO ?")
         .bind(name)
         .execute(db)
@@ -87,7 +87,7 @@ pub fn sync_directory_of(file: &Path) -> io::Result<()> {
 /// The sentence of SQLite alone.
 pub(super) fn damaged(error: &sqlx::Error) -> StoreError {
     let message = error.as_database_error().map(sqlx::error::DatabaseError::message);
-    StoreError::Damaged(format!("it is damaged: {}", message.unwrap_or("it cannot be read")))
+    StoreError::Corrupt(format!("it is damaged: {}", message.unwrap_or("it cannot be read")))
 }
 
 /// Whether it is no database (`SQLITE_NOTADB`) or not all of one (`SQLITE_CORRUPT`).

@@ -83,13 +83,13 @@ impl Location {
     /// Looks into the file without writing to it.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] for a file that is no database, or a newer one than this program knows.
+    /// [`StoreError::Corrupt`] for a file that is no database, or a newer one than this program knows.
     pub async fn look(&self) -> Result<Look, StoreError> {
         match self.0.metadata() {
             Ok(file) if file.is_file() => self.read(look).await,
-            Ok(_) => Err(StoreError::Damaged("it is no file".to_owned())),
+            Ok(_) => Err(StoreError::Corrupt("it is no file".to_owned())),
             Err(_) if self.0.symlink_metadata().is_ok() => {
-                Err(StoreError::Damaged("it is a link that leads nowhere".to_owned()))
+                Err(StoreError::Corrupt("it is a link that leads nowhere".to_owned()))
             }
             Err(_) => Ok(Look { found: Found::Nothing, has_accounts: false }),
         }
@@ -189,7 +189,7 @@ async fn look(db: &mut SqliteConnection) -> Result<Look, StoreError> {
     if let Some(version) = schema_version(db).await?
         && !MIGRATIONS.version_exists(version)
     {
-        return Err(StoreError::Damaged(format!(
+        return Err(StoreError::Corrupt(format!(
             "its schema is at version {version}: a newer jwksd made it"
         )));
     }
@@ -232,7 +232,7 @@ async fn expect_course_columns(db: &mut SqliteConnection) -> Result<(), StoreErr
             .map_err(not_a_database)?;
         let columns = columns.join(",");
         if !columns.is_empty() && columns != expected {
-            return Err(StoreError::Damaged(format!(
+            return Err(StoreError::Corrupt(format!(
                 "its table {table} has the columns {columns}, and not {expected}"
             )));
         }
@@ -243,7 +243,7 @@ async fn expect_course_columns(db: &mut SqliteConnection) -> Result<(), StoreErr
 fn not_a_database(error: sqlx::Error) -> StoreError {
     match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
         // SQLITE_NOTADB
-        Some("26") => StoreError::Damaged("it is no SQLite database".to_owned()),
+        Some("26") => StoreError::Corrupt("it is no SQLite database".to_owned()),
         _ => unavailable(error),
     }
 }

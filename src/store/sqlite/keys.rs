@@ -44,7 +44,7 @@ pub(super) async fn master_key_of_old(
 fn record((number, salt, check_value): (i64, Vec<u8>, Vec<u8>)) -> Result<MasterKeyRecord, StoreError> {
     let salt = salt
         .try_into()
-        .map_err(|_| StoreError::Damaged("the salt in its table master_key was changed".to_owned()))?;
+        .map_err(|_| StoreError::Corrupt("the salt in its table master_key was changed".to_owned()))?;
     Ok(MasterKeyRecord { number, salt, check_value })
 }
 
@@ -324,6 +324,6 @@ async fn execute(
 ) -> Result<(), StoreError> {
     match bind(sqlx::query(sql)).execute(db).await.map_err(unavailable)?.rows_affected() {
         1 => Ok(()),
-        other => Err(StoreError::Damaged(format!("{other} rows were met by: {sql}"))),
+        other => Err(StoreError::Corrupt(format!("{other} rows were met by: {sql}"))),
     }
 }

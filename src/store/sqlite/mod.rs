@@ -282,7 +282,7 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     }
     MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => {
-            StoreError::Damaged(format!("its schema is at version {version}: a newer jwksd made it"))
+            StoreError::Corrupt(format!("its schema is at version {version}: a newer jwksd made it"))
         }
         other => unavailable(other),
     })?;
