@@ -244,7 +244,7 @@ pub(super) fn unusable(location: &Location, error: StoreError) -> anyhow::Error 
     let database = location.path().display();
     match error {
         StoreError::Corrupt(what) => Refused(format!("DATABASE_URL names {database}, but {what}")).into(),
-        error if error.is_passing() => anyhow::anyhow!("cannot open {database} just now: {error:#}"),
+        error if error.is_transient() => anyhow::anyhow!("cannot open {database} just now: {error:#}"),
         StoreError::Unavailable(cause) => {
             let directory = location.path().parent().filter(|parent| !parent.as_os_str().is_empty());
             let hint = match directory {

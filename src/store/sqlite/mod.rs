@@ -297,7 +297,7 @@ fn lossy(bytes: Vec<u8>) -> String {
 impl StoreError {
     /// Whether the same may work a moment later: another process holds the lock, or has just put another file in place.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Replaced => true,
             Self::Unavailable(cause) => cause
