@@ -116,11 +116,11 @@ async fn list_up_to(
     };
     while left != Some(0) {
         let at_most = left.map_or(PAGE, |left| left.min(PAGE));
-        let page = store.sign_ins(filter, &Page::After { position, up_to: newest }, at_most).await?;
+        let page = store.sign_ins(filter, &Page::After { cursor, up_to: newest }, at_most).await?;
         let Some(last) = page.last() else {
             break;
         };
-        position = Some(last.position.clone());
+        position = Some(last.cursor.clone());
         left = left.map(|left| left.saturating_sub(at_most));
         if !print_page(&page, args.json)? {
             return Ok(false);
@@ -140,9 +140,9 @@ async fn follow(
         let seen = store.newest_sign_in().await?;
         let page = store.sign_ins(filter, &Page::NewerThan(newest), PAGE).await?;
         newest = match page.last() {
-            Some(last) if page.len() == PAGE as usize => last.position.id,
+            Some(last) if page.len() == PAGE as usize => last.cursor.id,
             // Whatever else is that old does not match.
-            last => last.map_or(seen, |last| last.position.id.max(seen)),
+            last => last.map_or(seen, |last| last.cursor.id.max(seen)),
         };
         if !print_page(&page, args.json)? {
             return Ok(());
@@ -181,7 +181,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn of(sign_in: &'a SignIn) -> Self {
         Self {
-            id: sign_in.position.id,
+            id: sign_in.cursor.id,
             time: sign_in.at.map(|time| time.to_string()),
             ip: &sign_in.from,
             user_id: sign_in.user.map(|user| user.0),

@@ -20,7 +20,7 @@ use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::password::{HashCost, PasswordHash};
 
 pub use self::keys::{KeyChange, KeySnapshot, MasterKeyRecord, SealedKey, UploadedKey};
-pub use self::sign_ins::{Page, Position, SignIn, SignInFilter};
+pub use self::sign_ins::{Cursor, Page, SignIn, SignInFilter};
 pub use self::sqlite::{
     CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, Look, SqliteStore, UnfitLocation,
     directory_of, newest_schema, sync_directory_of,
@@ -124,7 +124,7 @@ pub trait Store: Send + Sync {
         filter: &SignInFilter,
         count: u32,
         up_to: i64,
-    ) -> Result<Option<Position>, StoreError>;
+    ) -> Result<Option<Cursor>, StoreError>;
 
     /// The greatest number in `auth_logs`; later rows have greater ones.
     async fn newest_sign_in(&self) -> Result<i64, StoreError>;

@@ -9,7 +9,7 @@ use crate::domain::clock::Timestamp;
 #[derive(Clone, Debug)]
 pub struct SignIn {
     /// Where it stands.
-    pub position: Position,
+    pub cursor: Cursor,
     /// When; nothing if another program wrote something that is no time.
     pub at: Option<Timestamp>,
     /// From which address.
@@ -22,7 +22,7 @@ pub struct SignIn {
 
 /// A place in `auth_logs`, in the order of time.
 #[derive(Clone, Debug)]
-pub struct Position {
+pub struct Cursor {
     pub(crate) time: String,
     /// The number of the row.
     pub id: i64,
@@ -45,7 +45,7 @@ pub enum Page {
     /// In the order of time, from behind this place on.
     After {
         /// From the first on, if nothing is said.
-        position: Option<Position>,
+        cursor: Option<Cursor>,
         /// The greatest number that still counts.
         up_to: i64,
     },

@@ -22,7 +22,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
-    AccountChange, Check, Decide, KeySnapshot, MasterKeyRecord, Page, Position, Select, SignIn,
+    AccountChange, Check, Cursor, Decide, KeySnapshot, MasterKeyRecord, Page, Select, SignIn,
     SignInCandidate, SignInFilter, Store, StoreError,
 };
 use crate::domain::account::{AccountReport, NewAccount, UserId};
@@ -245,7 +245,7 @@ impl Store for SqliteStore {
         filter: &SignInFilter,
         count: u32,
         up_to: i64,
-    ) -> Result<Option<Position>, StoreError> {
+    ) -> Result<Option<Cursor>, StoreError> {
         let mut connection = self.readers.connection().await?;
         sign_ins::before_last(&mut connection, filter, count, up_to).await
     }

@@ -5,7 +5,7 @@
 
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::super::{Page, Position, SignIn, SignInFilter, StoreError};
+use super::super::{Cursor, Page, SignIn, SignInFilter, StoreError};
 use super::{lossy, unavailable};
 use crate::domain::account::UserId;
 use crate::domain::clock::Timestamp;
@@ -23,7 +23,7 @@ struct Row {
 impl Row {
     fn sign_in(self) -> SignIn {
         SignIn {
-            position: Position { time: self.time, id: self.id },
+            cursor: Cursor { time: self.time, id: self.id },
             at: self.at.map(Timestamp::from_secs),
             from: lossy(self.ip),
             user: self.user_id.map(UserId),
@@ -45,8 +45,8 @@ pub(super) async fn page(
 ) -> Result<Vec<SignIn>, StoreError> {
     let mut query = QueryBuilder::new(COLUMNS);
     match page {
-        Page::After { position, up_to } => {
-            listed(&mut query, filter, position.as_ref(), *up_to);
+        Page::After { cursor, up_to } => {
+            listed(&mut query, filter, cursor.as_ref(), *up_to);
             query.push(" ORDER BY request_timestamp, auth_logs.id");
         }
         Page::NewerThan(id) => {
@@ -71,7 +71,7 @@ pub(super) async fn before_last(
     filter: &SignInFilter,
     count: u32,
     up_to: i64,
-) -> Result<Option<Position>, StoreError> {
+) -> Result<Option<Cursor>, StoreError> {
     let mut query =
         QueryBuilder::new("SELECT CAST(request_timestamp AS TEXT), auth_logs.id FROM auth_logs WHERE ");
     listed(&mut query, filter, None, up_to);
@@ -80,14 +80,14 @@ pub(super) async fn before_last(
         .build_query_as()
         .fetch_optional(db)
         .await
-        .map(|row: Option<(String, i64)>| row.map(|(time, id)| Position { time, id }))
+        .map(|row: Option<(String, i64)>| row.map(|(time, id)| Cursor { time, id }))
         .map_err(unavailable)
 }
 
 /// One lower end, which an index leads to at once: a place that was listed lies behind `since` already.
-fn listed(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, behind: Option<&Position>, up_to: i64) {
+fn listed(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, behind: Option<&Cursor>, up_to: i64) {
     match (behind, filter.since) {
-        (Some(Position { time, id }), _) => {
+        (Some(Cursor { time, id }), _) => {
             query.push("(request_timestamp, auth_logs.id) > (").push_bind(time.clone());
             query.push(", ").push_bind(*id).push(")")
         }
