@@ -400,7 +400,7 @@ async fn sign_ins_are_listed_by_time_account_and_address_and_trimmed_from_the_ol
         (Some(at(20)), "192.0.2.2", Some("alice"))
     );
 
-    assert_eq!(store.trim_sign_ins(at(10), 1).await.unwrap(), 1, "no more at once than was said");
-    assert_eq!(store.trim_sign_ins(at(10), 10).await.unwrap(), 1);
+    assert_eq!(store.delete_sign_ins_before(at(10), 1).await.unwrap(), 1, "no more at once than was said");
+    assert_eq!(store.delete_sign_ins_before(at(10), 10).await.unwrap(), 1);
     assert_eq!(ids(all).await, [2, 3, 5]);
 }

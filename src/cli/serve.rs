@@ -91,7 +91,7 @@ async fn answer(
     tokio::select! {
         () = http::serve(listener, front, limits::connections(), until) => Ok(()),
         () = rotate_for_ever(&issuer, watchdog) => Ok(()),
-        () = trim_for_ever(retention) => Ok(()),
+        () = retention_loop(retention) => Ok(()),
     }
 }
 
@@ -221,7 +221,7 @@ async fn rotate_for_ever(issuer: &Issuer, mut watchdog: Watchdog) {
 const SWEEP: Duration = Duration::from_secs(10);
 const BREATH: Duration = Duration::from_millis(50);
 
-async fn trim_for_ever(retention: Option<Retention>) {
+async fn retention_loop(retention: Option<Retention>) {
     let Some(mut retention) = retention else {
         return std::future::pending().await;
     };

@@ -41,7 +41,7 @@ impl Retention {
     pub async fn sweep(&mut self) -> Result<Swept, StoreError> {
         let clock = &self.premises.clock;
         let now = self.started.trusted_now(clock.now(), clock.monotonic());
-        let removed = self.premises.store.trim_sign_ins(now.minus(self.keep), BATCH).await?;
+        let removed = self.premises.store.delete_sign_ins_before(now.minus(self.keep), BATCH).await?;
         Ok(if removed < u64::from(BATCH) { Swept::All } else { Swept::Some })
     }
 }

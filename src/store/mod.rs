@@ -130,7 +130,7 @@ pub trait Store: Send + Sync {
     async fn newest_sign_in(&self) -> Result<i64, StoreError>;
 
     /// Removes rows of `auth_logs` from before this time, at most so many. Returns how many.
-    async fn trim_sign_ins(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError>;
+    async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError>;
 
     /// Writes back what is in flight and closes; the store answers nothing afterwards.
     async fn close(&self);

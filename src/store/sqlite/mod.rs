@@ -255,9 +255,9 @@ impl Store for SqliteStore {
         sign_ins::newest(&mut connection).await
     }
 
-    async fn trim_sign_ins(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
+    async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
         let mut tx = self.writer.begin(Durability::ProcessEnd).await?;
-        let removed = sign_ins::trim(&mut tx, before, at_most).await?;
+        let removed = sign_ins::delete_before(&mut tx, before, at_most).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(removed)
     }

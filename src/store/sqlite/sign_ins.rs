@@ -115,7 +115,7 @@ pub(super) async fn newest(db: &mut SqliteConnection) -> Result<i64, StoreError>
     sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM auth_logs").fetch_one(db).await.map_err(unavailable)
 }
 
-pub(super) async fn trim(
+pub(super) async fn delete_before(
     db: &mut SqliteConnection,
     before: Timestamp,
     at_most: u32,
