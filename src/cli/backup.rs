@@ -13,7 +13,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::key::Kid;
 use crate::issuer::{self, MasterKey};
 use crate::store::{
-    CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, StoreError, directory_of,
+    Counts, Depth, Found, Hold, Inspection, Location, MergeOutcome, StoreError, directory_of,
     sync_directory_of,
 };
 
@@ -117,17 +117,17 @@ async fn finish(
     copy: &Copy,
     hold: &mut Hold,
     master_key: &MasterKey,
-) -> anyhow::Result<(Inspection, CarriedOver)> {
-    let carried = hold.carry_over(copy.file.path()).await.context("cannot write the copy")?;
+) -> anyhow::Result<(Inspection, MergeOutcome)> {
+    let carried = hold.merge_into(copy.file.path()).await.context("cannot write the copy")?;
     Ok((copy.prove(master_key).await?, carried))
 }
 
-fn tell(carried: &CarriedOver) {
+fn tell(carried: &MergeOutcome) {
     let unknown = "numbers of keys and accounts go on a million later, but names of accounts that were made since the \
                    copy can be registered again, and what was revoked, disabled or deleted since is not any more: see \
                    `jwksd keys list` and `jwksd users list`";
     match carried {
-        CarriedOver::All { keys, accounts } => {
+        MergeOutcome::All { keys, accounts } => {
             say(&format!(
                 "what was given out since the copy stays used up, and what was revoked, expired, disabled or deleted \
                  since stays so (accounts: {accounts}); passwords are those of the copy"
@@ -136,10 +136,10 @@ fn tell(carried: &CarriedOver) {
                 say("the store had moved to another master key: keys that were made since are not in it");
             }
         }
-        CarriedOver::NoStore => {
+        MergeOutcome::NoStore => {
             say(&format!("there was no store to tell what came after the copy: {unknown}"));
         }
-        CarriedOver::Unreadable(why) => {
+        MergeOutcome::Unreadable(why) => {
             say(&format!("the store could not tell what came after the copy ({why}): {unknown}"));
         }
     }

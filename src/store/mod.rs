@@ -22,7 +22,7 @@ use crate::domain::password::{HashCost, PasswordHash};
 pub use self::keys::{KeyChange, KeySnapshot, MasterKeyRecord, SealedKey, UploadedKey};
 pub use self::sign_ins::{Cursor, Page, SignIn, SignInFilter};
 pub use self::sqlite::{
-    CarriedOver, Counts, Depth, Found, Hold, Inspection, Location, Look, SqliteStore, UnfitLocation,
+    Counts, Depth, Found, Hold, Inspection, Location, Look, MergeOutcome, SqliteStore, UnfitLocation,
     directory_of, newest_schema, sync_directory_of,
 };
 

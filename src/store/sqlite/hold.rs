@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::super::StoreError;
-use super::carry::{self, CarriedOver};
+use super::carry::{self, MergeOutcome};
 use super::copies::{directory_of, is_unreadable, sync_directory_of};
 use super::files::Location;
 use super::{is_busy, unavailable};
@@ -55,14 +55,14 @@ impl Hold {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the copy cannot be written.
-    pub async fn carry_over(&mut self, copy: &Path) -> Result<CarriedOver, StoreError> {
+    pub async fn merge_into(&mut self, copy: &Path) -> Result<MergeOutcome, StoreError> {
         let carried = match &mut self.db {
-            Some(db) if !self.is_new => carry::all(db, copy).await,
-            _ => return carry::leap(copy).await.map(|()| CarriedOver::NoStore),
+            Some(db) if !self.is_new => merge::merge(db, copy).await,
+            _ => return merge::skip_ids(copy).await.map(|()| MergeOutcome::NoStore),
         };
         match carried {
             Ok(carried) => Ok(carried),
-            Err(error) => carry::leap(copy).await.map(|()| CarriedOver::Unreadable(error)),
+            Err(error) => merge::skip_ids(copy).await.map(|()| MergeOutcome::Unreadable(error)),
         }
     }
 

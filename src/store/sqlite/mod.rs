@@ -5,13 +5,13 @@
 //! along with the next sync (NORMAL).
 
 mod accounts;
-mod carry;
 mod connections;
 mod copies;
 mod files;
 mod hold;
 mod inspection;
 mod keys;
+mod merge;
 mod recorder;
 mod sign_ins;
 
@@ -31,12 +31,12 @@ use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::password::PasswordHash;
 
-pub use self::carry::CarriedOver;
 use self::connections::{Durability, Readers, Writer};
 pub use self::copies::{directory_of, sync_directory_of};
 pub use self::files::{Found, Location, Look, UnfitLocation};
 pub use self::hold::Hold;
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
+pub use self::merge::MergeOutcome;
 use self::recorder::{Recorder, SignInRecord};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");

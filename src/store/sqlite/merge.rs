@@ -10,11 +10,11 @@ use super::files::has_table;
 use super::unavailable;
 
 /// How far ahead the numbers of keys and accounts leap, when nobody can say which were given out since the copy.
-const LEAP: i64 = 1_000_000;
+const SKIPPED_IDS: i64 = 1_000_000;
 
 /// What came of carrying over.
 #[derive(Debug)]
-pub enum CarriedOver {
+pub enum MergeOutcome {
     /// Everything. `keys` says whether the two stores have the same master key, and keys made since are there too;
     /// `accounts` how many accounts were disabled or deleted since.
     All {
@@ -30,7 +30,7 @@ pub enum CarriedOver {
 }
 
 /// All in one transaction of the connection that holds the old store, which is only read.
-pub(super) async fn all(db: &mut SqliteConnection, copy: &Path) -> Result<CarriedOver, StoreError> {
+pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<MergeOutcome, StoreError> {
     let name = copy.to_str().ok_or_else(|| StoreError::Corrupt("its path is not UTF-8".to_owned()))?;
     for table in ["keys", "users", "names_given", "key_lives"] {
         if !has_table(db, table).await? {
@@ -40,7 +40,7 @@ pub(super) async fn all(db: &mut SqliteConnection, copy: &Path) -> Result<Carrie
     let has_states = has_table(db, "account_states").await?;
     let has_uploads = has_table(db, "uploaded_keys").await?;
     sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(unavailable)?;
-    let carried = carry_into_copy(db, has_states, has_uploads).await;
+    let carried = merge_into_copy(db, has_states, has_uploads).await;
     if carried.is_err() {
         // Whether or not it was begun.
         let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
@@ -49,11 +49,11 @@ pub(super) async fn all(db: &mut SqliteConnection, copy: &Path) -> Result<Carrie
     carried.map_err(unavailable)
 }
 
-async fn carry_into_copy(
+async fn merge_into_copy(
     db: &mut SqliteConnection,
     has_states: bool,
     has_uploads: bool,
-) -> Result<CarriedOver, sqlx::Error> {
+) -> Result<MergeOutcome, sqlx::Error> {
     sqlx::raw_sql(
         "BEGIN IMMEDIATE;
          UPDATE copy.sqlite_sequence SET seq = max(seq, coalesce(
@@ -70,7 +70,7 @@ async fn carry_into_copy(
     )
     .execute(&mut *db)
     .await?;
-    let keys = carry_keys(db).await?;
+    let keys = merge_keys(db).await?;
     if has_uploads {
         // Keys of others: what was withdrawn stays so, what came since would not open under another master key.
         let of_now = if keys {
@@ -82,18 +82,18 @@ async fn carry_into_copy(
         };
         sqlx::raw_sql(of_now).execute(&mut *db).await?;
     }
-    let accounts = if has_states { carry_states(db).await? } else { 0 };
+    let accounts = if has_states { merge_states(db).await? } else { 0 };
     // Last, because a deleted account takes its new name by itself.
     sqlx::query("INSERT OR IGNORE INTO copy.names_given (name) SELECT name FROM main.names_given")
         .execute(&mut *db)
         .await?;
     sqlx::raw_sql("COMMIT").execute(db).await?;
-    Ok(CarriedOver::All { keys, accounts })
+    Ok(MergeOutcome::All { keys, accounts })
 }
 
 /// Keys that were made since, because tokens of theirs are out, and keys that were sealed anew to end earlier. Under
 /// another master key, they would not open.
-async fn carry_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+async fn merge_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     let is_same: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM main.master_key AS old JOIN copy.master_key AS new
                         ON old.salt = new.salt AND old.check_value = new.check_value)",
@@ -120,7 +120,7 @@ async fn carry_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
 }
 
 /// Accounts that were disabled or deleted since. The same number is the same account if it was made at the same time.
-async fn carry_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+async fn merge_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "CREATE TEMP TABLE carried AS
          SELECT state.user_id AS id, state.disabled_at, state.deleted_at, gone.username
@@ -149,7 +149,7 @@ async fn carry_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
 }
 
 /// Has the numbers of a copy go on far ahead.
-pub(super) async fn leap(copy: &Path) -> Result<(), StoreError> {
+pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
     let options = SqliteConnectOptions::new().filename(copy).disable_statement_logging();
     let mut db = options.connect().await.map_err(unavailable)?;
     sqlx::query(
@@ -160,7 +160,7 @@ pub(super) async fn leap(copy: &Path) -> Result<(), StoreError> {
     .await
     .map_err(unavailable)?;
     sqlx::query("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('keys', 'users')")
-        .bind(LEAP)
+        .bind(SKIPPED_IDS)
         .execute(&mut db)
         .await
         .map_err(unavailable)?;
