@@ -13,7 +13,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::key::Kid;
 use crate::issuer::{self, MasterKey};
 use crate::store::{
-    Counts, Depth, Found, Hold, Inspection, Location, MergeOutcome, StoreError, directory_of,
+    Counts, Depth, ExclusiveLock, Found, Inspection, Location, MergeOutcome, StoreError, directory_of,
     sync_directory_of,
 };
 
@@ -74,7 +74,7 @@ pub(super) async fn restore(config: Config, args: RestoreArgs) -> anyhow::Result
     let master_key = master_key_of(&config, &source).await?;
     let copy = unless_interrupted(Box::pin(proved_copy(&source, &store, &master_key))).await?;
     // From here on nobody starts on the store, or founds one in its place.
-    let mut hold = Hold::take(&store).await.map_err(|error| match error {
+    let mut hold = ExclusiveLock::take(&store).await.map_err(|error| match error {
         StoreError::InUse => anyhow::Error::new(Refused(format!(
             "{} is in use, by a server or another program: stop it first",
             store.path().display()
@@ -115,7 +115,7 @@ async fn proved_copy(source: &Location, store: &Location, master_key: &MasterKey
 /// Brings the copy to what must not be undone.
 async fn finish(
     copy: &Copy,
-    hold: &mut Hold,
+    hold: &mut ExclusiveLock,
     master_key: &MasterKey,
 ) -> anyhow::Result<(Inspection, MergeOutcome)> {
     let carried = hold.merge_into(copy.file.path()).await.context("cannot write the copy")?;

@@ -7,8 +7,8 @@
 mod accounts;
 mod connections;
 mod copies;
+mod exclusive_lock;
 mod files;
-mod hold;
 mod inspection;
 mod keys;
 mod merge;
@@ -33,8 +33,8 @@ use crate::domain::password::PasswordHash;
 
 use self::connections::{Durability, Readers, Writer};
 pub use self::copies::{directory_of, sync_directory_of};
+pub use self::exclusive_lock::ExclusiveLock;
 pub use self::files::{Found, Location, Look, UnfitLocation};
-pub use self::hold::Hold;
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
 pub use self::merge::MergeOutcome;
 use self::recorder::{Recorder, SignInRecord};

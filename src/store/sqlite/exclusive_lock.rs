@@ -16,7 +16,7 @@ use super::{is_busy, unavailable};
 
 /// A store that nobody else has open, nor can open, as long as this is held.
 #[derive(Debug)]
-pub struct Hold {
+pub struct ExclusiveLock {
     location: Location,
     /// Nothing if there is no such file, or none that SQLite could lock.
     db: Option<SqliteConnection>,
@@ -24,7 +24,7 @@ pub struct Hold {
     is_new: bool,
 }
 
-impl Hold {
+impl ExclusiveLock {
     /// Takes hold of a store, or of its place if it is not there. A file that is there but is no database is held by
     /// nobody, and taken as it is.
     ///
@@ -41,7 +41,7 @@ impl Hold {
             .connect()
             .await
             .map_err(unavailable)?;
-        match hold(&mut db).await {
+        match lock_exclusively(&mut db).await {
             Ok(journal) if journal == "delete" => Ok(Self { location, db: Some(db), is_new }),
             Ok(_) => Err(StoreError::InUse),
             Err(error) if is_busy(&error) => Err(StoreError::InUse),
@@ -136,7 +136,7 @@ impl Hold {
 
 /// Has the WAL written back and removed, which only the last who has the file open can do, then locks out everybody for
 /// as long as the connection lives. Returns what journal there is: whoever came in between has set another.
-async fn hold(db: &mut SqliteConnection) -> Result<String, sqlx::Error> {
+async fn lock_exclusively(db: &mut SqliteConnection) -> Result<String, sqlx::Error> {
     sqlx::raw_sql("PRAGMA journal_mode = DELETE; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
         .execute(&mut *db)
         .await?;
