@@ -9,8 +9,8 @@ use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::{
-    AccountChange, KeyChange, KeySnapshot, Location, MasterKeyRecord, Page, Refusal, SignIn, SignInFilter,
-    SqliteStore, Store, StoreError, Unique,
+    AccountChange, DatabaseFile, KeyChange, KeySnapshot, MasterKeyRecord, Page, Refusal, SignIn,
+    SignInFilter, SqliteStore, Store, StoreError, Unique,
 };
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5
 /// A store with nothing in it. Another kind of store is another one of these.
 async fn empty() -> (TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().unwrap();
-    let location = Location::parse(dir.path().join("store.db").to_str().unwrap()).unwrap();
+    let location = DatabaseFile::parse(dir.path().join("store.db").to_str().unwrap()).unwrap();
     let store = SqliteStore::open(&location).await.unwrap();
     (dir, Arc::new(store))
 }

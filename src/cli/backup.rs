@@ -13,7 +13,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::key::Kid;
 use crate::issuer::{self, MasterKey};
 use crate::store::{
-    Counts, Depth, ExclusiveLock, Found, Inspection, Location, MergeOutcome, StoreError, directory_of,
+    Contents, Counts, DatabaseFile, Depth, ExclusiveLock, Inspection, MergeOutcome, StoreError, directory_of,
     sync_directory_of,
 };
 
@@ -44,7 +44,7 @@ pub(super) async fn backup(config: Config, args: BackupArgs) -> anyhow::Result<(
     unless_interrupted(Box::pin(make_copy(store, file, &master_key))).await
 }
 
-async fn make_copy(store: &Location, file: &Path, master_key: &MasterKey) -> anyhow::Result<()> {
+async fn make_copy(store: &DatabaseFile, file: &Path, master_key: &MasterKey) -> anyhow::Result<()> {
     // Before and after, because the store goes on meanwhile.
     let before = inspect(store).await?;
     let copy = Copy::of(store, file).await?;
@@ -67,7 +67,7 @@ async fn make_copy(store: &Location, file: &Path, master_key: &MasterKey) -> any
 }
 
 pub(super) async fn restore(config: Config, args: RestoreArgs) -> anyhow::Result<()> {
-    let (store, source) = (config.location.resolved(), Location::of(args.file));
+    let (store, source) = (config.location.resolved(), DatabaseFile::of(args.file));
     if !source.path().exists() {
         return refuse(format!("cannot restore {}: there is no such file", source.path().display()));
     }
@@ -105,7 +105,11 @@ pub(super) async fn restore(config: Config, args: RestoreArgs) -> anyhow::Result
 }
 
 /// A copy of the source beside the store: as the source is, and as a start would make it.
-async fn proved_copy(source: &Location, store: &Location, master_key: &MasterKey) -> anyhow::Result<Copy> {
+async fn proved_copy(
+    source: &DatabaseFile,
+    store: &DatabaseFile,
+    master_key: &MasterKey,
+) -> anyhow::Result<Copy> {
     let copy = Copy::of(source, store.path()).await?;
     copy.prove(master_key).await?;
     copy.location().bring_up_to_date().await.context("cannot bring the copy up to date")?;
@@ -158,16 +162,16 @@ fn refuse<T>(why: String) -> anyhow::Result<T> {
 }
 
 /// The master key of a store that is there.
-async fn master_key_of(config: &Config, store: &Location) -> anyhow::Result<MasterKey> {
+async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyhow::Result<MasterKey> {
     let name = store.path().display();
-    let look = store.look().await.map_err(|error| match error {
+    let look = store.probe().await.map_err(|error| match error {
         StoreError::Corrupt(what) => Refused(format!("cannot use {name}: {what}")).into(),
         other => anyhow::Error::new(other).context(format!("cannot read {name}")),
     });
-    match look?.found {
-        Found::Ours(record) => opening::unlock(config, store, record),
-        Found::Nothing => refuse(format!("there is no store in {name}")),
-        Found::Foreign => refuse(format!(
+    match look?.contents {
+        Contents::Ours(record) => opening::unlock(config, store, record),
+        Contents::Nothing => refuse(format!("there is no store in {name}")),
+        Contents::Foreign => refuse(format!(
             "{name} holds keys that another program wrote: `jwksd serve` takes such a store over"
         )),
     }
@@ -181,7 +185,7 @@ struct Copy {
 
 impl Copy {
     /// Copies a store, on the disk where `file` is to be.
-    async fn of(store: &Location, file: &Path) -> anyhow::Result<Self> {
+    async fn of(store: &DatabaseFile, file: &Path) -> anyhow::Result<Self> {
         let directory = directory_of(file);
         let failing = || format!("cannot write to the directory {}", directory.display());
         // On Unix, temporary directories have mode 0700, and temporary files 0600.
@@ -196,8 +200,8 @@ impl Copy {
         Ok(copy)
     }
 
-    fn location(&self) -> Location {
-        Location::of(self.file.path().to_owned())
+    fn location(&self) -> DatabaseFile {
+        DatabaseFile::of(self.file.path().to_owned())
     }
 
     /// Opens it and looks at all of it.
@@ -214,7 +218,7 @@ impl Copy {
     }
 }
 
-async fn inspect(store: &Location) -> anyhow::Result<Inspection> {
+async fn inspect(store: &DatabaseFile) -> anyhow::Result<Inspection> {
     let inspection = progress::busy("reading", store.inspect(Depth::Rows)).await;
     inspection.with_context(|| format!("cannot read {}", store.path().display()))
 }

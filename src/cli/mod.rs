@@ -66,7 +66,7 @@ impl Cli {
 enum Command {
     #[command(flatten)]
     Configured(Configured),
-    /// Look for what would keep the service from working, and say what to do; changes nothing
+    /// Probe for what would keep the service from working, and say what to do; changes nothing
     Doctor(doctor::DoctorArgs),
     #[command(flatten)]
     Standalone(Standalone),

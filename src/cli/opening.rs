@@ -20,7 +20,9 @@ use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
 use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
-use crate::store::{Found, Location, Look, MasterKeyRecord, SqliteStore, StoreError, sync_directory_of};
+use crate::store::{
+    Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError, sync_directory_of,
+};
 
 /// How long closing the store may take.
 const CLOSING: Duration = Duration::from_millis(900);
@@ -83,30 +85,30 @@ impl Opened {
 }
 
 /// Looks into the store, without a change to it.
-pub(super) async fn look(config: &Config) -> anyhow::Result<Look> {
-    config.location.look().await.map_err(|error| unusable(&config.location, error))
+pub(super) async fn look(config: &Config) -> anyhow::Result<Probe> {
+    config.location.probe().await.map_err(|error| unusable(&config.location, error))
 }
 
 /// Opens the store that is there: where there is none, a command that only reads or needs an account founds none.
 pub(super) async fn open_existing(config: &Config) -> anyhow::Result<Opened> {
     let look = look(config).await?;
-    if look.found == Found::Nothing {
+    if look.contents == Contents::Nothing {
         return Err(Missing(format!("there is no store in {}", config.location.path().display())).into());
     }
     open(config, look).await
 }
 
 /// Opens the store that was looked into, or makes it, and unlocks it.
-pub(super) async fn open(config: &Config, look: Look) -> anyhow::Result<Opened> {
-    let (location, found) = (&config.location, look.found);
+pub(super) async fn open(config: &Config, look: Probe) -> anyhow::Result<Opened> {
+    let (location, found) = (&config.location, look.contents);
     let randomness =
         Randomness::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
     let secret = master_secret(config, &found, &randomness)?;
     let unlocked = match found {
-        Found::Ours(record) => {
+        Contents::Ours(record) => {
             Some(issuer::unlock(&secret, record).map_err(|error| locked(location, error))?)
         }
-        Found::Foreign | Found::Nothing => None,
+        Contents::Foreign | Contents::Nothing => None,
     };
     let store = SqliteStore::open(location).await.map_err(|error| unusable(location, error))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
@@ -123,7 +125,7 @@ pub(super) async fn open(config: &Config, look: Look) -> anyhow::Result<Opened> 
 /// Unlocks a store that has this record, without opening it.
 pub(super) fn unlock(
     config: &Config,
-    location: &Location,
+    location: &DatabaseFile,
     record: MasterKeyRecord,
 ) -> anyhow::Result<MasterKey> {
     let Some(secret) = present_master_secret(config)? else {
@@ -132,7 +134,7 @@ pub(super) fn unlock(
     issuer::unlock(&secret, record).map_err(|error| locked(location, error))
 }
 
-fn sealed_with_one(location: &Location) -> String {
+fn sealed_with_one(location: &DatabaseFile) -> String {
     format!(
         "{MASTER_KEY} is not set, and the keys in {} were sealed with one: add the line {MASTER_KEY}=… with that key \
          to {DOTENV}",
@@ -149,13 +151,13 @@ fn present_master_secret(config: &Config) -> anyhow::Result<Option<MasterSecret>
 }
 
 /// The master key that is set, or where that is safe a new one.
-fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> anyhow::Result<MasterSecret> {
+fn master_secret(config: &Config, found: &Contents, randomness: &Randomness) -> anyhow::Result<MasterSecret> {
     // Looked for before it is read: one that appears in between is another first start's, and is not without a key.
     let has_dotenv = has_dotenv();
     if let Some(secret) = present_master_secret(config)? {
         return Ok(secret);
     }
-    if matches!(found, Found::Ours(_)) {
+    if matches!(found, Contents::Ours(_)) {
         return refuse(sealed_with_one(&config.location));
     }
     let key = randomness.with(MasterSecret::generate);
@@ -169,16 +171,16 @@ fn master_secret(config: &Config, found: &Found, randomness: &Randomness) -> any
 }
 
 /// Why a start would neither have a master key nor make one; nothing if it would.
-pub(super) fn why_no_key(config: &Config, found: &Found) -> anyhow::Result<Option<String>> {
+pub(super) fn why_no_key(config: &Config, found: &Contents) -> anyhow::Result<Option<String>> {
     let has_dotenv = has_dotenv();
     let is_set = present_master_secret(config)?.is_some();
     Ok(if is_set { None } else { why_not_founded(config, found, has_dotenv) })
 }
 
 /// Why no new master key is made: it would not be clear where it belongs.
-fn why_not_founded(config: &Config, found: &Found, has_dotenv: bool) -> Option<String> {
+fn why_not_founded(config: &Config, found: &Contents, has_dotenv: bool) -> Option<String> {
     let database = config.location.path().display();
-    if *found != Found::Nothing {
+    if *found != Contents::Nothing {
         Some(format!("{database} has keys of another program"))
     } else if has_dotenv {
         Some(format!("there is a {DOTENV} without it"))
@@ -240,7 +242,7 @@ fn is_in_working_directory(database: &Path) -> bool {
     }
 }
 
-pub(super) fn unusable(location: &Location, error: StoreError) -> anyhow::Error {
+pub(super) fn unusable(location: &DatabaseFile, error: StoreError) -> anyhow::Error {
     let database = location.path().display();
     match error {
         StoreError::Corrupt(what) => Refused(format!("DATABASE_URL names {database}, but {what}")).into(),
@@ -259,7 +261,7 @@ pub(super) fn unusable(location: &Location, error: StoreError) -> anyhow::Error 
     }
 }
 
-fn locked(location: &Location, error: FoundingError) -> anyhow::Error {
+fn locked(location: &DatabaseFile, error: FoundingError) -> anyhow::Error {
     match error {
         FoundingError::WrongMasterKey => Refused(format!("{}: {error}", location.path().display())).into(),
         other => anyhow::Error::new(other).context(format!("cannot unlock {}", location.path().display())),

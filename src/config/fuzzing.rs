@@ -10,7 +10,7 @@ use super::sources::dotenv_of;
 use super::values::{duration, issuer_url, log_filter, networks, number, some_duration};
 use crate::domain::key::lifecycle::RotationPolicy;
 use crate::http::ClientIpHeader;
-use crate::store::Location;
+use crate::store::DatabaseFile;
 use crate::telemetry::LogFormat;
 
 /// One text, as the value of every setting that has a form of its own, and as a whole `.env`.
@@ -31,7 +31,7 @@ pub(crate) fn setting(text: &str) {
         let jwks: Uri = format!("{}/.well-known/jwks.json", read.trim_end_matches('/')).parse().unwrap();
         assert!(jwks.path().ends_with("/.well-known/jwks.json") && jwks.query().is_none());
     }
-    let _ = (Location::parse(text), ClientIpHeader::from_str(text), LogFormat::from_str(text));
+    let _ = (DatabaseFile::parse(text), ClientIpHeader::from_str(text), LogFormat::from_str(text));
     let _ = dotenv_of(text);
     if let Ok(read) = log_filter(text) {
         assert_eq!(log_filter(&read), Ok(read));

@@ -27,7 +27,7 @@ use crate::domain::key::lifecycle::RotationPolicy;
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::Hasher;
 use crate::http::{AuthMode, ClientIpHeader, ClientIpPolicy, Registration};
-use crate::store::Location;
+use crate::store::DatabaseFile;
 use crate::telemetry::LogFormat;
 
 pub(crate) use self::values::duration;
@@ -54,7 +54,7 @@ pub struct Config {
     /// Where to listen; 0 for any free port.
     pub port: u16,
     /// Where the store is.
-    pub location: Location,
+    pub location: DatabaseFile,
     /// The master key, if one is set.
     pub master_secret: Option<MasterSecret>,
     /// The master key that `rekey` moves the store to, if one is set.
@@ -120,7 +120,7 @@ impl Config {
         Ok(Self {
             host: from.text("HOST")?,
             port: from.parse("PORT", number)?,
-            location: from.parse("DATABASE_URL", |text| Location::parse(text).map_err(in_words))?,
+            location: from.parse("DATABASE_URL", |text| DatabaseFile::parse(text).map_err(in_words))?,
             master_secret: from.master_secret(MASTER_KEY)?,
             new_master_secret: from.master_secret(NEW_MASTER_KEY)?,
             issuer: from.optional("ISSUER", issuer_url)?,

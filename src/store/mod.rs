@@ -22,8 +22,8 @@ use crate::domain::password::{HashCost, PasswordHash};
 pub use self::keys::{KeyChange, KeySnapshot, MasterKeyRecord, SealedKey, UploadedKey};
 pub use self::sign_ins::{Cursor, Page, SignIn, SignInFilter};
 pub use self::sqlite::{
-    Counts, Depth, ExclusiveLock, Found, Inspection, Location, Look, MergeOutcome, SqliteStore,
-    UnfitLocation, directory_of, newest_schema, sync_directory_of,
+    Contents, Counts, DatabaseFile, Depth, ExclusiveLock, Inspection, InvalidDatabaseUrl, MergeOutcome,
+    Probe, SqliteStore, directory_of, newest_schema, sync_directory_of,
 };
 
 /// Where keys, accounts and sign-ins are kept.

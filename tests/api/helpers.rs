@@ -16,7 +16,7 @@ use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
 };
 use jwksd::issuer::{self, Issuer, Keyring, Premises, Randomness, Workers};
-use jwksd::store::{Found, Location, SqliteStore};
+use jwksd::store::{DatabaseFile, Found, SqliteStore};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -88,7 +88,7 @@ impl TestApp {
     pub(crate) async fn with(setup: Setup) -> Self {
         let location = location(&setup.dir);
         let secret = MasterSecret::parse(setup.master_key).unwrap();
-        let found = location.look().await.unwrap().found;
+        let found = location.probe().await.unwrap().found;
         let mut premises = premises(&setup.dir, &setup.clock).await;
         let master_key = match found {
             Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
@@ -194,8 +194,8 @@ pub(crate) async fn premises(dir: &TempDir, clock: &Arc<ManualClock>) -> Premise
     }
 }
 
-pub(crate) fn location(dir: &TempDir) -> Location {
-    Location::parse(path(dir).to_str().unwrap()).unwrap()
+pub(crate) fn location(dir: &TempDir) -> DatabaseFile {
+    DatabaseFile::parse(path(dir).to_str().unwrap()).unwrap()
 }
 
 pub(crate) fn path(dir: &TempDir) -> PathBuf {

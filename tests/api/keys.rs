@@ -154,7 +154,7 @@ async fn a_row_that_was_sealed_as_the_contract_says_is_taken_in() {
 #[tokio::test]
 async fn a_wrong_master_key_is_found_before_anything_is_written() {
     let app = TestApp::spawn().await;
-    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
         panic!("the store has a master key");
     };
     let wrong = MasterSecret::parse("another passphrase").unwrap();
@@ -276,7 +276,7 @@ async fn a_table_that_is_not_the_courses_is_refused_untouched() {
     let setup = Setup::default();
     let mut db = database(&setup.dir).await;
     db.execute("CREATE TABLE keys(id INTEGER PRIMARY KEY, pem TEXT)").await.unwrap();
-    let error = location(&setup.dir).look().await.unwrap_err();
+    let error = location(&setup.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "its table keys has the columns id,pem, and not kid,key,exp");
 }
 
@@ -323,12 +323,12 @@ async fn a_store_of_the_first_schema_opens_with_its_keys_and_accounts() {
 async fn a_file_that_is_no_database_and_one_of_a_newer_version_are_refused() {
     let setup = Setup::default();
     std::fs::write(crate::helpers::path(&setup.dir), "x".repeat(5000)).unwrap();
-    let error = location(&setup.dir).look().await.unwrap_err();
+    let error = location(&setup.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "it is no SQLite database");
 
     let app = TestApp::spawn().await;
     app.db().await.execute("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2").await.unwrap();
-    let error = location(&app.dir).look().await.unwrap_err();
+    let error = location(&app.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "its schema is at version 9999: a newer jwksd made it");
 }
 
@@ -397,7 +397,7 @@ async fn what_another_process_does_to_the_keys_is_served_after_one_round() {
 
 /// Another keyring on the same file, as another process would have.
 async fn other_process(app: &TestApp) -> Keyring {
-    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();

@@ -29,7 +29,7 @@ fn policy() -> jwksd::domain::key::lifecycle::RotationPolicy {
 }
 
 async fn master_key(app: &TestApp, secret: &str) -> issuer::MasterKey {
-    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
         panic!("the store has a master key");
     };
     issuer::unlock(&MasterSecret::parse(secret).unwrap(), record).unwrap()
@@ -198,7 +198,7 @@ async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there
 
     let report = issuer::rekey(&premises, &old, &new, false).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
-    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
         panic!("the store has a master key");
     };
     assert_eq!(record.number, 2);

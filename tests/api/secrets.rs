@@ -60,7 +60,7 @@ fn what_secrets_are_made_of_wipes_itself() {
 #[tokio::test]
 async fn debug_shows_no_secret() {
     let app = TestApp::spawn().await;
-    let Found::Ours(record) = location(&app.dir).look().await.unwrap().found else {
+    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();

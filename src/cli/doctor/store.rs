@@ -7,7 +7,7 @@ use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::StatusReport;
 use crate::issuer::{self, MasterKey};
-use crate::store::{Counts, Depth, Found, Inspection, StoreError, newest_schema};
+use crate::store::{Contents, Counts, Depth, Inspection, StoreError, newest_schema};
 
 const ABOUT: &str = "store";
 
@@ -27,7 +27,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         findings.error("clock", text);
     }
     let name = config.location.path().display();
-    let look = match config.location.look().await {
+    let look = match config.location.probe().await {
         Ok(look) => look,
         Err(StoreError::Corrupt(what)) => {
             return findings.error(ABOUT, format!("DATABASE_URL names {name}, but {what}; {RESTORE}"));
@@ -41,8 +41,8 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     if let Err(error) = serve::refuse_open_mode_with_accounts(config, look.has_accounts) {
         findings.error("settings", error.to_string());
     }
-    match look.found {
-        Found::Ours(record) => match opening::unlock(config, &config.location, record) {
+    match look.contents {
+        Contents::Ours(record) => match opening::unlock(config, &config.location, record) {
             Ok(master_key) => inside(config, &master_key, now, findings).await,
             Err(error) => findings.error("sealing", format!("{error:#}; set the one it was sealed with")),
         },
@@ -52,7 +52,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
 }
 
 /// A store that is not there yet, one of another program, or one of ours that has lost the record of its master key.
-async fn not_ours(config: &Config, found: &Found, findings: &mut Findings) {
+async fn not_ours(config: &Config, found: &Contents, findings: &mut Findings) {
     let name = config.location.path().display();
     match opening::why_no_key(config, found) {
         Err(error) => return findings.error("sealing", format!("{error:#}")),
@@ -62,7 +62,7 @@ async fn not_ours(config: &Config, found: &Found, findings: &mut Findings) {
         }
         Ok(None) => {}
     }
-    if *found == Found::Nothing {
+    if *found == Contents::Nothing {
         return findings.ok(ABOUT, "it is not there yet: the first start makes it");
     }
     match config.location.inspect(Depth::Rows).await {

@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use super::super::StoreError;
-use super::{Location, SQLITE_READONLY, code, is_busy, unavailable};
+use super::{DatabaseFile, SQLITE_READONLY, code, is_busy, unavailable};
 
 /// How long a transaction waits for that of another process.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens the file, or makes it.
-    pub(super) async fn open(location: &Location) -> Result<Self, StoreError> {
+    pub(super) async fn open(location: &DatabaseFile) -> Result<Self, StoreError> {
         let pool = connect(options(location), 1, Some(LIFETIME)).await?;
         Ok(Self { pool, file: File::at(location) })
     }
@@ -96,7 +96,7 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) async fn open(location: &Location) -> Result<Self, StoreError> {
+    pub(super) async fn open(location: &DatabaseFile) -> Result<Self, StoreError> {
         let options = options(location).read_only(true);
         let anchor = connect(options.clone(), 1, None).await?;
         let pool = connect(options, READERS, Some(LIFETIME)).await?;
@@ -118,12 +118,12 @@ impl Readers {
 /// The file that was opened. What is written to it once it has lost its name, is lost.
 #[derive(Clone, Debug)]
 struct File {
-    location: Location,
+    location: DatabaseFile,
     identity: Option<(u64, u64)>,
 }
 
 impl File {
-    fn at(location: &Location) -> Self {
+    fn at(location: &DatabaseFile) -> Self {
         Self { location: location.clone(), identity: location.identity() }
     }
 
@@ -132,7 +132,7 @@ impl File {
     }
 }
 
-fn options(location: &Location) -> SqliteConnectOptions {
+fn options(location: &DatabaseFile) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(location.path())
         .journal_mode(SqliteJournalMode::Wal)

@@ -9,10 +9,10 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::super::StoreError;
 use super::connections::BUSY_TIMEOUT;
-use super::files::Location;
+use super::files::DatabaseFile;
 use super::{inspection, migrate, unavailable};
 
-impl Location {
+impl DatabaseFile {
     /// Copies the store, as it is at one moment, into an empty file. Nobody who works on it is held up.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Location {
     /// How many bytes a copy may come to.
     ///
     /// # Errors
-    /// As [`Location::copy_to`].
+    /// As [`DatabaseFile::copy_to`].
     pub async fn bytes(&self) -> Result<u64, StoreError> {
         let mut db = self.connect().await?;
         let bytes = inspection::bytes(&mut db).await;

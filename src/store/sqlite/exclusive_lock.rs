@@ -11,13 +11,13 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::super::StoreError;
 use super::carry::{self, MergeOutcome};
 use super::copies::{directory_of, is_unreadable, sync_directory_of};
-use super::files::Location;
+use super::files::DatabaseFile;
 use super::{is_busy, unavailable};
 
 /// A store that nobody else has open, nor can open, as long as this is held.
 #[derive(Debug)]
 pub struct ExclusiveLock {
-    location: Location,
+    location: DatabaseFile,
     /// Nothing if there is no such file, or none that SQLite could lock.
     db: Option<SqliteConnection>,
     /// Whether there was nothing before: the file is ours, and empty.
@@ -30,7 +30,7 @@ impl ExclusiveLock {
     ///
     /// # Errors
     /// [`StoreError::InUse`] while another process has it open.
-    pub async fn take(location: &Location) -> Result<Self, StoreError> {
+    pub async fn take(location: &DatabaseFile) -> Result<Self, StoreError> {
         let location = location.clone();
         // An empty file, for as long as we hold it: nobody founds a store there meanwhile.
         let is_new = location.make_private().map_err(unavailable)?;

@@ -20,14 +20,14 @@ const COURSE_COLUMNS: [(&str, &str); 3] = [
 
 /// The file a store is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location(PathBuf);
+pub struct DatabaseFile(PathBuf);
 
-impl Location {
+impl DatabaseFile {
     /// Reads `DATABASE_URL`: `sqlite://path`, `sqlite:path`, or a bare path.
     ///
     /// # Errors
-    /// [`UnfitLocation`] for another database and for one in memory.
-    pub fn parse(url: &str) -> Result<Self, UnfitLocation> {
+    /// [`InvalidDatabaseUrl`] for another database and for one in memory.
+    pub fn parse(url: &str) -> Result<Self, InvalidDatabaseUrl> {
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
         let has_scheme = path.split_once("://").is_some();
         if path.is_empty()
@@ -36,7 +36,7 @@ impl Location {
             || path.contains(['?', '\0'])
             || has_scheme
         {
-            return Err(UnfitLocation);
+            return Err(InvalidDatabaseUrl);
         }
         Ok(Self(PathBuf::from(path)))
     }
@@ -84,21 +84,21 @@ impl Location {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] for a file that is no database, or a newer one than this program knows.
-    pub async fn look(&self) -> Result<Look, StoreError> {
+    pub async fn probe(&self) -> Result<Probe, StoreError> {
         match self.0.metadata() {
-            Ok(file) if file.is_file() => self.read(look).await,
+            Ok(file) if file.is_file() => self.read(probe).await,
             Ok(_) => Err(StoreError::Corrupt("it is no file".to_owned())),
             Err(_) if self.0.symlink_metadata().is_ok() => {
                 Err(StoreError::Corrupt("it is a link that leads nowhere".to_owned()))
             }
-            Err(_) => Ok(Look { found: Found::Nothing, has_accounts: false }),
+            Err(_) => Ok(Probe { contents: Contents::Nothing, has_accounts: false }),
         }
     }
 
     /// Looks at everything in the file without writing to it.
     ///
     /// # Errors
-    /// As [`Location::look`]; a file that is not there cannot be read either.
+    /// As [`DatabaseFile::look`]; a file that is not there cannot be read either.
     pub async fn inspect(&self, depth: Depth) -> Result<Inspection, StoreError> {
         self.read(async |db| {
             expect_course_columns(db).await?;
@@ -162,20 +162,20 @@ impl Location {
 /// The text names no file of ours.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("sqlite://FILE or the path of a file would do")]
-pub struct UnfitLocation;
+pub struct InvalidDatabaseUrl;
 
 /// What a look into the file of a store shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Probe {
     /// Whose keys are in it.
-    pub found: Found,
+    pub contents: Contents,
     /// Whether anybody has an account.
     pub has_accounts: bool,
 }
 
 /// Whose keys are in the file of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Contents {
     /// No file, or one without keys.
     Nothing,
     /// Keys that another program wrote.
@@ -184,7 +184,7 @@ pub enum Found {
     Ours(MasterKeyRecord),
 }
 
-async fn look(db: &mut SqliteConnection) -> Result<Look, StoreError> {
+async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     expect_course_columns(db).await?;
     if let Some(version) = schema_version(db).await?
         && !MIGRATIONS.version_exists(version)
@@ -194,17 +194,17 @@ async fn look(db: &mut SqliteConnection) -> Result<Look, StoreError> {
         )));
     }
     let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
-    Ok(Look { found: found(db).await?, has_accounts })
+    Ok(Probe { contents: contents(db).await?, has_accounts })
 }
 
-async fn found(db: &mut SqliteConnection) -> Result<Found, StoreError> {
+async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {
     if has_table(db, "master_key").await?
         && let Some(record) = keys::master_key_of_old(db).await?
     {
-        return Ok(Found::Ours(record));
+        return Ok(Contents::Ours(record));
     }
     let has_keys = has_table(db, "keys").await? && keys::any(db).await?;
-    Ok(if has_keys { Found::Foreign } else { Found::Nothing })
+    Ok(if has_keys { Contents::Foreign } else { Contents::Nothing })
 }
 
 pub(super) async fn schema_version(db: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {

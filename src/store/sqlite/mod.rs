@@ -34,7 +34,7 @@ use crate::domain::password::PasswordHash;
 use self::connections::{Durability, Readers, Writer};
 pub use self::copies::{directory_of, sync_directory_of};
 pub use self::exclusive_lock::ExclusiveLock;
-pub use self::files::{Found, Location, Look, UnfitLocation};
+pub use self::files::{Contents, DatabaseFile, InvalidDatabaseUrl, Probe};
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
 pub use self::merge::MergeOutcome;
 use self::recorder::{Recorder, SignInRecord};
@@ -54,7 +54,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError`] says in words what is wrong with the file.
-    pub async fn open(location: &Location) -> Result<Self, StoreError> {
+    pub async fn open(location: &DatabaseFile) -> Result<Self, StoreError> {
         location.make_private().map_err(unavailable)?;
         let file = location.identity();
         let opened = Self::open_file(location).await;
@@ -62,7 +62,7 @@ impl SqliteStore {
         if location.identity() == file { opened } else { Err(StoreError::Replaced) }
     }
 
-    async fn open_file(location: &Location) -> Result<Self, StoreError> {
+    async fn open_file(location: &DatabaseFile) -> Result<Self, StoreError> {
         let writer = Writer::open(location).await?;
         migrate(&mut *writer.connection().await?).await?;
         let readers = Readers::open(location).await?;
