@@ -23,8 +23,8 @@ const LIFETIME: Duration = Duration::from_secs(30);
 /// What an answered write survives.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Durability {
-    PowerCut,
-    ProcessEnd,
+    Full,
+    Normal,
 }
 
 /// The one connection that writes.
@@ -76,10 +76,8 @@ async fn begin_on(
     durability: Durability,
 ) -> sqlx::Result<Transaction<'static, Sqlite>> {
     let begin = match durability {
-        Durability::PowerCut => {
-            "PRAGMA synchronous = FULL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE"
-        }
-        Durability::ProcessEnd => {
+        Durability::Full => "PRAGMA synchronous = FULL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE",
+        Durability::Normal => {
             "PRAGMA synchronous = NORMAL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE"
         }
     };

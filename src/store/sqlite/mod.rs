@@ -105,7 +105,7 @@ impl SqliteStore {
         &self,
         expected: &MasterKeyRecord,
     ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        let mut tx = self.writer.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::Full).await?;
         if keys::master_key(&mut tx).await?.as_ref() != Some(expected) {
             return Err(StoreError::MasterKeyChanged);
         }
@@ -129,7 +129,7 @@ impl Store for SqliteStore {
         record: MasterKeyRecord,
         decide: Decide<'_>,
     ) -> Result<MasterKeyRecord, StoreError> {
-        let mut tx = self.writer.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::Full).await?;
         if let Some(present) = keys::master_key(&mut tx).await? {
             return Ok(present);
         }
@@ -187,7 +187,7 @@ impl Store for SqliteStore {
     }
 
     async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
-        let mut tx = self.writer.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::Full).await?;
         let id = accounts::insert(&mut tx, &account, now).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(id)
@@ -214,7 +214,7 @@ impl Store for SqliteStore {
         change: &AccountChange,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.writer.begin(Durability::PowerCut).await?;
+        let mut tx = self.writer.begin(Durability::Full).await?;
         let changed = accounts::change(&mut tx, user, change, now).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(changed)
@@ -256,7 +256,7 @@ impl Store for SqliteStore {
     }
 
     async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
-        let mut tx = self.writer.begin(Durability::ProcessEnd).await?;
+        let mut tx = self.writer.begin(Durability::Normal).await?;
         let removed = sign_ins::delete_before(&mut tx, before, at_most).await?;
         tx.commit().await.map_err(unavailable)?;
         Ok(removed)

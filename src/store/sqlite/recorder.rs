@@ -112,7 +112,7 @@ async fn record(writer: Writer, records: Vec<SignInRecord>) -> Result<Vec<usize>
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tx = writer.begin(Durability::ProcessEnd).await?;
+    let mut tx = writer.begin(Durability::Normal).await?;
     let all: Vec<_> = records.iter().map(Row::of).collect();
     let valid = valid(&mut tx, &json(&all)?).await?;
     let chosen: Vec<_> = valid.iter().filter_map(|position| all.get(*position)).collect();
