@@ -12,7 +12,7 @@ mod files;
 mod inspection;
 mod keys;
 mod merge;
-mod recorder;
+mod sign_in_batcher;
 mod sign_ins;
 
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ pub use self::exclusive_lock::ExclusiveLock;
 pub use self::files::{Contents, DatabaseFile, InvalidDatabaseUrl, Probe};
 pub use self::inspection::{Counts, Depth, Inspection, newest_schema};
 pub use self::merge::MergeOutcome;
-use self::recorder::{Recorder, SignInRecord};
+use self::sign_in_batcher::{SignInBatcher, SignInRecord};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -46,7 +46,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
-    recorder: Recorder,
+    batcher: SignInBatcher,
 }
 
 impl SqliteStore {
@@ -66,8 +66,8 @@ impl SqliteStore {
         let writer = Writer::open(location).await?;
         migrate(&mut *writer.connection().await?).await?;
         let readers = Readers::open(location).await?;
-        let recorder = Recorder::start(writer.clone());
-        Ok(Self { writer, readers, recorder })
+        let batcher = SignInBatcher::start(writer.clone());
+        Ok(Self { writer, readers, batcher })
     }
 
     /// Writes the file anew, without what the other program has left in its free space: plaintext keys, for one.
@@ -227,7 +227,7 @@ impl Store for SqliteStore {
         from: IpAddr,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.recorder.record(SignInRecord { user, checked: checked.clone(), from, at: now }).await
+        self.batcher.record(SignInRecord { user, checked: checked.clone(), from, at: now }).await
     }
 
     async fn sign_ins(

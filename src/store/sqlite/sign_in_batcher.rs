@@ -18,7 +18,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::password::PasswordHash;
 
 /// The most that share one transaction; as many again may wait for the next.
-const TOGETHER: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// A sign-in that is to leave its trace.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct SignInRecord {
 
 /// Records sign-ins, one transaction after the other.
 #[derive(Clone, Debug)]
-pub(super) struct Recorder(mpsc::Sender<Waiting>);
+pub(super) struct SignInBatcher(mpsc::Sender<Waiting>);
 
 #[derive(Debug)]
 struct Waiting {
@@ -40,8 +40,8 @@ struct Waiting {
     answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
-impl Recorder {
-    /// A recorder that writes through this connection, until it is dropped.
+impl SignInBatcher {
+    /// A batcher that writes through this connection, until it is dropped.
     pub(super) fn start(writer: Writer) -> Self {
         Self::by(move |records| record(writer.clone(), records))
     }
@@ -50,8 +50,8 @@ impl Recorder {
     where
         R: Future<Output = Result<Vec<usize>, StoreError>> + Send + 'static,
     {
-        let (queue, queued) = mpsc::channel(TOGETHER);
-        tokio::spawn(record_for_ever(queued, record));
+        let (queue, queued) = mpsc::channel(MAX_BATCH);
+        tokio::spawn(batch_loop(queued, record));
         Self(queue)
     }
 
@@ -78,12 +78,12 @@ struct Panicked;
 #[error(transparent)]
 struct NotRecorded(Arc<StoreError>);
 
-async fn record_for_ever<R>(mut queued: mpsc::Receiver<Waiting>, record: impl Fn(Vec<SignInRecord>) -> R)
+async fn batch_loop<R>(mut queued: mpsc::Receiver<Waiting>, record: impl Fn(Vec<SignInRecord>) -> R)
 where
     R: Future<Output = Result<Vec<usize>, StoreError>> + Send + 'static,
 {
     let mut waiting = Vec::new();
-    while queued.recv_many(&mut waiting, TOGETHER).await > 0 {
+    while queued.recv_many(&mut waiting, MAX_BATCH).await > 0 {
         // Who has gone away was told nothing, and has not signed in.
         waiting.retain(|waiting| !waiting.answer.is_closed());
         let (records, answers): (Vec<_>, Vec<_>) =
@@ -179,14 +179,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_fails_the_sign_ins_that_it_met_and_none_after_them() {
-        let recorder = Recorder::by(|records| async move {
+        let batcher = SignInBatcher::by(|records| async move {
             assert_ne!(records[0].user, UserId(1));
             Ok(vec![0])
         });
         let record = |user| {
             let checked = PasswordHash::stored(String::new());
             let (from, at) = (Ipv4Addr::LOCALHOST.into(), Timestamp::from_secs(0));
-            recorder.record(SignInRecord { user: UserId(user), checked, from, at })
+            batcher.record(SignInRecord { user: UserId(user), checked, from, at })
         };
         assert!(record(1).await.is_err());
         assert!(record(2).await.unwrap());
