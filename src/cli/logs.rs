@@ -80,7 +80,7 @@ pub(super) async fn run(config: Config, args: LogsArgs) -> anyhow::Result<()> {
 }
 
 async fn show(opened: &Opened, args: &LogsArgs) -> anyhow::Result<()> {
-    let store = opened.premises.store.as_ref();
+    let store = opened.context.store.as_ref();
     let filter = SignInFilter {
         user: match &args.user {
             None => None,
@@ -90,7 +90,7 @@ async fn show(opened: &Opened, args: &LogsArgs) -> anyhow::Result<()> {
             }
         },
         from: args.ip.map(|ip| ip.to_canonical()),
-        since: args.since.map(|since| since.timestamp(opened.premises.clock.now())),
+        since: args.since.map(|since| since.timestamp(opened.context.clock.now())),
     };
     // What is there now is listed in the order of time; what comes later has greater numbers.
     let newest = store.newest_sign_in().await?;

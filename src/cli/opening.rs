@@ -19,7 +19,7 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
-use crate::issuer::{self, FoundingError, Issuer, Keyring, MasterKey, Premises, Randomness, Workers};
+use crate::issuer::{self, Context, FoundingError, Issuer, Keyring, MasterKey, Randomness, Workers};
 use crate::store::{
     Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError, sync_directory_of,
 };
@@ -39,7 +39,7 @@ pub(super) struct Missing(String);
 
 /// A store that is open and unlocked. It is to be closed at the end.
 pub(super) struct Opened {
-    pub(super) premises: Premises,
+    pub(super) context: Context,
     pub(super) master_key: MasterKey,
 }
 
@@ -50,14 +50,14 @@ impl Opened {
         let tokens =
             TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
         let known =
-            self.premises.randomness.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
-        Ok(Issuer::new(self.premises.clone(), self.hasher(config), known, tokens, keyring))
+            self.context.randomness.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
+        Ok(Issuer::new(self.context.clone(), self.hasher(config), known, tokens, keyring))
     }
 
     /// What hashes passwords, on the engine that is allowed and has proved itself.
     fn hasher(&self, config: &Config) -> Hasher {
         let engine = match config.argon2_engine {
-            BackendChoice::Auto => self.premises.randomness.with(Argon2Backend::select_verified),
+            BackendChoice::Auto => self.context.randomness.with(Argon2Backend::select_verified),
             BackendChoice::Reference => Argon2Backend::Reference,
         };
         if (config.argon2_engine, engine) == (BackendChoice::Auto, Argon2Backend::Reference) {
@@ -70,14 +70,14 @@ impl Opened {
 
     /// Opens the keys of the store.
     pub(super) async fn keyring(&self, config: &Config) -> anyhow::Result<Keyring> {
-        Keyring::open(self.premises.clone(), self.master_key.clone(), config.policy)
+        Keyring::open(self.context.clone(), self.master_key.clone(), config.policy)
             .await
             .context("cannot open the keys")
     }
 
     /// Closes the store, whatever came of the work on it.
     pub(super) async fn close<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
-        if tokio::time::timeout(CLOSING, self.premises.store.close()).await.is_err() {
+        if tokio::time::timeout(CLOSING, self.context.store.close()).await.is_err() {
             tracing::warn!("the store is still at work; its WAL is written back at the next start");
         }
         outcome
@@ -114,12 +114,12 @@ pub(super) async fn open(config: &Config, look: Probe) -> anyhow::Result<Opened>
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let workers = Workers::new(cores, Arc::clone(&clock)).context("the system gives no threads")?;
-    let premises = Premises { store: Arc::new(store), clock, randomness, workers };
+    let context = Context { store: Arc::new(store), clock, randomness, workers };
     let master_key = match unlocked {
         Some(master_key) => master_key,
-        None => issuer::initialize(&secret, &premises).await.map_err(|error| locked(location, error))?,
+        None => issuer::initialize(&secret, &context).await.map_err(|error| locked(location, error))?,
     };
-    Ok(Opened { premises, master_key })
+    Ok(Opened { context, master_key })
 }
 
 /// Unlocks a store that has this record, without opening it.

@@ -26,7 +26,7 @@ pub(super) async fn run(config: Config, args: RekeyArgs) -> anyhow::Result<()> {
         None => asked_for()?,
     };
     let opened = opening::open(&config, opening::look(&config).await?).await?;
-    let moved = issuer::rekey(&opened.premises, &opened.master_key, &new, args.dry_run).await;
+    let moved = issuer::rekey(&opened.context, &opened.master_key, &new, args.dry_run).await;
     let report = opened.close(moved.context("cannot move the store to another master key")).await?;
     tell(&report, args.dry_run);
     Ok(())

@@ -70,8 +70,8 @@ async fn answer(
     url: String,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let metrics = Metrics::new(Arc::clone(&opened.premises.clock))?;
-    let issuer = opened.issuer(&config, url.clone()).await?.at(metrics.observe(&opened.premises.workers));
+    let metrics = Metrics::new(Arc::clone(&opened.context.clock))?;
+    let issuer = opened.issuer(&config, url.clone()).await?.at(metrics.observe(&opened.context.workers));
     issuer.keyring().round().await.context("cannot bring the keys up to date")?;
 
     let address = listener.local_addr().context("the listener has no address")?;
@@ -79,7 +79,7 @@ async fn answer(
         "serving on http://{address}, issuer {url}, database {}",
         config.location.path().display()
     );
-    let retention = config.log_retention.map(|keep| Retention::new(opened.premises.clone(), keep));
+    let retention = config.log_retention.map(|keep| Retention::new(opened.context.clone(), keep));
     let front = http::front(issuer.clone(), http_settings(config, url), metrics);
     let supervisor = Supervisor::find();
     supervisor.ready();

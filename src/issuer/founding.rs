@@ -3,7 +3,7 @@
 use rand::Rng as _;
 use thiserror::Error;
 
-use super::{Premises, WorkError};
+use super::{Context, WorkError};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::PrivateKey;
 use crate::domain::key::lifecycle::KeyMetadata;
@@ -36,32 +36,32 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 ///
 /// # Errors
 /// As [`unlock`], and whatever the store says.
-pub async fn initialize(secret: &MasterSecret, premises: &Premises) -> Result<MasterKey, FoundingError> {
+pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<MasterKey, FoundingError> {
     let mut salt = [0; SALT_LEN];
-    premises.randomness.with(|rng| rng.fill_bytes(&mut salt));
+    context.randomness.with(|rng| rng.fill_bytes(&mut salt));
     let stretching = secret.clone();
-    let sealer = premises.workers.run(move || stretching.sealer(&salt)).await??;
+    let sealer = context.workers.run(move || stretching.sealer(&salt)).await??;
     let record = MasterKeyRecord {
         number: 1,
         salt,
-        check_value: premises.randomness.with(|rng| sealer.check_value(rng))?,
+        check_value: context.randomness.with(|rng| sealer.check_value(rng))?,
     };
 
-    let now = premises.clock.now();
-    let present = premises
+    let now = context.clock.now();
+    let present = context
         .store
         .initialize(record.clone(), &mut |picture| {
-            Ok(picture.unmanaged.iter().filter_map(|row| adopt(row, &sealer, now, premises)).collect())
+            Ok(picture.unmanaged.iter().filter_map(|row| adopt(row, &sealer, now, context)).collect())
         })
         .await?;
     if present == record { Ok(MasterKey { sealer, record }) } else { unlock(secret, present) }
 }
 
 /// Seals a plaintext key of another program in context. What is no such key is left as it is.
-fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, premises: &Premises) -> Option<KeyChange> {
+fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<KeyChange> {
     let pem = PrivateKey::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?.to_pkcs1_pem().ok()?;
     let context = SealContext::Key(row.kid, row.exp);
-    let bytes = premises.randomness.with(|rng| sealer.seal(context, pem.as_bytes(), rng)).ok()?;
+    let bytes = context.randomness.with(|rng| sealer.seal(context, pem.as_bytes(), rng)).ok()?;
     tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);
     Some(KeyChange::Adopt { life: KeyMetadata::adopted(row.kid, row.exp, now), sealed: Some(bytes) })
 }

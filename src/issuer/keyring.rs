@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::founding::MasterKey;
 use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
-use super::{IssuerError, Premises, WorkError, Workers, lock};
+use super::{Context, IssuerError, WorkError, Workers, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::Upload;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
@@ -32,7 +32,7 @@ const ATTEMPTS: usize = 5;
 
 /// The keys of a store.
 pub struct Keyring {
-    pub(super) premises: Premises,
+    pub(super) context: Context,
     pub(super) master_key: MasterKey,
     policy: RotationPolicy,
     /// Workers of its own: no crowd of passwords holds up the rotation.
@@ -51,14 +51,14 @@ impl Keyring {
     /// # Errors
     /// Whatever the store or the making of a key says.
     pub async fn open(
-        premises: Premises,
+        context: Context,
         master_key: MasterKey,
         policy: RotationPolicy,
     ) -> Result<Self, IssuerError> {
-        let workers = Workers::new(KEYS_AT_ONCE, Arc::clone(&premises.clock))?;
+        let workers = Workers::new(KEYS_AT_ONCE, Arc::clone(&context.clock))?;
         let keyring = Self {
-            last_round: Mutex::new(premises.clock.monotonic()),
-            premises,
+            last_round: Mutex::new(context.clock.monotonic()),
+            context,
             master_key,
             policy,
             workers,
@@ -88,11 +88,11 @@ impl Keyring {
     }
 
     async fn try_round(&self) -> Result<(), IssuerError> {
-        if self.premises.store.key_changes().await? != self.ring.load().changes() {
+        if self.context.store.key_changes().await? != self.ring.load().changes() {
             self.reload().await?;
             tracing::info!(
                 "another process has changed the keys: {}",
-                self.ring.load().in_words(self.premises.clock.now())
+                self.ring.load().in_words(self.context.clock.now())
             );
         }
         let ring = self.ring.load_full();
@@ -101,7 +101,7 @@ impl Keyring {
         if ring.has_adoptable() || ring.has_unrecorded_end() || is_due() {
             self.change(&Intent::Keep).await?;
         }
-        *lock(&self.last_round) = self.premises.clock.monotonic();
+        *lock(&self.last_round) = self.context.clock.monotonic();
         Ok(())
     }
 
@@ -136,7 +136,7 @@ impl Keyring {
 
     /// Keys of others that are published now.
     pub(super) fn uploaded(&self) -> Vec<ExternalKey> {
-        self.ring.load().uploaded(self.premises.clock.now()).cloned().collect()
+        self.ring.load().uploaded(self.context.clock.now()).cloned().collect()
     }
 
     /// The key that signs at this moment.
@@ -151,7 +151,7 @@ impl Keyring {
 
     /// Whether tokens can be issued for their whole life, from a store that answers, by keys that rotate.
     pub(super) async fn readiness(&self) -> Result<(), NotReady> {
-        let now = self.premises.clock.now();
+        let now = self.context.clock.now();
         let ttl = self.policy.token_ttl();
         if self.master_key_changed.load(Ordering::Relaxed) {
             return Err(NotReady::MasterKeyChanged);
@@ -160,10 +160,10 @@ impl Keyring {
             return Err(NotReady::NoSigner);
         }
         let last_round = *lock(&self.last_round);
-        if self.premises.clock.monotonic().saturating_sub(last_round) > ROUND_OVERDUE {
+        if self.context.clock.monotonic().saturating_sub(last_round) > ROUND_OVERDUE {
             return Err(NotReady::RotationStands);
         }
-        self.premises.store.key_changes().await.map_err(NotReady::Store)?;
+        self.context.store.key_changes().await.map_err(NotReady::Store)?;
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Keyring {
     ) -> Result<Attempt, IssuerError> {
         let ring = self.ring.load_full();
         let unreadable: Vec<_> = ring.unreadable().iter().map(|row| row.kid).collect();
-        let clock = Arc::clone(&self.premises.clock);
+        let clock = Arc::clone(&self.context.clock);
         let imports = matches!(intent, Intent::Import(_));
         let select = move |lives: &[KeyMetadata]| {
             // Whatever is brought in is compared with everything that is here.
@@ -201,7 +201,7 @@ impl Keyring {
             let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &ring.ended().keys);
             match draft
                 .intend(intent)
-                .and_then(|draft| draft.plan(intent).settle(made, &self.premises.randomness))
+                .and_then(|draft| draft.plan(intent).settle(made, &self.context.randomness))
             {
                 Ok((changes, log)) => {
                     steps = log;
@@ -213,7 +213,7 @@ impl Keyring {
                 }
             }
         };
-        let changed = self.premises.store.change_keys(&self.master_key.record, &select, &mut decide).await;
+        let changed = self.context.store.change_keys(&self.master_key.record, &select, &mut decide).await;
         match (changed, refused) {
             (Ok(()), _) => {
                 steps.into_iter().for_each(Step::report);
@@ -250,7 +250,7 @@ impl Keyring {
             let ring = self.open_ring(unreadable.clone()).await?;
             let known = unreadable.len();
             unreadable = ring.unreadable().iter().map(|row| row.kid).collect();
-            if !ring.lacks_expired(self.premises.clock.now()) || unreadable.len() <= known {
+            if !ring.lacks_expired(self.context.clock.now()) || unreadable.len() <= known {
                 break ring;
             }
         };
@@ -260,7 +260,7 @@ impl Keyring {
     }
 
     async fn open_ring(&self, unreadable: Vec<Kid>) -> Result<Ring, IssuerError> {
-        let (now, ended) = (self.premises.clock.now(), self.ring.load().ended());
+        let (now, ended) = (self.context.clock.now(), self.ring.load().ended());
         let picture = self.picture(&move |lives| wanted(lives, now, &unreadable)).await?;
         let sealer = self.master_key.sealer.clone();
         Ok(self.workers.run(move || Ring::open(picture, &sealer, now, ended)).await?)
@@ -268,13 +268,13 @@ impl Keyring {
 
     /// The keys as they are, provided that they are still sealed under our master key.
     pub(super) async fn picture(&self, select: Select<'_>) -> Result<KeySnapshot, IssuerError> {
-        let picture = self.premises.store.keys(select).await?;
+        let picture = self.context.store.keys(select).await?;
         if picture.master_key.as_ref() == Some(&self.master_key.record) {
             return Ok(picture);
         }
         // What cannot be opened any more can still be seen to have been revoked.
         let ring = self.ring.load_full();
-        self.ring.store(Arc::new(ring.without_ended(&picture.lives, self.premises.clock.now())));
+        self.ring.store(Arc::new(ring.without_ended(&picture.lives, self.context.clock.now())));
         Err(self.taken(StoreError::MasterKeyChanged))
     }
 
@@ -289,7 +289,7 @@ impl Keyring {
     /// Notes when each key was first seen, and names the rows that are left out, once.
     fn notice(&self, before: &Ring) {
         let ring = self.ring.load();
-        let anchor = ClockAnchor::now(self.premises.clock.as_ref());
+        let anchor = ClockAnchor::now(self.context.clock.as_ref());
         let mut anchors = lock(&self.anchors);
         let present: HashSet<_> = ring.lives().iter().map(|life| life.kid).collect();
         anchors.retain(|kid, _| present.contains(kid));
@@ -308,7 +308,7 @@ impl Keyring {
     }
 
     fn moment(&self, newest_signer: Option<Kid>) -> PlanContext {
-        let (wall, monotonic) = (self.premises.clock.now(), self.premises.clock.monotonic());
+        let (wall, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
         let watched = lock(&self.anchors)
             .iter_mut()
             .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, monotonic)))
@@ -318,7 +318,7 @@ impl Keyring {
 
     fn look(&self) -> StatusReport {
         let ring = self.ring.load();
-        StatusReport::new(ring.lives().to_vec(), ring.newest_signer(), self.policy, self.premises.clock.now())
+        StatusReport::new(ring.lives().to_vec(), ring.newest_signer(), self.policy, self.context.clock.now())
     }
 }
 

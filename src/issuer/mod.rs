@@ -59,7 +59,7 @@ pub struct Issuer {
 
 /// What the keys and the accounts of an issuer have in common.
 #[derive(Clone)]
-pub struct Premises {
+pub struct Context {
     /// Where everything is kept.
     pub store: Arc<dyn Store>,
     /// Where the time comes from.
@@ -74,13 +74,13 @@ impl Issuer {
     /// Puts an issuer together.
     #[must_use]
     pub fn new(
-        premises: Premises,
+        context: Context,
         hasher: Hasher,
         credential_cache: CredentialCache,
         tokens: TokenPolicy,
         keyring: Keyring,
     ) -> Self {
-        let Premises { store, clock, randomness, workers } = premises;
+        let Context { store, clock, randomness, workers } = context;
         Self {
             store,
             clock,

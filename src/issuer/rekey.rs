@@ -7,7 +7,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::founding::MasterKey;
-use super::{FoundingError, Premises, lock};
+use super::{Context, FoundingError, lock};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
@@ -29,15 +29,15 @@ pub struct RekeyReport {
 /// # Errors
 /// [`RekeyError::SameKey`]; whatever the store says.
 pub async fn rekey(
-    premises: &Premises,
+    context: &Context,
     old: &MasterKey,
     new: &MasterSecret,
     dry_run: bool,
 ) -> Result<RekeyReport, RekeyError> {
-    let new = new_master_key(premises, old, new).await?;
+    let new = new_master_key(context, old, new).await?;
     let outcome = Mutex::new((RekeyReport::default(), false));
     let mut decide = |picture: &KeySnapshot| {
-        let (report, changes) = moves(picture, old, &new, premises)?;
+        let (report, changes) = moves(picture, old, &new, context)?;
         *lock(&outcome) = (report, false);
         Ok(changes)
     };
@@ -49,7 +49,7 @@ pub async fn rekey(
         *has_opened = report.moved.iter().all(|kid| opens(*kid));
         if *has_opened && !dry_run { Ok(()) } else { Err(Refusal) }
     };
-    let replaced = premises.store.replace_master_key(&old.record, &new.record, &mut decide, &check).await;
+    let replaced = context.store.replace_master_key(&old.record, &new.record, &mut decide, &check).await;
     let (report, has_opened) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     match replaced {
         Err(StoreError::Refused) if !has_opened => Err(RekeyError::DoesNotOpen),
@@ -60,20 +60,20 @@ pub async fn rekey(
 
 /// The master key that comes after the old one.
 async fn new_master_key(
-    premises: &Premises,
+    context: &Context,
     old: &MasterKey,
     secret: &MasterSecret,
 ) -> Result<MasterKey, RekeyError> {
     let mut salt = [0; SALT_LEN];
-    premises.randomness.with(|rng| rng.fill_bytes(&mut salt));
+    context.randomness.with(|rng| rng.fill_bytes(&mut salt));
     let (secret, old_salt) = (secret.clone(), old.record.salt);
-    let stretched = premises.workers.run(move || (secret.sealer(&salt), secret.sealer(&old_salt))).await;
+    let stretched = context.workers.run(move || (secret.sealer(&salt), secret.sealer(&old_salt))).await;
     let (sealer, under_old_salt) = stretched.map_err(FoundingError::from)?;
     if under_old_salt.map_err(FoundingError::from)?.matches(&old.record.check_value) {
         return Err(RekeyError::SameKey);
     }
     let sealer = sealer.map_err(FoundingError::from)?;
-    let check_value = premises.randomness.with(|rng| sealer.check_value(rng)).map_err(FoundingError::from)?;
+    let check_value = context.randomness.with(|rng| sealer.check_value(rng)).map_err(FoundingError::from)?;
     let record = MasterKeyRecord { number: old.record.number + 1, salt, check_value };
     Ok(MasterKey { sealer, record })
 }
@@ -83,7 +83,7 @@ fn moves(
     picture: &KeySnapshot,
     old: &MasterKey,
     new: &MasterKey,
-    premises: &Premises,
+    context: &Context,
 ) -> Result<(RekeyReport, Vec<KeyChange>), Refusal> {
     let mut report = RekeyReport::default();
     let mut changes = Vec::new();
@@ -94,12 +94,12 @@ fn moves(
             report.left.push(kid);
             continue;
         };
-        let sealed = premises.randomness.with(|rng| new.sealer.seal(SealContext::Key(kid, exp), &text, rng));
+        let sealed = context.randomness.with(|rng| new.sealer.seal(SealContext::Key(kid, exp), &text, rng));
         let sealed = sealed.map_err(|_| Refusal)?;
         changes.push(if is_known {
             KeyChange::Reseal { kid, exp, sealed }
         } else {
-            let life = KeyMetadata::adopted(kid, exp, premises.clock.now());
+            let life = KeyMetadata::adopted(kid, exp, context.clock.now());
             KeyChange::Adopt { life, sealed: Some(sealed) }
         });
         report.moved.push(kid);
@@ -111,7 +111,7 @@ fn moves(
             continue;
         };
         let sealed =
-            premises.randomness.with(|rng| new.sealer.seal(context, &jwk, rng)).map_err(|_| Refusal)?;
+            context.randomness.with(|rng| new.sealer.seal(context, &jwk, rng)).map_err(|_| Refusal)?;
         changes.push(KeyChange::Publish(UploadedKey { sealed, ..row.clone() }));
     }
     Ok((report, changes))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Premises;
+use super::Context;
 use crate::domain::clock::ClockAnchor;
 use crate::store::StoreError;
 
@@ -11,7 +11,7 @@ const BATCH: u32 = 200;
 
 /// Sees to it that `auth_logs` hold nothing older than they should.
 pub struct Retention {
-    premises: Premises,
+    context: Context,
     keep: Duration,
     started: ClockAnchor,
 }
@@ -28,9 +28,9 @@ pub enum Swept {
 impl Retention {
     /// Keeps rows for this long.
     #[must_use]
-    pub fn new(premises: Premises, keep: Duration) -> Self {
-        let started = ClockAnchor::now(premises.clock.as_ref());
-        Self { premises, keep, started }
+    pub fn new(context: Context, keep: Duration) -> Self {
+        let started = ClockAnchor::now(context.clock.as_ref());
+        Self { context, keep, started }
     }
 
     /// Removes a batch of what is too old. A wall clock that was set forward while we ran removes nothing before its
@@ -39,9 +39,9 @@ impl Retention {
     /// # Errors
     /// Whatever the store says.
     pub async fn sweep(&mut self) -> Result<Swept, StoreError> {
-        let clock = &self.premises.clock;
+        let clock = &self.context.clock;
         let now = self.started.trusted_now(clock.now(), clock.monotonic());
-        let removed = self.premises.store.delete_sign_ins_before(now.minus(self.keep), BATCH).await?;
+        let removed = self.context.store.delete_sign_ins_before(now.minus(self.keep), BATCH).await?;
         Ok(if removed < u64::from(BATCH) { Swept::All } else { Swept::Some })
     }
 }

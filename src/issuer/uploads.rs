@@ -151,7 +151,7 @@ impl Keyring {
     fn publication_of(&self, upload: &ExternalKey, now: Timestamp) -> Result<KeyChange, UploadError> {
         let jwk = serde_json::to_vec(upload.jwk()).map_err(|_| SealError::Overlong)?;
         let context = SealContext::Uploaded(upload.kid(), upload.exp());
-        let sealed = self.premises.randomness.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
+        let sealed = self.context.randomness.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
         Ok(KeyChange::Publish(UploadedKey {
             kid: upload.kid().to_owned(),
             exp: upload.exp(),
@@ -170,12 +170,12 @@ impl Keyring {
     ) -> Result<(), IssuerError> {
         let mut refused = None;
         let mut decided = |picture: &KeySnapshot| {
-            decide(picture, self.premises.clock.now()).map_err(|why| {
+            decide(picture, self.context.clock.now()).map_err(|why| {
                 refused = Some(why);
                 Refusal
             })
         };
-        let changed = self.premises.store.change_keys(&self.master_key.record, &all, &mut decided).await;
+        let changed = self.context.store.change_keys(&self.master_key.record, &all, &mut decided).await;
         match (changed, refused) {
             (Err(StoreError::Refused), Some(why)) => Err(why.into()),
             (Err(error), _) => Err(self.taken(error)),

@@ -8,7 +8,7 @@ use jwksd::domain::clock::Clock as _;
 use jwksd::domain::password::Hasher;
 use jwksd::issuer::{Retention, Swept};
 
-use crate::helpers::{Answer, DAY, Setup, TestApp, premises, verify};
+use crate::helpers::{Answer, DAY, Setup, TestApp, context, verify};
 
 async fn expect_refused(app: &TestApp, name: &str, password: &str) {
     app.auth(name, password).await.expect_error(401, "invalid_credentials", "Invalid username or password");
@@ -119,7 +119,7 @@ async fn nobody_is_turned_away_because_his_hash_was_replaced_meanwhile() {
 async fn sign_ins_are_kept_as_long_as_was_said_and_a_clock_set_forward_removes_none() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    let mut retention = Retention::new(premises(&app.dir, &app.clock).await, DAY);
+    let mut retention = Retention::new(context(&app.dir, &app.clock).await, DAY);
     app.auth("alice", &password).await.token();
     app.pass(DAY / 2).await;
     app.auth("alice", &password).await.token();

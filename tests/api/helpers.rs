@@ -15,7 +15,7 @@ use jwksd::domain::token::TokenPolicy;
 use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
 };
-use jwksd::issuer::{self, Issuer, Keyring, Premises, Randomness, Workers};
+use jwksd::issuer::{self, Context, Issuer, Keyring, Randomness, Workers};
 use jwksd::store::{DatabaseFile, Found, SqliteStore};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
@@ -89,19 +89,19 @@ impl TestApp {
         let location = location(&setup.dir);
         let secret = MasterSecret::parse(setup.master_key).unwrap();
         let found = location.probe().await.unwrap().found;
-        let mut premises = premises(&setup.dir, &setup.clock).await;
+        let mut context = context(&setup.dir, &setup.clock).await;
         let master_key = match found {
             Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
-            _ => issuer::initialize(&secret, &premises).await.unwrap(),
+            _ => issuer::initialize(&secret, &context).await.unwrap(),
         };
-        let metrics = Metrics::new(Arc::clone(&premises.clock)).unwrap();
-        premises.workers = metrics.observe(&premises.workers);
-        let keyring = Keyring::open(premises.clone(), master_key, setup.policy).await.unwrap();
+        let metrics = Metrics::new(Arc::clone(&context.clock)).unwrap();
+        context.workers = metrics.observe(&context.workers);
+        let keyring = Keyring::open(context.clone(), master_key, setup.policy).await.unwrap();
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
         keyring.round().await.unwrap();
-        let known = premises.randomness.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
-        let issuer = Issuer::new(premises, setup.hasher, known, tokens, keyring);
+        let known = context.randomness.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
+        let issuer = Issuer::new(context, setup.hasher, known, tokens, keyring);
         let settings = HttpSettings {
             issuer_url: ISSUER.into(),
             max_age: 5 * MINUTE,
@@ -185,8 +185,8 @@ impl TestApp {
 }
 
 /// A store that is opened anew, as by another process.
-pub(crate) async fn premises(dir: &TempDir, clock: &Arc<ManualClock>) -> Premises {
-    Premises {
+pub(crate) async fn context(dir: &TempDir, clock: &Arc<ManualClock>) -> Context {
+    Context {
         store: Arc::new(SqliteStore::open(&location(dir)).await.unwrap()),
         clock: Arc::clone(clock) as _,
         randomness: Randomness::new(StdRng::try_from_rng(&mut SysRng).unwrap()),

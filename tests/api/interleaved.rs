@@ -13,7 +13,7 @@ use jwksd::domain::key::status::KeyStatus;
 use jwksd::issuer::{self, IssuerError, Keyring};
 use proptest::prelude::*;
 
-use crate::helpers::{DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, premises};
+use crate::helpers::{DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, context};
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -165,9 +165,9 @@ impl Pair {
 
 async fn keyring(setup: &Setup) -> Arc<Keyring> {
     let secret = MasterSecret::parse(MASTER_KEY).unwrap();
-    let premises = premises(&setup.dir, &setup.clock).await;
-    let master_key = issuer::initialize(&secret, &premises).await.unwrap();
-    Arc::new(Keyring::open(premises, master_key, policy()).await.unwrap())
+    let context = context(&setup.dir, &setup.clock).await;
+    let master_key = issuer::initialize(&secret, &context).await.unwrap();
+    Arc::new(Keyring::open(context, master_key, policy()).await.unwrap())
 }
 
 fn policy() -> RotationPolicy {

@@ -13,7 +13,7 @@ use jwksd::store::Found;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
-    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, database, decode, location, premises, verify,
+    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, decode, location, verify,
 };
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
@@ -401,7 +401,7 @@ async fn other_process(app: &TestApp) -> Keyring {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
-    let keyring = Keyring::open(premises(&app.dir, &app.clock).await, master_key, Setup::default().policy);
+    let keyring = Keyring::open(context(&app.dir, &app.clock).await, master_key, Setup::default().policy);
     let keyring = keyring.await.unwrap();
     keyring.round().await.unwrap();
     keyring

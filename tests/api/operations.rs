@@ -9,14 +9,14 @@ use jwksd::store::Found;
 use serde_json::json;
 use sqlx::Row as _;
 
-use crate::helpers::{Answer, DAY, HOUR, MINUTE, Setup, TTL, TestApp, decode, location, premises, verify};
+use crate::helpers::{Answer, DAY, HOUR, MINUTE, Setup, TTL, TestApp, context, decode, location, verify};
 
 const NEW_KEY: &str = "another passphrase";
 
 /// The keyring of another process on the same store, as a command has one.
 async fn command(app: &TestApp) -> Keyring {
     Keyring::open(
-        premises(&app.dir, &app.clock).await,
+        context(&app.dir, &app.clock).await,
         master_key(app, crate::helpers::MASTER_KEY).await,
         policy(),
     )
@@ -181,7 +181,7 @@ async fn the_report_tells_from_when_until_when_each_key_signs() {
 async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there() {
     let app = TestApp::spawn().await;
     let before = app.jwks().await;
-    let premises = premises(&app.dir, &app.clock).await;
+    let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
     let new = MasterSecret::parse(NEW_KEY).unwrap();
 
@@ -192,11 +192,11 @@ async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there
             .unwrap()
     };
     let sealed = rows().await;
-    let report = issuer::rekey(&premises, &old, &new, true).await.unwrap();
+    let report = issuer::rekey(&context, &old, &new, true).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
     assert_eq!(rows().await, sealed, "a dry run keeps nothing");
 
-    let report = issuer::rekey(&premises, &old, &new, false).await.unwrap();
+    let report = issuer::rekey(&context, &old, &new, false).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
     let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
         panic!("the store has a master key");
@@ -206,7 +206,7 @@ async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there
         issuer::unlock(&MasterSecret::parse(crate::helpers::MASTER_KEY).unwrap(), record.clone()).is_err()
     );
     let again = issuer::unlock(&new, record).unwrap();
-    assert!(matches!(issuer::rekey(&premises, &again, &new, false).await, Err(RekeyError::SameKey)));
+    assert!(matches!(issuer::rekey(&context, &again, &new, false).await, Err(RekeyError::SameKey)));
     let under: Vec<i64> = sqlx::query_scalar("SELECT sealed_under FROM key_lives")
         .fetch_all(&mut app.db().await)
         .await
@@ -225,9 +225,9 @@ async fn a_rekey_names_and_leaves_what_the_old_key_does_not_open() {
         .execute(&mut app.db().await)
         .await
         .unwrap();
-    let premises = premises(&app.dir, &app.clock).await;
+    let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
-    let report = issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+    let report = issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1)], vec![Kid(2)]));
 }
 
@@ -235,9 +235,9 @@ async fn a_rekey_names_and_leaves_what_the_old_key_does_not_open() {
 async fn a_server_whose_store_was_rekeyed_signs_and_publishes_from_memory_and_ruins_nothing() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    let premises = premises(&app.dir, &app.clock).await;
+    let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
-    issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+    issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
 
     // A rotation that is due, too: it must not seal under the old key.
     app.clock.advance(DAY - 2 * HOUR);
@@ -264,12 +264,12 @@ async fn a_server_whose_store_was_rekeyed_signs_and_publishes_from_memory_and_ru
 #[tokio::test]
 async fn a_key_that_is_revoked_after_a_rekey_leaves_a_server_that_holds_the_old_key_too() {
     let app = TestApp::spawn().await;
-    let premises = premises(&app.dir, &app.clock).await;
+    let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
-    issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+    issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
     app.issuer.keyring().round().await.unwrap_err();
     assert_eq!(app.published_kids().await, ["1"]);
-    let command = Keyring::open(premises, master_key(&app, NEW_KEY).await, policy()).await.unwrap();
+    let command = Keyring::open(context, master_key(&app, NEW_KEY).await, policy()).await.unwrap();
     command.revoke(Kid(1)).await.unwrap();
     app.issuer.keyring().round().await.unwrap_err();
     app.get("/jwks").await.expect_error(503, "no_key", "There is no key to publish");
@@ -280,9 +280,9 @@ async fn a_key_that_is_revoked_after_a_rekey_leaves_a_server_that_holds_the_old_
 async fn a_rekey_takes_along_a_row_whose_life_is_unknown() {
     let app = TestApp::spawn().await;
     sqlx::query("DELETE FROM key_lives WHERE kid = 1").execute(&mut app.db().await).await.unwrap();
-    let premises = premises(&app.dir, &app.clock).await;
+    let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
-    let report = issuer::rekey(&premises, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
+    let report = issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(2), Kid(1)], vec![]));
 }
 

@@ -15,7 +15,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, HOUR, ISSUER, MASTER_KEY, MINUTE, Setup, TestApp, premises, verify};
+use crate::helpers::{Answer, HOUR, ISSUER, MASTER_KEY, MINUTE, Setup, TestApp, context, verify};
 
 const NEW: &str = "another master key, long enough";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -252,13 +252,13 @@ async fn an_upload_is_the_admins_alone() {
 async fn an_uploaded_key_survives_a_rekey_but_not_an_edit() {
     let app = app().await;
     upload(&app, key("mine").to_string()).await;
-    let premises = premises(&app.dir, &app.clock).await;
+    let context = context(&app.dir, &app.clock).await;
     let old = issuer::unlock(
         &MasterSecret::parse(MASTER_KEY).unwrap(),
-        premises.store.master_key().await.unwrap().unwrap(),
+        context.store.master_key().await.unwrap().unwrap(),
     )
     .unwrap();
-    issuer::rekey(&premises, &old, &MasterSecret::parse(NEW).unwrap(), false).await.unwrap();
+    issuer::rekey(&context, &old, &MasterSecret::parse(NEW).unwrap(), false).await.unwrap();
     let TestApp { dir, clock, .. } = app;
     let app = TestApp::with(Setup { dir, clock, master_key: NEW, ..Setup::default() }).await;
     assert_eq!(published(&app).await.len(), 2);
