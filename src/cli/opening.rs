@@ -19,7 +19,7 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
-use crate::issuer::{self, Context, FoundingError, Issuer, Keyring, MasterKey, Randomness, Workers};
+use crate::issuer::{self, Context, FoundingError, Issuer, Keyring, MasterKey, SharedRng, Workers};
 use crate::store::{
     Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError, sync_directory_of,
 };
@@ -49,15 +49,14 @@ impl Opened {
         let keyring = self.keyring(config).await?;
         let tokens =
             TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
-        let known =
-            self.context.randomness.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
+        let known = self.context.rng.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
         Ok(Issuer::new(self.context.clone(), self.hasher(config), known, tokens, keyring))
     }
 
     /// What hashes passwords, on the engine that is allowed and has proved itself.
     fn hasher(&self, config: &Config) -> Hasher {
         let engine = match config.argon2_engine {
-            BackendChoice::Auto => self.context.randomness.with(Argon2Backend::select_verified),
+            BackendChoice::Auto => self.context.rng.with(Argon2Backend::select_verified),
             BackendChoice::Reference => Argon2Backend::Reference,
         };
         if (config.argon2_engine, engine) == (BackendChoice::Auto, Argon2Backend::Reference) {
@@ -102,7 +101,7 @@ pub(super) async fn open_existing(config: &Config) -> anyhow::Result<Opened> {
 pub(super) async fn open(config: &Config, look: Probe) -> anyhow::Result<Opened> {
     let (location, found) = (&config.location, look.contents);
     let randomness =
-        Randomness::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
+        SharedRng::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
     let secret = master_secret(config, &found, &randomness)?;
     let unlocked = match found {
         Contents::Ours(record) => {
@@ -114,7 +113,7 @@ pub(super) async fn open(config: &Config, look: Probe) -> anyhow::Result<Opened>
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let workers = Workers::new(cores, Arc::clone(&clock)).context("the system gives no threads")?;
-    let context = Context { store: Arc::new(store), clock, randomness, workers };
+    let context = Context { store: Arc::new(store), clock, rng, workers };
     let master_key = match unlocked {
         Some(master_key) => master_key,
         None => issuer::initialize(&secret, &context).await.map_err(|error| locked(location, error))?,
@@ -151,7 +150,7 @@ fn present_master_secret(config: &Config) -> anyhow::Result<Option<MasterSecret>
 }
 
 /// The master key that is set, or where that is safe a new one.
-fn master_secret(config: &Config, found: &Contents, randomness: &Randomness) -> anyhow::Result<MasterSecret> {
+fn master_secret(config: &Config, found: &Contents, rng: &SharedRng) -> anyhow::Result<MasterSecret> {
     // Looked for before it is read: one that appears in between is another first start's, and is not without a key.
     let has_dotenv = has_dotenv();
     if let Some(secret) = present_master_secret(config)? {
@@ -160,7 +159,7 @@ fn master_secret(config: &Config, found: &Contents, randomness: &Randomness) -> 
     if matches!(found, Contents::Ours(_)) {
         return refuse(sealed_with_one(&config.location));
     }
-    let key = randomness.with(MasterSecret::generate);
+    let key = rng.with(MasterSecret::generate);
     let line = format!("{MASTER_KEY}={}", key.as_str());
     match why_not_founded(config, found, has_dotenv) {
         Some(why) => refuse(format!(

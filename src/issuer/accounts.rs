@@ -21,7 +21,7 @@ impl Issuer {
     /// # Errors
     /// [`StoreError::Conflict`](crate::store::StoreError::Conflict) when the name or the address was given out before.
     pub async fn register(&self, username: Username, email: Option<Email>) -> Result<Password, IssuerError> {
-        let password = self.randomness.with(Password::generate);
+        let password = self.rng.with(Password::generate);
         self.add_account(username, email, password.clone()).await?;
         Ok(password)
     }
@@ -101,7 +101,7 @@ impl Issuer {
 
     pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, IssuerError> {
         let hasher = self.hasher.clone();
-        let salt = self.randomness.with(Salt::generate);
+        let salt = self.rng.with(Salt::generate);
         Ok(self.workers.run(move || hasher.hash(&password, &salt)).await??)
     }
 

@@ -32,7 +32,7 @@ impl Issuer {
         chosen: Option<Password>,
     ) -> Result<Password, IssuerError> {
         let user = self.living(username).await?;
-        let password = chosen.unwrap_or_else(|| self.randomness.with(Password::generate));
+        let password = chosen.unwrap_or_else(|| self.rng.with(Password::generate));
         let hash = self.hash(password.clone()).await?;
         self.change(user, AccountChange::SetHash { hash, instead_of: None }).await?;
         Ok(password)

@@ -38,14 +38,11 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 /// As [`unlock`], and whatever the store says.
 pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<MasterKey, FoundingError> {
     let mut salt = [0; SALT_LEN];
-    context.randomness.with(|rng| rng.fill_bytes(&mut salt));
+    context.rng.with(|rng| rng.fill_bytes(&mut salt));
     let stretching = secret.clone();
     let sealer = context.workers.run(move || stretching.sealer(&salt)).await??;
-    let record = MasterKeyRecord {
-        number: 1,
-        salt,
-        check_value: context.randomness.with(|rng| sealer.check_value(rng))?,
-    };
+    let record =
+        MasterKeyRecord { number: 1, salt, check_value: context.rng.with(|rng| sealer.check_value(rng))? };
 
     let now = context.clock.now();
     let present = context
@@ -61,7 +58,7 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
 fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<KeyChange> {
     let pem = PrivateKey::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?.to_pkcs1_pem().ok()?;
     let context = SealContext::Key(row.kid, row.exp);
-    let bytes = context.randomness.with(|rng| sealer.seal(context, pem.as_bytes(), rng)).ok()?;
+    let bytes = context.rng.with(|rng| sealer.seal(context, pem.as_bytes(), rng)).ok()?;
     tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);
     Some(KeyChange::Adopt { life: KeyMetadata::adopted(row.kid, row.exp, now), sealed: Some(bytes) })
 }

@@ -46,7 +46,7 @@ pub use self::workers::{Record, WorkError, Workers};
 pub struct Issuer {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    randomness: Randomness,
+    rng: SharedRng,
     workers: Workers,
     hasher: Hasher,
     credential_cache: Arc<CredentialCache>,
@@ -65,7 +65,7 @@ pub struct Context {
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// Where nonces, salts, passwords and ids come from.
-    pub randomness: Randomness,
+    pub rng: SharedRng,
     /// Where passwords are hashed.
     pub workers: Workers,
 }
@@ -80,11 +80,11 @@ impl Issuer {
         tokens: TokenPolicy,
         keyring: Keyring,
     ) -> Self {
-        let Context { store, clock, randomness, workers } = context;
+        let Context { store, clock, rng, workers } = context;
         Self {
             store,
             clock,
-            randomness,
+            rng,
             workers,
             hasher,
             credential_cache: Arc::new(credential_cache),
@@ -130,7 +130,7 @@ impl Issuer {
     fn issue(&self, subject: Subject<'_>, kind: TokenKind) -> Result<Token, IssuerError> {
         let now = self.clock.now();
         let key = self.key_for(kind, now)?;
-        let claims = self.randomness.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
+        let claims = self.rng.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
         Ok(Token::sign(&key, &claims)?)
     }
 
@@ -183,9 +183,9 @@ pub enum IssuerError {
 
 /// The generator that everything random is drawn from: seeded once, shared by all.
 #[derive(Clone)]
-pub struct Randomness(Arc<Mutex<StdRng>>);
+pub struct SharedRng(Arc<Mutex<StdRng>>);
 
-impl Randomness {
+impl SharedRng {
     /// Shares this generator.
     #[must_use]
     pub fn new(rng: StdRng) -> Self {

@@ -63,7 +63,7 @@ impl Issuer {
         now: Timestamp,
     ) -> Claims<'a> {
         let subject = Subject { name, uid: None };
-        self.randomness.with(|rng| Claims::new(policy, subject, kind, key, now, rng))
+        self.rng.with(|rng| Claims::new(policy, subject, kind, key, now, rng))
     }
 
     fn policy_of(&self, overrides: &TokenOverrides) -> Cow<'_, TokenPolicy> {

@@ -65,7 +65,7 @@ async fn new_master_key(
     secret: &MasterSecret,
 ) -> Result<MasterKey, RekeyError> {
     let mut salt = [0; SALT_LEN];
-    context.randomness.with(|rng| rng.fill_bytes(&mut salt));
+    context.rng.with(|rng| rng.fill_bytes(&mut salt));
     let (secret, old_salt) = (secret.clone(), old.record.salt);
     let stretched = context.workers.run(move || (secret.sealer(&salt), secret.sealer(&old_salt))).await;
     let (sealer, under_old_salt) = stretched.map_err(FoundingError::from)?;
@@ -73,7 +73,7 @@ async fn new_master_key(
         return Err(RekeyError::SameKey);
     }
     let sealer = sealer.map_err(FoundingError::from)?;
-    let check_value = context.randomness.with(|rng| sealer.check_value(rng)).map_err(FoundingError::from)?;
+    let check_value = context.rng.with(|rng| sealer.check_value(rng)).map_err(FoundingError::from)?;
     let record = MasterKeyRecord { number: old.record.number + 1, salt, check_value };
     Ok(MasterKey { sealer, record })
 }
@@ -94,7 +94,7 @@ fn moves(
             report.left.push(kid);
             continue;
         };
-        let sealed = context.randomness.with(|rng| new.sealer.seal(SealContext::Key(kid, exp), &text, rng));
+        let sealed = context.rng.with(|rng| new.sealer.seal(SealContext::Key(kid, exp), &text, rng));
         let sealed = sealed.map_err(|_| Refusal)?;
         changes.push(if is_known {
             KeyChange::Reseal { kid, exp, sealed }
@@ -110,8 +110,7 @@ fn moves(
         let Ok(jwk) = old.sealer.open(context, &row.sealed) else {
             continue;
         };
-        let sealed =
-            context.randomness.with(|rng| new.sealer.seal(context, &jwk, rng)).map_err(|_| Refusal)?;
+        let sealed = context.rng.with(|rng| new.sealer.seal(context, &jwk, rng)).map_err(|_| Refusal)?;
         changes.push(KeyChange::Publish(UploadedKey { sealed, ..row.clone() }));
     }
     Ok((report, changes))

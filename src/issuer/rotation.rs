@@ -5,7 +5,7 @@
 
 use zeroize::Zeroizing;
 
-use super::Randomness;
+use super::SharedRng;
 use super::operations::OperationError;
 use super::ring::open_key;
 use crate::domain::clock::Timestamp;
@@ -163,14 +163,14 @@ impl<'a> Draft<'a> {
     pub(super) fn settle(
         self,
         made: &mut Vec<PrivateKey>,
-        randomness: &Randomness,
+        rng: &SharedRng,
     ) -> Result<(Vec<KeyChange>, Vec<Step>), Refused> {
         let needed = self.entries.iter().filter(|entry| matches!(entry, Entry::New(_, None))).count();
         if made.len() < needed {
             return Err(Refused::NeedsKeys(needed));
         }
         let seal = |kid, exp, text: &[u8]| {
-            let sealed = randomness.with(|rng| self.sealer.seal(SealContext::Key(kid, exp), text, rng));
+            let sealed = rng.with(|rng| self.sealer.seal(SealContext::Key(kid, exp), text, rng));
             sealed.map_err(|_| OperationError::CannotSeal(kid))
         };
         let mut changes = Vec::new();

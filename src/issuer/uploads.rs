@@ -151,7 +151,7 @@ impl Keyring {
     fn publication_of(&self, upload: &ExternalKey, now: Timestamp) -> Result<KeyChange, UploadError> {
         let jwk = serde_json::to_vec(upload.jwk()).map_err(|_| SealError::Overlong)?;
         let context = SealContext::Uploaded(upload.kid(), upload.exp());
-        let sealed = self.context.randomness.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
+        let sealed = self.context.rng.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
         Ok(KeyChange::Publish(UploadedKey {
             kid: upload.kid().to_owned(),
             exp: upload.exp(),

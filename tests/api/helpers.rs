@@ -15,7 +15,7 @@ use jwksd::domain::token::TokenPolicy;
 use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
 };
-use jwksd::issuer::{self, Context, Issuer, Keyring, Randomness, Workers};
+use jwksd::issuer::{self, Context, Issuer, Keyring, SharedRng, Workers};
 use jwksd::store::{DatabaseFile, Found, SqliteStore};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
@@ -100,7 +100,7 @@ impl TestApp {
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
         keyring.round().await.unwrap();
-        let known = context.randomness.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
+        let known = context.rng.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
         let issuer = Issuer::new(context, setup.hasher, known, tokens, keyring);
         let settings = HttpSettings {
             issuer_url: ISSUER.into(),
@@ -189,7 +189,7 @@ pub(crate) async fn context(dir: &TempDir, clock: &Arc<ManualClock>) -> Context 
     Context {
         store: Arc::new(SqliteStore::open(&location(dir)).await.unwrap()),
         clock: Arc::clone(clock) as _,
-        randomness: Randomness::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
+        rng: SharedRng::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
         workers: Workers::new(2, Arc::clone(clock) as _).unwrap(),
     }
 }

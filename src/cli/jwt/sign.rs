@@ -113,6 +113,6 @@ fn choose(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Algorithm> {
 /// A `jti` that no other token has (RFC 7519, 4.1.7): a random UUID.
 fn new_id() -> anyhow::Result<String> {
     let mut id = [0; 16];
-    SysRng.try_fill_bytes(&mut id).map_err(|error| anyhow!("the system gives no randomness: {error}"))?;
+    SysRng.try_fill_bytes(&mut id).map_err(|error| anyhow!("the system gives no rng: {error}"))?;
     Ok(uuid::Builder::from_random_bytes(id).into_uuid().to_string())
 }
