@@ -19,7 +19,7 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
-use crate::issuer::{self, Context, FoundingError, Issuer, Keyring, MasterKey, SharedRng, Workers};
+use crate::issuer::{self, Context, FoundingError, Issuer, Keyring, MasterKey, SharedRng, BlockingPool};
 use crate::store::{
     Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError, sync_directory_of,
 };
@@ -112,8 +112,8 @@ pub(super) async fn open(config: &Config, look: Probe) -> anyhow::Result<Opened>
     let store = SqliteStore::open(location).await.map_err(|error| unusable(location, error))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let workers = Workers::new(cores, Arc::clone(&clock)).context("the system gives no threads")?;
-    let context = Context { store: Arc::new(store), clock, rng, workers };
+    let pool = BlockingPool::new(cores, Arc::clone(&clock)).context("the system gives no threads")?;
+    let context = Context { store: Arc::new(store), clock, rng, pool };
     let master_key = match unlocked {
         Some(master_key) => master_key,
         None => issuer::initialize(&secret, &context).await.map_err(|error| locked(location, error))?,

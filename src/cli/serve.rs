@@ -71,7 +71,7 @@ async fn answer(
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let metrics = Metrics::new(Arc::clone(&opened.context.clock))?;
-    let issuer = opened.issuer(&config, url.clone()).await?.at(metrics.observe(&opened.context.workers));
+    let issuer = opened.issuer(&config, url.clone()).await?.at(metrics.observe(&opened.context.pool));
     issuer.keyring().round().await.context("cannot bring the keys up to date")?;
 
     let address = listener.local_addr().context("the listener has no address")?;

@@ -19,7 +19,7 @@ use prometheus::{
 use super::error::{ApiError, Failure, was_rate_limited};
 use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
-use crate::issuer::{Issuer, Workers};
+use crate::issuer::{Issuer, BlockingPool};
 
 /// Upper bounds in seconds: from a JWKS to a sign-in that waits in a long queue.
 const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -142,15 +142,15 @@ impl Metrics {
         collectors.into_iter().try_for_each(|collector| self.registry.register(collector))
     }
 
-    /// Workers whose computations are measured.
+    /// BlockingPool whose computations are measured.
     #[must_use]
-    pub fn observe(&self, workers: &Workers) -> Workers {
+    pub fn observe(&self, pool: &BlockingPool) -> BlockingPool {
         let (wait, hashing) = (self.hash_wait.clone(), self.hashing.clone());
         let record = move |waited: Duration, ran: Duration| {
             wait.observe(waited.as_secs_f64());
             hashing.observe(ran.as_secs_f64());
         };
-        workers.observed(Arc::new(record))
+        pool.observed(Arc::new(record))
     }
 
     pub(super) fn count_sign_in(&self, outcome: Outcome) {

@@ -102,7 +102,7 @@ impl Issuer {
     pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, IssuerError> {
         let hasher = self.hasher.clone();
         let salt = self.rng.with(Salt::generate);
-        Ok(self.workers.run(move || hasher.hash(&password, &salt)).await??)
+        Ok(self.pool.run(move || hasher.hash(&password, &salt)).await??)
     }
 
     /// A refusal costs one hash of each cost that the store holds, whoever is asked for and whatever their hash is:
@@ -116,7 +116,7 @@ impl Issuer {
         };
         let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
         let (hasher, checked) = (self.hasher.clone(), password.clone());
-        let verdict = self.workers.run(move || verdict(&hasher, &checked, stored.as_ref(), &costs)).await?;
+        let verdict = self.pool.run(move || verdict(&hasher, &checked, stored.as_ref(), &costs)).await?;
         match (account, verdict) {
             (Some(account), VerifyOutcome::Match) => {
                 self.credential_cache.insert(&password, &account.password_hash, self.clock.monotonic());

@@ -40,7 +40,7 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
     let mut salt = [0; SALT_LEN];
     context.rng.with(|rng| rng.fill_bytes(&mut salt));
     let stretching = secret.clone();
-    let sealer = context.workers.run(move || stretching.sealer(&salt)).await??;
+    let sealer = context.pool.run(move || stretching.sealer(&salt)).await??;
     let record =
         MasterKeyRecord { number: 1, salt, check_value: context.rng.with(|rng| sealer.check_value(rng))? };
 

@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::founding::MasterKey;
 use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
-use super::{Context, IssuerError, WorkError, Workers, lock};
+use super::{Context, IssuerError, WorkError, BlockingPool, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::Upload;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
@@ -35,8 +35,8 @@ pub struct Keyring {
     pub(super) context: Context,
     pub(super) master_key: MasterKey,
     policy: RotationPolicy,
-    /// Workers of its own: no crowd of passwords holds up the rotation.
-    workers: Workers,
+    /// BlockingPool of its own: no crowd of passwords holds up the rotation.
+    pool: BlockingPool,
     ring: ArcSwap<Ring>,
     /// Where both clocks stood when this process first saw each key, or when the wall clock went back since.
     anchors: Mutex<HashMap<Kid, ClockAnchor>>,
@@ -55,13 +55,13 @@ impl Keyring {
         master_key: MasterKey,
         policy: RotationPolicy,
     ) -> Result<Self, IssuerError> {
-        let workers = Workers::new(KEYS_AT_ONCE, Arc::clone(&context.clock))?;
+        let pool = BlockingPool::new(KEYS_AT_ONCE, Arc::clone(&context.clock))?;
         let keyring = Self {
             last_round: Mutex::new(context.clock.monotonic()),
             context,
             master_key,
             policy,
-            workers,
+            pool,
             ring: ArcSwap::from_pointee(Ring::empty()),
             anchors: Mutex::default(),
             master_key_changed: AtomicBool::new(false),
@@ -229,8 +229,8 @@ impl Keyring {
     async fn make_keys(&self, made: &mut Vec<PrivateKey>, needed: usize) -> Result<(), IssuerError> {
         let making: Vec<_> = (made.len()..needed)
             .map(|_| {
-                let workers = self.workers.clone();
-                tokio::spawn(async move { workers.run(PrivateKey::generate).await })
+                let pool = self.pool.clone();
+                tokio::spawn(async move { pool.run(PrivateKey::generate).await })
             })
             .collect();
         for key in making {
@@ -241,7 +241,7 @@ impl Keyring {
 
     /// Makes a key, beside those that passwords are hashed by.
     pub(super) async fn generate(&self) -> Result<PrivateKey, IssuerError> {
-        Ok(self.workers.run(PrivateKey::generate).await??)
+        Ok(self.pool.run(PrivateKey::generate).await??)
     }
 
     pub(super) async fn reload(&self) -> Result<(), IssuerError> {
@@ -263,7 +263,7 @@ impl Keyring {
         let (now, ended) = (self.context.clock.now(), self.ring.load().ended());
         let picture = self.picture(&move |lives| wanted(lives, now, &unreadable)).await?;
         let sealer = self.master_key.sealer.clone();
-        Ok(self.workers.run(move || Ring::open(picture, &sealer, now, ended)).await?)
+        Ok(self.pool.run(move || Ring::open(picture, &sealer, now, ended)).await?)
     }
 
     /// The keys as they are, provided that they are still sealed under our master key.

@@ -14,7 +14,7 @@ mod retention;
 mod ring;
 mod rotation;
 mod uploads;
-mod workers;
+mod pool;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,7 @@ pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
 pub use self::ring::{Publication, Unreadable};
 pub use self::uploads::{PublishedKey, UploadError, Uploaded};
-pub use self::workers::{Record, WorkError, Workers};
+pub use self::blocking_pool::{Record, WorkError, BlockingPool};
 
 /// Issues tokens to accounts and publishes the keys that verify them.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ pub struct Issuer {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     rng: SharedRng,
-    workers: Workers,
+    pool: BlockingPool,
     hasher: Hasher,
     credential_cache: Arc<CredentialCache>,
     /// Accounts whose hash is just being brought to today's cost: once each is enough.
@@ -67,7 +67,7 @@ pub struct Context {
     /// Where nonces, salts, passwords and ids come from.
     pub rng: SharedRng,
     /// Where passwords are hashed.
-    pub workers: Workers,
+    pub pool: BlockingPool,
 }
 
 impl Issuer {
@@ -80,12 +80,12 @@ impl Issuer {
         tokens: TokenPolicy,
         keyring: Keyring,
     ) -> Self {
-        let Context { store, clock, rng, workers } = context;
+        let Context { store, clock, rng, pool } = context;
         Self {
             store,
             clock,
             rng,
-            workers,
+            pool,
             hasher,
             credential_cache: Arc::new(credential_cache),
             rehashing: Arc::default(),
@@ -97,8 +97,8 @@ impl Issuer {
 
     /// The same issuer, with other workers for its passwords.
     #[must_use]
-    pub fn at(self, workers: Workers) -> Self {
-        Self { workers, ..self }
+    pub fn at(self, pool: BlockingPool) -> Self {
+        Self { pool, ..self }
     }
 
     /// The keys.
@@ -110,7 +110,7 @@ impl Issuer {
     /// How many passwords are being checked, and how many wait for it.
     #[must_use]
     pub fn hashes(&self) -> (usize, usize) {
-        self.workers.load()
+        self.pool.load()
     }
 
     /// What is published for verifiers now: nothing if no key may be.

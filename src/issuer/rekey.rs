@@ -67,7 +67,7 @@ async fn new_master_key(
     let mut salt = [0; SALT_LEN];
     context.rng.with(|rng| rng.fill_bytes(&mut salt));
     let (secret, old_salt) = (secret.clone(), old.record.salt);
-    let stretched = context.workers.run(move || (secret.sealer(&salt), secret.sealer(&old_salt))).await;
+    let stretched = context.pool.run(move || (secret.sealer(&salt), secret.sealer(&old_salt))).await;
     let (sealer, under_old_salt) = stretched.map_err(FoundingError::from)?;
     if under_old_salt.map_err(FoundingError::from)?.matches(&old.record.check_value) {
         return Err(RekeyError::SameKey);

@@ -15,7 +15,7 @@ use jwksd::domain::token::TokenPolicy;
 use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
 };
-use jwksd::issuer::{self, Context, Issuer, Keyring, SharedRng, Workers};
+use jwksd::issuer::{self, BlockingPool, Context, Issuer, Keyring, SharedRng};
 use jwksd::store::{DatabaseFile, Found, SqliteStore};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
@@ -95,7 +95,7 @@ impl TestApp {
             _ => issuer::initialize(&secret, &context).await.unwrap(),
         };
         let metrics = Metrics::new(Arc::clone(&context.clock)).unwrap();
-        context.workers = metrics.observe(&context.workers);
+        context.pool = metrics.observe(&context.pool);
         let keyring = Keyring::open(context.clone(), master_key, setup.policy).await.unwrap();
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
@@ -190,7 +190,7 @@ pub(crate) async fn context(dir: &TempDir, clock: &Arc<ManualClock>) -> Context 
         store: Arc::new(SqliteStore::open(&location(dir)).await.unwrap()),
         clock: Arc::clone(clock) as _,
         rng: SharedRng::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
-        workers: Workers::new(2, Arc::clone(clock) as _).unwrap(),
+        pool: BlockingPool::new(2, Arc::clone(clock) as _).unwrap(),
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::domain::clock::Clock;
 
-/// How many computations may be inside for each that runs: they hold what they work on in memory.
-const INSIDE_PER_THREAD: usize = 256;
+/// How many computations may be queued for each that runs: they hold what they work on in memory.
+const QUEUED_PER_THREAD: usize = 256;
 
 /// A computation that would wait for longer than this is refused at once: its caller would have gone away.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const NICENESS: i32 = 5;
 
 /// Runs slow computations on threads of their own, a bounded number at once, with a bounded queue before them.
 #[derive(Clone)]
-pub struct Workers {
+pub struct BlockingPool {
     threads: Arc<Threads>,
     clock: Arc<dyn Clock>,
     record: Option<Record>,
@@ -41,14 +41,14 @@ struct Threads {
     handle: Handle,
     at_once: usize,
     /// Computations that wait or run.
-    inside: AtomicUsize,
+    queued: AtomicUsize,
     running: AtomicUsize,
     /// What a computation has taken lately, in microseconds; 0 before the first.
     typical: AtomicU64,
 }
 
-impl Workers {
-    /// Workers for this many computations at once; at least one.
+impl BlockingPool {
+    /// BlockingPool for this many computations at once; at least one.
     ///
     /// # Errors
     /// [`WorkError::Lost`] when the system gives no threads.
@@ -58,21 +58,21 @@ impl Workers {
             .max_blocking_threads(at_once)
             .thread_keep_alive(KEEP_ALIVE)
             .thread_name("worker")
-            .on_thread_start(stand_back)
+            .on_thread_start(lower_priority)
             .build()
             .map_err(|_| WorkError::Lost)?;
         let threads = Threads {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             at_once,
-            inside: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             typical: AtomicU64::new(0),
         };
         Ok(Self { threads: Arc::new(threads), clock, record: None })
     }
 
-    /// The same workers, through a door at which somebody notes the times.
+    /// The same pool, through a door at which somebody notes the times.
     #[must_use]
     pub fn observed(&self, record: Record) -> Self {
         Self { record: Some(record), ..self.clone() }
@@ -82,12 +82,12 @@ impl Workers {
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         let running = self.threads.running.load(Ordering::Relaxed);
-        (running, self.threads.inside.load(Ordering::Relaxed).saturating_sub(running))
+        (running, self.threads.queued.load(Ordering::Relaxed).saturating_sub(running))
     }
 
-    /// Runs one computation when its turn has come.
+    /// Runs one computation when its job has come.
     ///
-    /// A caller who goes away gives up his turn; a computation that has begun is finished.
+    /// A caller who goes away gives up his job; a computation that has begun is finished.
     ///
     /// # Errors
     /// [`WorkError::Busy`] when too many wait already, [`WorkError::Lost`] when the computation panicked or the program
@@ -96,40 +96,40 @@ impl Workers {
         &self,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkError> {
-        let turn = self.turn()?;
+        let job = self.job()?;
         let (answer, answered) = oneshot::channel();
         let work = move || {
             if !answer.is_closed() {
                 // It fails if the caller goes away just now.
-                let _ = answer.send(turn.take(compute));
+                let _ = answer.send(job.take(compute));
             }
         };
         self.threads.handle.spawn_blocking(work);
         answered.await.map_err(|_| WorkError::Lost)
     }
 
-    /// A turn in the queue, unless that is too long.
-    fn turn(&self) -> Result<Turn, WorkError> {
+    /// A job in the queue, unless that is too long.
+    fn job(&self) -> Result<Job, WorkError> {
         let threads = &self.threads;
-        let ahead = threads.inside.fetch_add(1, Ordering::Relaxed);
-        let turn = Turn { workers: self.clone(), came: self.clock.monotonic() };
+        let ahead = threads.queued.fetch_add(1, Ordering::Relaxed);
+        let job = Job { pool: self.clone(), came: self.clock.monotonic() };
         let wait = threads.wait_behind(ahead);
-        if ahead >= threads.at_once.saturating_mul(INSIDE_PER_THREAD) || wait > LONGEST_WAIT {
+        if ahead >= threads.at_once.saturating_mul(QUEUED_PER_THREAD) || wait > LONGEST_WAIT {
             return Err(WorkError::Busy { retry_after: wait });
         }
-        Ok(turn)
+        Ok(job)
     }
 }
 
 /// A place in the queue and then on a thread; given back when dropped, whatever became of it.
-struct Turn {
-    workers: Workers,
+struct Job {
+    pool: BlockingPool,
     came: Duration,
 }
 
-impl Turn {
+impl Job {
     fn take<T>(self, compute: impl FnOnce() -> T) -> T {
-        let Workers { threads, clock, record } = &self.workers;
+        let BlockingPool { threads, clock, record } = &self.pool;
         threads.running.fetch_add(1, Ordering::Relaxed);
         let _running = Running(threads);
         let begun = clock.monotonic();
@@ -143,9 +143,9 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Job {
     fn drop(&mut self) {
-        self.workers.threads.inside.fetch_sub(1, Ordering::Relaxed);
+        self.pool.threads.queued.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -185,14 +185,14 @@ impl Drop for Threads {
     }
 }
 
-impl fmt::Debug for Workers {
+impl fmt::Debug for BlockingPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Workers").field("at_once", &self.threads.at_once).finish_non_exhaustive()
+        f.debug_struct("BlockingPool").field("at_once", &self.threads.at_once).finish_non_exhaustive()
     }
 }
 
 /// On Linux alone a thread can stand back by itself.
-fn stand_back() {
+fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "a worker keeps the priority of the process");
@@ -218,20 +218,20 @@ mod tests {
     use super::*;
     use crate::domain::clock::{ManualClock, Timestamp};
 
-    fn workers(at_once: usize) -> (Workers, Arc<ManualClock>) {
+    fn pool(at_once: usize) -> (BlockingPool, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(0)));
-        (Workers::new(at_once, Arc::clone(&clock) as _).unwrap(), clock)
+        (BlockingPool::new(at_once, Arc::clone(&clock) as _).unwrap(), clock)
     }
 
     /// Computations that do not end before the returned sender is dropped.
-    async fn occupied(workers: &Workers, computations: usize) -> std::sync::mpsc::Sender<()> {
+    async fn occupied(pool: &BlockingPool, computations: usize) -> std::sync::mpsc::Sender<()> {
         let (keep, kept) = std::sync::mpsc::channel::<()>();
         let kept = Arc::new(std::sync::Mutex::new(kept));
         for n in 0..computations {
-            let (workers, kept) = (workers.clone(), Arc::clone(&kept));
+            let (pool, kept) = (pool.clone(), Arc::clone(&kept));
             let mut work =
-                Box::pin(async move { workers.run(move || kept.lock().unwrap().recv().is_err()).await });
-            // Polled once, it has its turn.
+                Box::pin(async move { pool.run(move || kept.lock().unwrap().recv().is_err()).await });
+            // Polled once, it has its job.
             assert!(poll_once(&mut work).await.is_none(), "{n}");
             tokio::spawn(work);
         }
@@ -248,38 +248,38 @@ mod tests {
 
     #[tokio::test]
     async fn who_would_wait_for_too_long_is_refused_and_told_for_how_long() {
-        let (workers, clock) = workers(1);
-        workers.run(move || clock.advance(Duration::from_secs(2))).await.unwrap();
-        let _busy = occupied(&workers, 3).await;
-        let refused = workers.run(|| ()).await;
+        let (pool, clock) = pool(1);
+        pool.run(move || clock.advance(Duration::from_secs(2))).await.unwrap();
+        let _busy = occupied(&pool, 3).await;
+        let refused = pool.run(|| ()).await;
         assert_eq!(refused, Err(WorkError::Busy { retry_after: Duration::from_secs(6) }));
-        assert_eq!(workers.threads.inside.load(Ordering::Relaxed), 3);
+        assert_eq!(pool.threads.queued.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]
     async fn the_queue_is_bounded_also_before_anything_has_been_measured() {
-        let (workers, _) = workers(2);
-        let _busy = occupied(&workers, 2 * INSIDE_PER_THREAD).await;
-        assert!(matches!(workers.run(|| ()).await, Err(WorkError::Busy { .. })));
+        let (pool, _) = pool(2);
+        let _busy = occupied(&pool, 2 * QUEUED_PER_THREAD).await;
+        assert!(matches!(pool.run(|| ()).await, Err(WorkError::Busy { .. })));
     }
 
     #[tokio::test]
     async fn a_computation_that_panics_loses_itself_alone() {
-        let (workers, _) = workers(1);
-        assert_eq!(workers.run(|| panic!("on purpose")).await, Err::<(), _>(WorkError::Lost));
-        assert_eq!(workers.run(|| 7).await, Ok(7));
-        assert_eq!(workers.load(), (0, 0));
+        let (pool, _) = pool(1);
+        assert_eq!(pool.run(|| panic!("on purpose")).await, Err::<(), _>(WorkError::Lost));
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+        assert_eq!(pool.load(), (0, 0));
     }
 
     #[tokio::test]
     async fn who_goes_away_gives_up_his_turn() {
-        let (workers, _) = workers(1);
-        let busy = occupied(&workers, 1).await;
-        let mut work = Box::pin(workers.run(|| panic!("nobody waits for this")));
+        let (pool, _) = pool(1);
+        let busy = occupied(&pool, 1).await;
+        let mut work = Box::pin(pool.run(|| panic!("nobody waits for this")));
         assert!(poll_once(&mut work).await.is_none());
         drop(work);
         drop(busy);
-        assert_eq!(workers.run(|| 7).await, Ok(7));
-        assert_eq!(workers.load(), (0, 0));
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+        assert_eq!(pool.load(), (0, 0));
     }
 }
