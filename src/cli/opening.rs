@@ -19,7 +19,7 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
-use crate::issuer::{self, Context, FoundingError, Issuer, Keyring, MasterKey, SharedRng, BlockingPool};
+use crate::issuer::{self, Context, MasterKeyError, Issuer, Keyring, MasterKey, SharedRng, BlockingPool};
 use crate::store::{
     Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError, sync_directory_of,
 };
@@ -260,9 +260,9 @@ pub(super) fn unusable(location: &DatabaseFile, error: StoreError) -> anyhow::Er
     }
 }
 
-fn locked(location: &DatabaseFile, error: FoundingError) -> anyhow::Error {
+fn locked(location: &DatabaseFile, error: MasterKeyError) -> anyhow::Error {
     match error {
-        FoundingError::WrongMasterKey => Refused(format!("{}: {error}", location.path().display())).into(),
+        MasterKeyError::WrongMasterKey => Refused(format!("{}: {error}", location.path().display())).into(),
         other => anyhow::Error::new(other).context(format!("cannot unlock {}", location.path().display())),
     }
 }

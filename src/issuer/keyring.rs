@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use thiserror::Error;
 
-use super::founding::MasterKey;
+use super::master_key::MasterKey;
 use super::ring::{Publication, Ring, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{Context, IssuerError, WorkError, BlockingPool, lock};

@@ -4,7 +4,7 @@
 
 mod accounts;
 mod administration;
-mod founding;
+mod master_key;
 mod keyring;
 mod open;
 mod operations;
@@ -31,7 +31,7 @@ use crate::domain::password::{CredentialCache, HashError, Hasher};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
 
-pub use self::founding::{FoundingError, MasterKey, initialize, unlock};
+pub use self::master_key::{MasterKeyError, MasterKey, initialize, unlock};
 pub use self::keyring::{Keyring, NotReady};
 pub use self::operations::OperationError;
 pub use self::proof::{opened_uploads, unopened};

@@ -6,8 +6,8 @@ use rand::Rng as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::founding::MasterKey;
-use super::{Context, FoundingError, lock};
+use super::master_key::MasterKey;
+use super::{Context, MasterKeyError, lock};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
@@ -54,7 +54,7 @@ pub async fn rekey(
     match replaced {
         Err(StoreError::Refused) if !has_opened => Err(RekeyError::DoesNotOpen),
         Err(StoreError::Refused) | Ok(()) => Ok(report),
-        Err(error) => Err(FoundingError::from(error).into()),
+        Err(error) => Err(MasterKeyError::from(error).into()),
     }
 }
 
@@ -68,12 +68,12 @@ async fn new_master_key(
     context.rng.with(|rng| rng.fill_bytes(&mut salt));
     let (secret, old_salt) = (secret.clone(), old.record.salt);
     let stretched = context.pool.run(move || (secret.sealer(&salt), secret.sealer(&old_salt))).await;
-    let (sealer, under_old_salt) = stretched.map_err(FoundingError::from)?;
-    if under_old_salt.map_err(FoundingError::from)?.matches(&old.record.check_value) {
+    let (sealer, under_old_salt) = stretched.map_err(MasterKeyError::from)?;
+    if under_old_salt.map_err(MasterKeyError::from)?.matches(&old.record.check_value) {
         return Err(RekeyError::SameKey);
     }
-    let sealer = sealer.map_err(FoundingError::from)?;
-    let check_value = context.rng.with(|rng| sealer.check_value(rng)).map_err(FoundingError::from)?;
+    let sealer = sealer.map_err(MasterKeyError::from)?;
+    let check_value = context.rng.with(|rng| sealer.check_value(rng)).map_err(MasterKeyError::from)?;
     let record = MasterKeyRecord { number: old.record.number + 1, salt, check_value };
     Ok(MasterKey { sealer, record })
 }
@@ -128,7 +128,7 @@ pub enum RekeyError {
     DoesNotOpen,
     /// A master key or the store failed.
     #[error(transparent)]
-    Founding(#[from] FoundingError),
+    MasterKey(#[from] MasterKeyError),
     /// The new master key is the old one.
     #[error("the new master key is the one that the store is sealed under; nothing was changed")]
     SameKey,

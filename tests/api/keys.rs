@@ -8,7 +8,7 @@ use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::key::PrivateKey;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::issuer::{self, FoundingError, Keyring};
+use jwksd::issuer::{self, Keyring, MasterKeyError};
 use jwksd::store::Found;
 use sqlx::{Executor as _, Row as _};
 
@@ -159,7 +159,7 @@ async fn a_wrong_master_key_is_found_before_anything_is_written() {
     };
     let wrong = MasterSecret::parse("another passphrase").unwrap();
     let error = issuer::unlock(&wrong, record).unwrap_err();
-    assert!(matches!(error, FoundingError::WrongMasterKey));
+    assert!(matches!(error, MasterKeyError::WrongMasterKey));
     assert_eq!(
         error.to_string(),
         "NOT_MY_KEY is not the key this store was sealed with; nothing was changed"

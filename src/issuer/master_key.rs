@@ -20,13 +20,13 @@ pub struct MasterKey {
 /// Makes the master key of a store that has this record.
 ///
 /// # Errors
-/// [`FoundingError::WrongMasterKey`] when the store is sealed under another one.
-pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKey, FoundingError> {
+/// [`MasterKeyError::WrongMasterKey`] when the store is sealed under another one.
+pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKey, MasterKeyError> {
     let sealer = secret.sealer(&record.salt)?;
     if sealer.matches(&record.check_value) {
         Ok(MasterKey { sealer, record })
     } else {
-        Err(FoundingError::WrongMasterKey)
+        Err(MasterKeyError::WrongMasterKey)
     }
 }
 
@@ -36,7 +36,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 ///
 /// # Errors
 /// As [`unlock`], and whatever the store says.
-pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<MasterKey, FoundingError> {
+pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<MasterKey, MasterKeyError> {
     let mut salt = [0; SALT_LEN];
     context.rng.with(|rng| rng.fill_bytes(&mut salt));
     let stretching = secret.clone();
@@ -65,7 +65,7 @@ fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) ->
 
 /// Why there is no master key for a store.
 #[derive(Debug, Error)]
-pub enum FoundingError {
+pub enum MasterKeyError {
     /// The check value could not be sealed.
     #[error("the master key cannot seal")]
     Seal(#[from] SealError),
