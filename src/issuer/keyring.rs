@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 
 use super::master_key::MasterKey;
-use super::ring::{Publication, Ring, Unreadable};
+use super::snapshot::{Publication, KeyringSnapshot, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::{Context, IssuerError, WorkError, BlockingPool, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
@@ -37,7 +37,7 @@ pub struct Keyring {
     policy: RotationPolicy,
     /// BlockingPool of its own: no crowd of passwords holds up the rotation.
     pool: BlockingPool,
-    ring: ArcSwap<Ring>,
+    snapshot: ArcSwap<KeyringSnapshot>,
     /// Where both clocks stood when this process first saw each key, or when the wall clock went back since.
     anchors: Mutex<HashMap<Kid, ClockAnchor>>,
     last_round: Mutex<Duration>,
@@ -62,13 +62,13 @@ impl Keyring {
             master_key,
             policy,
             pool,
-            ring: ArcSwap::from_pointee(Ring::empty()),
+            snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
             anchors: Mutex::default(),
             master_key_changed: AtomicBool::new(false),
             failures: AtomicU32::new(0),
         };
         keyring.reload().await?;
-        if keyring.ring.load().lives().is_empty() {
+        if keyring.snapshot.load().lives().is_empty() {
             keyring.round().await?;
         }
         Ok(keyring)
@@ -88,17 +88,17 @@ impl Keyring {
     }
 
     async fn try_round(&self) -> Result<(), IssuerError> {
-        if self.context.store.key_changes().await? != self.ring.load().changes() {
+        if self.context.store.key_changes().await? != self.snapshot.load().changes() {
             self.reload().await?;
             tracing::info!(
                 "another process has changed the keys: {}",
-                self.ring.load().in_words(self.context.clock.now())
+                self.snapshot.load().in_words(self.context.clock.now())
             );
         }
-        let ring = self.ring.load_full();
-        let now = self.moment(ring.newest_signer());
-        let is_due = || !lifecycle::plan(ring.lives(), &self.policy, &now).is_empty();
-        if ring.has_adoptable() || ring.has_unrecorded_end() || is_due() {
+        let snapshot = self.snapshot.load_full();
+        let now = self.moment(snapshot.newest_signer());
+        let is_due = || !lifecycle::plan(snapshot.lives(), &self.policy, &now).is_empty();
+        if snapshot.has_adoptable() || snapshot.has_unrecorded_end() || is_due() {
             self.change(&Intent::Keep).await?;
         }
         *lock(&self.last_round) = self.context.clock.monotonic();
@@ -126,27 +126,27 @@ impl Keyring {
     /// The rows of `keys` that are left out, each with the reason.
     #[must_use]
     pub fn unreadable(&self) -> Vec<Unreadable> {
-        self.ring.load().unreadable().to_vec()
+        self.snapshot.load().unreadable().to_vec()
     }
 
     /// What verifiers get at this moment.
     pub(super) fn publication(&self, now: Timestamp) -> Option<Publication> {
-        self.ring.load().publication(now)
+        self.snapshot.load().publication(now)
     }
 
     /// Keys of others that are published now.
     pub(super) fn uploaded(&self) -> Vec<ExternalKey> {
-        self.ring.load().uploaded(self.context.clock.now()).cloned().collect()
+        self.snapshot.load().uploaded(self.context.clock.now()).cloned().collect()
     }
 
     /// The key that signs at this moment.
     pub(super) fn signer(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
-        self.ring.load().signer(now, self.policy.token_ttl())
+        self.snapshot.load().signer(now, self.policy.token_ttl())
     }
 
     /// The key that `?expired` signs with.
     pub(super) fn expired_signer(&self) -> Option<Arc<SigningKey>> {
-        self.ring.load().expired_signer()
+        self.snapshot.load().expired_signer()
     }
 
     /// Whether tokens can be issued for their whole life, from a store that answers, by keys that rotate.
@@ -186,8 +186,8 @@ impl Keyring {
         intent: &Intent<'_>,
         made: &mut Vec<PrivateKey>,
     ) -> Result<Attempt, IssuerError> {
-        let ring = self.ring.load_full();
-        let unreadable: Vec<_> = ring.unreadable().iter().map(|row| row.kid).collect();
+        let snapshot = self.snapshot.load_full();
+        let unreadable: Vec<_> = snapshot.unreadable().iter().map(|row| row.kid).collect();
         let clock = Arc::clone(&self.context.clock);
         let imports = matches!(intent, Intent::Import(_));
         let select = move |lives: &[KeyMetadata]| {
@@ -198,7 +198,7 @@ impl Keyring {
         let mut decide = |picture: &KeySnapshot| {
             // The time is read when the lock is held: waiting for it may have taken long.
             let now = self.moment(picture.newest_signer);
-            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &ring.ended().keys);
+            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &snapshot.ended().keys);
             match draft
                 .intend(intent)
                 .and_then(|draft| draft.plan(intent).settle(made, &self.context.randomness))
@@ -246,24 +246,24 @@ impl Keyring {
 
     pub(super) async fn reload(&self) -> Result<(), IssuerError> {
         let mut unreadable = Vec::new();
-        let ring = loop {
-            let ring = self.open_ring(unreadable.clone()).await?;
+        let snapshot = loop {
+            let snapshot = self.open_snapshot(unreadable.clone()).await?;
             let known = unreadable.len();
-            unreadable = ring.unreadable().iter().map(|row| row.kid).collect();
-            if !ring.lacks_expired(self.context.clock.now()) || unreadable.len() <= known {
-                break ring;
+            unreadable = snapshot.unreadable().iter().map(|row| row.kid).collect();
+            if !snapshot.lacks_expired(self.context.clock.now()) || unreadable.len() <= known {
+                break snapshot;
             }
         };
-        let before = self.ring.swap(Arc::new(ring));
+        let before = self.snapshot.swap(Arc::new(snapshot));
         self.notice(&before);
         Ok(())
     }
 
-    async fn open_ring(&self, unreadable: Vec<Kid>) -> Result<Ring, IssuerError> {
-        let (now, ended) = (self.context.clock.now(), self.ring.load().ended());
+    async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<KeyringSnapshot, IssuerError> {
+        let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
         let picture = self.picture(&move |lives| wanted(lives, now, &unreadable)).await?;
         let sealer = self.master_key.sealer.clone();
-        Ok(self.pool.run(move || Ring::open(picture, &sealer, now, ended)).await?)
+        Ok(self.pool.run(move || KeyringSnapshot::open(picture, &sealer, now, ended)).await?)
     }
 
     /// The keys as they are, provided that they are still sealed under our master key.
@@ -273,8 +273,8 @@ impl Keyring {
             return Ok(picture);
         }
         // What cannot be opened any more can still be seen to have been revoked.
-        let ring = self.ring.load_full();
-        self.ring.store(Arc::new(ring.without_ended(&picture.lives, self.context.clock.now())));
+        let snapshot = self.snapshot.load_full();
+        self.snapshot.store(Arc::new(snapshot.without_ended(&picture.lives, self.context.clock.now())));
         Err(self.taken(StoreError::MasterKeyChanged))
     }
 
@@ -287,19 +287,19 @@ impl Keyring {
     }
 
     /// Notes when each key was first seen, and names the rows that are left out, once.
-    fn notice(&self, before: &Ring) {
-        let ring = self.ring.load();
+    fn notice(&self, before: &KeyringSnapshot) {
+        let snapshot = self.snapshot.load();
         let anchor = ClockAnchor::now(self.context.clock.as_ref());
         let mut anchors = lock(&self.anchors);
-        let present: HashSet<_> = ring.lives().iter().map(|life| life.kid).collect();
+        let present: HashSet<_> = snapshot.lives().iter().map(|life| life.kid).collect();
         anchors.retain(|kid, _| present.contains(kid));
-        for life in ring.lives() {
+        for life in snapshot.lives() {
             anchors.entry(life.kid).or_insert(anchor);
         }
-        for row in ring.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
+        for row in snapshot.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
             tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
         }
-        for kid in ring.changed_uploads().iter().filter(|kid| !before.changed_uploads().contains(kid)) {
+        for kid in snapshot.changed_uploads().iter().filter(|kid| !before.changed_uploads().contains(kid)) {
             tracing::warn!(
                 kid,
                 "the uploaded key {kid:?} is left out of the JWKS: it was changed after it was sealed"
@@ -317,8 +317,8 @@ impl Keyring {
     }
 
     fn look(&self) -> StatusReport {
-        let ring = self.ring.load();
-        StatusReport::new(ring.lives().to_vec(), ring.newest_signer(), self.policy, self.context.clock.now())
+        let snapshot = self.snapshot.load();
+        StatusReport::new(snapshot.lives().to_vec(), snapshot.newest_signer(), self.policy, self.context.clock.now())
     }
 }
 

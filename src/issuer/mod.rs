@@ -11,7 +11,7 @@ mod operations;
 mod proof;
 mod rekey;
 mod retention;
-mod ring;
+mod snapshot;
 mod rotation;
 mod uploads;
 mod pool;
@@ -37,7 +37,7 @@ pub use self::operations::OperationError;
 pub use self::proof::{opened_uploads, unopened};
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
-pub use self::ring::{Publication, Unreadable};
+pub use self::snapshot::{Publication, Unreadable};
 pub use self::uploads::{PublishedKey, UploadError, Uploaded};
 pub use self::blocking_pool::{Record, WorkError, BlockingPool};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::ring::open_private_key;
+use super::snapshot::open_private_key;
 use super::rotation::Intent;
 use super::{IssuerError, Keyring};
 use crate::domain::clock::Timestamp;

@@ -1,7 +1,7 @@
 //! Whether sealed keys open, for those who have no keyring: a look into a copy, or a check of a store at rest.
 
 use super::MasterKey;
-use super::ring::{Unreadable, open_private_key, open_uploaded};
+use super::snapshot::{Unreadable, open_private_key, open_uploaded};
 use crate::store::{SealedKey, UploadedKey};
 
 /// The rows that this master key does not open to a private key of ours, each with the reason.

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::SharedRng;
 use super::operations::OperationError;
-use super::ring::open_key;
+use super::snapshot::open_key;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
     self, Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy,

@@ -141,7 +141,7 @@ impl Keyring {
     fn own_keys(&self, picture: &KeySnapshot) -> Vec<(Kid, PublicJwk)> {
         let rows = picture.sealed.iter().chain(&picture.unmanaged);
         rows.filter_map(|row| {
-            let key = super::ring::open_key(row, &self.master_key.sealer).ok()?;
+            let key = super::snapshot::open_key(row, &self.master_key.sealer).ok()?;
             let jwk = serde_json::to_value(key.jwk()).ok()?;
             Some((row.kid, PublicJwk::parse(&jwk).ok()?))
         })
@@ -161,7 +161,7 @@ impl Keyring {
     }
 
     fn opened(&self, row: &UploadedKey) -> Option<ExternalKey> {
-        super::ring::open_uploaded(row, &self.master_key.sealer)
+        super::snapshot::open_uploaded(row, &self.master_key.sealer)
     }
 
     async fn change_uploaded(

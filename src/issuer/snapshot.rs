@@ -21,7 +21,7 @@ use crate::store::{KeySnapshot, SealedKey, UploadedKey};
 
 /// The keys of a store, opened.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct KeyringSnapshot {
     changes: i64,
     lives: Vec<KeyMetadata>,
     /// Of those, the published ones: a signature does not look through all that have expired.
@@ -52,7 +52,7 @@ pub(super) struct Ended {
     uploaded: Vec<(String, Timestamp)>,
 }
 
-impl Ring {
+impl KeyringSnapshot {
     /// Opens the keys of a picture, less those that have been seen to end.
     pub(super) fn open(picture: KeySnapshot, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
         let (keys, mut unreadable) = open_keys(&picture.sealed, sealer);
