@@ -72,7 +72,7 @@ async fn answer(
 ) -> anyhow::Result<()> {
     let metrics = Metrics::new(Arc::clone(&opened.context.clock))?;
     let issuer = opened.issuer(&config, url.clone()).await?.at(metrics.observe(&opened.context.pool));
-    issuer.keyring().round().await.context("cannot bring the keys up to date")?;
+    issuer.keyring().tick().await.context("cannot bring the keys up to date")?;
 
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(
@@ -90,7 +90,7 @@ async fn answer(
     };
     tokio::select! {
         () = http::serve(listener, front, limits::connections(), until) => Ok(()),
-        () = rotate_for_ever(&issuer, watchdog) => Ok(()),
+        () = rotation_loop(&issuer, watchdog) => Ok(()),
         () = retention_loop(retention) => Ok(()),
     }
 }
@@ -193,13 +193,13 @@ fn http_settings(config: Config, issuer_url: String) -> HttpSettings {
 /// How often the keyring looks whether something is due, or was done by another process.
 const ROUND: Duration = Duration::from_millis(250);
 
-async fn rotate_for_ever(issuer: &Issuer, mut watchdog: Watchdog) {
+async fn rotation_loop(issuer: &Issuer, mut watchdog: Watchdog) {
     let mut failing = false;
     loop {
         tokio::time::sleep(ROUND).await;
         // From here, so that a rotation that hangs is a sign of death.
         watchdog.alive();
-        match issuer.keyring().round().await {
+        match issuer.keyring().tick().await {
             Ok(()) if failing => {
                 tracing::info!("the key rotation works again");
                 failing = false;

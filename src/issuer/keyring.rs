@@ -22,7 +22,7 @@ use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::store::{KeySnapshot, Refusal, Select, StoreError};
 
 /// Without a completed round for this long, the rotation counts as dead.
-const ROUND_OVERDUE: Duration = Duration::from_mins(1);
+const TICK_OVERDUE: Duration = Duration::from_mins(1);
 
 /// How many keys are made side by side: the two of a first start.
 const KEYS_AT_ONCE: usize = 2;
@@ -40,7 +40,7 @@ pub struct Keyring {
     snapshot: ArcSwap<KeyringSnapshot>,
     /// Where both clocks stood when this process first saw each key, or when the wall clock went back since.
     anchors: Mutex<HashMap<Kid, ClockAnchor>>,
-    last_round: Mutex<Duration>,
+    last_tick: Mutex<Duration>,
     master_key_changed: AtomicBool,
     failures: AtomicU32,
 }
@@ -57,7 +57,7 @@ impl Keyring {
     ) -> Result<Self, IssuerError> {
         let pool = BlockingPool::new(KEYS_AT_ONCE, Arc::clone(&context.clock))?;
         let keyring = Self {
-            last_round: Mutex::new(context.clock.monotonic()),
+            last_tick: Mutex::new(context.clock.monotonic()),
             context,
             master_key,
             policy,
@@ -69,7 +69,7 @@ impl Keyring {
         };
         keyring.reload().await?;
         if keyring.snapshot.load().lives().is_empty() {
-            keyring.round().await?;
+            keyring.tick().await?;
         }
         Ok(keyring)
     }
@@ -78,8 +78,8 @@ impl Keyring {
     ///
     /// # Errors
     /// Whatever the store or the making of a key says; what was published before still is.
-    pub async fn round(&self) -> Result<(), IssuerError> {
-        let done = self.try_round().await;
+    pub async fn tick(&self) -> Result<(), IssuerError> {
+        let done = self.try_tick().await;
         match done {
             Ok(()) => self.failures.store(0, Ordering::Relaxed),
             Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
@@ -87,7 +87,7 @@ impl Keyring {
         done
     }
 
-    async fn try_round(&self) -> Result<(), IssuerError> {
+    async fn try_tick(&self) -> Result<(), IssuerError> {
         if self.context.store.key_changes().await? != self.snapshot.load().changes() {
             self.reload().await?;
             tracing::info!(
@@ -101,7 +101,7 @@ impl Keyring {
         if snapshot.has_adoptable() || snapshot.has_unrecorded_end() || is_due() {
             self.change(&Intent::Keep).await?;
         }
-        *lock(&self.last_round) = self.context.clock.monotonic();
+        *lock(&self.last_tick) = self.context.clock.monotonic();
         Ok(())
     }
 
@@ -159,9 +159,9 @@ impl Keyring {
         if self.signer(now).is_none_or(|key| now.plus(ttl).as_secs() > key.exp().as_secs()) {
             return Err(NotReady::NoSigner);
         }
-        let last_round = *lock(&self.last_round);
-        if self.context.clock.monotonic().saturating_sub(last_round) > ROUND_OVERDUE {
-            return Err(NotReady::RotationStands);
+        let last_tick = *lock(&self.last_tick);
+        if self.context.clock.monotonic().saturating_sub(last_tick) > TICK_OVERDUE {
+            return Err(NotReady::RotationStalled);
         }
         self.context.store.key_changes().await.map_err(NotReady::Store)?;
         Ok(())
@@ -337,8 +337,8 @@ pub enum NotReady {
     #[error("no key can sign a token of full TOKEN_TTL")]
     NoSigner,
     /// The rotation has not completed a round for a minute.
-    #[error("the key rotation has not completed a round for {} s", ROUND_OVERDUE.as_secs())]
-    RotationStands,
+    #[error("the key rotation has not completed a round for {} s", TICK_OVERDUE.as_secs())]
+    RotationStalled,
     /// The store does not answer.
     #[error("the store does not answer")]
     Store(#[source] StoreError),

@@ -99,7 +99,7 @@ impl TestApp {
         let keyring = Keyring::open(context.clone(), master_key, setup.policy).await.unwrap();
         let tokens =
             TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
-        keyring.round().await.unwrap();
+        keyring.tick().await.unwrap();
         let known = context.rng.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
         let issuer = Issuer::new(context, setup.hasher, known, tokens, keyring);
         let settings = HttpSettings {
@@ -167,7 +167,7 @@ impl TestApp {
     /// Moves the clock, and lets the rotation do what has become due.
     pub(crate) async fn pass(&self, time: Duration) {
         self.clock.advance(time);
-        self.issuer.keyring().round().await.unwrap();
+        self.issuer.keyring().tick().await.unwrap();
     }
 
     pub(crate) fn now(&self) -> i64 {

@@ -79,7 +79,7 @@ impl Pair {
             }
             Event::One(minutes, which) => {
                 self.clock.advance(Duration::from_mins(minutes));
-                self.pick(which).0.round().await.unwrap();
+                self.pick(which).0.tick().await.unwrap();
             }
             Event::RotateBoth => {
                 let ask = |keyring: &Arc<Keyring>| {
@@ -128,14 +128,14 @@ impl Pair {
                 let _ = ask(asked, current.kid).await;
             }
         };
-        let ((), looked) = tokio::join!(asking, looking.round());
+        let ((), looked) = tokio::join!(asking, looking.tick());
         looked.unwrap();
     }
 
     async fn both_look(&self) {
         let look = |keyring: &Arc<Keyring>| {
             let keyring = Arc::clone(keyring);
-            tokio::spawn(async move { keyring.round().await })
+            tokio::spawn(async move { keyring.tick().await })
         };
         let (one, two) = (look(&self.one), look(&self.two));
         one.await.unwrap().unwrap();
@@ -144,9 +144,9 @@ impl Pair {
 
     /// What must hold when both have looked, one after the other.
     async fn check(&self) {
-        self.one.round().await.unwrap();
-        self.two.round().await.unwrap();
-        self.one.round().await.unwrap();
+        self.one.tick().await.unwrap();
+        self.two.tick().await.unwrap();
+        self.one.tick().await.unwrap();
         let (one, two) = (self.one.report(), self.two.report());
         assert_eq!(one, two, "both see the same");
         let of = |phase| one.iter().filter(|key| key.phase == phase).collect::<Vec<&KeyStatus>>();

@@ -85,9 +85,9 @@ async fn a_key_that_has_left_the_set_stays_out_when_the_clock_goes_back() {
     app.clock.set(later.minus(HOUR));
     assert_eq!(app.published_kids().await, ["3"]);
     app.clock.set(later);
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     app.clock.set(later.minus(HOUR));
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
@@ -98,7 +98,7 @@ async fn with_no_key_to_publish_the_answer_is_503_and_never_an_empty_set() {
     let answer = app.get("/jwks").await;
     answer.expect_error(503, "no_key", "There is no key to publish");
     assert_eq!(answer.header("retry-after"), Some("1"));
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
@@ -112,7 +112,7 @@ async fn a_key_that_has_left_the_set_stays_out_though_the_clock_goes_back_before
     // Another process changes something, so that the picture is taken anew.
     let touch = sqlx::query("UPDATE key_lives SET made_at = made_at");
     touch.execute(&mut app.db().await).await.unwrap();
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     let recorded: Option<i64> = sqlx::query_scalar("SELECT expired_at FROM key_lives WHERE kid = 1")
         .fetch_one(&mut app.db().await)

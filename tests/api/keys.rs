@@ -72,7 +72,7 @@ async fn a_row_that_was_tampered_with_is_named_and_left_out_and_the_others_go_on
 async fn a_tampered_row_is_noticed_while_running() {
     let app = TestApp::spawn().await;
     app.db().await.execute("UPDATE keys SET exp = exp + 1 WHERE kid = 1").await.unwrap();
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
@@ -126,7 +126,7 @@ async fn when_the_newest_expired_key_was_tampered_with_an_older_one_shows_what_e
     let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&token).0["kid"], "4", "with none left that opens, one is made");
     let changes = app.count("key_lives").await;
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.count("key_lives").await, changes, "and then there is nothing more to do");
 }
 
@@ -147,7 +147,7 @@ async fn a_row_that_was_sealed_as_the_contract_says_is_taken_in() {
         .execute(&mut app.db().await)
         .await
         .unwrap();
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["1", "40"]);
 }
 
@@ -389,7 +389,7 @@ async fn what_another_process_does_to_the_keys_is_served_after_one_round() {
     app.clock.advance(DAY);
     let other = other_process(&app).await;
     assert_eq!(rows(&app).await.len(), 3);
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     assert_eq!(rows(&app).await.len(), 3, "one new key and not two");
     drop(other);
@@ -403,6 +403,6 @@ async fn other_process(app: &TestApp) -> Keyring {
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
     let keyring = Keyring::open(context(&app.dir, &app.clock).await, master_key, Setup::default().policy);
     let keyring = keyring.await.unwrap();
-    keyring.round().await.unwrap();
+    keyring.tick().await.unwrap();
     keyring
 }

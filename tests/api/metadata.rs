@@ -73,6 +73,6 @@ async fn a_rotation_that_stands_still_for_a_minute_makes_the_service_not_ready()
         "not_ready",
         "Not ready: the key rotation has not completed a round for 60 s",
     );
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
 }

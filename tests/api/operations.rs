@@ -58,7 +58,7 @@ async fn a_rotation_by_hand_makes_the_next_key_and_the_server_publishes_it_after
         "key 3 is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now",
     );
     assert_eq!(app.published_kids().await, ["1"]);
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["1", "3"]);
     assert_eq!(decode(&app.token().await).0["kid"], "1");
     app.pass(2 * HOUR + MINUTE).await;
@@ -75,7 +75,7 @@ async fn a_rotation_by_hand_with_now_signs_at_once() {
     command.rotate(true).await.unwrap();
     let expected = [(1, Phase::Retiring), (2, Phase::Expired), (3, Phase::Retiring), (4, Phase::Current)];
     assert_eq!(phases(&command), expected, "the next key signs, and no further one is made");
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(decode(&app.token().await).0["kid"], "4");
 }
 
@@ -86,7 +86,7 @@ async fn a_revoked_key_is_out_of_everything_at_once_and_another_signs() {
     let command = command(&app).await;
     command.revoke(Kid(1)).await.unwrap();
     assert_eq!(phases(&command), [(1, Phase::Revoked), (2, Phase::Expired), (3, Phase::Current)]);
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
     assert_eq!(decode(&app.token().await).0["kid"], "3");
@@ -118,7 +118,7 @@ async fn an_expired_key_is_sealed_again_with_its_new_exp_and_signs_for_expired()
     command.expire(Kid(1)).await.unwrap();
     let row = sqlx::query("SELECT exp FROM keys WHERE kid = 1").fetch_one(&mut app.db().await).await.unwrap();
     assert_eq!(row.get::<i64, _>("exp"), app.now());
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     assert_eq!(app.issuer.keyring().unreadable(), []);
     let body = json!({"username": "alice", "password": app.register("alice").await});
@@ -146,7 +146,7 @@ async fn an_exported_key_can_be_imported_elsewhere_and_verifies_what_was_signed_
     let there = TestApp::spawn().await;
     let command = self::command(&there).await;
     command.import(&key).await.unwrap();
-    there.issuer.keyring().round().await.unwrap();
+    there.issuer.keyring().tick().await.unwrap();
     let (own, imported) = (here.get("/jwks").await.json, there.get("/jwks").await.json);
     assert_eq!(own["keys"][0]["n"], imported["keys"][1]["n"]);
     verify(&token, &here.jwks().await).unwrap();
@@ -242,7 +242,7 @@ async fn a_server_whose_store_was_rekeyed_signs_and_publishes_from_memory_and_ru
     // A rotation that is due, too: it must not seal under the old key.
     app.clock.advance(DAY - 2 * HOUR);
     for _ in 0..2 {
-        let error = app.issuer.keyring().round().await.unwrap_err().to_string();
+        let error = app.issuer.keyring().tick().await.unwrap_err().to_string();
         assert_eq!(error, "the master key of the store has changed: restart with the new NOT_MY_KEY");
     }
     assert_eq!(app.count("keys").await, 2);
@@ -267,11 +267,11 @@ async fn a_key_that_is_revoked_after_a_rekey_leaves_a_server_that_holds_the_old_
     let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
     issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
-    app.issuer.keyring().round().await.unwrap_err();
+    app.issuer.keyring().tick().await.unwrap_err();
     assert_eq!(app.published_kids().await, ["1"]);
     let command = Keyring::open(context, master_key(&app, NEW_KEY).await, policy()).await.unwrap();
     command.revoke(Kid(1)).await.unwrap();
-    app.issuer.keyring().round().await.unwrap_err();
+    app.issuer.keyring().tick().await.unwrap_err();
     app.get("/jwks").await.expect_error(503, "no_key", "There is no key to publish");
     assert!(app.get("/readyz").await.text.contains("restart with the new NOT_MY_KEY"));
 }
@@ -294,7 +294,7 @@ async fn a_retiring_key_does_not_come_back_when_the_current_one_is_damaged_or_go
         let app = TestApp::spawn().await;
         command(&app).await.rotate(true).await.unwrap();
         sqlx::query(damage).execute(&mut app.db().await).await.unwrap();
-        app.issuer.keyring().round().await.unwrap();
+        app.issuer.keyring().tick().await.unwrap();
         let phases = phases(app.issuer.keyring());
         assert!(
             phases.contains(&(1, Phase::Retiring)) && phases.contains(&(4, Phase::Current)),
@@ -328,7 +328,7 @@ async fn a_clock_that_goes_back_further_than_a_life_makes_one_key_and_no_storm()
     assert!(app.count("keys").await <= 4, "{:?}", phases(app.issuer.keyring()));
     let command = command(&app).await;
     command.rotate(true).await.unwrap();
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
     app.token().await;
 }

@@ -19,7 +19,7 @@ fn keyring(app: &TestApp) -> &Keyring {
 /// Writes to the file, and lets the service notice it.
 async fn write(app: &TestApp, sql: &'static str) {
     app.db().await.execute(sqlx::raw_sql(sql)).await.unwrap();
-    keyring(app).round().await.unwrap();
+    keyring(app).tick().await.unwrap();
 }
 
 /// Publishes keys of others: one for each `kid` and `exp`.
@@ -123,7 +123,7 @@ async fn without_the_record_of_its_master_key_a_store_takes_plaintext_keys_over(
         .execute(&mut app.db().await)
         .await
         .unwrap();
-    keyring(&app).round().await.unwrap();
+    keyring(&app).tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["1"]);
     app.db().await.execute("DELETE FROM master_key").await.unwrap();
     let TestApp { dir, clock, .. } = app;

@@ -265,7 +265,7 @@ async fn an_uploaded_key_survives_a_rekey_but_not_an_edit() {
 
     let mut db = app.db().await;
     sqlx::query("UPDATE uploaded_keys SET exp = 4102444800").execute(&mut db).await.unwrap();
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(published(&app).await.len(), 1, "a longer life was not sealed");
     let jwk = key("theirs").to_string();
     sqlx::query("INSERT INTO uploaded_keys (kid, jwk, uploaded_at) VALUES ('theirs', ?, 0)")
@@ -273,7 +273,7 @@ async fn an_uploaded_key_survives_a_rekey_but_not_an_edit() {
         .execute(&mut db)
         .await
         .unwrap();
-    app.issuer.keyring().round().await.unwrap();
+    app.issuer.keyring().tick().await.unwrap();
     assert_eq!(published(&app).await.len(), 1, "whoever writes the file has not sealed it");
 }
 
