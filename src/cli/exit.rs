@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::opening::{Missing, Refused};
 use super::say;
 use crate::config::ConfigError;
-use crate::issuer::{IssuerError, OperationError, UploadError};
+use crate::issuer::{IssuerError, KeyCommandError, UploadError};
 use crate::store::StoreError;
 
 /// What `--help` says of them.
@@ -58,7 +58,7 @@ fn status(error: &anyhow::Error) -> u8 {
     match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(
             IssuerError::NoSuchAccount
-            | IssuerError::Operation(OperationError::Unknown(_))
+            | IssuerError::KeyCommand(KeyCommandError::Unknown(_))
             | IssuerError::Upload(UploadError::Unknown(_)),
         ) => MISSING,
         Some(IssuerError::Store(StoreError::Conflict(_))) => TAKEN,

@@ -286,7 +286,7 @@ impl From<IssuerError> for ApiError {
             error @ (IssuerError::Hash(_) | IssuerError::Worker(_)) => {
                 Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
             }
-            error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::Operation(_)) => {
+            error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::KeyCommand(_)) => {
                 Self::Internal(error.into())
             }
         }

@@ -7,7 +7,7 @@ mod administration;
 mod master_key;
 mod keyring;
 mod open;
-mod operations;
+mod key_commands;
 mod proof;
 mod rekey;
 mod retention;
@@ -33,7 +33,7 @@ use crate::store::{Store, StoreError};
 
 pub use self::master_key::{MasterKeyError, MasterKey, initialize, unlock};
 pub use self::keyring::{Keyring, NotReady};
-pub use self::operations::OperationError;
+pub use self::key_commands::KeyCommandError;
 pub use self::proof::{opened_uploads, unopened};
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
@@ -163,7 +163,7 @@ pub enum IssuerError {
     NoSuitableKey,
     /// What an operator asked for cannot be done to these keys.
     #[error(transparent)]
-    Operation(#[from] OperationError),
+    KeyCommand(#[from] KeyCommandError),
     /// The store did not do its part.
     #[error(transparent)]
     Store(#[from] StoreError),

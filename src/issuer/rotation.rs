@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::SharedRng;
-use super::operations::OperationError;
+use super::key_commands::KeyCommandError;
 use super::snapshot::open_key;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{
@@ -38,11 +38,11 @@ pub(super) enum Refused {
     /// This many keys have to be made first.
     NeedsKeys(usize),
     /// It cannot be done to these keys.
-    Operation(OperationError),
+    Operation(KeyCommandError),
 }
 
-impl From<OperationError> for Refused {
-    fn from(why: OperationError) -> Self {
+impl From<KeyCommandError> for Refused {
+    fn from(why: KeyCommandError) -> Self {
         Self::Operation(why)
     }
 }
@@ -171,7 +171,7 @@ impl<'a> Draft<'a> {
         }
         let seal = |kid, exp, text: &[u8]| {
             let sealed = rng.with(|rng| self.sealer.seal(SealContext::Key(kid, exp), text, rng));
-            sealed.map_err(|_| OperationError::CannotSeal(kid))
+            sealed.map_err(|_| KeyCommandError::CannotSeal(kid))
         };
         let mut changes = Vec::new();
         for entry in self.entries {
@@ -186,7 +186,7 @@ impl<'a> Draft<'a> {
                         Some(key) => key.to_pkcs1_pem(),
                         None => made.pop().ok_or(Refused::NeedsKeys(needed))?.to_pkcs1_pem(),
                     };
-                    let pem = pem.map_err(|_| OperationError::CannotSeal(kid))?;
+                    let pem = pem.map_err(|_| KeyCommandError::CannotSeal(kid))?;
                     KeyChange::Insert { life, sealed: seal(kid, life.exp, pem.as_bytes())? }
                 }
             });
@@ -208,11 +208,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn rotate(&mut self, at_once: bool) -> Result<(), OperationError> {
+    fn rotate(&mut self, at_once: bool) -> Result<(), KeyCommandError> {
         let next = self.keys().next().next().map(|life| life.kid);
         let reason = "an operator asked for it";
         match (next, at_once) {
-            (Some(kid), false) => return Err(OperationError::NextExists(kid)),
+            (Some(kid), false) => return Err(KeyCommandError::NextExists(kid)),
             (Some(kid), true) => self.promote(kid, reason),
             (None, _) => {
                 let signs = if at_once { Activation::Immediately } else { Activation::AfterLead };
@@ -222,7 +222,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn revoke(&mut self, kid: Kid) -> Result<(), OperationError> {
+    fn revoke(&mut self, kid: Kid) -> Result<(), KeyCommandError> {
         self.published(kid)?;
         let at = self.now.wall;
         self.follow(kid, "revoked", "an operator asked for it", |life| life.revoked_at = Some(at));
@@ -230,14 +230,14 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn expire(&mut self, kid: Kid) -> Result<(), OperationError> {
+    fn expire(&mut self, kid: Kid) -> Result<(), KeyCommandError> {
         let life = self.published(kid)?;
         let row = self.picture.sealed.iter().chain(&self.picture.unmanaged).find(|row| row.kid == kid);
-        let row = row.ok_or(OperationError::Unknown(kid))?;
+        let row = row.ok_or(KeyCommandError::Unknown(kid))?;
         let text = self
             .sealer
             .open(SealContext::Key(kid, life.exp), &row.bytes)
-            .map_err(|_| OperationError::Unknown(kid))?;
+            .map_err(|_| KeyCommandError::Unknown(kid))?;
         let (at, exp) = (self.now.wall, Timestamp::from_secs(self.now.wall.as_secs()));
         self.follow(kid, "expired", "an operator asked for it", |life| {
             life.exp = exp;
@@ -248,7 +248,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn import(&mut self, key: &'a PrivateKey) -> Result<(), OperationError> {
+    fn import(&mut self, key: &'a PrivateKey) -> Result<(), KeyCommandError> {
         let exp = self.policy.full_life(self.now.wall);
         let same = |other: &&SigningKey| {
             SigningKey::new(other.kid(), exp, key).is_ok_and(|key| key.jwk() == other.jwk())
@@ -256,7 +256,7 @@ impl<'a> Draft<'a> {
         if let Some(here) = self.opened.iter().find(same) {
             let life = self.lives.iter().find(|life| life.kid == here.kid());
             let is_revoked = life.is_some_and(|life| life.revoked_at.is_some());
-            return Err(OperationError::IsHere { kid: here.kid(), is_revoked });
+            return Err(KeyCommandError::IsHere { kid: here.kid(), is_revoked });
         }
         self.add(exp, Activation::AfterLead, Some(key), "an operator brought it");
         Ok(())
@@ -266,10 +266,10 @@ impl<'a> Draft<'a> {
         KeyTimeline::at(&self.lives, self.now.wall).after(self.now.newest_signer)
     }
 
-    fn published(&self, kid: Kid) -> Result<KeyMetadata, OperationError> {
-        let life = self.lives.iter().find(|life| life.kid == kid).ok_or(OperationError::Unknown(kid))?;
+    fn published(&self, kid: Kid) -> Result<KeyMetadata, KeyCommandError> {
+        let life = self.lives.iter().find(|life| life.kid == kid).ok_or(KeyCommandError::Unknown(kid))?;
         match self.keys().phase(life) {
-            phase @ (Phase::Expired | Phase::Revoked) => Err(OperationError::HasEnded(kid, phase)),
+            phase @ (Phase::Expired | Phase::Revoked) => Err(KeyCommandError::HasEnded(kid, phase)),
             Phase::Next | Phase::Current | Phase::Retiring => Ok(*life),
         }
     }

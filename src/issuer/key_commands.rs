@@ -17,7 +17,7 @@ impl Keyring {
     /// Makes the next key now. With `at_once` it signs now, or the next key that is there already does.
     ///
     /// # Errors
-    /// [`OperationError::NextExists`] when there is a next key already, and it is not to sign at once.
+    /// [`KeyCommandError::NextExists`] when there is a next key already, and it is not to sign at once.
     pub async fn rotate(&self, at_once: bool) -> Result<(), IssuerError> {
         self.change(&Intent::Rotate { at_once }).await
     }
@@ -26,7 +26,7 @@ impl Keyring {
     /// over in the same step.
     ///
     /// # Errors
-    /// [`OperationError::Unknown`], [`OperationError::HasEnded`].
+    /// [`KeyCommandError::Unknown`], [`KeyCommandError::HasEnded`].
     pub async fn revoke(&self, kid: Kid) -> Result<(), IssuerError> {
         self.change(&Intent::Revoke(kid)).await
     }
@@ -42,7 +42,7 @@ impl Keyring {
     /// Takes in a key of elsewhere, as a next key.
     ///
     /// # Errors
-    /// [`OperationError::IsHere`] when the store has it.
+    /// [`KeyCommandError::IsHere`] when the store has it.
     pub async fn import(&self, key: &PrivateKey) -> Result<(), IssuerError> {
         self.change(&Intent::Import(key)).await
     }
@@ -50,9 +50,9 @@ impl Keyring {
     /// The private key as PKCS#1 PEM.
     ///
     /// # Errors
-    /// [`OperationError::Unknown`] for a key that is not there or does not open.
+    /// [`KeyCommandError::Unknown`] for a key that is not there or does not open.
     pub async fn export(&self, kid: Kid) -> Result<Zeroizing<String>, IssuerError> {
-        let (_, key) = self.private_key(kid).await?.ok_or(OperationError::Unknown(kid))?;
+        let (_, key) = self.private_key(kid).await?.ok_or(KeyCommandError::Unknown(kid))?;
         Ok(key.to_pkcs1_pem()?)
     }
 
@@ -78,7 +78,7 @@ impl Keyring {
 
 /// Why something cannot be done to these keys.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum OperationError {
+pub enum KeyCommandError {
     /// It could not be sealed.
     #[error("key {0} cannot be sealed")]
     CannotSeal(Kid),
