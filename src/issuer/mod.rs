@@ -3,17 +3,17 @@
 //! An `Issuer` (RFC 7519, 4.1.1) is what the program is; HTTP and the command line only translate for it.
 
 mod accounts;
-mod administration;
+mod account_admin;
 mod master_key;
 mod keyring;
-mod open;
+mod open_mode;
 mod key_commands;
 mod proof;
 mod rekey;
 mod retention;
 mod snapshot;
 mod rotation;
-mod uploads;
+mod external_keys;
 mod pool;
 
 use std::collections::HashSet;
@@ -38,7 +38,7 @@ pub use self::proof::{opened_uploads, unopened};
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
 pub use self::snapshot::{Publication, Unreadable};
-pub use self::uploads::{PublishedKey, UploadError, Uploaded};
+pub use self::external_keys::{PublishedKey, UploadError, Uploaded};
 pub use self::blocking_pool::{Record, WorkError, BlockingPool};
 
 /// Issues tokens to accounts and publishes the keys that verify them.
