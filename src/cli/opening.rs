@@ -19,7 +19,7 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
-use crate::issuer::{self, Context, MasterKeyError, Issuer, Keyring, MasterKey, SharedRng, BlockingPool};
+use crate::issuer::{self, BlockingPool, Context, Issuer, Keyring, MasterKey, MasterKeyError, SharedRng};
 use crate::store::{
     Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError, sync_directory_of,
 };

@@ -19,7 +19,7 @@ use prometheus::{
 use super::error::{ApiError, Failure, was_rate_limited};
 use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
-use crate::issuer::{Issuer, BlockingPool};
+use crate::issuer::{BlockingPool, Issuer};
 
 /// Upper bounds in seconds: from a JWKS to a sign-in that waits in a long queue.
 const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];

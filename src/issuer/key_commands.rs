@@ -5,8 +5,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::snapshot::open_private_key;
 use super::rotation::Intent;
+use super::snapshot::open_private_key;
 use super::{IssuerError, Keyring};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::Phase;

@@ -11,9 +11,9 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 
 use super::master_key::MasterKey;
-use super::snapshot::{Publication, KeyringSnapshot, Unreadable};
 use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
-use super::{Context, IssuerError, WorkError, BlockingPool, lock};
+use super::snapshot::{KeyringSnapshot, Publication, Unreadable};
+use super::{BlockingPool, Context, IssuerError, WorkError, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::Upload;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
@@ -198,7 +198,8 @@ impl Keyring {
         let mut decide = |picture: &KeySnapshot| {
             // The time is read when the lock is held: waiting for it may have taken long.
             let now = self.moment(picture.newest_signer);
-            let draft = Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &snapshot.ended().keys);
+            let draft =
+                Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &snapshot.ended().keys);
             match draft
                 .intend(intent)
                 .and_then(|draft| draft.plan(intent).settle(made, &self.context.randomness))
@@ -318,7 +319,12 @@ impl Keyring {
 
     fn look(&self) -> StatusReport {
         let snapshot = self.snapshot.load();
-        StatusReport::new(snapshot.lives().to_vec(), snapshot.newest_signer(), self.policy, self.context.clock.now())
+        StatusReport::new(
+            snapshot.lives().to_vec(),
+            snapshot.newest_signer(),
+            self.policy,
+            self.context.clock.now(),
+        )
     }
 }
 

@@ -2,19 +2,19 @@
 //!
 //! An `Issuer` (RFC 7519, 4.1.1) is what the program is; HTTP and the command line only translate for it.
 
-mod accounts;
 mod account_admin;
-mod master_key;
-mod keyring;
-mod open_mode;
+mod accounts;
+mod blocking_pool;
+mod external_keys;
 mod key_commands;
+mod keyring;
+mod master_key;
+mod open_mode;
 mod proof;
 mod rekey;
 mod retention;
-mod snapshot;
 mod rotation;
-mod external_keys;
-mod pool;
+mod snapshot;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,15 +31,15 @@ use crate::domain::password::{CredentialCache, HashError, Hasher};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
 
-pub use self::master_key::{MasterKeyError, MasterKey, initialize, unlock};
-pub use self::keyring::{Keyring, NotReady};
+pub use self::blocking_pool::{BlockingPool, Record, WorkError};
+pub use self::external_keys::{PublishedKey, UploadError, Uploaded};
 pub use self::key_commands::KeyCommandError;
+pub use self::keyring::{Keyring, NotReady};
+pub use self::master_key::{MasterKey, MasterKeyError, initialize, unlock};
 pub use self::proof::{opened_uploads, unopened};
 pub use self::rekey::{RekeyError, RekeyReport, rekey};
 pub use self::retention::{Retention, Swept};
 pub use self::snapshot::{Publication, Unreadable};
-pub use self::external_keys::{PublishedKey, UploadError, Uploaded};
-pub use self::blocking_pool::{Record, WorkError, BlockingPool};
 
 /// Issues tokens to accounts and publishes the keys that verify them.
 #[derive(Clone)]
