@@ -14,7 +14,7 @@ use super::limits;
 use super::opening::{self, Opened, Refused};
 use super::supervisor::{Supervisor, Watchdog};
 use crate::config::{Config, ConfigError};
-use crate::http::{self, AdminToken, AuthMode, HttpSettings, Metrics};
+use crate::http::{self, AdminToken, AuthMode, HttpConfig, Metrics};
 use crate::issuer::{Issuer, Retention, Swept};
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ async fn answer(
         config.location.path().display()
     );
     let retention = config.log_retention.map(|keep| Retention::new(opened.context.clone(), keep));
-    let front = http::front(issuer.clone(), http_settings(config, url), metrics);
+    let front = http::front(issuer.clone(), http_config(config, url), metrics);
     let supervisor = Supervisor::find();
     supervisor.ready();
     let watchdog = Watchdog::of(supervisor.clone());
@@ -177,8 +177,8 @@ pub(super) fn refuse_open_mode_with_accounts(config: &Config, has_accounts: bool
     Ok(())
 }
 
-fn http_settings(config: Config, issuer_url: String) -> HttpSettings {
-    HttpSettings {
+fn http_config(config: Config, issuer_url: String) -> HttpConfig {
+    HttpConfig {
         issuer_url,
         max_age: config.jwks_max_age,
         auth_mode: config.auth_mode,

@@ -13,7 +13,7 @@ use super::client_ip::ClientIp;
 use super::credentials::Credentials;
 use super::error::{ApiError, json};
 use super::metrics::{Metrics, Outcome};
-use super::{AuthMode, HttpSettings, open};
+use super::{AuthMode, HttpConfig, open};
 use crate::domain::token::fault::Fault;
 use crate::domain::token::{Token, TokenKind};
 use crate::issuer::{Issuer, IssuerError};
@@ -29,7 +29,7 @@ pub(super) struct Answer {
 
 pub(super) async fn post(
     State(issuer): State<Issuer>,
-    State(settings): State<Arc<HttpSettings>>,
+    State(settings): State<Arc<HttpConfig>>,
     State(metrics): State<Arc<Metrics>>,
     Extension(ClientIp(from)): Extension<ClientIp>,
     RawQuery(query): RawQuery,

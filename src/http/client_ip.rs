@@ -11,7 +11,7 @@ use axum::response::Response;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use super::HttpSettings;
+use super::HttpConfig;
 
 /// Whose word on a client's address is taken, and where it is read.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(super) struct ClientIp(pub(super) IpAddr);
 
 /// Puts the [`ClientIp`] into the request.
 pub(super) async fn identify(
-    State(settings): State<Arc<HttpSettings>>,
+    State(settings): State<Arc<HttpConfig>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,

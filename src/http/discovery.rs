@@ -9,7 +9,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::HttpSettings;
+use super::HttpConfig;
 use super::error::json;
 use super::jwks::cached_for;
 
@@ -26,7 +26,7 @@ pub(super) struct Metadata<'a> {
     claims_supported: [&'a str; 7],
 }
 
-pub(super) async fn get(State(settings): State<Arc<HttpSettings>>) -> Response {
+pub(super) async fn get(State(settings): State<Arc<HttpConfig>>) -> Response {
     let issuer = settings.issuer_url.as_str();
     let mut response = json(&Metadata {
         issuer,

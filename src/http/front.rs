@@ -20,7 +20,7 @@ use super::failures::Failures;
 use super::metrics::{Metrics, Tally};
 use super::rate_limit::{MovingWindow, refusal};
 use super::trace::Visit;
-use super::{AUTH, HttpSettings, JWKS, jwks};
+use super::{AUTH, HttpConfig, JWKS, jwks};
 use crate::domain::clock::Clock;
 use crate::issuer::Issuer;
 
@@ -31,7 +31,7 @@ pub struct Front(Arc<Parts>);
 struct Parts {
     routes: Router,
     issuer: Issuer,
-    settings: Arc<HttpSettings>,
+    settings: Arc<HttpConfig>,
     clock: Arc<dyn Clock>,
     window: MovingWindow,
     published: [Published; JWKS.len()],
@@ -53,12 +53,7 @@ struct Limited {
 }
 
 impl Front {
-    pub(super) fn new(
-        routes: Router,
-        issuer: Issuer,
-        settings: Arc<HttpSettings>,
-        metrics: &Metrics,
-    ) -> Self {
+    pub(super) fn new(routes: Router, issuer: Issuer, settings: Arc<HttpConfig>, metrics: &Metrics) -> Self {
         let published = JWKS.map(|path| Published {
             path,
             sent: metrics.tally(path, StatusCode::OK),

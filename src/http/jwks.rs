@@ -9,13 +9,13 @@ use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYP
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 
-use super::HttpSettings;
+use super::HttpConfig;
 use super::error::ApiError;
 use crate::issuer::{Issuer, Publication};
 
 pub(super) async fn get(
     State(issuer): State<Issuer>,
-    State(settings): State<Arc<HttpSettings>>,
+    State(settings): State<Arc<HttpConfig>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     answer(&issuer, &settings, &headers)
@@ -23,7 +23,7 @@ pub(super) async fn get(
 
 pub(super) fn answer(
     issuer: &Issuer,
-    settings: &HttpSettings,
+    settings: &HttpConfig,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let Publication { body, etag, fresh_for } = issuer.publication().ok_or(ApiError::NoKeyToPublish)?;

@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod body;
 mod client_ip;
+mod config;
 mod credentials;
 mod discovery;
 mod error;
@@ -23,7 +24,6 @@ mod server;
 mod trace;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
@@ -36,48 +36,10 @@ use crate::issuer::Issuer;
 
 pub use self::admin::AdminToken;
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
+pub use self::config::{AuthMode, HttpConfig, Registration};
 pub use self::front::Front;
 pub use self::metrics::Metrics;
 pub use self::server::serve;
-
-/// What the HTTP floor is told by the settings.
-#[derive(Clone, Debug)]
-pub struct HttpSettings {
-    /// The issuer's URL, from which discovery derives the others.
-    pub issuer_url: String,
-    /// How long verifiers may cache what is published.
-    pub max_age: Duration,
-    /// Whether /auth asks for credentials.
-    pub auth_mode: AuthMode,
-    /// Whether /register makes accounts.
-    pub registration: Registration,
-    /// /auth requests per second and client; 0 for no limit.
-    pub auth_rate_limit: u32,
-    /// /register requests per second and client; 0 for no limit.
-    pub register_rate_limit: u32,
-    /// Which address of a request counts.
-    pub client_ip: ClientIpPolicy,
-    /// Who may use the admin surface; nobody if there is none.
-    pub admin_token: Option<AdminToken>,
-}
-
-/// Whether /auth asks for credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMode {
-    /// Anybody gets a token for any name.
-    Open,
-    /// Only those who know the password of an account.
-    Password,
-}
-
-/// Whether /register makes accounts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
-    /// It answers 403.
-    Closed,
-    /// It makes an account for anybody.
-    Open,
-}
 
 /// Where the JWKS is.
 const JWKS: [&str; 2] = ["/.well-known/jwks.json", "/jwks"];
@@ -87,13 +49,13 @@ const AUTH: &str = "/auth";
 
 /// All routes over one issuer, behind the front, which counts what POST /auth may be asked.
 #[must_use]
-pub fn front(issuer: Issuer, settings: HttpSettings, metrics: Metrics) -> Front {
+pub fn front(issuer: Issuer, settings: HttpConfig, metrics: Metrics) -> Front {
     let (settings, metrics) = (Arc::new(settings), Arc::new(metrics));
     let routes = router(issuer.clone(), &settings, &metrics);
     Front::new(routes, issuer, settings, &metrics)
 }
 
-fn router(issuer: Issuer, settings: &Arc<HttpSettings>, metrics: &Arc<Metrics>) -> Router {
+fn router(issuer: Issuer, settings: &Arc<HttpConfig>, metrics: &Arc<Metrics>) -> Router {
     let gate = Arc::new(Gate::new(settings.admin_token.clone()));
     let state = AppState { issuer, settings: Arc::clone(settings), metrics: Arc::clone(metrics) };
     let identify = from_fn_with_state(Arc::clone(settings), client_ip::identify);
@@ -144,7 +106,7 @@ async fn method_not_allowed() -> ApiError {
 #[derive(Clone)]
 struct AppState {
     issuer: Issuer,
-    settings: Arc<HttpSettings>,
+    settings: Arc<HttpConfig>,
     metrics: Arc<Metrics>,
 }
 
@@ -154,7 +116,7 @@ impl FromRef<AppState> for Issuer {
     }
 }
 
-impl FromRef<AppState> for Arc<HttpSettings> {
+impl FromRef<AppState> for Arc<HttpConfig> {
     fn from_ref(state: &AppState) -> Self {
         Arc::clone(&state.settings)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::Payload;
 use super::error::{ApiError, json};
-use super::{HttpSettings, Registration};
+use super::{HttpConfig, Registration};
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::issuer::Issuer;
 
@@ -40,7 +40,7 @@ pub(super) struct Answer<'a> {
 
 pub(super) async fn post(
     State(issuer): State<Issuer>,
-    State(settings): State<Arc<HttpSettings>>,
+    State(settings): State<Arc<HttpConfig>>,
     payload: Payload,
 ) -> Result<Response, ApiError> {
     if settings.registration == Registration::Closed {

@@ -12,9 +12,7 @@ use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::{CredentialCache, Hasher};
 use jwksd::domain::token::TokenPolicy;
-use jwksd::http::{
-    AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Metrics, Registration,
-};
+use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Metrics, Registration};
 use jwksd::issuer::{self, BlockingPool, Context, Issuer, Keyring, SharedRng};
 use jwksd::store::{DatabaseFile, Found, SqliteStore};
 use rand::SeedableRng as _;
@@ -102,7 +100,7 @@ impl TestApp {
         keyring.tick().await.unwrap();
         let known = context.rng.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
         let issuer = Issuer::new(context, setup.hasher, known, tokens, keyring);
-        let settings = HttpSettings {
+        let settings = HttpConfig {
             issuer_url: ISSUER.into(),
             max_age: 5 * MINUTE,
             auth_mode: setup.auth_mode,

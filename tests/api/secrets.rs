@@ -6,7 +6,7 @@ use jwksd::domain::jose::private::{PrivateJwk, PrivateKey as AnyPrivateKey};
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::key::{PrivateKey, SigningKey};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
-use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpSettings, Registration};
+use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
 use jwksd::issuer::{self, MasterKey};
 use jwksd::store::Found;
 use rand::SeedableRng as _;
@@ -70,7 +70,7 @@ async fn debug_shows_no_secret() {
         "CredentialCache"
     );
     assert_eq!(format!("{:?}", SecretJson::parse(br#"{"d":"hunter2"}"#).unwrap()), "SecretJson");
-    let settings = HttpSettings {
+    let settings = HttpConfig {
         issuer_url: String::new(),
         max_age: MINUTE,
         auth_mode: AuthMode::Password,

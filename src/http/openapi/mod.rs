@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 use self::operation::{ADMIN, BASIC, Types, refusals};
 use super::error::Code;
 use super::jwks::cached_for;
-use super::{AuthMode, HttpSettings};
+use super::{AuthMode, HttpConfig};
 
 const ABOUT: &str = "Every error has the shape of `Error`, and every answer an `x-request-id`: the caller's, if it \
                      sent a sane one. Every GET may be a HEAD. A path that is not here is answered 404 `not_found`; a \
                      method that is not here, 405 `method_not_allowed` with `Allow`.";
 
 /// Finished bytes. They are made when they are first asked for: the start is not to wait for them.
-pub(super) async fn get(State(settings): State<Arc<HttpSettings>>) -> Response {
+pub(super) async fn get(State(settings): State<Arc<HttpConfig>>) -> Response {
     static OPEN: LazyLock<Bytes> = LazyLock::new(|| document(AuthMode::Open).to_string().into());
     static PASSWORD: LazyLock<Bytes> = LazyLock::new(|| document(AuthMode::Password).to_string().into());
     let document = match settings.auth_mode {
