@@ -14,7 +14,7 @@ use jwksd::domain::password::{CredentialCache, Hasher};
 use jwksd::domain::token::TokenPolicy;
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Metrics, Registration};
 use jwksd::issuer::{self, BlockingPool, Context, Issuer, Keyring, SharedRng};
-use jwksd::store::{DatabaseFile, Found, SqliteStore};
+use jwksd::store::{Contents, DatabaseFile, SqliteStore};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -86,10 +86,10 @@ impl TestApp {
     pub(crate) async fn with(setup: Setup) -> Self {
         let location = location(&setup.dir);
         let secret = MasterSecret::parse(setup.master_key).unwrap();
-        let found = location.probe().await.unwrap().found;
+        let found = location.probe().await.unwrap().contents;
         let mut context = context(&setup.dir, &setup.clock).await;
         let master_key = match found {
-            Found::Ours(record) => issuer::unlock(&secret, record).unwrap(),
+            Contents::Ours(record) => issuer::unlock(&secret, record).unwrap(),
             _ => issuer::initialize(&secret, &context).await.unwrap(),
         };
         let metrics = Metrics::new(Arc::clone(&context.clock)).unwrap();

@@ -9,7 +9,7 @@ use jwksd::domain::clock::Clock as _;
 use jwksd::domain::key::PrivateKey;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
-use jwksd::store::Found;
+use jwksd::store::Contents;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
@@ -154,7 +154,7 @@ async fn a_row_that_was_sealed_as_the_contract_says_is_taken_in() {
 #[tokio::test]
 async fn a_wrong_master_key_is_found_before_anything_is_written() {
     let app = TestApp::spawn().await;
-    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
+    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let wrong = MasterSecret::parse("another passphrase").unwrap();
@@ -397,7 +397,7 @@ async fn what_another_process_does_to_the_keys_is_served_after_one_round() {
 
 /// Another keyring on the same file, as another process would have.
 async fn other_process(app: &TestApp) -> Keyring {
-    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
+    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();

@@ -5,7 +5,7 @@ use jwksd::domain::key::lifecycle::Phase;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::key::{Kid, PrivateKey};
 use jwksd::issuer::{self, IssuerError, Keyring, OperationError, RekeyError};
-use jwksd::store::Found;
+use jwksd::store::Contents;
 use serde_json::json;
 use sqlx::Row as _;
 
@@ -29,7 +29,7 @@ fn policy() -> jwksd::domain::key::lifecycle::RotationPolicy {
 }
 
 async fn master_key(app: &TestApp, secret: &str) -> issuer::MasterKey {
-    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
+    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     issuer::unlock(&MasterSecret::parse(secret).unwrap(), record).unwrap()
@@ -198,7 +198,7 @@ async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there
 
     let report = issuer::rekey(&context, &old, &new, false).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
-    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
+    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     assert_eq!(record.number, 2);

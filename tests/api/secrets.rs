@@ -8,7 +8,7 @@ use jwksd::domain::key::{PrivateKey, SigningKey};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
 use jwksd::issuer::{self, MasterKey};
-use jwksd::store::Found;
+use jwksd::store::Contents;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
@@ -60,7 +60,7 @@ fn what_secrets_are_made_of_wipes_itself() {
 #[tokio::test]
 async fn debug_shows_no_secret() {
     let app = TestApp::spawn().await;
-    let Found::Ours(record) = location(&app.dir).probe().await.unwrap().found else {
+    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
