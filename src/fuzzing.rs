@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::external_key::Upload;
+use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{PRIVATE_MEMBERS, PublicJwk, to_public};
 use crate::domain::jose::jwk_set::TrustedKeys;
@@ -27,7 +27,7 @@ use crate::domain::jose::jws::Jws;
 use crate::domain::jose::pem::{Key, private_pem, public_pem};
 use crate::domain::jose::private_key::{PrivateJwk, private_jwk};
 use crate::domain::jose::validation::{self, Validation};
-use crate::domain::jose::{inspect, time};
+use crate::domain::jose::{inspect, numeric_date};
 use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
 use crate::{config, http};
@@ -196,20 +196,20 @@ pub fn sealed(input: &[u8]) {
     let sealer = sealer();
     let mut rest = Draw(input);
     let kid = String::from_utf8_lossy(rest.take(8)).into_owned();
-    let places = [
+    let contexts = [
         SealContext::Key(Kid(i64::from_be_bytes(rest.array())), Timestamp::from_secs(i64::from(rest.byte()))),
         SealContext::Key(Kid(i64::from(rest.byte())), Timestamp::from_secs(i64::from(rest.byte()))),
         SealContext::Uploaded(&kid, None),
         SealContext::Uploaded(&kid, Some(Timestamp::from_secs(i64::from(rest.byte())))),
         SealContext::Check,
     ];
-    let (mine, at, change) = (places[usize::from(rest.byte()) % places.len()], rest.byte(), rest.byte());
+    let (mine, at, change) = (contexts[usize::from(rest.byte()) % contexts.len()], rest.byte(), rest.byte());
     assert!(!sealer.matches(rest.0));
-    for place in places {
+    for context in contexts {
         assert!(sealer.open(context, input).is_err() && sealer.open(context, rest.0).is_err());
     }
     let mut row = sealer.seal(mine, rest.0, &mut StdRng::seed_from_u64(0)).unwrap();
-    for place in places.into_iter().filter(|place| *place != mine) {
+    for context in contexts.into_iter().filter(|context| *context != mine) {
         assert_eq!(sealer.open(context, &row), Err(SealError::AuthenticationFailed));
     }
     let at = usize::from(at) % row.len();
@@ -361,12 +361,12 @@ mod tests {
         }
     }
 
-    /// What is done to a kept input: bytes cut out at one context, and others put in.
+    /// What is done to a kept input: bytes cut out at one place, and others put in.
     type Edit = (Index, usize, Vec<u8>);
 
     fn edited(mut input: Vec<u8>, edits: Vec<Edit>) -> Vec<u8> {
-        for (context, cut, put) in edits {
-            let from = context.index(input.len() + 1);
+        for (place, cut, put) in edits {
+            let from = place.index(input.len() + 1);
             let to = (from + cut).min(input.len());
             input.splice(from..to, put);
         }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::opening::{Missing, Refused};
 use super::say;
 use crate::config::ConfigError;
-use crate::issuer::{IssuerError, KeyCommandError, UploadError};
+use crate::issuer::{ExternalKeyError, IssuerError, KeyCommandError};
 use crate::store::StoreError;
 
 /// What `--help` says of them.
@@ -59,7 +59,7 @@ fn status(error: &anyhow::Error) -> u8 {
         Some(
             IssuerError::NoSuchAccount
             | IssuerError::KeyCommand(KeyCommandError::Unknown(_))
-            | IssuerError::Upload(UploadError::Unknown(_)),
+            | IssuerError::ExternalKey(ExternalKeyError::Unknown(_)),
         ) => MISSING,
         Some(IssuerError::Store(StoreError::Conflict(_))) => TAKEN,
         _ => FAILED,

@@ -7,9 +7,9 @@ use clap::{ArgMatches, Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::external_key::{ServerArgs, Upload};
 use super::files;
 use super::opening::Refused;
+use super::upload::{ServerArgs, Upload};
 use super::{list, say};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
 use crate::domain::jose::json::SecretJson;

@@ -110,7 +110,7 @@ async fn list_up_to(
 ) -> anyhow::Result<bool> {
     let default = (args.follow && args.since.is_none()).then_some(LAST_WHEN_FOLLOWING);
     let mut left = args.last.or(default);
-    let mut position = match left {
+    let mut cursor = match left {
         Some(last) => store.before_last_sign_ins(filter, last, newest).await?,
         None => None,
     };
@@ -120,7 +120,7 @@ async fn list_up_to(
         let Some(last) = page.last() else {
             break;
         };
-        position = Some(last.cursor.clone());
+        cursor = Some(last.cursor.clone());
         left = left.map(|left| left.saturating_sub(at_most));
         if !print_page(&page, args.json)? {
             return Ok(false);

@@ -100,9 +100,8 @@ pub(super) async fn open_existing(config: &Config) -> anyhow::Result<Opened> {
 /// Opens the store that was looked into, or makes it, and unlocks it.
 pub(super) async fn open(config: &Config, look: Probe) -> anyhow::Result<Opened> {
     let (location, found) = (&config.location, look.contents);
-    let randomness =
-        SharedRng::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
-    let secret = master_secret(config, &found, &randomness)?;
+    let rng = SharedRng::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
+    let secret = master_secret(config, &found, &rng)?;
     let unlocked = match found {
         Contents::Ours(record) => {
             Some(issuer::unlock(&secret, record).map_err(|error| locked(location, error))?)

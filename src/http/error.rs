@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::account::{InvalidEmail, InvalidUsername};
-use crate::issuer::{IssuerError, NotReady, UploadError, WorkError};
+use crate::issuer::{ExternalKeyError, IssuerError, NotReady, WorkError};
 use crate::store::{StoreError, Unique};
 
 /// Seconds after which a client may find a store that did not answer answering again.
@@ -270,10 +270,12 @@ impl From<IssuerError> for ApiError {
         match error {
             IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
-            IssuerError::Upload(error @ UploadError::Unknown(_)) => Self::UnknownKey(error.to_string()),
-            IssuerError::Upload(error @ UploadError::Taken(_)) => Self::KidTaken(error.to_string()),
-            IssuerError::Upload(error @ UploadError::Seal(_)) => Self::Internal(error.into()),
-            IssuerError::Upload(error) => Self::InvalidJwk(error.to_string()),
+            IssuerError::ExternalKey(error @ ExternalKeyError::Unknown(_)) => {
+                Self::UnknownKey(error.to_string())
+            }
+            IssuerError::ExternalKey(error @ ExternalKeyError::Taken(_)) => Self::KidTaken(error.to_string()),
+            IssuerError::ExternalKey(error @ ExternalKeyError::Seal(_)) => Self::Internal(error.into()),
+            IssuerError::ExternalKey(error) => Self::InvalidJwk(error.to_string()),
             error @ IssuerError::TtlTooLong { .. } => {
                 Self::InvalidBody(format!("`ttl` is too long: {error}"))
             }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::body;
 use super::error::{ApiError, json};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::external_key::Upload;
+use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::issuer::{Issuer, PublishedKey, Uploaded};
 

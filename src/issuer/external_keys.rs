@@ -39,7 +39,7 @@ impl Keyring {
     /// left as they are, but for another `exp`. What has expired makes room.
     ///
     /// # Errors
-    /// [`UploadError`] says which cannot be published, and why.
+    /// [`ExternalKeyError`] says which cannot be published, and why.
     pub async fn upload(&self, uploads: Vec<ExternalKey>) -> Result<Uploaded, IssuerError> {
         let mut added = Vec::new();
         self.change_uploaded(|picture, now| {
@@ -71,27 +71,27 @@ impl Keyring {
         live: &[&UploadedKey],
         kept: &mut Vec<ExternalKey>,
         now: Timestamp,
-    ) -> Result<bool, UploadError> {
+    ) -> Result<bool, ExternalKeyError> {
         let kid = upload.kid();
         // Under another name, a key of ours would outlive its own end.
         if let Some((ours, _)) = own.iter().find(|(_, jwk)| jwk.key() == upload.jwk().key()) {
             return if ours.to_string() == kid {
                 Ok(false)
             } else {
-                Err(UploadError::Ours(kid.to_owned(), *ours))
+                Err(ExternalKeyError::Ours(kid.to_owned(), *ours))
             };
         }
         if upload.is_named_like_ours() {
-            return Err(UploadError::NotOurs(kid.to_owned()));
+            return Err(ExternalKeyError::NotOurs(kid.to_owned()));
         }
         if upload.exp().is_some_and(|exp| exp <= now) {
-            return Err(UploadError::Expired(kid.to_owned()));
+            return Err(ExternalKeyError::Expired(kid.to_owned()));
         }
         if live.iter().any(|row| row.kid == kid) {
             let present =
                 kept.iter().position(|present| present.kid() == kid && present.jwk() == upload.jwk());
             let Some(present) = present.and_then(|index| kept.get_mut(index)) else {
-                return Err(UploadError::Taken(kid.to_owned()));
+                return Err(ExternalKeyError::Taken(kid.to_owned()));
             };
             // A set that was fetched does not say when its keys end.
             let changes = upload.exp().is_some() && upload.exp() != present.exp();
@@ -107,13 +107,13 @@ impl Keyring {
     /// Takes back a key of others. Returns how many keys are published then.
     ///
     /// # Errors
-    /// [`UploadError::Unknown`] for a key that is not there, or is ours.
+    /// [`ExternalKeyError::Unknown`] for a key that is not there, or is ours.
     pub async fn withdraw(&self, kid: &str) -> Result<usize, IssuerError> {
         self.change_uploaded(|picture, _| {
             if picture.uploaded.iter().any(|row| row.kid == kid) {
                 Ok(vec![KeyChange::Withdraw { kid: kid.to_owned() }])
             } else {
-                Err(UploadError::Unknown(kid.to_owned()))
+                Err(ExternalKeyError::Unknown(kid.to_owned()))
             }
         })
         .await?;
@@ -148,7 +148,7 @@ impl Keyring {
         .collect()
     }
 
-    fn publication_of(&self, upload: &ExternalKey, now: Timestamp) -> Result<KeyChange, UploadError> {
+    fn publication_of(&self, upload: &ExternalKey, now: Timestamp) -> Result<KeyChange, ExternalKeyError> {
         let jwk = serde_json::to_vec(upload.jwk()).map_err(|_| SealError::Overlong)?;
         let context = SealContext::Uploaded(upload.kid(), upload.exp());
         let sealed = self.context.rng.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
@@ -166,7 +166,7 @@ impl Keyring {
 
     async fn change_uploaded(
         &self,
-        mut decide: impl FnMut(&KeySnapshot, Timestamp) -> Result<Vec<KeyChange>, UploadError> + Send,
+        mut decide: impl FnMut(&KeySnapshot, Timestamp) -> Result<Vec<KeyChange>, ExternalKeyError> + Send,
     ) -> Result<(), IssuerError> {
         let mut refused = None;
         let mut decided = |picture: &KeySnapshot| {
@@ -185,15 +185,15 @@ impl Keyring {
 }
 
 /// Verifiers read the whole set, and some take no long one.
-fn expect_room(kept: &[ExternalKey]) -> Result<(), UploadError> {
+fn expect_room(kept: &[ExternalKey]) -> Result<(), ExternalKeyError> {
     let bytes: usize =
         kept.iter().map(|upload| serde_json::to_vec(upload.jwk()).map_or(0, |jwk| jwk.len())).sum();
-    if kept.len() > UPLOADED_MAX || bytes > UPLOADED_BYTES { Err(UploadError::NoRoom) } else { Ok(()) }
+    if kept.len() > UPLOADED_MAX || bytes > UPLOADED_BYTES { Err(ExternalKeyError::NoRoom) } else { Ok(()) }
 }
 
 /// Why a key of others is not published, or not taken back.
 #[derive(Debug, Error)]
-pub enum UploadError {
+pub enum ExternalKeyError {
     /// It would be published no more.
     #[error("the key {0:?} has expired")]
     Expired(String),

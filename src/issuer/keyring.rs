@@ -15,7 +15,7 @@ use super::rotation::{Draft, Intent, Refused, Step, all, wanted};
 use super::snapshot::{KeyringSnapshot, Publication, Unreadable};
 use super::{BlockingPool, Context, IssuerError, WorkError, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
-use crate::domain::jose::external_key::Upload;
+use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{Kid, PrivateKey, SigningKey};
@@ -200,10 +200,7 @@ impl Keyring {
             let now = self.moment(picture.newest_signer);
             let draft =
                 Draft::of(picture, &self.master_key.sealer, &self.policy, &now, &snapshot.ended().keys);
-            match draft
-                .intend(intent)
-                .and_then(|draft| draft.plan(intent).settle(made, &self.context.randomness))
-            {
+            match draft.intend(intent).and_then(|draft| draft.plan(intent).settle(made, &self.context.rng)) {
                 Ok((changes, log)) => {
                     steps = log;
                     Ok(changes)

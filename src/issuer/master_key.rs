@@ -32,7 +32,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 
 /// Gives a store a master key, or unlocks it if another process has just done so.
 ///
-/// Plaintext PKCS#1 PEM keys of another program are sealed in context.
+/// Plaintext PKCS#1 PEM keys of another program are sealed in place.
 ///
 /// # Errors
 /// As [`unlock`], and whatever the store says.
@@ -54,11 +54,11 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
     if present == record { Ok(MasterKey { sealer, record }) } else { unlock(secret, present) }
 }
 
-/// Seals a plaintext key of another program in context. What is no such key is left as it is.
+/// Seals a plaintext key of another program in place. What is no such key is left as it is.
 fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<KeyChange> {
     let pem = PrivateKey::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?.to_pkcs1_pem().ok()?;
-    let context = SealContext::Key(row.kid, row.exp);
-    let bytes = context.rng.with(|rng| sealer.seal(context, pem.as_bytes(), rng)).ok()?;
+    let row_context = SealContext::Key(row.kid, row.exp);
+    let bytes = context.rng.with(|rng| sealer.seal(row_context, pem.as_bytes(), rng)).ok()?;
     tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);
     Some(KeyChange::Adopt { life: KeyMetadata::adopted(row.kid, row.exp, now), sealed: Some(bytes) })
 }

@@ -32,7 +32,7 @@ use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
 
 pub use self::blocking_pool::{BlockingPool, Record, WorkError};
-pub use self::external_keys::{PublishedKey, UploadError, Uploaded};
+pub use self::external_keys::{ExternalKeyError, PublishedKey, Uploaded};
 pub use self::key_commands::KeyCommandError;
 pub use self::keyring::{Keyring, NotReady};
 pub use self::master_key::{MasterKey, MasterKeyError, initialize, unlock};
@@ -175,7 +175,7 @@ pub enum IssuerError {
     },
     /// A key of others cannot be published, or taken back.
     #[error(transparent)]
-    ExternalKey(#[from] UploadError),
+    ExternalKey(#[from] ExternalKeyError),
     /// A slow computation was not done.
     #[error("a computation was not done")]
     Worker(#[from] WorkError),

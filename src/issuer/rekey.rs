@@ -106,11 +106,11 @@ fn moves(
     }
     for row in &picture.uploaded {
         // What does not open was not sealed by us, and stays out of the JWKS.
-        let context = SealContext::Uploaded(&row.kid, row.exp);
-        let Ok(jwk) = old.sealer.open(context, &row.sealed) else {
+        let row_context = SealContext::Uploaded(&row.kid, row.exp);
+        let Ok(jwk) = old.sealer.open(row_context, &row.sealed) else {
             continue;
         };
-        let sealed = context.rng.with(|rng| new.sealer.seal(context, &jwk, rng)).map_err(|_| Refusal)?;
+        let sealed = context.rng.with(|rng| new.sealer.seal(row_context, &jwk, rng)).map_err(|_| Refusal)?;
         changes.push(KeyChange::Publish(UploadedKey { sealed, ..row.clone() }));
     }
     Ok((report, changes))

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::external_key::Upload;
+use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::PublicJwk;
 use crate::domain::key::jwk::{Jwk, JwkSet};
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};

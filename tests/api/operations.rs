@@ -4,7 +4,7 @@ use jwksd::domain::clock::Clock as _;
 use jwksd::domain::key::lifecycle::Phase;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::key::{Kid, PrivateKey};
-use jwksd::issuer::{self, IssuerError, Keyring, OperationError, RekeyError};
+use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
 use jwksd::store::Contents;
 use serde_json::json;
 use sqlx::Row as _;
@@ -42,7 +42,7 @@ fn phases(keyring: &Keyring) -> Vec<(i64, Phase)> {
 #[track_caller]
 fn expect_operation_error(done: Result<(), IssuerError>, expected: &str) {
     match done {
-        Err(IssuerError::Operation(why)) => assert_eq!(why.to_string(), expected),
+        Err(IssuerError::KeyCommand(why)) => assert_eq!(why.to_string(), expected),
         other => panic!("{other:?}"),
     }
 }
@@ -153,7 +153,7 @@ async fn an_exported_key_can_be_imported_elsewhere_and_verifies_what_was_signed_
     there.pass(2 * HOUR + MINUTE).await;
     assert_eq!(decode(&there.token().await).0["kid"], "3");
     let error = command.export(Kid(9)).await.unwrap_err();
-    assert!(matches!(error, IssuerError::Operation(OperationError::Unknown(Kid(9)))));
+    assert!(matches!(error, IssuerError::KeyCommand(KeyCommandError::Unknown(Kid(9)))));
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn the_report_tells_from_when_until_when_each_key_signs() {
     let report = app.issuer.keyring().report();
     let (current, next) = (report[0], report[2]);
     assert_eq!((current.phase, current.signs_from), (Phase::Current, Some(begun)));
-    assert_eq!((next.phase, next.made_at), (Phase::Next, made));
+    assert_eq!((next.phase, next.created_at), (Phase::Next, made));
     let from = made.plus(2 * HOUR + std::time::Duration::from_secs(1));
     assert_eq!((current.signs_until, next.signs_from), (Some(from), Some(from)));
     let figures = app.issuer.keyring().rotation_status();
@@ -348,7 +348,7 @@ async fn a_key_counts_as_published_from_when_it_was_stored() {
     app.clock.advance(HOUR);
     sqlx::query("COMMIT").execute(&mut blocker).await.unwrap();
     let report = rotating.await.unwrap().report();
-    assert_eq!((report[2].phase, report[2].made_at), (Phase::Next, app.clock.now()));
+    assert_eq!((report[2].phase, report[2].created_at), (Phase::Next, app.clock.now()));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use jwksd::config::Secret;
 use jwksd::domain::jose::json::SecretJson;
-use jwksd::domain::jose::private::{PrivateJwk, PrivateKey as AnyPrivateKey};
+use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey as AnyPrivateKey};
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::key::{PrivateKey, SigningKey};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};

@@ -1,8 +1,8 @@
 //! What somebody can do who writes the file of a store and has no `NOT_MY_KEY`, and what he cannot.
 
-use jwksd::domain::jose::external_key::Upload;
+use jwksd::domain::jose::external_key::ExternalKey;
 use jwksd::domain::jose::jwk::PublicJwk;
-use jwksd::domain::jose::private::{NewKey, PrivateKey as AnyPrivateKey};
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey as AnyPrivateKey};
 use jwksd::domain::key::{Kid, PrivateKey};
 use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::issuer::Keyring;
@@ -28,7 +28,7 @@ async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
         .iter()
         .map(|(kid, exp)| {
             let public = AnyPrivateKey::generate(NewKey::Rsa2048).unwrap().public().clone();
-            let algorithm = public.kind().usual_algorithm();
+            let algorithm = public.key_type().usual_algorithm();
             let jwk = PublicJwk::new(public, (*kid).to_owned(), algorithm).unwrap();
             let mut jwk = serde_json::to_value(jwk).unwrap();
             if let Some(exp) = exp {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::algorithm::Algorithm;
 use jwksd::domain::jose::jwk::PublicJwk;
-use jwksd::domain::jose::private::{NewKey, PrivateKey};
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer;
 use reqwest::Method;

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwksd::domain::jose::algorithm::Algorithm;
 use jwksd::domain::jose::json::SecretJson;
-use jwksd::domain::jose::private::PrivateJwk;
+use jwksd::domain::jose::private_key::PrivateJwk;
 use serde_json::{Value, json};
 
 use crate::{Desk, examples};

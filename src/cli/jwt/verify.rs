@@ -18,7 +18,7 @@ use crate::domain::jose::jwk_set::TrustedKeys;
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::verify_error::VerifyError;
-use crate::domain::jose::{inspect, strict};
+use crate::domain::jose::{inspect, json};
 
 /// Exit status of a token that is not valid.
 const INVALID: u8 = 1;

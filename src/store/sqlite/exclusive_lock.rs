@@ -9,9 +9,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::super::StoreError;
-use super::carry::{self, MergeOutcome};
 use super::copies::{directory_of, is_unreadable, sync_directory_of};
 use super::files::DatabaseFile;
+use super::merge::{self, MergeOutcome};
 use super::{is_busy, unavailable};
 
 /// A store that nobody else has open, nor can open, as long as this is held.
