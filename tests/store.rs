@@ -359,11 +359,11 @@ async fn accounts_are_listed_page_by_page() {
 
 /// All that match, read in pages of two.
 async fn sign_ins(store: &Arc<dyn Store>, filter: &SignInFilter) -> Vec<SignIn> {
-    let (mut rows, mut position): (Vec<SignIn>, _) = (Vec::new(), None);
+    let (mut rows, mut cursor): (Vec<SignIn>, _) = (Vec::new(), None);
     loop {
-        let page = store.sign_ins(filter, &Page::After { position, up_to: i64::MAX }, 2).await.unwrap();
+        let page = store.sign_ins(filter, &Page::After { cursor, up_to: i64::MAX }, 2).await.unwrap();
         let Some(last) = page.last() else { return rows };
-        position = Some(last.position.clone());
+        cursor = Some(last.cursor.clone());
         rows.extend(page);
     }
 }
@@ -380,7 +380,7 @@ async fn sign_ins_are_listed_by_time_account_and_address_and_trimmed_from_the_ol
         store.record_sign_in(user, &hash, [192, 0, 2, ip].into(), at(seconds)).await.unwrap();
     }
     let ids = async |filter: SignInFilter| {
-        sign_ins(&store, &filter).await.iter().map(|row| row.position.id).collect::<Vec<_>>()
+        sign_ins(&store, &filter).await.iter().map(|row| row.cursor.id).collect::<Vec<_>>()
     };
     let all = SignInFilter::default();
     assert_eq!(ids(all).await, [1, 4, 2, 3, 5]);
@@ -394,7 +394,7 @@ async fn sign_ins_are_listed_by_time_account_and_address_and_trimmed_from_the_ol
     assert_eq!(store.newest_sign_in().await.unwrap(), 5);
     let newer =
         store.sign_ins(&SignInFilter { user: Some(alice), ..all }, &Page::NewerThan(2), 10).await.unwrap();
-    assert_eq!(newer.iter().map(|row| row.position.id).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(newer.iter().map(|row| row.cursor.id).collect::<Vec<_>>(), [3, 4]);
     assert_eq!(
         (newer[0].at, newer[0].from.as_str(), newer[0].username.as_deref()),
         (Some(at(20)), "192.0.2.2", Some("alice"))
