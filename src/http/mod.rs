@@ -9,7 +9,7 @@ mod credentials;
 mod discovery;
 mod error;
 mod failures;
-mod front;
+mod fast_path;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod health;
@@ -21,7 +21,7 @@ mod openapi;
 mod rate_limit;
 mod register;
 mod server;
-mod trace;
+mod request_log;
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ use crate::issuer::Issuer;
 pub use self::admin::AdminToken;
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
 pub use self::config::{AuthMode, HttpConfig, Registration};
-pub use self::front::Front;
+pub use self::fast_path::FastPath;
 pub use self::metrics::Metrics;
 pub use self::server::serve;
 
@@ -49,10 +49,10 @@ const AUTH: &str = "/auth";
 
 /// All routes over one issuer, behind the front, which counts what POST /auth may be asked.
 #[must_use]
-pub fn front(issuer: Issuer, settings: HttpConfig, metrics: Metrics) -> Front {
+pub fn front(issuer: Issuer, settings: HttpConfig, metrics: Metrics) -> FastPath {
     let (settings, metrics) = (Arc::new(settings), Arc::new(metrics));
     let routes = router(issuer.clone(), &settings, &metrics);
-    Front::new(routes, issuer, settings, &metrics)
+    FastPath::new(routes, issuer, settings, &metrics)
 }
 
 fn router(issuer: Issuer, settings: &Arc<HttpConfig>, metrics: &Arc<Metrics>) -> Router {

@@ -16,7 +16,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Front;
+use super::FastPath;
 
 /// How long requests that are in flight may take to finish once the server is to stop; closing the store has the rest
 /// of the ten seconds that are promised.
@@ -42,16 +42,16 @@ const HEAD_MAX: usize = 32 * 1024;
 /// Answers requests until `until` is done; then accepts no more, and finishes those in flight within nine seconds.
 ///
 /// At most `most` connections are open at once; whoever comes then waits until a place is free.
-pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, fast_path: FastPath, most: usize, until: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut door = Door { listener, places: Places::new(most), was_shut: false };
     let mut until = pin!(until);
     let mut tidying = tokio::time::interval(TIDYING);
     loop {
         tokio::select! {
-            guest = door.next() => converse(guest, front.clone(), &graceful),
+            guest = door.next() => converse(guest, fast_path.clone(), &graceful),
             _ = tidying.tick() => {
-                front.tidy();
+                fast_path.tidy();
                 door.tidy();
             }
             () = &mut until => break,
@@ -161,7 +161,7 @@ impl Places {
 }
 
 /// Answers the requests of one connection, beside all others.
-fn converse(guest: Guest, front: Front, graceful: &GracefulShutdown) {
+fn converse(guest: Guest, fast_path: FastPath, graceful: &GracefulShutdown) {
     let Guest { stream, peer, place } = guest;
     // Small answers leave at once instead of waiting for more to send.
     if let Err(error) = stream.set_nodelay(true) {
@@ -170,10 +170,10 @@ fn converse(guest: Guest, front: Front, graceful: &GracefulShutdown) {
     let activity = Arc::new(Activity::default());
     let seen = Arc::clone(&activity);
     let service = service_fn(move |request| {
-        let (front, activity) = (front.clone(), Arc::clone(&activity));
+        let (fast_path, activity) = (fast_path.clone(), Arc::clone(&activity));
         async move {
             activity.note();
-            let response = front.answer(peer, request).await;
+            let response = fast_path.answer(peer, request).await;
             activity.note();
             Ok::<_, Infallible>(response)
         }

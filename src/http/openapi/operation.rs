@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::http::error::{Body as Refusal, Code};
-use crate::http::trace::HEADER as REQUEST_ID;
+use crate::http::request_log::HEADER as REQUEST_ID;
 
 /// The names of the security schemes.
 pub(super) const ADMIN: &str = "admin";

@@ -22,12 +22,12 @@ const MAX_LEN: usize = 128;
 const MAX_SHOWN: usize = 256;
 
 /// What is remembered of a request until it is answered.
-pub(super) struct Visit {
+pub(super) struct RequestLog {
     id: HeaderValue,
     line: Option<(Method, String)>,
 }
 
-impl Visit {
+impl RequestLog {
     pub(super) fn begin<B>(request: &Request<B>) -> Self {
         Self {
             id: sane_id(request.headers()).unwrap_or_else(fresh_id),

@@ -19,14 +19,14 @@ use super::error::forbid_storing;
 use super::failures::Failures;
 use super::metrics::{Metrics, Tally};
 use super::rate_limit::{MovingWindow, refusal};
-use super::trace::Visit;
+use super::request_log::RequestLog;
 use super::{AUTH, HttpConfig, JWKS, jwks};
 use crate::domain::clock::Clock;
 use crate::issuer::Issuer;
 
 /// All routes, behind the front.
 #[derive(Clone)]
-pub struct Front(Arc<Parts>);
+pub struct FastPath(Arc<Parts>);
 
 struct Parts {
     routes: Router,
@@ -52,7 +52,7 @@ struct Limited {
     count: IntCounter,
 }
 
-impl Front {
+impl FastPath {
     pub(super) fn new(routes: Router, issuer: Issuer, settings: Arc<HttpConfig>, metrics: &Metrics) -> Self {
         let published = JWKS.map(|path| Published {
             path,
@@ -86,12 +86,12 @@ impl Front {
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
-        let visit = Visit::begin(&request);
+        let request_log = RequestLog::begin(&request);
         let mut response = match self.0.at_once(peer, &mut request) {
             Some(response) => response,
             None => self.0.route(peer, request).await,
         };
-        visit.end(&mut response, &self.0.failures);
+        request_log.end(&mut response, &self.0.failures);
         response
     }
 }
