@@ -8,7 +8,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::body::Payload;
+use super::body::RequestBody;
 use super::client_ip::ClientIp;
 use super::credentials::Credentials;
 use super::error::{ApiError, json};
@@ -34,12 +34,12 @@ pub(super) async fn post(
     Extension(ClientIp(from)): Extension<ClientIp>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    payload: Payload,
+    body: RequestBody,
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(query.as_deref().unwrap_or_default())?;
     let token = match (settings.auth_mode, asked) {
         (AuthMode::Open, asked) => {
-            let (subject, overrides) = open::read(&headers, &payload)?;
+            let (subject, overrides) = open::read(&headers, &body)?;
             match asked {
                 Asked::Token(kind) => issuer.issue_to_anybody(&subject, kind, overrides)?,
                 Asked::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
@@ -47,7 +47,7 @@ pub(super) async fn post(
         }
         (AuthMode::Password, Asked::Fault(_)) => return Err(ApiError::FaultsClosed),
         (AuthMode::Password, Asked::Token(kind)) => {
-            let credentials = Credentials::read(&headers, &payload)?;
+            let credentials = Credentials::read(&headers, &body)?;
             let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
             let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
                 metrics.count_sign_in(Outcome::Refused);

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A body and what it is written in.
 #[derive(Debug)]
-pub(super) enum Payload {
+pub(super) enum RequestBody {
     Empty,
     Form(Text),
     Json(Text),
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Text {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Payload {
+impl<S: Send + Sync> FromRequest<S> for RequestBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing_of_a_body() {
-        let body = Payload::Json(Text(Zeroizing::new(br#"{"password":"hunter2"}"#.to_vec())));
+        let body = RequestBody::Json(Text(Zeroizing::new(br#"{"password":"hunter2"}"#.to_vec())));
         assert_eq!(format!("{body:?}"), "Json(Text)");
     }
 }

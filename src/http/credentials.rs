@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::body::Payload;
+use super::body::RequestBody;
 use super::error::ApiError;
 use crate::domain::password::Password;
 
@@ -44,12 +44,12 @@ impl Credentials {
     ///
     /// # Errors
     /// When there is a body that does not say credentials.
-    pub(super) fn read(headers: &HeaderMap, payload: &Payload) -> Result<Self, ApiError> {
+    pub(super) fn read(headers: &HeaderMap, body: &RequestBody) -> Result<Self, ApiError> {
         let basic = basic(headers);
-        let fields: Fields = match payload {
-            Payload::Empty => return Ok(basic.unwrap_or_default()),
-            Payload::Form(text) => text.form(EXPECTED_FORM)?,
-            Payload::Json(text) => text.json(EXPECTED)?,
+        let fields: Fields = match body {
+            RequestBody::Empty => return Ok(basic.unwrap_or_default()),
+            RequestBody::Form(text) => text.form(EXPECTED_FORM)?,
+            RequestBody::Json(text) => text.json(EXPECTED)?,
         };
         match (fields, basic) {
             (Fields { username: None, password: None }, Some(basic)) => Ok(basic),
@@ -84,7 +84,7 @@ mod tests {
     fn debug_shows_no_password() {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, "Basic YWxpY2U6aHVudGVyMg==".parse().unwrap());
-        let credentials = Credentials::read(&headers, &Payload::Empty).unwrap();
+        let credentials = Credentials::read(&headers, &RequestBody::Empty).unwrap();
         assert_eq!(credentials.password.as_ref().unwrap().reveal(), "hunter2");
         assert_eq!(
             format!("{credentials:?}"),

@@ -20,8 +20,8 @@ mod open;
 mod openapi;
 mod rate_limit;
 mod register;
-mod server;
 mod request_log;
+mod server;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::body::Payload;
+use super::body::RequestBody;
 use super::credentials::Credentials;
 use super::error::{ApiError, json};
 use crate::domain::token::fault::Fault;
@@ -83,11 +83,11 @@ pub(super) struct Form {
 }
 
 /// Whom the token is to be about, and what it is to say.
-pub(super) fn read(headers: &HeaderMap, payload: &Payload) -> Result<(String, TokenOverrides), ApiError> {
-    let fields = match payload {
-        Payload::Empty => Fields::default(),
-        Payload::Form(text) => text.form::<Form>(EXPECTED_FORM)?.fields()?,
-        Payload::Json(text) => text.json(EXPECTED)?,
+pub(super) fn read(headers: &HeaderMap, body: &RequestBody) -> Result<(String, TokenOverrides), ApiError> {
+    let fields = match body {
+        RequestBody::Empty => Fields::default(),
+        RequestBody::Form(text) => text.form::<Form>(EXPECTED_FORM)?.fields()?,
+        RequestBody::Json(text) => text.json(EXPECTED)?,
     };
     let basic = Credentials::of_basic(headers).and_then(|basic| basic.username);
     // Each is looked at, also one that another is taken before.

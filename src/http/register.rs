@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::body::Payload;
+use super::body::RequestBody;
 use super::error::{ApiError, json};
 use super::{HttpConfig, Registration};
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
@@ -41,15 +41,15 @@ pub(super) struct Answer<'a> {
 pub(super) async fn post(
     State(issuer): State<Issuer>,
     State(settings): State<Arc<HttpConfig>>,
-    payload: Payload,
+    body: RequestBody,
 ) -> Result<Response, ApiError> {
     if settings.registration == Registration::Closed {
         return Err(ApiError::RegistrationClosed);
     }
-    let wanted: RegisterRequest = match &payload {
-        Payload::Json(text) => text.json(EXPECTED)?,
-        Payload::Empty => return Err(ApiError::InvalidBody(format!("The body must be {EXPECTED}"))),
-        Payload::Form(_) => return Err(ApiError::UnsupportedMediaType),
+    let wanted: RegisterRequest = match &body {
+        RequestBody::Json(text) => text.json(EXPECTED)?,
+        RequestBody::Empty => return Err(ApiError::InvalidBody(format!("The body must be {EXPECTED}"))),
+        RequestBody::Form(_) => return Err(ApiError::UnsupportedMediaType),
     };
     let username = Username::parse(&wanted.username)?;
     let email = Email::parse(&wanted.email)?;
