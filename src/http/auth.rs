@@ -36,17 +36,17 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(query.as_deref().unwrap_or_default())?;
-    let token = match (settings.auth_mode, asked) {
-        (AuthMode::Open, asked) => {
+    let request = TokenRequest::read(query.as_deref().unwrap_or_default())?;
+    let token = match (settings.auth_mode, request) {
+        (AuthMode::Open, request) => {
             let (subject, overrides) = open::read(&headers, &body)?;
-            match asked {
-                Asked::Token(kind) => issuer.issue_to_anybody(&subject, kind, overrides)?,
-                Asked::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
+            match request {
+                TokenRequest::Token(kind) => issuer.issue_to_anybody(&subject, kind, overrides)?,
+                TokenRequest::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
             }
         }
-        (AuthMode::Password, Asked::Fault(_)) => return Err(ApiError::FaultsClosed),
-        (AuthMode::Password, Asked::Token(kind)) => {
+        (AuthMode::Password, TokenRequest::Fault(_)) => return Err(ApiError::FaultsClosed),
+        (AuthMode::Password, TokenRequest::Token(kind)) => {
             let credentials = Credentials::read(&headers, &body)?;
             let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
             let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
@@ -74,12 +74,12 @@ fn outcome(signed_in: &Result<Token, IssuerError>) -> Outcome {
 
 /// What the query asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum TokenRequest {
     Fault(Fault),
     Token(TokenKind),
 }
 
-impl Asked {
+impl TokenRequest {
     /// Reads `?expired`, `?expired=true`, `?expired=false` and `?fault=NAME`; other parameters are left to others.
     pub(super) fn read(query: &str) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> =

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use super::auth::Asked;
+use super::auth::TokenRequest;
 use super::body::RequestBody;
 use super::client_ip::{ClientIpHeader, ClientIpPolicy};
 use super::credentials::Credentials;
@@ -111,16 +111,16 @@ fn request(
 
 /// What the query of /auth asks for: the same when it is written out, and whatever else the query says.
 pub(crate) fn query(text: &str) {
-    let asked = Asked::read(text).ok();
-    assert_eq!(Asked::read(&format!("{text}&other=expired")).ok(), asked);
-    assert_eq!(Asked::read(&format!("expired=true&expired=true&{text}")).ok(), None);
-    if let Some(asked) = asked {
-        let written = match asked {
-            Asked::Token(TokenKind::Valid) => "expired=false".to_owned(),
-            Asked::Token(TokenKind::Expired) => "expired".to_owned(),
-            Asked::Fault(fault) => format!("fault={}", fault.name()),
+    let wanted = TokenRequest::read(text).ok();
+    assert_eq!(TokenRequest::read(&format!("{text}&other=expired")).ok(), wanted);
+    assert_eq!(TokenRequest::read(&format!("expired=true&expired=true&{text}")).ok(), None);
+    if let Some(wanted) = wanted {
+        let written = match wanted {
+            TokenRequest::Token(TokenKind::Valid) => "expired=false".to_owned(),
+            TokenRequest::Token(TokenKind::Expired) => "expired".to_owned(),
+            TokenRequest::Fault(fault) => format!("fault={}", fault.name()),
         };
-        assert_eq!(Asked::read(&written).ok(), Some(asked));
+        assert_eq!(TokenRequest::read(&written).ok(), Some(wanted));
     }
 }
 
