@@ -54,7 +54,7 @@ pub(super) enum ApiError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub(super) enum Code {
+pub(super) enum ErrorCode {
     AdminClosed,
     BodyTooLarge,
     BodyTooSlow,
@@ -83,7 +83,7 @@ pub(super) enum Code {
     UsernameTaken,
 }
 
-impl Code {
+impl ErrorCode {
     /// The status of every answer that has it.
     pub(super) const fn status(self) -> StatusCode {
         match self {
@@ -119,34 +119,34 @@ impl Code {
 }
 
 impl ApiError {
-    const fn code(&self) -> Code {
+    const fn code(&self) -> ErrorCode {
         match self {
-            Self::AdminClosed => Code::AdminClosed,
-            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
-            Self::BodyTooSlow => Code::BodyTooSlow,
-            Self::EmailTaken => Code::EmailTaken,
-            Self::FaultsClosed => Code::FaultsClosed,
-            Self::Internal(_) => Code::Internal,
-            Self::InvalidAdminToken { .. } => Code::InvalidAdminToken,
-            Self::InvalidBody(_) => Code::InvalidBody,
-            Self::InvalidCredentials { .. } => Code::InvalidCredentials,
-            Self::InvalidEmail(_) => Code::InvalidEmail,
-            Self::InvalidExpired => Code::InvalidExpired,
-            Self::InvalidFault => Code::InvalidFault,
-            Self::InvalidJwk(_) => Code::InvalidJwk,
-            Self::InvalidUsername(_) => Code::InvalidUsername,
-            Self::KidTaken(_) => Code::KidTaken,
-            Self::MethodNotAllowed => Code::MethodNotAllowed,
-            Self::NoKeyToPublish => Code::NoKey,
-            Self::NoSuitableKey => Code::NoSuitableKey,
-            Self::NotFound => Code::NotFound,
-            Self::NotReady(_) => Code::NotReady,
-            Self::RateLimited { .. } => Code::RateLimited,
-            Self::RegistrationClosed => Code::RegistrationClosed,
-            Self::Unavailable { .. } => Code::Unavailable,
-            Self::UnknownKey(_) => Code::UnknownKey,
-            Self::UnsupportedMediaType => Code::UnsupportedMediaType,
-            Self::UsernameTaken => Code::UsernameTaken,
+            Self::AdminClosed => ErrorCode::AdminClosed,
+            Self::BodyTooLarge { .. } => ErrorCode::BodyTooLarge,
+            Self::BodyTooSlow => ErrorCode::BodyTooSlow,
+            Self::EmailTaken => ErrorCode::EmailTaken,
+            Self::FaultsClosed => ErrorCode::FaultsClosed,
+            Self::Internal(_) => ErrorCode::Internal,
+            Self::InvalidAdminToken { .. } => ErrorCode::InvalidAdminToken,
+            Self::InvalidBody(_) => ErrorCode::InvalidBody,
+            Self::InvalidCredentials { .. } => ErrorCode::InvalidCredentials,
+            Self::InvalidEmail(_) => ErrorCode::InvalidEmail,
+            Self::InvalidExpired => ErrorCode::InvalidExpired,
+            Self::InvalidFault => ErrorCode::InvalidFault,
+            Self::InvalidJwk(_) => ErrorCode::InvalidJwk,
+            Self::InvalidUsername(_) => ErrorCode::InvalidUsername,
+            Self::KidTaken(_) => ErrorCode::KidTaken,
+            Self::MethodNotAllowed => ErrorCode::MethodNotAllowed,
+            Self::NoKeyToPublish => ErrorCode::NoKey,
+            Self::NoSuitableKey => ErrorCode::NoSuitableKey,
+            Self::NotFound => ErrorCode::NotFound,
+            Self::NotReady(_) => ErrorCode::NotReady,
+            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::RegistrationClosed => ErrorCode::RegistrationClosed,
+            Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::UnknownKey(_) => ErrorCode::UnknownKey,
+            Self::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
+            Self::UsernameTaken => ErrorCode::UsernameTaken,
         }
     }
 
@@ -247,7 +247,7 @@ pub(super) struct Body {
     /// A sentence for people.
     error: Cow<'static, str>,
     /// What programs tell failures apart by.
-    code: Code,
+    code: ErrorCode,
 }
 
 impl IntoResponse for ApiError {
@@ -341,12 +341,12 @@ pub(super) fn json(value: &impl Serialize) -> Response {
 }
 
 /// Keeps caches from answering in our place: passwords and tokens are for one client.
-pub(super) async fn never_stored(mut response: Response) -> Response {
-    forbid_storing(&mut response);
+pub(super) async fn no_store(mut response: Response) -> Response {
+    set_no_store(&mut response);
     response
 }
 
 /// The same, of an answer that comes from the front.
-pub(super) fn forbid_storing(response: &mut Response) {
+pub(super) fn set_no_store(response: &mut Response) {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

@@ -15,9 +15,9 @@ use prometheus::IntCounter;
 use tower::ServiceExt as _;
 
 use super::client_ip::ClientIp;
-use super::error::forbid_storing;
+use super::error::set_no_store;
 use super::failures::Failures;
-use super::metrics::{Metrics, Tally};
+use super::metrics::{Metrics, RouteMetrics};
 use super::rate_limit::{MovingWindow, refusal};
 use super::request_log::RequestLog;
 use super::{AUTH, HttpConfig, JWKS, jwks};
@@ -42,13 +42,13 @@ struct Parts {
 /// The figures of one path of the JWKS.
 struct Published {
     path: &'static str,
-    sent: Tally,
-    not_modified: Tally,
+    sent: RouteMetrics,
+    not_modified: RouteMetrics,
 }
 
 /// The figures of /auth's limit.
 struct Limited {
-    tally: Tally,
+    route: RouteMetrics,
     count: IntCounter,
 }
 
@@ -56,11 +56,11 @@ impl FastPath {
     pub(super) fn new(routes: Router, issuer: Issuer, settings: Arc<HttpConfig>, metrics: &Metrics) -> Self {
         let published = JWKS.map(|path| Published {
             path,
-            sent: metrics.tally(path, StatusCode::OK),
-            not_modified: metrics.tally(path, StatusCode::NOT_MODIFIED),
+            sent: metrics.route(path, StatusCode::OK),
+            not_modified: metrics.route(path, StatusCode::NOT_MODIFIED),
         });
         let limited = Limited {
-            tally: metrics.tally(AUTH, refusal(Duration::ZERO).status()),
+            route: metrics.route(AUTH, refusal(Duration::ZERO).status()),
             count: metrics.count_rate_limited(AUTH),
         };
         Self(Arc::new(Parts {
@@ -112,8 +112,8 @@ impl Parts {
         let begun = self.clock.monotonic();
         let response = jwks::answer(&self.issuer, &self.settings, request.headers()).ok()?;
         let is_sent = response.status() == StatusCode::OK;
-        let tally = if is_sent { &published.sent } else { &published.not_modified };
-        tally.count(begun);
+        let route = if is_sent { &published.sent } else { &published.not_modified };
+        route.count(begun);
         Some(response)
     }
 
@@ -126,8 +126,8 @@ impl Parts {
             return None;
         };
         let mut response = refusal(wait);
-        forbid_storing(&mut response);
-        self.limited.tally.count(begun);
+        set_no_store(&mut response);
+        self.limited.route.count(begun);
         self.limited.count.inc();
         Some(response)
     }

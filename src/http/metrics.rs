@@ -50,13 +50,13 @@ pub struct Metrics {
 }
 
 /// The figures of one route and status, looked up once: to find them costs more than to count.
-pub(super) struct Tally {
+pub(super) struct RouteMetrics {
     clock: Arc<dyn Clock>,
     requests: IntCounter,
     latency: Histogram,
 }
 
-impl Tally {
+impl RouteMetrics {
     pub(super) fn count(&self, begun: Duration) {
         self.requests.inc();
         self.latency.observe(self.clock.monotonic().saturating_sub(begun).as_secs_f64());
@@ -158,8 +158,8 @@ impl Metrics {
     }
 
     /// The figures of one route and status.
-    pub(super) fn tally(&self, route: &str, status: StatusCode) -> Tally {
-        Tally {
+    pub(super) fn route(&self, route: &str, status: StatusCode) -> RouteMetrics {
+        RouteMetrics {
             clock: Arc::clone(&self.clock),
             requests: self.requests.with_label_values(&[route, status.as_str()]),
             latency: self.latency.with_label_values(&[route]),

@@ -1,6 +1,6 @@
 //! HTTP: bytes to meanings and back. Every route is on this screen; failures become status codes in `error` alone.
 
-mod admin;
+mod admin_auth;
 mod auth;
 mod body;
 mod client_ip;
@@ -30,11 +30,11 @@ use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{delete, get, post};
 
-use self::admin::Gate;
+use self::admin_auth::AdminAuth;
 use self::error::ApiError;
 use crate::issuer::Issuer;
 
-pub use self::admin::AdminToken;
+pub use self::admin_auth::AdminToken;
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
 pub use self::config::{AuthMode, HttpConfig, Registration};
 pub use self::fast_path::FastPath;
@@ -56,7 +56,7 @@ pub fn front(issuer: Issuer, settings: HttpConfig, metrics: Metrics) -> FastPath
 }
 
 fn router(issuer: Issuer, settings: &Arc<HttpConfig>, metrics: &Arc<Metrics>) -> Router {
-    let gate = Arc::new(Gate::new(settings.admin_token.clone()));
+    let auth = Arc::new(AdminAuth::new(settings.admin_token.clone()));
     let state = AppState { issuer, settings: Arc::clone(settings), metrics: Arc::clone(metrics) };
     let identify = from_fn_with_state(Arc::clone(settings), client_ip::identify);
 
@@ -77,16 +77,16 @@ fn router(issuer: Issuer, settings: &Arc<HttpConfig>, metrics: &Arc<Metrics>) ->
                 .route_layer(identify.clone()),
         )
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(map_response(error::never_stored));
+        .layer(map_response(error::no_store));
 
     let admin = Router::new()
         .route("/metrics", get(metrics::get))
         .route("/upload", post(keys::upload).layer(DefaultBodyLimit::max(keys::UPLOAD_MAX)))
         .route("/keys/{kid}", delete(keys::withdraw))
-        .route_layer(from_fn_with_state(gate, admin::admit))
+        .route_layer(from_fn_with_state(auth, admin_auth::admit))
         .route_layer(identify)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(map_response(error::never_stored));
+        .layer(map_response(error::no_store));
 
     Router::new()
         .merge(published)

@@ -1,6 +1,6 @@
 //! `GET /openapi.json`: what this server takes, answers and refuses, as an OpenAPI 3.1 document.
 //!
-//! It is made from the code: the schemas from the types that are read and written, the refusals from `error::Code`.
+//! It is made from the code: the schemas from the types that are read and written, the refusals from `error::ErrorCode`.
 //! Which route has which of them stands in `routes`. The two modes of /auth have a document each.
 
 mod jwk;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use self::operation::{ADMIN, BASIC, Types, refusals};
-use super::error::Code;
+use super::error::ErrorCode;
 use super::jwks::cached_for;
 use super::{AuthMode, HttpConfig};
 
@@ -49,7 +49,7 @@ fn document(mode: AuthMode) -> Value {
         paths.entry(path).or_default().insert(method, operation.value(&mut types));
     }
     // These belong to no operation.
-    let elsewhere = refusals(&[Code::MethodNotAllowed, Code::NotFound], false, &mut types);
+    let elsewhere = refusals(&[ErrorCode::MethodNotAllowed, ErrorCode::NotFound], false, &mut types);
     json!({
         "openapi": "3.1.0",
         "info": {

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::http::error::{Body as Refusal, Code};
+use crate::http::error::{Body as Refusal, ErrorCode};
 use crate::http::request_log::HEADER as REQUEST_ID;
 
 /// The names of the security schemes.
@@ -27,7 +27,7 @@ pub(super) struct Operation {
     pub(super) parameters: Vec<Parameter>,
     pub(super) body: Option<Body>,
     pub(super) answers: Vec<Answer>,
-    pub(super) refusals: Vec<Code>,
+    pub(super) refusals: Vec<ErrorCode>,
 }
 
 /// Who may ask.
@@ -189,13 +189,13 @@ impl Body {
 }
 
 /// The answers of these codes, by status.
-pub(super) fn refusals(codes: &[Code], is_private: bool, types: &mut Types) -> Map<String, Value> {
-    let mut by_status: BTreeMap<StatusCode, Vec<Code>> = BTreeMap::new();
+pub(super) fn refusals(codes: &[ErrorCode], is_private: bool, types: &mut Types) -> Map<String, Value> {
+    let mut by_status: BTreeMap<StatusCode, Vec<ErrorCode>> = BTreeMap::new();
     for code in codes {
         by_status.entry(code.status()).or_default().push(*code);
     }
     let refusal = types.written::<Refusal>();
-    let value = |(status, codes): (StatusCode, Vec<Code>)| {
+    let value = |(status, codes): (StatusCode, Vec<ErrorCode>)| {
         let schema = json!({"allOf": [refusal, {"properties": {"code": {"enum": codes}}}]});
         let answer = Answer {
             status,

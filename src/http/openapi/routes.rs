@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use super::jwk;
 use super::operation::{Access, Answer, Body, Operation, Parameter, Place, Types};
 use crate::domain::token::fault::Fault;
-use crate::http::error::Code;
+use crate::http::error::ErrorCode;
 use crate::http::{AUTH, AuthMode, JWKS, auth, credentials, discovery, health, keys, open, register};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Of every operation that needs the store.
-const STORE: [Code; 2] = [Code::Internal, Code::Unavailable];
+const STORE: [ErrorCode; 2] = [ErrorCode::Internal, ErrorCode::Unavailable];
 
 /// Of every operation of the admin surface.
-const ADMIN: [Code; 3] = [Code::AdminClosed, Code::InvalidAdminToken, Code::RateLimited];
+const ADMIN: [ErrorCode; 3] = [ErrorCode::AdminClosed, ErrorCode::InvalidAdminToken, ErrorCode::RateLimited];
 
 /// A key that may be uploaded (RFC 8037, A.2).
 const EXAMPLE_X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
@@ -32,7 +32,7 @@ pub(super) fn all(mode: AuthMode, types: &mut Types) -> Vec<(&'static str, &'sta
         ("/keys", "get", list_keys(types)),
         ("/openapi.json", "get", openapi()),
         ("/healthz", "get", health("alive", "Whether the process answers", &[], types)),
-        ("/readyz", "get", health("ready", "Whether it can do its work", &[Code::NotReady], types)),
+        ("/readyz", "get", health("ready", "Whether it can do its work", &[ErrorCode::NotReady], types)),
         (
             AUTH,
             "post",
@@ -71,7 +71,7 @@ fn jwks(id: &'static str) -> Operation {
         parameters: vec![if_none_match],
         body: None,
         answers: vec![whole, known],
-        refusals: vec![Code::NoKey, Code::Internal],
+        refusals: vec![ErrorCode::NoKey, ErrorCode::Internal],
     }
 }
 
@@ -99,7 +99,7 @@ fn openapi() -> Operation {
     Operation { answers: vec![answer], ..plain("openapi", "This document") }
 }
 
-fn health(id: &'static str, summary: &'static str, refusals: &[Code], types: &mut Types) -> Operation {
+fn health(id: &'static str, summary: &'static str, refusals: &[ErrorCode], types: &mut Types) -> Operation {
     let mut answer = Answer::json(types.written::<health::Answer>(), "All is well");
     answer.headers.push(CACHE_CONTROL);
     Operation { answers: vec![answer], refusals: refusals.to_vec(), ..plain(id, summary) }
@@ -108,16 +108,16 @@ fn health(id: &'static str, summary: &'static str, refusals: &[Code], types: &mu
 fn sign_in(types: &mut Types) -> Operation {
     let credentials = json!({"schema": types.read::<credentials::Fields>()});
     let mut refusals = vec![
-        Code::InvalidBody,
-        Code::InvalidExpired,
-        Code::InvalidFault,
-        Code::InvalidCredentials,
-        Code::FaultsClosed,
-        Code::NoSuitableKey,
-        Code::BodyTooLarge,
-        Code::BodyTooSlow,
-        Code::UnsupportedMediaType,
-        Code::RateLimited,
+        ErrorCode::InvalidBody,
+        ErrorCode::InvalidExpired,
+        ErrorCode::InvalidFault,
+        ErrorCode::InvalidCredentials,
+        ErrorCode::FaultsClosed,
+        ErrorCode::NoSuitableKey,
+        ErrorCode::BodyTooLarge,
+        ErrorCode::BodyTooSlow,
+        ErrorCode::UnsupportedMediaType,
+        ErrorCode::RateLimited,
     ];
     refusals.extend(STORE);
     Operation {
@@ -146,14 +146,14 @@ fn issue_to_anybody(types: &mut Types) -> Operation {
         schema: json!({"type": "string", "enum": Fault::ALL.map(Fault::name)}),
     };
     let mut refusals = vec![
-        Code::InvalidBody,
-        Code::InvalidExpired,
-        Code::InvalidFault,
-        Code::NoSuitableKey,
-        Code::BodyTooLarge,
-        Code::BodyTooSlow,
-        Code::UnsupportedMediaType,
-        Code::RateLimited,
+        ErrorCode::InvalidBody,
+        ErrorCode::InvalidExpired,
+        ErrorCode::InvalidFault,
+        ErrorCode::NoSuitableKey,
+        ErrorCode::BodyTooLarge,
+        ErrorCode::BodyTooSlow,
+        ErrorCode::UnsupportedMediaType,
+        ErrorCode::RateLimited,
     ];
     refusals.extend(STORE);
     Operation {
@@ -185,16 +185,16 @@ fn register(mode: AuthMode, types: &mut Types) -> Operation {
     let example = json!({"username": "alice", "email": "alice@example.com"});
     let wish = json!({"schema": types.read::<register::RegisterRequest>(), "example": example});
     let mut refusals = vec![
-        Code::InvalidBody,
-        Code::InvalidUsername,
-        Code::InvalidEmail,
-        Code::RegistrationClosed,
-        Code::UsernameTaken,
-        Code::EmailTaken,
-        Code::BodyTooLarge,
-        Code::BodyTooSlow,
-        Code::UnsupportedMediaType,
-        Code::RateLimited,
+        ErrorCode::InvalidBody,
+        ErrorCode::InvalidUsername,
+        ErrorCode::InvalidEmail,
+        ErrorCode::RegistrationClosed,
+        ErrorCode::UsernameTaken,
+        ErrorCode::EmailTaken,
+        ErrorCode::BodyTooLarge,
+        ErrorCode::BodyTooSlow,
+        ErrorCode::UnsupportedMediaType,
+        ErrorCode::RateLimited,
     ];
     refusals.extend(STORE);
     Operation {
@@ -218,7 +218,7 @@ fn sign_in_next() -> Value {
 fn metrics() -> Operation {
     let text = json!({"type": "string"});
     let mut refusals = ADMIN.to_vec();
-    refusals.push(Code::Internal);
+    refusals.push(ErrorCode::Internal);
     Operation {
         access: Access::Admin,
         answers: vec![Answer::ok("text/plain; version=0.0.4", text, "In the Prometheus text format")],
@@ -243,11 +243,11 @@ fn upload(types: &mut Types) -> Operation {
     answer.links.push(("withdraw", json!({"operationId": "withdrawKey", "parameters": kid})));
     let mut refusals = ADMIN.to_vec();
     refusals.extend([
-        Code::InvalidBody,
-        Code::InvalidJwk,
-        Code::KidTaken,
-        Code::BodyTooLarge,
-        Code::BodyTooSlow,
+        ErrorCode::InvalidBody,
+        ErrorCode::InvalidJwk,
+        ErrorCode::KidTaken,
+        ErrorCode::BodyTooLarge,
+        ErrorCode::BodyTooSlow,
     ]);
     refusals.extend(STORE);
     Operation {
@@ -274,7 +274,7 @@ fn withdraw(types: &mut Types) -> Operation {
         schema: json!({"type": "string", "minLength": 1}),
     };
     let mut refusals = ADMIN.to_vec();
-    refusals.push(Code::UnknownKey);
+    refusals.push(ErrorCode::UnknownKey);
     refusals.extend(STORE);
     Operation {
         access: Access::Admin,

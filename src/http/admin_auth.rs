@@ -43,12 +43,12 @@ impl fmt::Debug for AdminToken {
 }
 
 /// What stands before every route of the admin surface.
-pub(super) struct Gate {
+pub(super) struct AdminAuth {
     token: Option<AdminToken>,
     window: MovingWindow,
 }
 
-impl Gate {
+impl AdminAuth {
     pub(super) fn new(token: Option<AdminToken>) -> Self {
         Self { token, window: MovingWindow::new(LIMIT) }
     }
@@ -56,15 +56,15 @@ impl Gate {
 
 /// Lets through whoever has the token. Every request counts for the limit, whatever becomes of it.
 pub(super) async fn admit(
-    State(gate): State<Arc<Gate>>,
+    State(auth): State<Arc<AdminAuth>>,
     Extension(ClientIp(client)): Extension<ClientIp>,
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(wait) = gate.window.check(client) {
+    if let Err(wait) = auth.window.check(client) {
         return refusal(wait);
     }
-    let Some(token) = &gate.token else {
+    let Some(token) = &auth.token else {
         return ApiError::AdminClosed.into_response();
     };
     match bearer(request.headers()) {
