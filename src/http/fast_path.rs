@@ -16,13 +16,13 @@ use tower::ServiceExt as _;
 
 use super::client_ip::ClientIp;
 use super::error::set_no_store;
-use super::failures::Failures;
 use super::metrics::{Metrics, RouteMetrics};
 use super::rate_limit::{MovingWindow, refusal};
-use super::request_log::RequestLog;
+use super::request_log::{self, RequestLog};
 use super::{AUTH, HttpConfig, JWKS, jwks};
 use crate::domain::clock::Clock;
 use crate::issuer::Issuer;
+use crate::telemetry::Outages;
 
 /// All routes, behind the front.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ struct Parts {
     window: MovingWindow,
     published: [Published; JWKS.len()],
     limited: Limited,
-    failures: Failures,
+    outages: Outages,
 }
 
 /// The figures of one path of the JWKS.
@@ -71,14 +71,14 @@ impl FastPath {
             settings,
             published,
             limited,
-            failures: Failures::new(metrics.clock()),
+            outages: Outages::new(metrics.clock()),
         }))
     }
 
-    /// Gives back what is not needed any more, and says what is over; to be called now and then.
-    pub(super) fn tidy(&self) {
+    /// Evicts idle rate-limit entries and logs outages that have ended. Call it periodically.
+    pub(super) fn maintain(&self) {
         self.0.window.tidy();
-        self.0.failures.tidy();
+        request_log::log_ended(&self.0.outages);
     }
 
     /// Answers one request of this peer.
@@ -91,7 +91,7 @@ impl FastPath {
             Some(response) => response,
             None => self.0.route(peer, request).await,
         };
-        request_log.end(&mut response, &self.0.failures);
+        request_log.end(&mut response, &self.0.outages);
         response
     }
 }

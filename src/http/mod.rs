@@ -8,7 +8,6 @@ mod config;
 mod credentials;
 mod discovery;
 mod error;
-mod failures;
 mod fast_path;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -30,7 +30,7 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
         (
             "CLIENT_IP_HEADER",
             "cf-ip",
-            r#"CLIENT_IP_HEADER is "cf-ip": x-forwarded-for, forwarded or x-real-ip would do"#,
+            r#"CLIENT_IP_HEADER is "cf-ip": use x-forwarded-for, forwarded or x-real-ip"#,
         ),
         ("AUTH_MODE", "closed", r#"AUTH_MODE is "closed": password or open would do"#),
         ("REGISTRATION", "no", r#"REGISTRATION is "no": open or closed would do"#),
@@ -45,7 +45,7 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
             "example.com",
             r#"ISSUER is "example.com": a URL such as https://login.example.com, without query or fragment, would do"#,
         ),
-        ("LOG_FORMAT", "xml", r#"LOG_FORMAT is "xml": text or json would do"#),
+        ("LOG_FORMAT", "xml", r#"LOG_FORMAT is "xml": use text or json"#),
         ("ARGON2_ITERATIONS", "101", r#"ARGON2_ITERATIONS is "101": a number from 1 to 100 would do"#),
         (
             "ARGON2_MEMORY_KIB",

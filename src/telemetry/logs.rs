@@ -10,9 +10,9 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -28,12 +28,12 @@ impl FromStr for LogFormat {
     }
 }
 
-/// No format of ours.
+/// The name of a log format is unknown.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("text or json would do")]
+#[error("use text or json")]
 pub struct UnknownFormat;
 
-/// A subscriber that writes what `filter` lets through to `sink`; `colours` for a sink that is a terminal.
+/// Returns a subscriber that writes what passes `filter` to `sink`; set `colours` if the sink is a terminal.
 pub fn subscriber<W>(
     filter: EnvFilter,
     format: LogFormat,
@@ -43,12 +43,12 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // A sink that is gone must stop nothing, so that nobody is told of its errors.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(sink)
         .with_target(false)
         .with_ansi(colours)
+        // A closed sink must not stop the program: its write errors are dropped.
         .log_internal_errors(false);
     match format {
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),

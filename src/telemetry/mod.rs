@@ -1,0 +1,8 @@
+//! What the operator sees of the running program: log lines, and outages that are logged once.
+
+mod logs;
+mod outage;
+
+pub use self::logs::{LogFormat, UnknownFormat, subscriber};
+pub use self::outage::Outage;
+pub(crate) use self::outage::{Ended, Outages, QUIET, error_chain};
