@@ -20,5 +20,6 @@ pub mod domain;
 pub mod fuzzing;
 pub mod http;
 pub mod issuer;
+pub mod rate_limit;
 pub mod store;
 pub mod telemetry;
