@@ -67,7 +67,7 @@ fn a_url_of_keys_is_followed_to_the_same_origin_and_not_to_another() {
     verify("/round").refused(2, &format!("could not tell: {url}/round leads from redirect to redirect"));
     verify("/nowhere")
         .refused(2, &format!("could not tell: {url}/nowhere answers 302 Contents without saying where to"));
-    verify("/none").refused(2, &format!("could not tell: {url}/none answers 404 Not Contents"));
+    verify("/none").refused(2, &format!("could not tell: {url}/none answers 404 Not Found"));
     assert!(elsewhere.asked().is_empty());
 }
 
