@@ -75,14 +75,17 @@ async fn answer(
     let issuer = opened.issuer(&config, url.clone()).await?.at(metrics.observe(&opened.context.pool));
     issuer.keyring().tick().await.context("cannot bring the keys up to date")?;
 
+    // Before the server says that it serves: this raises the limit of open files, which an operator may then change.
+    let max_connections = limits::connections();
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(
         "serving on http://{address}, issuer {url}, database {}",
         config.location.path().display()
     );
     let retention = config.log_retention.map(|keep| Retention::new(opened.context.clone(), keep));
-    let limits = RateLimits { sign_in: config.auth_rate_limit, registration: config.register_rate_limit };
-    let limiter = Arc::new(LocalRateLimiter::new(limits));
+    let rate_limits =
+        RateLimits { sign_in: config.auth_rate_limit, registration: config.register_rate_limit };
+    let limiter = Arc::new(LocalRateLimiter::new(rate_limits));
     let fast_path = FastPath::new(issuer.clone(), http_config(config, url), metrics, limiter);
     let supervisor = Supervisor::find();
     supervisor.ready();
@@ -92,7 +95,7 @@ async fn answer(
         supervisor.stopping();
     };
     tokio::select! {
-        () = http::serve(listener, fast_path, limits::connections(), until) => Ok(()),
+        () = http::serve(listener, fast_path, max_connections, until) => Ok(()),
         () = rotation_loop(&issuer, watchdog) => Ok(()),
         () = retention_loop(retention) => Ok(()),
     }
