@@ -45,7 +45,7 @@ fn account(name: &str, email: Option<&str>) -> NewAccount {
 }
 
 fn life(kid: Kid) -> KeyMetadata {
-    KeyMetadata::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), Activation::Immediately, NOW)
+    KeyMetadata::created(kid, Timestamp::from_secs(NOW.as_secs() + 100), Activation::Immediately, NOW)
 }
 
 async fn change(store: &Arc<dyn Store>, change: impl Fn(&KeySnapshot) -> Vec<KeyChange> + Send + Sync) {

@@ -5,8 +5,8 @@ use thiserror::Error;
 use super::rotation::all;
 use super::{IssuerError, Keyring};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::external_key::{ExternalKey, UPLOADED_BYTES, UPLOADED_MAX};
-use crate::domain::jose::jwk::PublicJwk;
+use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
+use crate::domain::jose::jwk::Jwk;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError};
@@ -67,7 +67,7 @@ impl Keyring {
     /// Whether a key is to be written. Then it is among those that are kept.
     fn is_wanted(
         upload: &ExternalKey,
-        own: &[(Kid, PublicJwk)],
+        own: &[(Kid, Jwk)],
         live: &[&UploadedKey],
         kept: &mut Vec<ExternalKey>,
         now: Timestamp,
@@ -81,7 +81,7 @@ impl Keyring {
                 Err(ExternalKeyError::Ours(kid.to_owned(), *ours))
             };
         }
-        if upload.is_named_like_ours() {
+        if upload.has_kid_like_ours() {
             return Err(ExternalKeyError::NotOurs(kid.to_owned()));
         }
         if upload.exp().is_some_and(|exp| exp <= now) {
@@ -138,12 +138,11 @@ impl Keyring {
     }
 
     /// The public halves of every key of ours that is kept, whatever its phase.
-    fn own_keys(&self, picture: &KeySnapshot) -> Vec<(Kid, PublicJwk)> {
+    fn own_keys(&self, picture: &KeySnapshot) -> Vec<(Kid, Jwk)> {
         let rows = picture.sealed.iter().chain(&picture.unmanaged);
         rows.filter_map(|row| {
             let key = super::snapshot::open_key(row, &self.master_key.sealer).ok()?;
-            let jwk = serde_json::to_value(key.jwk()).ok()?;
-            Some((row.kid, PublicJwk::parse(&jwk).ok()?))
+            Some((row.kid, key.jwk().clone()))
         })
         .collect()
     }
@@ -188,7 +187,11 @@ impl Keyring {
 fn expect_room(kept: &[ExternalKey]) -> Result<(), ExternalKeyError> {
     let bytes: usize =
         kept.iter().map(|upload| serde_json::to_vec(upload.jwk()).map_or(0, |jwk| jwk.len())).sum();
-    if kept.len() > UPLOADED_MAX || bytes > UPLOADED_BYTES { Err(ExternalKeyError::NoRoom) } else { Ok(()) }
+    if kept.len() > EXTERNAL_KEYS_MAX || bytes > EXTERNAL_KEYS_BYTES {
+        Err(ExternalKeyError::NoRoom)
+    } else {
+        Ok(())
+    }
 }
 
 /// Why a key of others is not published, or not taken back.
@@ -198,7 +201,7 @@ pub enum ExternalKeyError {
     #[error("the key {0:?} has expired")]
     Expired(String),
     /// There would be too many, or too long ones.
-    #[error("there may be {UPLOADED_MAX} uploaded keys, of {} KiB together: withdraw some first", UPLOADED_BYTES / 1024)]
+    #[error("there may be {EXTERNAL_KEYS_MAX} uploaded keys, of {} KiB together: withdraw some first", EXTERNAL_KEYS_BYTES / 1024)]
     NoRoom,
     /// It is named as ours are, and is none.
     #[error("the kid {0:?} has digits alone, as those of our own keys, and is none of those")]

@@ -9,9 +9,11 @@ use super::rotation::Intent;
 use super::snapshot::open_private_key;
 use super::{IssuerError, Keyring};
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::pem;
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::KeyStatus;
-use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::domain::key::{KeyError, Kid, SigningKey};
 
 impl Keyring {
     /// Makes the next key now. With `at_once` it signs now, or the next key that is there already does.
@@ -53,7 +55,7 @@ impl Keyring {
     /// [`KeyCommandError::Unknown`] for a key that is not there or does not open.
     pub async fn export(&self, kid: Kid) -> Result<Zeroizing<String>, IssuerError> {
         let (_, key) = self.private_key(kid).await?.ok_or(KeyCommandError::Unknown(kid))?;
-        Ok(key.to_pkcs1_pem()?)
+        Ok(pem::to_pkcs1_pem(&key).map_err(KeyError::from)?)
     }
 
     /// The newest key that was revoked, made ready to sign what no verifier should take.
@@ -63,7 +65,10 @@ impl Keyring {
             return Ok(None);
         };
         match self.private_key(kid).await? {
-            Some((exp, key)) => Ok(Some(Arc::new(SigningKey::new(kid, exp, &key)?))),
+            Some((exp, key)) => {
+                let algorithm = key.public().key_type().default_algorithm();
+                Ok(Some(Arc::new(SigningKey::new(kid, exp, key, algorithm)?)))
+            }
             None => Ok(None),
         }
     }

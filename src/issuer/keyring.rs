@@ -16,9 +16,10 @@ use super::snapshot::{KeyringSnapshot, Publication, Unreadable};
 use super::{BlockingPool, Context, IssuerError, WorkError, lock};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
-use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::domain::key::{self, Kid, SigningKey};
 use crate::store::{KeySnapshot, Refusal, Select, StoreError};
 
 /// Without a completed round for this long, the rotation counts as dead.
@@ -228,7 +229,7 @@ impl Keyring {
         let making: Vec<_> = (made.len()..needed)
             .map(|_| {
                 let pool = self.pool.clone();
-                tokio::spawn(async move { pool.run(PrivateKey::generate).await })
+                tokio::spawn(async move { pool.run(key::generate).await })
             })
             .collect();
         for key in making {
@@ -239,7 +240,7 @@ impl Keyring {
 
     /// Makes a key, beside those that passwords are hashed by.
     pub(super) async fn generate(&self) -> Result<PrivateKey, IssuerError> {
-        Ok(self.pool.run(PrivateKey::generate).await??)
+        Ok(self.pool.run(key::generate).await??)
     }
 
     pub(super) async fn reload(&self) -> Result<(), IssuerError> {

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::{Context, WorkError};
 use crate::domain::clock::Timestamp;
-use crate::domain::key::PrivateKey;
+use crate::domain::jose::pem;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
 use crate::store::{KeyChange, MasterKeyRecord, SealedKey, StoreError};
@@ -56,7 +56,8 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
 
 /// Seals a plaintext key of another program in place. What is no such key is left as it is.
 fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<KeyChange> {
-    let pem = PrivateKey::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?.to_pkcs1_pem().ok()?;
+    let key = pem::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?;
+    let pem = pem::to_pkcs1_pem(&key).ok()?;
     let row_context = SealContext::Key(row.kid, row.exp);
     let bytes = context.rng.with(|rng| sealer.seal(row_context, pem.as_bytes(), rng)).ok()?;
     tracing::info!(kid = %row.kid, "sealed key {}, which another program had left in the clear", row.kid);

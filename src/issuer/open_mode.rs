@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Issuer, IssuerError};
 use crate::domain::clock::Timestamp;
-use crate::domain::key::{Kid, SigningKey};
+use crate::domain::key::{DEFAULT_ALGORITHM, Kid, SigningKey};
 use crate::domain::token::fault::{Fault, Signer};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenOverrides, TokenPolicy};
 
@@ -77,7 +77,8 @@ impl Issuer {
     async fn unpublished_key(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let make = async || {
             let key = self.keyring.generate().await?;
-            Ok::<_, IssuerError>(Arc::new(SigningKey::new(Kid(0), Timestamp::from_secs(0), &key)?))
+            let key = SigningKey::new(Kid(0), Timestamp::from_secs(0), key, DEFAULT_ALGORITHM)?;
+            Ok::<_, IssuerError>(Arc::new(key))
         };
         self.unpublished_key.get_or_try_init(make).await.cloned()
     }

@@ -9,11 +9,13 @@ use super::SharedRng;
 use super::key_commands::KeyCommandError;
 use super::snapshot::open_key;
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::pem;
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::{
     self, Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy,
 };
 use crate::domain::key::seal::{SealContext, Sealer};
-use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::domain::key::{Kid, SigningKey};
 use crate::store::{KeyChange, KeySnapshot};
 
 /// What is to happen to the keys besides what the plan says.
@@ -183,8 +185,8 @@ impl<'a> Draft<'a> {
                 Entry::New(life, key) => {
                     let kid = life.kid;
                     let pem = match key {
-                        Some(key) => key.to_pkcs1_pem(),
-                        None => made.pop().ok_or(Refused::NeedsKeys(needed))?.to_pkcs1_pem(),
+                        Some(key) => pem::to_pkcs1_pem(key),
+                        None => pem::to_pkcs1_pem(&made.pop().ok_or(Refused::NeedsKeys(needed))?),
                     };
                     let pem = pem.map_err(|_| KeyCommandError::CannotSeal(kid))?;
                     KeyChange::Insert { life, sealed: seal(kid, life.exp, pem.as_bytes())? }
@@ -250,9 +252,7 @@ impl<'a> Draft<'a> {
 
     fn import(&mut self, key: &'a PrivateKey) -> Result<(), KeyCommandError> {
         let exp = self.policy.full_life(self.now.wall);
-        let same = |other: &&SigningKey| {
-            SigningKey::new(other.kid(), exp, key).is_ok_and(|key| key.jwk() == other.jwk())
-        };
+        let same = |other: &&SigningKey| other.jwk().key() == key.public();
         if let Some(here) = self.opened.iter().find(same) {
             let life = self.lives.iter().find(|life| life.kid == here.kid());
             let is_revoked = life.is_some_and(|life| life.revoked_at.is_some());
@@ -275,7 +275,7 @@ impl<'a> Draft<'a> {
     }
 
     fn add(&mut self, exp: Timestamp, signs: Activation, key: Option<&'a PrivateKey>, reason: &'static str) {
-        let life = KeyMetadata::made(self.next_kid, exp, signs, self.now.wall);
+        let life = KeyMetadata::created(self.next_kid, exp, signs, self.now.wall);
         self.next_kid = Kid(self.next_kid.0 + 1);
         let what = match (signs, key) {
             (Activation::AfterLead, None) => "made, signs later",

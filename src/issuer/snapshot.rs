@@ -8,15 +8,15 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use serde::Serialize;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
-use crate::domain::jose::jwk::PublicJwk;
-use crate::domain::key::jwk::{Jwk, JwkSet};
+use crate::domain::jose::jwk_set::JwkSet;
+use crate::domain::jose::pem;
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::{SealContext, Sealer};
-use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::domain::key::{Kid, SigningKey};
 use crate::store::{KeySnapshot, SealedKey, UploadedKey};
 
 /// The keys of a store, opened.
@@ -278,14 +278,6 @@ struct Document {
     etag: Bytes,
 }
 
-/// A key as the set has it: ours first, then those of others.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Published<'a> {
-    Own(&'a Jwk),
-    Uploaded(&'a PublicJwk),
-}
-
 fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], uploaded: &[ExternalKey]) -> Vec<Document> {
     let mut ends: Vec<_> =
         published.iter().map(|(life, _)| life.exp).chain(uploaded.iter().map(end)).collect();
@@ -293,10 +285,9 @@ fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], uploaded: &[ExternalK
     ends.dedup();
     let document = |until: Timestamp| {
         let alive = published.iter().filter(|(life, _)| life.exp >= until);
-        let own = alive.map(|(_, key)| Published::Own(key.jwk()));
+        let own = alive.map(|(_, key)| key.jwk());
         let others = uploaded.iter().filter(|upload| end(upload) >= until);
-        let others = others.map(|upload| Published::Uploaded(upload.jwk()));
-        let set = JwkSet { keys: own.chain(others).collect() };
+        let set = JwkSet { keys: own.chain(others.map(ExternalKey::jwk)).collect() };
         let body = Bytes::from(serde_json::to_vec(&set).ok()?);
         let digest = digest::digest(&digest::SHA256, &body);
         let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest)).into();
@@ -340,7 +331,9 @@ fn open_keys(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<
 /// Opens a row down to its signing key, or says in words why that is not possible.
 pub(super) fn open_key(row: &SealedKey, sealer: &Sealer) -> Result<SigningKey, String> {
     let key = open_private_key(row, sealer)?;
-    SigningKey::new(row.kid, row.exp, &key).map_err(|error| error.to_string())
+    // The store does not record the algorithm of a key: every key uses the default one of its type.
+    let algorithm = key.public().key_type().default_algorithm();
+    SigningKey::new(row.kid, row.exp, key, algorithm).map_err(|error| error.to_string())
 }
 
 /// Opens a row down to its private key, or says in words why that is not possible.
@@ -348,5 +341,5 @@ pub(super) fn open_private_key(row: &SealedKey, sealer: &Sealer) -> Result<Priva
     let pem =
         sealer.open(SealContext::Key(row.kid, row.exp), &row.bytes).map_err(|error| error.to_string())?;
     let pem = std::str::from_utf8(&pem).map_err(|_| "what was sealed is no text".to_owned())?;
-    PrivateKey::from_pkcs1_pem(pem).map_err(|error| error.to_string())
+    pem::from_pkcs1_pem(pem).map_err(|error| error.to_string())
 }
