@@ -12,8 +12,9 @@ use super::opening::Refused;
 use super::upload::{ServerArgs, Upload};
 use super::{list, say};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
+use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::json::SecretJson;
-use crate::domain::jose::jwk::{InvalidJwk, PublicJwk, to_public};
+use crate::domain::jose::jwk::{Jwk, to_public};
 use crate::domain::jose::pem::{self, Key};
 use crate::domain::jose::private_key::{NewKey, PrivateKey, private_jwk};
 use crate::domain::jose::public_key::PublicKey;
@@ -104,13 +105,13 @@ pub(super) struct AboutArgs {
 }
 
 impl AboutArgs {
-    fn jwk(&self, key: PublicKey) -> anyhow::Result<PublicJwk> {
+    fn jwk(&self, key: PublicKey) -> anyhow::Result<Jwk> {
         let kid = self.kid.clone().unwrap_or_else(|| key.thumbprint());
         let algorithm = match &self.alg {
             Some(name) => named(name)?,
-            None => key.key_type().usual_algorithm(),
+            None => key.key_type().default_algorithm(),
         };
-        Ok(PublicJwk::new(key, kid, algorithm).map_err(|error| Refused(error.to_string()))?)
+        Ok(Jwk::new(key, kid, algorithm).map_err(|error| Refused(error.to_string()))?)
     }
 }
 
@@ -144,7 +145,7 @@ pub(super) fn run(command: JwkCommand, matches: &ArgMatches) -> anyhow::Result<(
 
 /// The algorithm of this name.
 pub(super) fn named(name: &str) -> Result<Algorithm, Refused> {
-    Algorithm::named(name).ok_or_else(|| {
+    Algorithm::from_name(name).ok_or_else(|| {
         let names = Algorithm::ALL.map(Algorithm::name).join(", ");
         Refused(format!("{name:?} is no algorithm that is known: {names} would do"))
     })
@@ -188,11 +189,11 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     sent.unwrap_or(Ok(()))
 }
 
-fn send(upload: &Upload, public: &PublicJwk, file: Option<&str>, server: &ServerArgs) -> anyhow::Result<()> {
+fn send(upload: &Upload, public: &Jwk, file: Option<&str>, server: &ServerArgs) -> anyhow::Result<()> {
     upload.send(public).with_context(|| match file {
         Some(file) => {
             let (kid, server) = (public.kid().unwrap_or_default(), &server.server);
-            let alg = public.algorithm().unwrap_or(public.key().key_type().usual_algorithm());
+            let alg = public.algorithm().unwrap_or(public.key().key_type().default_algorithm());
             format!(
                 "the key is kept, but not uploaded: `jwksd jwk upload {file} --kid={kid} --alg {alg} --server {server}` \
                  tries again"
@@ -239,7 +240,7 @@ fn check_file_name(kid: &str) -> Result<(), Refused> {
     )))
 }
 
-fn save(key: &PrivateKey, public: &PublicJwk) -> anyhow::Result<String> {
+fn save(key: &PrivateKey, public: &Jwk) -> anyhow::Result<String> {
     let kid = public.kid().unwrap_or_default();
     // A thumbprint may begin with a dash, which a command would take for a flag.
     let name = if kid.starts_with('-') { format!("./{kid}.pem") } else { format!("{kid}.pem") };
@@ -263,7 +264,7 @@ fn print_public(file: &str) -> anyhow::Result<()> {
 
 fn to_pem(file: &str, wanted: &PrivateArgs) -> anyhow::Result<()> {
     let json = read_json(file)?;
-    let members = json.reveal().as_object().ok_or(InvalidJwk::NoObject).with_context(|| about(file))?;
+    let members = json.reveal().as_object().ok_or(InvalidJwk::NotObject).with_context(|| about(file))?;
     if members.contains_key("d") {
         if !wanted.private && wanted.output.is_none() {
             return Err(Refused(format!(
@@ -273,7 +274,7 @@ fn to_pem(file: &str, wanted: &PrivateArgs) -> anyhow::Result<()> {
             ))
             .into());
         }
-        let key = PrivateKey::of_members(members).with_context(|| about(file))?;
+        let key = PrivateKey::from_members(members).with_context(|| about(file))?;
         return deliver(wanted, pem::private_pem(&key)?.trim_end());
     }
     let key = public_key(json.reveal()).with_context(|| about(file))?;
@@ -298,13 +299,13 @@ fn from_pem(file: &str, told: &AboutArgs, wanted: &PrivateArgs) -> anyhow::Resul
 }
 
 /// The public half of a PEM, or of a JWK with what that says of itself.
-fn upload_key(file: &str, told: &AboutArgs) -> anyhow::Result<PublicJwk> {
+fn upload_key(file: &str, told: &AboutArgs) -> anyhow::Result<Jwk> {
     let text = files::read(file)?;
     if !text.trim_ascii_start().starts_with(b"{") {
         return told.jwk(parse_pem(file, &text)?.public().clone());
     }
     let json = SecretJson::parse(&text).with_context(|| about(file))?;
-    let key = PublicJwk::parse(&to_public(json.reveal()).with_context(|| about(file))?);
+    let key = Jwk::parse(&to_public(json.reveal()).with_context(|| about(file))?);
     let key = key.with_context(|| about(file))?;
     let said = AboutArgs {
         kid: told.kid.clone().or_else(|| key.kid().map(str::to_owned)),
@@ -314,11 +315,11 @@ fn upload_key(file: &str, told: &AboutArgs) -> anyhow::Result<PublicJwk> {
 }
 
 fn public_key(json: &Value) -> Result<PublicKey, InvalidJwk> {
-    let members = json.as_object().ok_or(InvalidJwk::NoObject)?;
+    let members = json.as_object().ok_or(InvalidJwk::NotObject)?;
     if members.get("keys").is_some_and(Value::is_array) {
         return Err(InvalidJwk::Set);
     }
-    PublicKey::of_members(members)
+    PublicKey::from_members(members)
 }
 
 fn read_json(file: &str) -> anyhow::Result<SecretJson> {

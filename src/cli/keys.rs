@@ -12,9 +12,10 @@ use super::opening;
 use super::{confirm, list, or_dash, print, say};
 use crate::config::Config;
 use crate::domain::clock::Clock;
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::KeyStatus;
-use crate::domain::key::{Kid, PrivateKey};
+use crate::domain::key::{Kid, import};
 use crate::issuer::{Keyring, PublishedKey};
 
 /// After how long common verifiers read the JWKS anew, when left to their defaults.
@@ -99,7 +100,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
             }
             KeysCommand::Expire { kid } => expire(&keyring, Kid(kid), &verifiers).await?,
             KeysCommand::Export { kid, .. } => print(keyring.export(Kid(kid)).await?.trim_end())?,
-            KeysCommand::Import { .. } => import(&keyring, imported).await?,
+            KeysCommand::Import { .. } => import_key(&keyring, imported).await?,
         }
         Ok(())
     };
@@ -282,7 +283,7 @@ impl Verifiers<'_> {
     }
 }
 
-async fn import(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()> {
+async fn import_key(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()> {
     let Some(key) = key else {
         bail!("there is no key to import");
     };
@@ -300,5 +301,5 @@ async fn import(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()
 fn read_key(file: &PathBuf) -> anyhow::Result<PrivateKey> {
     let pem = std::fs::read_to_string(file).map(Zeroizing::new);
     let pem = pem.with_context(|| format!("cannot read {}", file.display()))?;
-    PrivateKey::from_pem(&pem).with_context(|| format!("cannot import {}", file.display()))
+    import::parse(&pem).with_context(|| format!("cannot import {}", file.display()))
 }

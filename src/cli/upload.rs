@@ -9,7 +9,7 @@ use super::fetch::{self, Client};
 use super::opening::Refused;
 use super::say;
 use crate::config::{self, ADMIN_TOKEN, Secret};
-use crate::domain::jose::jwk::PublicJwk;
+use crate::domain::jose::jwk::Jwk;
 
 /// How much of a refusal is shown.
 const SHOWN: usize = 200;
@@ -45,7 +45,7 @@ impl Upload {
     }
 
     /// Sends a key, and says what became of it.
-    pub(super) fn send(&self, key: &PublicJwk) -> anyhow::Result<()> {
+    pub(super) fn send(&self, key: &Jwk) -> anyhow::Result<()> {
         let body = serde_json::to_string(&json!({ "keys": [key] }))?;
         let (status, answer) = Client::new().post(&self.url, &self.token, &body)?;
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();

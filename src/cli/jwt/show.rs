@@ -11,7 +11,8 @@ pub(super) fn members(heading: &str, members: &Map<String, Value>, now: Timestam
     let names: Vec<_> = members.keys().map(|name| printable(name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let lines = names.iter().zip(members).map(|(shown, (name, value))| {
-        let told = numeric_date::told(name, value, now).map(|told| format!("  ({told})")).unwrap_or_default();
+        let told =
+            numeric_date::describe(name, value, now).map(|told| format!("  ({told})")).unwrap_or_default();
         format!("  {shown:<width$}  {}{told}", printable(&value.to_string()))
     });
     std::iter::once(heading.to_owned()).chain(lines).collect()

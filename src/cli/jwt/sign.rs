@@ -14,8 +14,9 @@ use super::super::opening::Refused;
 use super::super::{files, list, say};
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
+use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::json::{self, SecretJson};
-use crate::domain::jose::jwk::{InvalidJwk, check_kid};
+use crate::domain::jose::members::check_kid;
 use crate::domain::jose::pem::Key;
 use crate::domain::jose::private_key::PrivateJwk;
 use crate::domain::jose::{claims, jws};
@@ -88,7 +89,7 @@ fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
         return PrivateJwk::parse(&json).with_context(|| about(file));
     }
     match parse_pem(file, &text)? {
-        Key::Private(key) => Ok(PrivateJwk::bare(key)),
+        Key::Private(key) => Ok(PrivateJwk::from_key(key)),
         Key::Public(_) => Err(InvalidJwk::Public).with_context(|| about(file)),
     }
 }
@@ -98,10 +99,10 @@ fn choose(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Algorithm> {
     let kind = key.key().public().key_type();
     let own = key.algorithm();
     let Some(wanted) = wanted.map(named).transpose()? else {
-        return Ok(own.unwrap_or(kind.usual_algorithm()));
+        return Ok(own.unwrap_or(kind.default_algorithm()));
     };
     if wanted.key_type() != kind {
-        let fitting = kind.algorithms();
+        let fitting = kind.algorithm_names();
         return Err(refused(format!("--alg {wanted} is none for an {kind} key: {fitting} would do")));
     }
     match own.filter(|own| *own != wanted) {

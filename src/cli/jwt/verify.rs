@@ -167,7 +167,7 @@ impl Verdict {
             leeway: args.leeway,
         };
         let outcome = validation::validate(&claims, &expected, now).map(|mut notes| {
-            notes.extend(inspect::of_typ(jws.header()));
+            notes.extend(inspect::unusual_typ(jws.header()));
             notes.extend(
                 jws.header()
                     .get("kid")

@@ -43,7 +43,8 @@ pub(super) fn open_external(row: &SealedExternalKey, sealer: &Sealer) -> Option<
 /// Opens a row as a signing key, or says in words why that fails.
 pub(super) fn open_signing_key(row: &SealedKey, sealer: &Sealer) -> Result<SigningKey, String> {
     let key = open_private_key(row, sealer)?;
-    let algorithm = key.public().key_type().usual_algorithm();
+    // The store does not record an algorithm: every key uses the default one of its type.
+    let algorithm = key.public().key_type().default_algorithm();
     SigningKey::new(row.kid, row.exp, key, algorithm).map_err(|error| error.to_string())
 }
 
