@@ -37,7 +37,7 @@ pub fn opened_external_keys(master_key: &MasterKey, rows: &[SealedExternalKey]) 
 /// Opens an external key. A row that was only written into the file is not sealed, so it does not open.
 pub(super) fn open_external(row: &SealedExternalKey, sealer: &Sealer) -> Option<ExternalKey> {
     let jwk = sealer.open(SealContext::Uploaded(&row.kid, row.exp), &row.sealed).ok()?;
-    ExternalKey::from_stored(&jwk, row.exp).filter(|key| key.kid() == row.kid)
+    ExternalKey::stored(&jwk, row.exp).filter(|key| key.kid() == row.kid)
 }
 
 /// Opens a row as a signing key, or says in words why that fails.
