@@ -142,13 +142,13 @@ async fn check(
         "SELECT sign_in.key,
                 sign_in.value ->> 4 IS NULL
                 OR coalesce(CAST(keys.exp AS INTEGER) > sign_in.value ->> 3
-                            AND expired_at IS NULL AND revoked_at IS NULL, 0)
+                            AND ended.expired_at IS NULL AND ended.revoked_at IS NULL, 0)
          FROM json_each(?) AS sign_in
          JOIN users ON users.id = sign_in.value ->> 0 AND CAST(password_hash AS TEXT) = sign_in.value ->> 1
          LEFT JOIN account_states ON user_id = users.id
          LEFT JOIN keys ON keys.kid = sign_in.value ->> 4
-         LEFT JOIN key_lives ON key_lives.kid = sign_in.value ->> 4
-         WHERE disabled_at IS NULL AND deleted_at IS NULL",
+         LEFT JOIN key_lives AS ended ON ended.kid = sign_in.value ->> 4
+         WHERE disabled_at IS NULL AND account_states.deleted_at IS NULL",
     )
     .bind(rows)
     .fetch_all(db)
