@@ -33,7 +33,7 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) async fn backup(config: Config, args: BackupArgs) -> anyhow::Result<()> {
-    let (store, file) = (&config.location, &args.file);
+    let (store, file) = (&config.database, &args.file);
     if file.symlink_metadata().is_ok() {
         return refuse(format!("{} is there already; another name would do", file.display()));
     }
@@ -67,7 +67,7 @@ async fn make_copy(store: &DatabaseFile, file: &Path, master_key: &MasterKey) ->
 }
 
 pub(super) async fn restore(config: Config, args: RestoreArgs) -> anyhow::Result<()> {
-    let (store, source) = (config.location.resolved(), DatabaseFile::of(args.file));
+    let (store, source) = (config.database.resolved(), DatabaseFile::of(args.file));
     if !source.path().exists() {
         return refuse(format!("cannot restore {}: there is no such file", source.path().display()));
     }

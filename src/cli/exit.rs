@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use super::opening::{Missing, Refused};
 use super::say;
-use crate::config::ConfigError;
 use crate::issuer::{ExternalKeyError, IssuerError, KeyCommandError};
+use crate::setting::ConfigError;
 use crate::store::StoreError;
 
 /// What `--help` says of them.

@@ -12,8 +12,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 use url::{Host, Url};
 
-use crate::config::Secret;
 use crate::domain::jose::json;
+use crate::setting::Secret;
 
 /// How long one request may take, from the name's lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);

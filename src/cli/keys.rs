@@ -88,7 +88,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
     let opened = opening::open(&config, opening::look(&config).await?).await?;
     let done = async {
         let keyring = opened.keyring(&config).await?;
-        let verifiers = Verifiers { clock: opened.context.clock.as_ref(), max_age: config.jwks_max_age };
+        let verifiers = Verifiers { clock: opened.context.clock.as_ref(), max_age: config.keys.jwks_max_age };
         match command {
             KeysCommand::List { json } => show_all(&keyring, json)?,
             KeysCommand::Rotate { now } => rotate(&keyring, now, &verifiers).await?,

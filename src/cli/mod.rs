@@ -26,13 +26,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::text::printable;
-use crate::config::{self, Config, ConfigError};
-use crate::telemetry;
+use crate::config::{self, Config};
 
 /// Issues RS256 JWTs to user accounts and publishes the keys that verify them as a JWKS.
 #[derive(Debug, Parser)]
@@ -169,7 +165,7 @@ fn run_standalone(matches: &ArgMatches, command: Standalone) -> anyhow::Result<(
 
 fn run_configured(matches: &ArgMatches, command: Configured) -> anyhow::Result<()> {
     let config = Config::load(matches)?;
-    let _logs = start_logging(&config)?;
+    let _logs = config.log.start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         match command {
@@ -194,23 +190,6 @@ fn refuse_settings(matches: &ArgMatches) -> Result<(), opening::Refused> {
     };
     let flag = name.to_ascii_lowercase().replace('_', "-");
     Err(opening::Refused(format!("--{flag} is a setting, and this command reads none")))
-}
-
-/// Lines that may wait for somebody to take them; there is no use for more.
-const LINES_WAITING: usize = 10_000;
-
-/// Logs go through a thread of their own, and are dropped rather than waited for when nobody takes them. What is still
-/// in the queue is written when the guard is dropped.
-fn start_logging(config: &Config) -> Result<WorkerGuard, ConfigError> {
-    let filter = EnvFilter::try_new(&config.log_filter)
-        .map_err(|error| ConfigError::setting("RUST_LOG", &config.log_filter, error))?;
-    let colours = io::stderr().is_terminal();
-    let (sink, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING).finish(io::stderr());
-    let subscriber = telemetry::subscriber(filter, config.log_format, sink, colours);
-    // Only a second call in one process could fail, and then there are logs already.
-    let _ = subscriber.try_init();
-    Ok(guard)
 }
 
 /// Words for people, on standard error: a line, whatever strangers have put into it.

@@ -14,12 +14,14 @@ use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use thiserror::Error;
 
-use crate::config::{self, BackendChoice, Config, DOTENV, MASTER_KEY};
+use crate::config::{self, Config, DOTENV};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
 use crate::domain::token::TokenPolicy;
-use crate::issuer::{self, BlockingPool, Context, Issuer, Keyring, MasterKey, MasterKeyError, SharedRng};
+use crate::issuer::{
+    self, BackendChoice, BlockingPool, Context, Issuer, Keyring, MasterKey, MasterKeyError, SharedRng,
+};
 use crate::store::{
     Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError, sync_directory_of,
 };
@@ -47,29 +49,33 @@ impl Opened {
     /// Puts an issuer over the store, whose tokens say `iss`.
     pub(super) async fn issuer(&self, config: &Config, iss: String) -> anyhow::Result<Issuer> {
         let keyring = self.keyring(config).await?;
-        let tokens =
-            TokenPolicy { issuer: iss, audience: config.audience.clone(), ttl: config.policy.token_ttl() };
-        let known = self.context.rng.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
+        let tokens = TokenPolicy {
+            issuer: iss,
+            audience: config.tokens.audience.clone(),
+            ttl: config.keys.policy.token_ttl(),
+        };
+        let known =
+            self.context.rng.with(|rng| CredentialCache::new(config.passwords.credential_cache_ttl, rng));
         Ok(Issuer::new(self.context.clone(), self.hasher(config), known, tokens, keyring))
     }
 
     /// What hashes passwords, on the engine that is allowed and has proved itself.
     fn hasher(&self, config: &Config) -> Hasher {
-        let engine = match config.argon2_engine {
+        let engine = match config.passwords.backend {
             BackendChoice::Auto => self.context.rng.with(Argon2Backend::select_verified),
             BackendChoice::Reference => Argon2Backend::Reference,
         };
-        if (config.argon2_engine, engine) == (BackendChoice::Auto, Argon2Backend::Reference) {
+        if (config.passwords.backend, engine) == (BackendChoice::Auto, Argon2Backend::Reference) {
             tracing::warn!(
                 "the faster Argon2 gives other answers than the reference on this machine, which is used"
             );
         }
-        config.hasher.clone().with_backend(engine)
+        config.passwords.hasher.clone().with_backend(engine)
     }
 
     /// Opens the keys of the store.
     pub(super) async fn keyring(&self, config: &Config) -> anyhow::Result<Keyring> {
-        Keyring::open(self.context.clone(), self.master_key.clone(), config.policy)
+        Keyring::open(self.context.clone(), self.master_key.clone(), config.keys.policy)
             .await
             .context("cannot open the keys")
     }
@@ -85,21 +91,21 @@ impl Opened {
 
 /// Looks into the store, without a change to it.
 pub(super) async fn look(config: &Config) -> anyhow::Result<Probe> {
-    config.location.probe().await.map_err(|error| unusable(&config.location, error))
+    config.database.probe().await.map_err(|error| unusable(&config.database, error))
 }
 
 /// Opens the store that is there: where there is none, a command that only reads or needs an account founds none.
 pub(super) async fn open_existing(config: &Config) -> anyhow::Result<Opened> {
     let look = look(config).await?;
     if look.contents == Contents::Nothing {
-        return Err(Missing(format!("there is no store in {}", config.location.path().display())).into());
+        return Err(Missing(format!("there is no store in {}", config.database.path().display())).into());
     }
     open(config, look).await
 }
 
 /// Opens the store that was looked into, or makes it, and unlocks it.
 pub(super) async fn open(config: &Config, look: Probe) -> anyhow::Result<Opened> {
-    let (location, found) = (&config.location, look.contents);
+    let (location, found) = (&config.database, look.contents);
     let rng = SharedRng::new(StdRng::try_from_rng(&mut SysRng).context("the system gives no randomness")?);
     let secret = master_secret(config, &found, &rng)?;
     let unlocked = match found {
@@ -134,7 +140,7 @@ pub(super) fn unlock(
 
 fn sealed_with_one(location: &DatabaseFile) -> String {
     format!(
-        "{MASTER_KEY} is not set, and the keys in {} were sealed with one: add the line {MASTER_KEY}=… with that key \
+        "NOT_MY_KEY is not set, and the keys in {} were sealed with one: add the line NOT_MY_KEY=… with that key \
          to {DOTENV}",
         location.path().display()
     )
@@ -142,9 +148,9 @@ fn sealed_with_one(location: &DatabaseFile) -> String {
 
 /// The master key that is set. Another first start may have written one since the settings were read.
 fn present_master_secret(config: &Config) -> anyhow::Result<Option<MasterSecret>> {
-    match &config.master_secret {
+    match &config.keys.master_key {
         Some(secret) => Ok(Some(secret.clone())),
-        None => Ok(config::master_secret_of_dotenv()?),
+        None => Ok(config::dotenv_master_key()?),
     }
 }
 
@@ -156,13 +162,13 @@ fn master_secret(config: &Config, found: &Contents, rng: &SharedRng) -> anyhow::
         return Ok(secret);
     }
     if matches!(found, Contents::Ours(_)) {
-        return refuse(sealed_with_one(&config.location));
+        return refuse(sealed_with_one(&config.database));
     }
     let key = rng.with(MasterSecret::generate);
-    let line = format!("{MASTER_KEY}={}", key.as_str());
+    let line = format!("NOT_MY_KEY={}", key.as_str());
     match why_not_founded(config, found, has_dotenv) {
         Some(why) => refuse(format!(
-            "{MASTER_KEY} is not set, and {why}: add this line to {DOTENV}, or set it in the environment: {line}"
+            "NOT_MY_KEY is not set, and {why}: add this line to {DOTENV}, or set it in the environment: {line}"
         )),
         None => found_dotenv(&line, &key),
     }
@@ -177,12 +183,12 @@ pub(super) fn why_no_key(config: &Config, found: &Contents) -> anyhow::Result<Op
 
 /// Why no new master key is made: it would not be clear where it belongs.
 fn why_not_founded(config: &Config, found: &Contents, has_dotenv: bool) -> Option<String> {
-    let database = config.location.path().display();
+    let database = config.database.path().display();
     if *found != Contents::Nothing {
         Some(format!("{database} has keys of another program"))
     } else if has_dotenv {
         Some(format!("there is a {DOTENV} without it"))
-    } else if !is_in_working_directory(config.location.path()) {
+    } else if !is_in_working_directory(config.database.path()) {
         Some(format!("{database} is not in the working directory"))
     } else {
         None
@@ -202,12 +208,10 @@ fn found_dotenv(line: &str, key: &str) -> anyhow::Result<MasterSecret> {
             );
             Ok(MasterSecret::parse(key)?)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            match config::master_secret_of_dotenv()? {
-                Some(secret) => Ok(secret),
-                None => refuse(format!("{DOTENV} appeared without {MASTER_KEY}: start again")),
-            }
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match config::dotenv_master_key()? {
+            Some(secret) => Ok(secret),
+            None => refuse(format!("{DOTENV} appeared without NOT_MY_KEY: start again")),
+        },
         Err(error) => refuse(format!("cannot write {DOTENV} with a new master key: {error}")),
     }
 }

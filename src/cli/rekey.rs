@@ -8,9 +8,10 @@ use zeroize::Zeroizing;
 
 use super::opening::{self, Refused};
 use super::say;
-use crate::config::{Config, NEW_MASTER_KEY, parse_master_secret};
+use crate::config::Config;
 use crate::domain::key::Kid;
 use crate::domain::key::seal::MasterSecret;
+use crate::issuer::config::NEW_MASTER_KEY;
 use crate::issuer::{self, RekeyReport};
 
 #[derive(Args, Debug)]
@@ -21,7 +22,7 @@ pub(super) struct RekeyArgs {
 }
 
 pub(super) async fn run(config: Config, args: RekeyArgs) -> anyhow::Result<()> {
-    let new = match &config.new_master_secret {
+    let new = match &config.keys.new_master_key {
         Some(secret) => secret.clone(),
         None => asked_for()?,
     };
@@ -35,9 +36,10 @@ pub(super) async fn run(config: Config, args: RekeyArgs) -> anyhow::Result<()> {
 /// Asks twice, on the terminal and without showing it.
 fn asked_for() -> anyhow::Result<MasterSecret> {
     if !std::io::stdin().is_terminal() {
-        return Err(Refused(format!(
-            "{NEW_MASTER_KEY} is not set, and there is no terminal to ask for it: set it in the environment"
-        ))
+        return Err(Refused(
+            "NEW_NOT_MY_KEY is not set, and there is no terminal to ask for it: set it in the environment"
+                .to_owned(),
+        )
         .into());
     }
     let ask =
@@ -46,7 +48,7 @@ fn asked_for() -> anyhow::Result<MasterSecret> {
     if ask("The same again: ")? != first {
         bail!("the two are not the same; nothing was changed");
     }
-    Ok(parse_master_secret(NEW_MASTER_KEY, &first)?)
+    Ok(NEW_MASTER_KEY.parse(&first)?)
 }
 
 fn tell(report: &RekeyReport, dry_run: bool) {

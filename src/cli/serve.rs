@@ -1,20 +1,20 @@
 //! `jwksd serve`: listen, open the store, answer until told to stop, close the store.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::limits;
 use super::opening::{self, Opened, Refused};
 use super::supervisor::{Supervisor, Watchdog};
-use crate::config::{Config, ConfigError};
-use crate::http::{self, AdminToken, AuthMode, HttpConfig, Metrics};
+use crate::config::Config;
+use crate::http::{self, AuthMode, Metrics};
 use crate::issuer::{Issuer, Retention, Swept};
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,14 +34,11 @@ impl ServeArgs {
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     // Armed before anything else, so that a signal during the start is not lost.
     let stop = told_to_stop(args.until_stdin_closes)?;
-    let listener = bind(&config).await?;
+    let listener = config.listen.bind().await?;
     let address = listener.local_addr().context("the listener has no address")?;
     refuse_open_mode_to_the_world(&config, address.ip())?;
 
-    let url = config
-        .issuer
-        .clone()
-        .unwrap_or_else(|| format!("http://{}", authority(&config.host, address.port())));
+    let url = config.listen.issuer_url(address.port());
     limits::fail_where_files_may_grow_no_more();
     // Opening may have to wait for another process.
     let opened = tokio::select! {
@@ -57,7 +54,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
 async fn open(config: &Config) -> anyhow::Result<Opened> {
     let look = opening::look(config).await?;
     refuse_open_mode_with_accounts(config, look.has_accounts)?;
-    if config.auth_mode == AuthMode::Open {
+    if config.http.auth_mode == AuthMode::Open {
         tracing::warn!("OPEN MODE: /auth verifies nobody and gives a token for any name to anybody who asks");
     }
     opening::open(config, look).await
@@ -77,10 +74,10 @@ async fn answer(
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(
         "serving on http://{address}, issuer {url}, database {}",
-        config.location.path().display()
+        config.database.path().display()
     );
     let retention = config.log_retention.map(|keep| Retention::new(opened.context.clone(), keep));
-    let front = http::front(issuer.clone(), http_config(config, url), metrics);
+    let front = http::front(issuer.clone(), config.http, metrics);
     let supervisor = Supervisor::find();
     supervisor.ready();
     let watchdog = Watchdog::of(supervisor.clone());
@@ -95,70 +92,15 @@ async fn answer(
     }
 }
 
-pub(super) async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
-    let Config { host, port, .. } = config;
-    listen(host, *port).await.map_err(|error| {
-        let address = authority(host, *port);
-        let error = match error.kind() {
-            io::ErrorKind::AddrInUse => ConfigError::setting(
-                "PORT",
-                port,
-                format!("another program listens on {address}; a free port would do"),
-            ),
-            io::ErrorKind::PermissionDenied => ConfigError::setting(
-                "PORT",
-                port,
-                format!("this user may not listen on {address}; a port from 1024 on would do"),
-            ),
-            _ => ConfigError::setting("HOST", host, format!("cannot listen on {address}: {error}")),
-        };
-        error.into()
-    })
-}
-
-/// How many may wait to be let in. Whoever comes to a full queue comes again a second later; tokio's own has room for 128.
-const QUEUE: u32 = 1024;
-
-/// Listens on the first address of this host that allows it.
-async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
-    let mut refused = io::Error::new(io::ErrorKind::NotFound, "it has no address");
-    for address in lookup_host((host, port)).await? {
-        match listen_on(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
-}
-
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // So that a restart need not wait for connections of the last run to be forgotten; on Windows it would let two
-    // servers listen on one port.
-    if cfg!(unix) {
-        socket.set_reuseaddr(true)?;
-    }
-    socket.bind(address)?;
-    socket.listen(QUEUE)
-}
-
-/// Host and port as a URL has them.
-pub(super) fn authority(host: &str, port: u16) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, port).to_string(),
-        Err(_) => format!("{host}:{port}"),
-    }
-}
-
 pub(super) fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAddr) -> anyhow::Result<()> {
-    if config.auth_mode == AuthMode::Open
+    if config.http.auth_mode == AuthMode::Open
         && !listening_on.to_canonical().is_loopback()
         && !config.open_auth_anyway
     {
         return Err(Refused(format!(
             "AUTH_MODE=open gives a token to anybody who asks, and HOST is {:?}, which is not this machine alone: \
              HOST=127.0.0.1 would do, or OPEN_AUTH_ANYWAY=true if that is what you want",
-            config.host
+            config.listen.host
         ))
         .into());
     }
@@ -166,28 +108,15 @@ pub(super) fn refuse_open_mode_to_the_world(config: &Config, listening_on: IpAdd
 }
 
 pub(super) fn refuse_open_mode_with_accounts(config: &Config, has_accounts: bool) -> anyhow::Result<()> {
-    if config.auth_mode == AuthMode::Open && has_accounts && !config.open_auth_anyway {
+    if config.http.auth_mode == AuthMode::Open && has_accounts && !config.open_auth_anyway {
         return Err(Refused(format!(
             "AUTH_MODE=open gives a token for any name to anybody who asks, and {} has accounts: another \
              DATABASE_URL would do, or OPEN_AUTH_ANYWAY=true if that is what you want",
-            config.location.path().display()
+            config.database.path().display()
         ))
         .into());
     }
     Ok(())
-}
-
-fn http_config(config: Config, issuer_url: String) -> HttpConfig {
-    HttpConfig {
-        issuer_url,
-        max_age: config.jwks_max_age,
-        auth_mode: config.auth_mode,
-        registration: config.registration,
-        auth_rate_limit: config.auth_rate_limit,
-        register_rate_limit: config.register_rate_limit,
-        client_ip: config.client_ip,
-        admin_token: config.admin_token.as_ref().map(|token| AdminToken::new(token.reveal())),
-    }
 }
 
 /// How often the keyring looks whether something is due, or was done by another process.

@@ -8,8 +8,9 @@ use url::Url;
 use super::fetch::{self, Client};
 use super::opening::Refused;
 use super::say;
-use crate::config::{self, ADMIN_TOKEN, Secret};
+use crate::config;
 use crate::domain::jose::jwk::PublicJwk;
+use crate::setting::Secret;
 
 /// How much of a refusal is shown.
 const SHOWN: usize = 200;
@@ -32,14 +33,14 @@ impl Upload {
         let server = fetch::parse(&args.server).map_err(|error| Refused(format!("--server: {error}")))?;
         if fetch::is_exposed(&server) {
             return Err(Refused(format!(
-                "{ADMIN_TOKEN} is not sent to {server} over plain http, where it could be read on the way: https \
+                "ADMIN_TOKEN is not sent to {server} over plain http, where it could be read on the way: https \
                  would do"
             ))
             .into());
         }
         let url = fetch::parse(&format!("{}/upload", args.server.trim_end_matches('/')))?;
         let Some(token) = config::admin_token(matches)? else {
-            return Err(Refused(format!("{ADMIN_TOKEN} is not set; see .env.example")).into());
+            return Err(Refused("ADMIN_TOKEN is not set; see .env.example".to_owned()).into());
         };
         Ok(Self { url, token })
     }

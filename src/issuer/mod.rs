@@ -5,6 +5,7 @@
 mod account_admin;
 mod accounts;
 mod blocking_pool;
+pub(crate) mod config;
 mod external_keys;
 mod key_commands;
 mod keyring;
@@ -32,6 +33,7 @@ use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 use crate::store::{Store, StoreError};
 
 pub use self::blocking_pool::{BlockingPool, Record, WorkError};
+pub use self::config::{BackendChoice, KeyConfig, PasswordConfig, TokenConfig};
 pub use self::external_keys::{ExternalKeyError, PublishedKey, Uploaded};
 pub use self::key_commands::KeyCommandError;
 pub use self::keyring::{Keyring, NotReady};
@@ -99,6 +101,11 @@ impl Issuer {
     #[must_use]
     pub fn at(self, pool: BlockingPool) -> Self {
         Self { pool, ..self }
+    }
+
+    /// The issuer's URL: the `iss` claim, from which discovery derives the other URLs.
+    pub(crate) fn url(&self) -> &str {
+        &self.tokens.issuer
     }
 
     /// The keys.

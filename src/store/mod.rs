@@ -3,6 +3,7 @@
 //! Its methods are whole, atomic acts, so transactions never cross it. What is to be written is decided by the issuer,
 //! from the picture that the store takes inside the same transaction.
 
+pub(crate) mod config;
 mod keys;
 mod sign_ins;
 mod sqlite;

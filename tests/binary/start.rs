@@ -189,9 +189,7 @@ fn a_taken_port_is_named() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         stderr(&output),
-        format!(
-            "jwksd: PORT is \"{port}\": another program listens on 127.0.0.1:{port}; a free port would do\n"
-        )
+        format!("jwksd: PORT is {port}: another program listens on 127.0.0.1:{port}; use a free port\n")
     );
 }
 

@@ -26,14 +26,14 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         let text = format!("it says {now}: tokens and keys would be out of date at once; set it");
         findings.error("clock", text);
     }
-    let name = config.location.path().display();
-    let look = match config.location.probe().await {
+    let name = config.database.path().display();
+    let look = match config.database.probe().await {
         Ok(look) => look,
         Err(StoreError::Corrupt(what)) => {
             return findings.error(ABOUT, format!("DATABASE_URL names {name}, but {what}; {RESTORE}"));
         }
         Err(error) => {
-            let why = opening::unusable(&config.location, error);
+            let why = opening::unusable(&config.database, error);
             return findings
                 .error(ABOUT, format!("{why:#}: change its owner or its mode, or wait for who has it"));
         }
@@ -42,7 +42,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         findings.error("settings", error.to_string());
     }
     match look.contents {
-        Contents::Ours(record) => match opening::unlock(config, &config.location, record) {
+        Contents::Ours(record) => match opening::unlock(config, &config.database, record) {
             Ok(master_key) => inside(config, &master_key, now, findings).await,
             Err(error) => findings.error("sealing", format!("{error:#}; set the one it was sealed with")),
         },
@@ -53,7 +53,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
 
 /// A store that is not there yet, one of another program, or one of ours that has lost the record of its master key.
 async fn not_ours(config: &Config, found: &Contents, findings: &mut Findings) {
-    let name = config.location.path().display();
+    let name = config.database.path().display();
     match opening::why_no_key(config, found) {
         Err(error) => return findings.error("sealing", format!("{error:#}")),
         Ok(Some(why)) => {
@@ -65,7 +65,7 @@ async fn not_ours(config: &Config, found: &Contents, findings: &mut Findings) {
     if *found == Contents::Nothing {
         return findings.ok(ABOUT, "it is not there yet: the first start makes it");
     }
-    match config.location.inspect(Depth::Rows).await {
+    match config.database.inspect(Depth::Rows).await {
         Ok(store) if !store.lives.is_empty() => {
             findings.error("sealing", format!("{name} has lost the record of its master key: {RESTORE}"));
         }
@@ -78,7 +78,7 @@ async fn not_ours(config: &Config, found: &Contents, findings: &mut Findings) {
 }
 
 async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, findings: &mut Findings) {
-    let store = match config.location.inspect(Depth::Quick).await {
+    let store = match config.database.inspect(Depth::Quick).await {
         Ok(store) => store,
         Err(error) => return findings.error(ABOUT, format!("it cannot be read: {error}; {RESTORE}")),
     };
@@ -97,7 +97,7 @@ async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, finding
     rotation(config, &store, now, findings);
     passwords(config, &store, findings);
     let Counts { keys, accounts, sign_ins } = store.counts;
-    let name = config.location.path().display();
+    let name = config.database.path().display();
     findings.ok_otherwise(ABOUT, format!("{name}: keys {keys}, accounts {accounts}, sign-ins {sign_ins}"));
 }
 
@@ -134,13 +134,13 @@ fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) 
 }
 
 fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut Findings) {
-    let report = StatusReport::new(store.lives.clone(), store.newest_signer, config.policy, now);
+    let report = StatusReport::new(store.lives.clone(), store.newest_signer, config.keys.policy, now);
     let keys = report.keys();
     let Some(current) = keys.iter().find(|key| key.phase == Phase::Current) else {
         let text = "no key can sign: a server that starts makes one, which verifiers do not know yet";
         return findings.warning("rotation", text);
     };
-    if now.plus(config.policy.token_ttl()) > current.exp {
+    if now.plus(config.keys.policy.token_ttl()) > current.exp {
         let text = format!(
             "key {} can sign no token of full life any more, and no other has taken over: is a server running, and what \
              does it log?",
@@ -154,14 +154,15 @@ fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut 
 
 /// Every refusal pays for each cost that is stored.
 fn passwords(config: &Config, store: &Inspection, findings: &mut Findings) {
-    let old: Vec<_> = store.costs.iter().filter(|(cost, _)| *cost != config.hasher.cost()).collect();
+    let old: Vec<_> =
+        store.costs.iter().filter(|(cost, _)| *cost != config.passwords.hasher.cost()).collect();
     let listed: Vec<_> = old.iter().map(|(cost, accounts)| format!("{cost} ({accounts} accounts)")).collect();
     findings.ok(
         "passwords",
         if listed.is_empty() {
-            format!("new ones cost {}", config.hasher.cost())
+            format!("new ones cost {}", config.passwords.hasher.cost())
         } else {
-            let (new, listed) = (config.hasher.cost(), listed.join(", "));
+            let (new, listed) = (config.passwords.hasher.cost(), listed.join(", "));
             format!(
                 "new ones cost {new}; until their owners sign in or are reset, refusals also cost {listed}"
             )

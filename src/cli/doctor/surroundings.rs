@@ -22,7 +22,7 @@ const LITTLE_ROOM: u64 = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
-    let store = config.location.path();
+    let store = config.database.path();
     let directory = directory_of(store);
     if !directory.is_dir() {
         return findings.error(
@@ -76,7 +76,7 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
 }
 
 pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
-    let store = config.location.path();
+    let store = config.database.path();
     let directory = directory_of(store);
     let Ok(room) = fs4::available_space(directory) else {
         return;
@@ -104,8 +104,8 @@ pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
 }
 
 pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
-    let address = serve::authority(&config.host, config.port);
-    let error = match serve::bind(config).await {
+    let address = config.listen.authority();
+    let error = match config.listen.bind().await {
         Ok(listener) => {
             if let Ok(address) = listener.local_addr()
                 && let Err(error) = serve::refuse_open_mode_to_the_world(config, address.ip())
@@ -116,7 +116,7 @@ pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
         }
         Err(error) => error,
     };
-    let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
+    let issuer = config.listen.issuer_url(config.listen.port);
     match ask(config, "/.well-known/openid-configuration").await {
         Some((200, body)) if names_issuer(&body, &issuer) => match ask(config, "/readyz").await {
             Some((200, _)) => {
@@ -132,7 +132,7 @@ pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
             None => findings
                 .warning("port", format!("a jwksd of {issuer} on {address} does not answer: see its log")),
         },
-        _ => findings.error("port", format!("{error:#}")),
+        _ => findings.error("port", error.to_string()),
     }
 }
 
@@ -144,8 +144,9 @@ fn names_issuer(body: &str, issuer: &str) -> bool {
 /// The status and the body of an answer from our own port; nothing if there is none that reads like HTTP.
 async fn ask(config: &Config, path: &str) -> Option<(u16, String)> {
     let asking = async {
-        let mut stream = TcpStream::connect((config.host.as_str(), config.port)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.host);
+        let mut stream = TcpStream::connect((config.listen.host.as_str(), config.listen.port)).await.ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.listen.host);
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.take(1 << 16).read_to_string(&mut answer).await.ok()?;
@@ -164,7 +165,7 @@ fn is_writable(file: &Path) -> bool {
 
 /// The files that hold secrets.
 fn private_files(config: &Config) -> Vec<PathBuf> {
-    let store = config.location.path().as_os_str();
+    let store = config.database.path().as_os_str();
     let beside = |suffix| {
         let mut name = store.to_owned();
         name.push(suffix);

@@ -108,7 +108,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 
 /// The text cannot be a master key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("32 bytes as base64 or hex, or a text of at least {PASSPHRASE_MIN} characters, would do")]
+#[error("use 32 bytes as base64 or hex, or a passphrase of {PASSPHRASE_MIN} characters or more")]
 pub struct InvalidMasterSecret;
 
 /// The passphrase could not be stretched.

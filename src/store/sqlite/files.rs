@@ -161,7 +161,7 @@ impl DatabaseFile {
 
 /// The text names no file of ours.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("sqlite://FILE or the path of a file would do")]
+#[error("use sqlite://FILE or the path of a file")]
 pub struct InvalidDatabaseUrl;
 
 /// What a look into the file of a store shows.
