@@ -5,9 +5,9 @@ use clap::{ArgMatches, Args};
 use serde_json::{Value, json};
 use url::Url;
 
+use super::exit::UsageError as Refused;
 use super::fetch::{self, Client};
-use super::opening::Refused;
-use super::say;
+use super::output::message as say;
 use crate::config;
 use crate::domain::jose::jwk::PublicJwk;
 use crate::setting::Secret;

@@ -199,7 +199,7 @@ fn open_mode_refuses_the_world_and_a_store_with_accounts() {
     let open = [("AUTH_MODE", "open"), ("PORT", "0")];
     let output = run(dir.path(), &["serve"], &[&open[..], &[("HOST", "0.0.0.0")]].concat(), "");
     assert!(
-        output.status.code() == Some(2) && stderr(&output).contains("HOST is \"0.0.0.0\""),
+        output.status.code() == Some(2) && stderr(&output).contains("HOST is 0.0.0.0"),
         "{}",
         stderr(&output)
     );

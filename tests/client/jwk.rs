@@ -83,7 +83,7 @@ fn what_would_misuse_generate_is_refused_before_a_key_is_made() {
         assert_eq!(desk.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
     }
     desk.run(&["--port", "1", "jwk", "generate"])
-        .refused(2, "--port is a setting, and this command reads none");
+        .refused(2, "--port is a setting, which this command does not read: leave it out");
     assert_eq!(desk.files(), [""; 0]);
 }
 
