@@ -11,8 +11,9 @@ use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::{
-    AccountChange, Applied, DatabaseFile, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, NewSignIn, Page,
-    SealedExternalKey, SealedRows, SignIn, SignInFilter, SignInOutcome, SqliteStore, Store, StoreError, Unique,
+    AccountChange, Applied, DatabaseFile, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, NewSignIn,
+    Page, SealedExternalKey, SealedRows, SignIn, SignInFilter, SignInOutcome, SqliteStore, Store, StoreError,
+    Unique,
 };
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
@@ -250,7 +251,11 @@ async fn a_change_that_waited_too_long_for_the_lock_is_a_conflict() {
     sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), Applied::Conflict);
     assert!(snapshot(&store).await.keys.is_empty());
-    assert_eq!(store.apply(version, insert_into(&before)).await.unwrap(), Applied::Yes, "the next one is stored");
+    assert_eq!(
+        store.apply(version, insert_into(&before)).await.unwrap(),
+        Applied::Yes,
+        "the next one is stored"
+    );
 }
 
 #[tokio::test]
@@ -406,8 +411,7 @@ async fn each_sign_in_of_a_batch_gets_its_own_answer() {
     let sign_ins: Vec<_> = sign_ins.collect();
     for (n, sign_in) in sign_ins.into_iter().enumerate() {
         if let Some(recorded) = sign_in.await.unwrap() {
-            let expected =
-                if n % 5 < 2 { SignInOutcome::Recorded } else { SignInOutcome::AccountChanged };
+            let expected = if n % 5 < 2 { SignInOutcome::Recorded } else { SignInOutcome::AccountChanged };
             assert_eq!(recorded.unwrap(), expected, "{n}");
         }
     }

@@ -7,10 +7,10 @@ use clap::{ArgMatches, Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::exit::UsageError as Refused;
 use super::files;
-use super::opening::Refused;
+use super::output::{lines as list, message as say};
 use super::upload::{ServerArgs, Upload};
-use super::{list, say};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
 use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::json::SecretJson;

@@ -5,11 +5,12 @@ use clap::{ArgMatches, Args};
 use serde_json::{Value, json};
 use url::Url;
 
+use super::exit::UsageError as Refused;
 use super::fetch::{self, Client};
-use super::opening::Refused;
-use super::say;
-use crate::config::{self, ADMIN_TOKEN, Secret};
+use super::output::message as say;
+use crate::config;
 use crate::domain::jose::jwk::Jwk;
+use crate::setting::Secret;
 
 /// Maximum number of characters shown of a server's message.
 const MESSAGE_MAX: usize = 200;
@@ -32,14 +33,14 @@ impl Upload {
         let server = fetch::parse(&args.server).map_err(|error| Refused(format!("--server: {error}")))?;
         if fetch::is_exposed(&server) {
             return Err(Refused(format!(
-                "{ADMIN_TOKEN} is not sent to {server} over plain http, where others could read it: use https"
+                "ADMIN_TOKEN is not sent to {server} over plain http, where others could read it: use https"
             ))
             .into());
         }
         let url = fetch::parse(&format!("{}/upload", args.server.trim_end_matches('/')))?;
         let Some(token) = config::admin_token(matches)? else {
             return Err(
-                Refused(format!("{ADMIN_TOKEN} is not set: set it in the environment or in .env")).into()
+                Refused("ADMIN_TOKEN is not set: set it in the environment or in .env".to_owned()).into()
             );
         };
         Ok(Self { url, token })

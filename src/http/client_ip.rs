@@ -48,7 +48,7 @@ impl FromStr for ClientIpHeader {
 
 /// No header that names clients.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("x-forwarded-for, forwarded or x-real-ip would do")]
+#[error("use x-forwarded-for, forwarded or x-real-ip")]
 pub struct UnknownHeader;
 
 /// The address of the client of a request.

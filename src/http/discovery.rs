@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::HttpConfig;
 use super::error::json;
 use super::jwks::cached_for;
+use crate::issuer::Issuer;
 
 /// There is no OAuth flow here: no grant, no authorization endpoint, and the lists that say so are empty or minimal.
 #[derive(Serialize, JsonSchema)]
@@ -26,8 +27,8 @@ pub(super) struct Metadata<'a> {
     claims_supported: [&'a str; 7],
 }
 
-pub(super) async fn get(State(settings): State<Arc<HttpConfig>>) -> Response {
-    let issuer = settings.issuer_url.as_str();
+pub(super) async fn get(State(issuer): State<Issuer>, State(settings): State<Arc<HttpConfig>>) -> Response {
+    let issuer = issuer.url();
     let mut response = json(&Metadata {
         issuer,
         jwks_uri: format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')),

@@ -6,6 +6,7 @@
 mod account_admin;
 mod accounts;
 mod blocking_pool;
+pub(crate) mod config;
 mod context;
 mod error;
 mod keyring;
@@ -23,6 +24,7 @@ use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
 
 pub use self::accounts::Accounts;
 pub use self::blocking_pool::{BlockingPool, Record, WorkError};
+pub use self::config::{BackendChoice, KeyConfig, PasswordConfig, TokenConfig};
 pub use self::context::{Context, SharedRng};
 pub use self::error::IssuerError;
 pub use self::keyring::{
@@ -51,12 +53,16 @@ impl Issuer {
         Self { accounts, keyring, context, tokens, unpublished_key }
     }
 
+    /// The issuer's URL: the `iss` claim, from which discovery derives the other URLs.
+    pub(crate) fn url(&self) -> &str {
+        &self.tokens.issuer
+    }
+
     /// A token about this subject, and the key that signed it.
     fn issue(&self, subject: Subject<'_>, kind: TokenKind) -> Result<(Token, Kid), IssuerError> {
         let now = self.now();
         let key = self.key_for(kind, now)?;
-        let claims =
-            self.context.rng.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
+        let claims = self.context.rng.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
         Ok((Token::sign(&key, &claims)?, key.kid()))
     }
 

@@ -77,7 +77,12 @@ impl Issuer {
     async fn unpublished_key(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let make = async || {
             let key = self.keyring.generate().await?;
-            Ok::<_, IssuerError>(Arc::new(SigningKey::new(Kid(0), Timestamp::from_secs(0), key, DEFAULT_ALGORITHM)?))
+            Ok::<_, IssuerError>(Arc::new(SigningKey::new(
+                Kid(0),
+                Timestamp::from_secs(0),
+                key,
+                DEFAULT_ALGORITHM,
+            )?))
         };
         self.unpublished_key.get_or_try_init(make).await.cloned()
     }

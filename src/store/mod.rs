@@ -4,6 +4,7 @@
 //! decides what to write from a snapshot, and [`Store::apply`] refuses if the keys have changed since.
 
 mod accounts;
+pub(crate) mod config;
 mod error;
 mod keys;
 mod sign_ins;

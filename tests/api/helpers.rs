@@ -103,7 +103,6 @@ impl TestApp {
         let known = context.rng.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
         let issuer = Issuer::new(context, setup.hasher, known, tokens, keyring);
         let settings = HttpConfig {
-            issuer_url: ISSUER.into(),
             max_age: 5 * MINUTE,
             auth_mode: setup.auth_mode,
             registration: setup.registration,

@@ -1,6 +1,5 @@
 //! What a type that holds a secret shows, writes out and leaves in memory.
 
-use jwksd::config::Secret;
 use jwksd::domain::jose::json::SecretJson;
 use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey};
 use jwksd::domain::key::SigningKey;
@@ -8,6 +7,7 @@ use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
 use jwksd::issuer::{self, MasterKey};
+use jwksd::setting::Secret;
 use jwksd::store::Contents;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -70,7 +70,6 @@ async fn debug_shows_no_secret() {
     );
     assert_eq!(format!("{:?}", SecretJson::parse(br#"{"d":"hunter2"}"#).unwrap()), "SecretJson");
     let settings = HttpConfig {
-        issuer_url: String::new(),
         max_age: MINUTE,
         auth_mode: AuthMode::Password,
         registration: Registration::Open,

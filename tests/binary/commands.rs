@@ -14,7 +14,7 @@ fn a_password_that_cannot_be_shown_is_no_success() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = jwksd(dir.path(), &["users", "add", "alice"], &[]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("its password could not be shown"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("its password could not be printed"), "{}", stderr(&output));
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn users_add_as_the_first_command_makes_the_store_and_a_password_that_sign
     let output = run(dir.path(), &["users", "add", "userABC", "--password-stdin"], &[], "password123\r\n");
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
-        stderr(&output).ends_with("made the account userABC\n") && output.stdout.is_empty(),
+        stderr(&output).ends_with("created the account userABC\n") && output.stdout.is_empty(),
         "{}",
         stderr(&output)
     );
@@ -52,7 +52,7 @@ async fn users_add_as_the_first_command_makes_the_store_and_a_password_that_sign
         (
             &["users", "add", "eve", "--password-stdin"],
             2,
-            "jwksd: cannot take the password: a password must have 1 to 1024 bytes\n",
+            "jwksd: cannot use this password: a password must have 1 to 1024 bytes\n",
         ),
     ] {
         let output = run(dir.path(), args, &[], "");
@@ -73,7 +73,7 @@ async fn the_keys_commands_say_what_they_did_and_what_they_could_not() {
         (Some(0), 3),
         "as the first command of all, it makes the store: {table}"
     );
-    assert!(table.starts_with("  KID  PHASE     MADE"), "{table}");
+    assert!(table.starts_with("  KID  PHASE     CREATED"), "{table}");
     let (code, listing, _) = keys(&["list", "--json"]);
     let listing: serde_json::Value = serde_json::from_str(&listing).unwrap();
     let phases: Vec<_> =
@@ -88,7 +88,7 @@ async fn the_keys_commands_say_what_they_did_and_what_they_could_not() {
     assert!(code == Some(0) && said.starts_with("key 3 signs now\n") && said.contains(".NET"), "{said}");
     let (code, _, said) = keys(&["revoke", "3"]);
     assert!(
-        code == Some(0) && said.contains("key 4 signs now, perhaps before every verifier has learnt it"),
+        code == Some(0) && said.contains("key 4 signs now, and some verifiers may not know it yet"),
         "{said}"
     );
     let (code, _, said) = keys(&["expire", "1"]);

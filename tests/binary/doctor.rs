@@ -77,7 +77,7 @@ fn a_setting_that_cannot_work() {
         &[("PORT", "70000")],
         "error",
         "settings",
-        "PORT is \"70000\": a number from 0 to 65535",
+        "PORT is 70000: use a port from 1 to 65535",
     );
 }
 
@@ -85,7 +85,7 @@ fn a_setting_that_cannot_work() {
 fn settings_that_work_but_not_as_one_may_think() {
     let public = [("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
     let closed = ("REGISTRATION", "closed");
-    expect(dir().path(), &public, "warning", "settings", "anybody may make accounts");
+    expect(dir().path(), &public, "warning", "settings", "anyone may create accounts");
     for (setting, text) in [
         (("ISSUER", "http://x.example"), "travel in the clear"),
         (("ISSUER", ""), "ISSUER is not set"),
@@ -106,7 +106,7 @@ fn hashes_that_cost_something_else_are_listed_and_are_no_fault() {
     let dearer = [("ARGON2_ITERATIONS", "3"), ("PORT", "0")];
     assert_eq!(doctor(dir.path(), &dearer), (0, Vec::new()));
     let text = String::from_utf8(run(dir.path(), &["doctor"], &dearer, "").stdout).unwrap();
-    let costs = "new ones cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, refusals also cost \
+    let costs = "new hashes cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, each refused sign-in also costs \
                  argon2id v=19 m=19456,t=2,p=1 (1 accounts)";
     assert!(text.contains(costs), "{text}");
 }
@@ -115,7 +115,7 @@ fn hashes_that_cost_something_else_are_listed_and_are_no_fault() {
 fn open_mode_for_the_world_or_over_accounts() {
     let open = ("AUTH_MODE", "open");
     let world = [open, ("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
-    expect(dir().path(), &world, "error", "settings", "HOST=127.0.0.1 would do");
+    expect(dir().path(), &world, "error", "settings", "set HOST=127.0.0.1");
     expect(store().path(), &[open], "error", "settings", "has accounts");
 }
 
@@ -146,7 +146,7 @@ fn expect_store_error(dir: &Path, text: &str) {
     let found = findings.iter().find(|(level, ..)| level == "error").unwrap();
     assert_eq!((status, found.1.as_str()), (2, "store"));
     assert!(
-        found.2.contains(text) && found.2.ends_with("`jwksd restore` puts a backup in its place"),
+        found.2.contains(text) && found.2.ends_with("replace it by a backup with `jwksd restore`"),
         "{found:?}"
     );
 }
@@ -225,7 +225,7 @@ async fn a_page_that_was_overwritten() {
 async fn a_key_that_was_tampered_with() {
     let dir = store();
     sql(dir.path(), "UPDATE keys SET exp = exp + 1 WHERE kid = 2").await;
-    expect(dir.path(), &[], "warning", "sealing", "key 2 is left out of signing and of the JWKS");
+    expect(dir.path(), &[], "warning", "sealing", "key 2 is neither published nor used");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ fn files_that_others_can_read_or_nobody_can_write() {
     }
     let dir = store();
     set(&dir.path().join(DB), 0o400);
-    expect(dir.path(), &[], "error", "files", "cannot be written");
+    expect(dir.path(), &[], "error", "files", "is not writable");
 }
 
 #[test]

@@ -197,8 +197,8 @@ async fn no_secret_is_in_a_log_in_a_refusal_or_in_a_file_that_is_not_for_it() {
 
 #[test]
 fn a_secret_has_no_flag_and_is_not_repeated_to_who_tries_one() {
-    for (name, _) in jwksd::config::SECRETS {
-        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+    for secret in jwksd::config::SECRETS {
+        let flag = format!("--{}", secret.name.to_lowercase().replace('_', "-"));
         for args in
             [vec!["serve".to_owned(), format!("{flag}=hunter2")], vec![flag.clone(), "hunter2".to_owned()]]
         {

@@ -83,7 +83,7 @@ fn what_would_misuse_generate_is_refused_before_a_key_is_made() {
         assert_eq!(desk.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
     }
     desk.run(&["--port", "1", "jwk", "generate"])
-        .refused(2, "--port is a setting, and this command reads none");
+        .refused(2, "--port is a setting, which this command does not read: leave it out");
     assert_eq!(desk.files(), [""; 0]);
 }
 
@@ -157,21 +157,13 @@ fn what_is_no_key_is_refused_with_what_it_is_and_no_private_number() {
     desk.key("k", &["ed25519"]);
     let of = |text: &str, args: &[&str]| desk.run_with(args, &[], text);
     for (args, text, message) in [
-        (
-            &["jwk", "thumbprint", "-"][..],
-            "x",
-            "not valid JSON: expected value at line 1 column 1",
-        ),
+        (&["jwk", "thumbprint", "-"][..], "x", "not valid JSON: expected value at line 1 column 1"),
         (
             &["jwk", "thumbprint", "-"],
             r#"{"kty":"RSA","kty":"EC"}"#,
             "not valid JSON: the member \"kty\" appears twice at line 1 column 24",
         ),
-        (
-            &["jwk", "thumbprint", "-"],
-            r#"{"keys":[]}"#,
-            "this is a JWK Set: use one key of its \"keys\"",
-        ),
+        (&["jwk", "thumbprint", "-"], r#"{"keys":[]}"#, "this is a JWK Set: use one key of its \"keys\""),
         (
             &["jwk", "public", "-"],
             r#"{"kty":"oct","k":"c2VjcmV0"}"#,

@@ -66,7 +66,7 @@ fn an_upload_that_cannot_work_is_refused_before_a_key_is_made() {
         .refused(2, "--server: \"example.com\" is not an http or https URL: use one such as https://login.example.com/jwks");
     with(&["--save"], &[("ADMIN_TOKEN", "a\nb")]).refused(
         2,
-        "ADMIN_TOKEN: it has characters that no header carries; `openssl rand -hex 32` makes one that works",
+        "ADMIN_TOKEN has characters that no header can carry: generate one with `openssl rand -hex 32`",
     );
     assert_eq!(desk.files(), [""; 0]);
 }

@@ -7,12 +7,13 @@ mod verify;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::files;
+use super::output::lines as list;
 use super::text::printable_lines;
-use super::{files, list};
-use crate::config::duration;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::inspect;
 use crate::domain::jose::jws::Jws;
+use crate::setting::values::duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JwtCommand {

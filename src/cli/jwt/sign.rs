@@ -9,9 +9,10 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde_json::{Map, Value};
 
+use super::super::exit::UsageError as Refused;
+use super::super::files;
 use super::super::jwk::{algorithm_from_name, cannot_use, parse_pem};
-use super::super::opening::Refused;
-use super::super::{files, list, say};
+use super::super::output::{lines as list, message as say};
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::invalid_jwk::InvalidJwk;

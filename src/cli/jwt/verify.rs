@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::super::exit::Status;
+use super::super::exit::UsageError as Refused;
 use super::super::fetch::{self, Client};
-use super::super::opening::Refused;
+use super::super::files;
+use super::super::output::{lines as list, message as say};
 use super::super::text::{printable, printable_lines};
-use super::super::{files, list, say};
 use super::{TokenArgs, show};
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::jose::jwk_set::TrustedKeys;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::Keyring;
 use super::error::KeyCommandError;
 use super::inspect::{open_private_key, open_signing_key};
 use super::rotation::Intent;
-use super::Keyring;
 use crate::domain::jose::pem;
 use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;

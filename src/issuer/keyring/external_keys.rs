@@ -186,8 +186,7 @@ fn is_wanted(
 
 /// Verifiers read the whole set, and some limit its size.
 fn expect_room(kept: &[ExternalKey]) -> Result<(), ExternalKeyError> {
-    let bytes: usize =
-        kept.iter().map(|key| serde_json::to_vec(key.jwk()).map_or(0, |jwk| jwk.len())).sum();
+    let bytes: usize = kept.iter().map(|key| serde_json::to_vec(key.jwk()).map_or(0, |jwk| jwk.len())).sum();
     if kept.len() > EXTERNAL_KEYS_MAX || bytes > EXTERNAL_KEYS_BYTES {
         Err(ExternalKeyError::NoRoom)
     } else {

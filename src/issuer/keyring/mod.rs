@@ -28,10 +28,10 @@ use super::context::lock;
 use super::{BlockingPool, Context, IssuerError, WorkError};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::{self, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
-use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::{self, Kid, SigningKey};
 use crate::store::{Applied, KeySnapshot, SealedRows};
 
@@ -239,11 +239,7 @@ impl Keyring {
     }
 
     /// Generates keys in parallel until there are `needed`.
-    async fn generate_keys(
-        &self,
-        generated: &mut Vec<PrivateKey>,
-        needed: usize,
-    ) -> Result<(), IssuerError> {
+    async fn generate_keys(&self, generated: &mut Vec<PrivateKey>, needed: usize) -> Result<(), IssuerError> {
         let tasks: Vec<_> = (generated.len()..needed)
             .map(|_| {
                 let pool = self.pool.clone();
@@ -285,8 +281,7 @@ impl Keyring {
     async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
         let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
         let stored = self.stored_keys(&SealedRows::Usable { now, unreadable }).await?;
-        let (sealer, ttl, check) =
-            (self.master_key.sealer.clone(), self.policy.token_ttl(), self.self_check);
+        let (sealer, ttl, check) = (self.master_key.sealer.clone(), self.policy.token_ttl(), self.self_check);
         let open = move || {
             let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended);
             let checked = match (snapshot.publication(now), snapshot.signer(now, ttl)) {

@@ -108,7 +108,8 @@ fn seal_and_open(
     sealer: &Sealer,
     context: &Context,
 ) -> Result<Vec<u8>, RekeyError> {
-    let sealed = context.rng.with(|rng| sealer.seal(seal_context, text, rng)).map_err(MasterKeyError::from)?;
+    let sealed =
+        context.rng.with(|rng| sealer.seal(seal_context, text, rng)).map_err(MasterKeyError::from)?;
     match sealer.open(seal_context, &sealed) {
         Ok(opened) if opened.as_slice() == text => Ok(sealed),
         _ => Err(RekeyError::DoesNotOpen),

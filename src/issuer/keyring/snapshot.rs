@@ -175,7 +175,10 @@ impl KeyringSnapshot {
     /// What is published and which key signs, for the log.
     pub(super) fn summary(&self, now: Timestamp) -> String {
         let kids: Vec<_> = self.published.iter().map(|(key, _)| key.kid.to_string()).collect();
-        let signer = self.timeline(now).current().map_or_else(|| "no key".to_owned(), |key| format!("key {}", key.kid));
+        let signer = self
+            .timeline(now)
+            .current()
+            .map_or_else(|| "no key".to_owned(), |key| format!("key {}", key.kid));
         format!("published: {}; {signer} signs", kids.join(", "))
     }
 
@@ -214,8 +217,9 @@ impl KeyringSnapshot {
     pub(super) fn signer(&self, now: Timestamp, ttl: Duration) -> Option<Arc<SigningKey>> {
         let until = self.document(now)?.until;
         let timeline = self.timeline(now);
-        let alive =
-            |key: &KeyMetadata| self.published.iter().find(|(other, _)| other.kid == key.kid && other.exp >= until);
+        let alive = |key: &KeyMetadata| {
+            self.published.iter().find(|(other, _)| other.kid == key.kid && other.exp >= until)
+        };
         let current = timeline.current().and_then(alive);
         let covers = |(key, _): &&(KeyMetadata, _)| key.covers(now, ttl);
         let next = || timeline.next().filter_map(alive).find(covers);
@@ -268,8 +272,7 @@ struct Document {
 
 /// One document for each span between two expiries: our keys first, then external ones.
 fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], external: &[ExternalKey]) -> Vec<Document> {
-    let mut ends: Vec<_> =
-        published.iter().map(|(key, _)| key.exp).chain(external.iter().map(end)).collect();
+    let mut ends: Vec<_> = published.iter().map(|(key, _)| key.exp).chain(external.iter().map(end)).collect();
     ends.sort_unstable();
     ends.dedup();
     let document = |until: Timestamp| {

@@ -1,4 +1,4 @@
-//! The machine: files and who may read them, room on the disk, the port.
+//! Checks the machine: files and their modes, free space on the disk, the port.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,50 +6,48 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Findings;
-use crate::cli::backup::WORKSHOP;
-use crate::cli::serve;
+use super::findings::Findings;
+use crate::cli::open_mode;
+use crate::cli::store_copy::DIRECTORY_PREFIX;
 use crate::config::{Config, DOTENV};
 use crate::store::directory_of;
 
-/// With less room than this, a store cannot go on for long.
-const LEAST_ROOM: u64 = 16 << 20;
+/// Free space in bytes, below which sign-ins will soon fail.
+const ERROR_SPACE: u64 = 16 << 20;
 
-/// With less room than this, somebody should know.
-const LITTLE_ROOM: u64 = 256 << 20;
+/// Free space in bytes, below which the operator should know.
+const WARNING_SPACE: u64 = 256 << 20;
 
-/// How long a server on our port may take to say who it is.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout of a request to the server that has our port.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
-    let store = config.location.path();
+    let store = config.database.path();
     let directory = directory_of(store);
     if !directory.is_dir() {
         return findings.error(
             "files",
-            format!("there is no directory {}: make it, or change DATABASE_URL", directory.display()),
+            format!("there is no directory {}: create it, or change DATABASE_URL", directory.display()),
         );
     }
     if let Err(error) = tempfile::tempfile_in(directory) {
         findings.error(
             "files",
             format!(
-                "nothing can be written to the directory {}, where the store keeps its \
-                        journal: {error}; change its owner or its mode",
+                "the directory {}, where the store keeps its journal, is not writable ({error}): change its owner or its \
+                 mode",
                 directory.display()
             ),
         );
     }
     if store.is_file() && !is_writable(store) {
-        findings
-            .error("files", format!("{} cannot be written: change its owner or its mode", store.display()));
+        findings.error("files", format!("{} is not writable: change its owner or its mode", store.display()));
     }
     if let Some(names) = names_of(store).filter(|names| *names > 1) {
         findings.warning(
             "files",
             format!(
-                "{} has {names} names, as after a restore that was killed: remove the other, which ends in \
-                 .replaced-…",
+                "{} has {names} names, as after a restore that was killed: remove the one that ends in .replaced-…",
                 store.display()
             ),
         );
@@ -72,43 +70,43 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
             );
         }
     }
-    findings.ok_otherwise("files", "nobody else can read them, and the store can be written");
+    findings.ok_otherwise("files", "only their owner can read them, and the store is writable");
 }
 
 pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
-    let store = config.location.path();
+    let store = config.database.path();
     let directory = directory_of(store);
-    let Ok(room) = fs4::available_space(directory) else {
+    let Ok(free) = fs4::available_space(directory) else {
         return;
     };
     let size = store.metadata().map_or(0, |file| file.len());
-    let (room_mib, place) = (room >> 20, directory.display());
-    if room < LEAST_ROOM {
+    let (free_mib, directory) = (free >> 20, directory.display());
+    if free < ERROR_SPACE {
         findings.error(
             "disk",
             format!(
-                "{room_mib} MiB are left in {place}: sign-ins will fail; make room, or set LOG_RETENTION"
+                "{free_mib} MiB are free in {directory}, so sign-ins will soon fail: free space, or set LOG_RETENTION"
             ),
         );
-    } else if room < LITTLE_ROOM.max(size) {
+    } else if free < WARNING_SPACE.max(size) {
         findings.warning(
             "disk",
             format!(
-                "{room_mib} MiB are left in {place}, and a backup would not fit beside the \
-                          store: make room, or set LOG_RETENTION"
+                "{free_mib} MiB are free in {directory}, and a backup next to the store needs more: free space, or set \
+                 LOG_RETENTION"
             ),
         );
     } else {
-        findings.ok("disk", format!("{room_mib} MiB are left in {place}"));
+        findings.ok("disk", format!("{free_mib} MiB are free in {directory}"));
     }
 }
 
 pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
-    let address = serve::authority(&config.host, config.port);
-    let error = match serve::bind(config).await {
+    let address = config.listen.authority();
+    let error = match config.listen.bind().await {
         Ok(listener) => {
             if let Ok(address) = listener.local_addr()
-                && let Err(error) = serve::refuse_open_mode_to_the_world(config, address.ip())
+                && let Err(error) = open_mode::refuse_public_address(config, address.ip())
             {
                 findings.error("settings", error.to_string());
             }
@@ -116,85 +114,86 @@ pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
         }
         Err(error) => error,
     };
-    let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
+    let issuer = config.listen.issuer_url(config.listen.port);
     match ask(config, "/.well-known/openid-configuration").await {
         Some((200, body)) if names_issuer(&body, &issuer) => match ask(config, "/readyz").await {
             Some((200, _)) => {
-                findings.ok("port", format!("a jwksd of {issuer} serves on {address}, and is ready"));
+                findings.ok("port", format!("the jwksd of {issuer} serves on {address}, and is ready"));
             }
             Some((_, body)) => findings.warning(
                 "port",
                 format!(
-                    "a jwksd of {issuer} serves on {address}, but is not ready: {}; see its log",
+                    "the jwksd of {issuer} serves on {address}, but is not ready ({}): see its log",
                     body.trim()
                 ),
             ),
             None => findings
-                .warning("port", format!("a jwksd of {issuer} on {address} does not answer: see its log")),
+                .warning("port", format!("the jwksd of {issuer} on {address} does not answer: see its log")),
         },
-        _ => findings.error("port", format!("{error:#}")),
+        _ => findings.error("port", error.to_string()),
     }
 }
 
 fn names_issuer(body: &str, issuer: &str) -> bool {
-    serde_json::from_str(body)
-        .is_ok_and(|answer: serde_json::Value| answer.get("issuer").is_some_and(|named| named == issuer))
+    serde_json::from_str(body).is_ok_and(|discovery: serde_json::Value| {
+        discovery.get("issuer").is_some_and(|named| named == issuer)
+    })
 }
 
-/// The status and the body of an answer from our own port; nothing if there is none that reads like HTTP.
+/// Status and body of a response from our own port; `None` without a response in HTTP.
 async fn ask(config: &Config, path: &str) -> Option<(u16, String)> {
-    let asking = async {
-        let mut stream = TcpStream::connect((config.host.as_str(), config.port)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.host);
+    let response = async {
+        let mut stream = TcpStream::connect((config.listen.host.as_str(), config.listen.port)).await.ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.listen.host);
         stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.take(1 << 16).read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let mut response = String::new();
+        stream.take(1 << 16).read_to_string(&mut response).await.ok()?;
+        let (head, body) = response.split_once("\r\n\r\n")?;
         let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
         Some((status, body.to_owned()))
     };
-    tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
+    tokio::time::timeout(TIMEOUT, response).await.ok().flatten()
 }
 
-/// Asked while this process has no connection to the store: closing any handle would drop SQLite's locks on it.
+/// Call it only while this process has no connection to the store: closing any handle drops SQLite's locks on the file.
 fn is_writable(file: &Path) -> bool {
     let is_read_only = file.metadata().is_ok_and(|file| file.permissions().readonly());
     !is_read_only && std::fs::OpenOptions::new().append(true).open(file).is_ok()
 }
 
-/// The files that hold secrets.
+/// The files that only their owner should be able to read.
 fn private_files(config: &Config) -> Vec<PathBuf> {
-    let store = config.location.path().as_os_str();
-    let beside = |suffix| {
+    let store = config.database.path().as_os_str();
+    let with_suffix = |suffix| {
         let mut name = store.to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
-    let mut files = vec![PathBuf::from(DOTENV), beside(""), beside("-wal"), beside("-shm")];
+    let mut files = vec![PathBuf::from(DOTENV), with_suffix(""), with_suffix("-wal"), with_suffix("-shm")];
     files.extend(config.secret_files.iter().cloned());
     files
 }
 
-/// Half-made copies: whoever makes one takes it away, unless killed.
+/// Copies of commands that were killed.
 fn left_copies(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let copies = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(WORKSHOP));
+    let copies = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX));
     copies.map(|entry| entry.path()).collect()
 }
 
-/// How many names a file has.
+/// The number of hard links to a file.
 #[cfg(unix)]
 fn names_of(file: &Path) -> Option<u64> {
     file.metadata().ok().map(|file| std::os::unix::fs::MetadataExt::nlink(&file))
 }
 
-/// Nobody asks elsewhere.
 #[cfg(not(unix))]
 fn names_of(_: &Path) -> Option<u64> {
     None
 }
 
-/// The permissions of a file, if somebody else than its owner has any.
+/// The mode of a file, if others than its owner have permissions.
 #[cfg(unix)]
 fn mode_open_to_others(file: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -202,7 +201,6 @@ fn mode_open_to_others(file: &Path) -> Option<u32> {
     (mode & 0o077 != 0).then_some(mode)
 }
 
-/// Who may read a file is another matter elsewhere.
 #[cfg(not(unix))]
 fn mode_open_to_others(_: &Path) -> Option<u32> {
     None
