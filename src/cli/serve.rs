@@ -14,8 +14,9 @@ use super::limits;
 use super::opening::{self, Opened, Refused};
 use super::supervisor::{Supervisor, Watchdog};
 use crate::config::{Config, ConfigError};
-use crate::http::{self, AdminToken, AuthMode, HttpConfig, Metrics};
+use crate::http::{self, AdminToken, AuthMode, FastPath, HttpConfig, Metrics};
 use crate::issuer::{Issuer, Retention, Swept};
+use crate::rate_limit::{LocalRateLimiter, RateLimits};
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {
@@ -80,7 +81,9 @@ async fn answer(
         config.location.path().display()
     );
     let retention = config.log_retention.map(|keep| Retention::new(opened.context.clone(), keep));
-    let front = http::front(issuer.clone(), http_config(config, url), metrics);
+    let limits = RateLimits { sign_in: config.auth_rate_limit, registration: config.register_rate_limit };
+    let limiter = Arc::new(LocalRateLimiter::new(limits));
+    let fast_path = FastPath::new(issuer.clone(), http_config(config, url), metrics, limiter);
     let supervisor = Supervisor::find();
     supervisor.ready();
     let watchdog = Watchdog::of(supervisor.clone());
@@ -89,7 +92,7 @@ async fn answer(
         supervisor.stopping();
     };
     tokio::select! {
-        () = http::serve(listener, front, limits::connections(), until) => Ok(()),
+        () = http::serve(listener, fast_path, limits::connections(), until) => Ok(()),
         () = rotation_loop(&issuer, watchdog) => Ok(()),
         () = retention_loop(retention) => Ok(()),
     }
@@ -183,7 +186,6 @@ fn http_config(config: Config, issuer_url: String) -> HttpConfig {
         max_age: config.jwks_max_age,
         auth_mode: config.auth_mode,
         registration: config.registration,
-        auth_rate_limit: config.auth_rate_limit,
         register_rate_limit: config.register_rate_limit,
         client_ip: config.client_ip,
         admin_token: config.admin_token.as_ref().map(|token| AdminToken::new(token.reveal())),

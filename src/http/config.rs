@@ -2,43 +2,42 @@
 
 use std::time::Duration;
 
-use super::{AdminToken, ClientIpPolicy};
+use super::admin_auth::AdminToken;
+use super::client_ip::ClientIpPolicy;
 
-/// What the HTTP floor is told by the settings.
+/// The settings of the HTTP layer. The limits themselves belong to the rate limiter.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// The issuer's URL, from which discovery derives the others.
     pub issuer_url: String,
-    /// How long verifiers may cache what is published.
+    /// How long verifiers may cache the JWKS, discovery and the OpenAPI document.
     pub max_age: Duration,
-    /// Whether /auth asks for credentials.
+    /// Whether /auth checks credentials.
     pub auth_mode: AuthMode,
-    /// Whether /register makes accounts.
+    /// Whether /register creates accounts.
     pub registration: Registration,
-    /// /auth requests per second and client; 0 for no limit.
-    pub auth_rate_limit: u32,
-    /// /register requests per second and client; 0 for no limit.
+    /// Requests per second and client that the outer guard of /register admits; 0 for no guard.
     pub register_rate_limit: u32,
-    /// Which address of a request counts.
+    /// How the client's address is found.
     pub client_ip: ClientIpPolicy,
-    /// Who may use the admin surface; nobody if there is none.
+    /// The token of the admin surface; without one the surface is closed.
     pub admin_token: Option<AdminToken>,
 }
 
-/// Whether /auth asks for credentials.
+/// Whether /auth checks credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Anybody gets a token for any name.
+    /// Every client gets a token, for any name.
     Open,
-    /// Only those who know the password of an account.
+    /// Only clients that know the password of an account get a token.
     Password,
 }
 
-/// Whether /register makes accounts.
+/// Whether /register creates accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// It answers 403.
+    /// /register answers 403.
     Closed,
-    /// It makes an account for anybody.
+    /// Every client can create an account.
     Open,
 }

@@ -18,11 +18,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use super::auth::TokenRequest;
 use super::body::RequestBody;
 use super::client_ip::{ClientIpHeader, ClientIpPolicy};
 use super::credentials::Credentials;
-use super::open;
+use super::open_mode;
+use super::token_request::TokenRequest;
 use crate::domain::password::Password;
 use crate::domain::token::TokenKind;
 
@@ -37,7 +37,7 @@ pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, bo
     let (headers, Some(parsed)) = request(label, authorization, body) else {
         return;
     };
-    if let Ok((subject, overrides)) = open::read(&headers, &parsed) {
+    if let Ok((subject, overrides)) = open_mode::read(&headers, &parsed) {
         assert!(!subject.is_empty() && !subject.contains(char::is_control));
         assert!(overrides.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0));
     }
@@ -111,16 +111,16 @@ fn request(
 
 /// What the query of /auth asks for: the same when it is written out, and whatever else the query says.
 pub(crate) fn query(text: &str) {
-    let wanted = TokenRequest::read(text).ok();
-    assert_eq!(TokenRequest::read(&format!("{text}&other=expired")).ok(), wanted);
-    assert_eq!(TokenRequest::read(&format!("expired=true&expired=true&{text}")).ok(), None);
+    let wanted = TokenRequest::parse(text).ok();
+    assert_eq!(TokenRequest::parse(&format!("{text}&other=expired")).ok(), wanted);
+    assert_eq!(TokenRequest::parse(&format!("expired=true&expired=true&{text}")).ok(), None);
     if let Some(wanted) = wanted {
         let written = match wanted {
             TokenRequest::Token(TokenKind::Valid) => "expired=false".to_owned(),
             TokenRequest::Token(TokenKind::Expired) => "expired".to_owned(),
             TokenRequest::Fault(fault) => format!("fault={}", fault.name()),
         };
-        assert_eq!(TokenRequest::read(&written).ok(), Some(wanted));
+        assert_eq!(TokenRequest::parse(&written).ok(), Some(wanted));
     }
 }
 

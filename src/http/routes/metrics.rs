@@ -1,0 +1,32 @@
+//! `GET /metrics`: the metrics in the Prometheus text format.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+
+use crate::http::config::AuthMode;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::metrics::{Exposition, Metrics};
+use crate::http::openapi::{Operation, Success, Types};
+use crate::issuer::Issuer;
+
+pub(super) async fn get(
+    State(issuer): State<Issuer>,
+    State(metrics): State<Arc<Metrics>>,
+) -> Result<Response, ApiError> {
+    let Exposition { media_type, text } =
+        metrics.export(&issuer).map_err(|error| ApiError::Internal(Box::new(error)))?;
+    Ok(([(CONTENT_TYPE, media_type)], text).into_response())
+}
+
+pub(super) fn operation(_: AuthMode, _: &mut Types) -> Operation {
+    let text = json!({"type": "string"});
+    Operation {
+        successes: vec![Success::ok("text/plain; version=0.0.4", text, "In the Prometheus text format")],
+        errors: vec![ErrorCode::Internal],
+        ..Operation::new("metrics", "The metrics of the service")
+    }
+}
