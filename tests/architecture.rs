@@ -63,6 +63,13 @@ fn http_knows_no_database_and_no_command_line() {
 }
 
 #[test]
+fn the_rate_limiter_and_telemetry_know_no_http() {
+    for module in ["src/rate_limit.rs", "src/telemetry"] {
+        expect_silence(module, &["crate::http", "crate::issuer", "crate::store", "crate::cli", "axum"]);
+    }
+}
+
+#[test]
 fn sql_is_in_one_folder_and_status_codes_of_failures_in_one_file() {
     for (path, text) in sources("src") {
         if !path.components().any(|part| part.as_os_str() == "sqlite") {

@@ -18,8 +18,8 @@ use super::error::ApiError;
 /// Maximum size of a body in bytes.
 const MAX_LEN: usize = 16 * 1024;
 
-/// Maximum number of bytes that are read and dropped of a larger body. Clients that send first and read the response
-/// afterwards would otherwise see a closed connection instead of the 413.
+/// Maximum size of a body that is read to its end although it is too large. Many clients send everything before they
+/// read the response; without draining they see a closed connection instead of the 413.
 const MAX_DRAINED: usize = 4 * 1024 * 1024;
 
 /// Time limit for sending a body.

@@ -17,7 +17,7 @@ use crate::domain::account::{InvalidEmail, InvalidUsername};
 use crate::issuer::{ExternalKeyError, IssuerError, NotReady, WorkError};
 use crate::store::{StoreError, Unique};
 
-/// `Retry-After` in seconds while the store fails. The minimum: most failures of the store are short.
+/// `Retry-After` in seconds while the store fails. The minimum, because most failures of the store are short.
 const RETRY_STORE: u64 = 1;
 
 /// Why a request failed.

@@ -71,6 +71,9 @@ impl FastPath {
         let (config, metrics) = (Arc::new(config), Arc::new(metrics));
         let routes = routes::table();
         let endpoints: Vec<_> = routes.iter().map(|Route { endpoint, .. }| endpoint.clone()).collect();
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.limit.is_some()) {
+            metrics.rate_limited(endpoint.path);
+        }
         let inner = Inner {
             keyring: Arc::clone(&services.keyring),
             config: Arc::clone(&config),

@@ -1,5 +1,4 @@
-//! What strangers can write into a request, for `crate::fuzzing`: read as the handlers read it, and held to what they
-//! are promised.
+//! Fuzz oracles for requests: they parse input as the handlers do and check what the parsers promise.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a fuzzer's finding is a panic")]
 
@@ -32,7 +31,7 @@ static TIMERS: LazyLock<Runtime> =
 const JSON: &[u8] = b"application/json";
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Credentials in a body, in `Authorization`, or in both. What was read is read again from each of the three forms.
+/// Parses credentials from a body, from `Authorization`, or from both; writes them in each format and parses them again.
 pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) {
     let (headers, Some(parsed)) = request(label, authorization, body) else {
         return;
@@ -52,7 +51,7 @@ pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, bo
     };
     for (label, authorization, body) in written(username, password.reveal()) {
         let (headers, parsed) = request(label, authorization.as_deref(), &body);
-        // A text of control characters is six times as long in JSON, and may be too long to be read.
+        // Control characters take six bytes in JSON, so what was written can exceed the size limit.
         let Some(again) = parsed.and_then(|parsed| Credentials::read(&headers, &parsed).ok()) else {
             assert!(body.len() > 4096, "what was written is read");
             continue;
@@ -75,7 +74,7 @@ fn expect_the_body_to_win(body: &[u8], read: &Credentials) {
 
 type Written = (Option<&'static [u8]>, Option<Vec<u8>>, Vec<u8>);
 
-/// The same credentials as JSON, as a form, and if there is a way to say them so, as HTTP Basic.
+/// The same credentials as JSON, as a form, and as HTTP Basic if the username has no colon.
 fn written(username: &str, password: &str) -> Vec<Written> {
     let json = json!({"username": username, "password": password}).to_string();
     let form = serde_urlencoded::to_string([("username", username), ("password", password)]).unwrap();
@@ -87,7 +86,7 @@ fn written(username: &str, password: &str) -> Vec<Written> {
     written
 }
 
-/// The headers of a request and its body, if that can be credentials at all.
+/// The headers of a request, and its body if that is in a known format.
 fn request(
     label: Option<&[u8]>,
     authorization: Option<&[u8]>,
@@ -101,7 +100,7 @@ fn request(
     }
     let headers = request.headers().clone();
     let read = pin!(RequestBody::from_request(request, &()));
-    // A body is read against a timer, which has to be from somewhere.
+    // Reading a body has a time limit, which needs a runtime's timer.
     let _timers = TIMERS.enter();
     let Poll::Ready(parsed) = { read }.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         return (headers, None);
@@ -109,7 +108,7 @@ fn request(
     (headers, parsed.ok())
 }
 
-/// What the query of /auth asks for: the same when it is written out, and whatever else the query says.
+/// Parses the query of /auth; other parameters and another spelling must not change the result.
 pub(crate) fn query(text: &str) {
     let wanted = TokenRequest::parse(text).ok();
     assert_eq!(TokenRequest::parse(&format!("{text}&other=expired")).ok(), wanted);
@@ -124,7 +123,7 @@ pub(crate) fn query(text: &str) {
     }
 }
 
-/// Which address counts, when these lines come from this peer: the right-most that is not a trusted proxy's.
+/// Finds the client's address from a peer and header lines: the right-most that is not a trusted proxy's.
 pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap());
     let known = [ClientIpHeader::Forwarded, ClientIpHeader::XForwardedFor, ClientIpHeader::XRealIp];
@@ -163,7 +162,7 @@ pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
     if !is_trusted(found) {
         assert_eq!(client(Some("198.51.100.7"), None), found, "what the client itself has said");
     }
-    // Most proxies append to the line of their client.
+    // Most proxies append to the line that their client sent.
     if let Some(last) = values.last().and_then(|value| value.to_str().ok()) {
         let mut headers = HeaderMap::new();
         let appended = line("198.51.100.7");

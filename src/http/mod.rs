@@ -1,7 +1,8 @@
 //! HTTP: requests in, responses out.
 //!
-//! Every route stands in the table of [`routes`]; failures become status codes in `error` and nowhere else. Routes
-//! know the files below them here, and no file knows the routes but [`router`] and [`fast_path`].
+//! The table in `routes/mod.rs` lists every route; the router and /openapi.json are made from it. Failures become status
+//! codes only in `error`. A request passes `server`, `fast_path`, `router` and the layers of its route, and reaches a
+//! handler in `routes/`.
 
 mod admin_auth;
 mod body;

@@ -1,7 +1,7 @@
 //! The outer guard of /register: `tower_governor`, as the course's design card names it there.
 //!
 //! It is coarse: a GCRA with a burst, which admits up to twice the limit in one second. The exact limit is the
-//! registration bucket behind it. The two cannot be one, because tower_governor's layer accepts no state store but its
+//! registration bucket behind it. The two cannot be one, because `tower_governor`'s layer accepts no state store but its
 //! own. The guard never refuses a client that stays within the exact limit, and both refuse with the same response.
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,7 +17,7 @@ use super::client_ip::ClientIp;
 use super::error::ApiError;
 use crate::rate_limit::ClientKey;
 
-/// Number of counters. Bounded, because tower_governor's store never forgets a key.
+/// Number of counters. Bounded, because `tower_governor`'s store never forgets a key.
 const COUNTERS: u64 = 1 << 18;
 
 /// Puts the guard in front of a route; a limit of 0 leaves the route as it is.

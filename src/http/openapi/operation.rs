@@ -17,14 +17,14 @@ use crate::http::request_log::HEADER as REQUEST_ID;
 pub(super) const ADMIN: &str = "admin";
 pub(super) const BASIC: &str = "basic";
 
-/// Who may use an endpoint, and who may keep its responses.
+/// Who may use an endpoint, and whether caches may keep its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Every client; responses are the same for all.
+    /// Every client; caches may keep responses.
     Public,
-    /// Every client; responses are for that client only and are not cached.
+    /// Every client; caches must not keep responses.
     Private,
-    /// Clients with `ADMIN_TOKEN`; responses are not cached.
+    /// Clients with `ADMIN_TOKEN`; caches must not keep responses.
     Admin,
 }
 

@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::multipart::MultipartError;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use http_body_util::Limited;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -113,12 +111,12 @@ async fn read_upload(request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     body::within_time_limit(read_file(request)).await?
 }
 
-async fn read_file(request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+async fn read_file(mut request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let invalid = || ApiError::InvalidBody("The form must have one file, and nothing else".to_owned());
     let read_error = |error: MultipartError| {
         if is_too_large(error.status()) { ApiError::BodyTooLarge { most: MAX_LEN } } else { invalid() }
     };
-    let request = request.map(|body| Body::new(Limited::new(body, MAX_LEN)));
+    DefaultBodyLimit::max(MAX_LEN).apply(&mut request);
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| invalid())?;
     let mut file = None;
     while let Some(field) = form.next_field().await.map_err(read_error)? {
