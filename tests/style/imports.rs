@@ -45,7 +45,7 @@ fn shortest_circles(graph: &BTreeMap<&Path, BTreeSet<&Path>>) -> Vec<Vec<String>
             };
             if known.insert(way.iter().copied().collect::<BTreeSet<_>>()) {
                 let circle = [*from].into_iter().chain(way);
-                circles.push(circle.map(|path| display(path)).collect());
+                circles.push(circle.map(display).collect());
             }
         }
     }

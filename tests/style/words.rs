@@ -1,31 +1,16 @@
 //! Words that make a text hard to read for newcomers, and citations in other forms than ours.
 
-/// Words, and pairs of words, each with what to write instead where that is not plain.
-const FORBIDDEN: [&str; 47] = [
-    // People are the client, the operator, the user, callers, they.
-    "nobody",
-    "somebody",
-    "anybody",
-    "everybody",
-    "whoever",
-    "whomever",
-    "whosoever",
-    "stranger",
-    "strangers",
-    "he",
-    "him",
-    "himself",
-    "his",
-    // Always, again, only, next to, because there is no, there is only.
-    "for ever",
-    "anew",
-    "alone",
-    "beside",
-    "besides",
+/// Write instead: the client, the operator, callers, they; always, again, only, next to; not, invalid, missing.
+const WORDS: &str = "
+    nobody somebody anybody everybody whoever whomever whosoever stranger strangers he him himself his
+    alone anew beside besides unawares hitherto lest whilst nought naught aught
+    hereby herein therein thereof thereupon therewith thence whence whereby wherein whereof whereupon";
+
+/// Write instead: because there is no, always, is not a, use. `is_none` is a method and passes: only spaces join a phrase.
+const PHRASES: [&str; 10] = [
     "for want of",
+    "for ever",
     "no more than there is",
-    "unawares",
-    // Not, no longer, invalid, missing; use, must be.
     "is none",
     "are none",
     "was none",
@@ -33,27 +18,10 @@ const FORBIDDEN: [&str; 47] = [
     "none of ours",
     "would do",
     "will do",
-    "nought",
-    "naught",
-    "aught",
-    // Of it, in it, from there, or else.
-    "hereby",
-    "herein",
-    "hitherto",
-    "lest",
-    "thereby",
-    "therein",
-    "thereof",
-    "thereupon",
-    "therewith",
-    "thence",
-    "whence",
-    "whereby",
-    "wherein",
-    "whereof",
-    "whereupon",
-    "whilst",
 ];
+
+/// Names that clients of the HTTP API see, and that therefore stay.
+const API_NAMES: [&str; 1] = ["issueToAnybody"];
 
 /// A word in lower case, the number of its line, and what stands between it and the word before it.
 struct Word<'a> {
@@ -94,24 +62,23 @@ fn is_in_a_sentence(between: &str) -> bool {
 
 /// The forbidden words of a text with the number of the line on which each begins.
 pub(crate) fn forbidden(text: &str) -> Vec<(usize, String)> {
-    let words = words(text);
+    let text = API_NAMES.iter().fold(text.to_owned(), |text, name| text.replace(name, ""));
+    let words = words(&text);
     let mut found = Vec::new();
     for (at, word) in words.iter().enumerate() {
-        for forbidden in FORBIDDEN {
-            let rest = words.get(at + 1..).unwrap();
-            let mut parts = forbidden.split(' ');
-            // `is_none` is a method of `Option`: the words of a pair must be apart.
-            if parts.next() == Some(&word.text)
-                && parts.zip(rest.iter().map(Some).chain(std::iter::repeat(None))).all(|(part, word)| {
-                    word.is_some_and(|word| word.text == part && is_in_a_sentence(word.before))
-                })
-            {
-                found.push((word.line, forbidden.to_owned()));
-            }
-        }
-        found.extend(negation(&words, at).map(|phrase| (word.line, phrase)));
+        let rest = words.get(at..).unwrap();
+        let mut phrases = PHRASES.into_iter().filter(|phrase| begins_with(rest, phrase)).map(str::to_owned);
+        let single = WORDS.split_whitespace().find(|forbidden| *forbidden == word.text).map(str::to_owned);
+        let hit = single.or_else(|| phrases.next()).or_else(|| negation(&words, at));
+        found.extend(hit.map(|hit| (word.line, hit)));
     }
     found
+}
+
+fn begins_with(words: &[Word<'_>], phrase: &str) -> bool {
+    phrase.split(' ').enumerate().all(|(at, part)| {
+        words.get(at).is_some_and(|word| word.text == part && (at == 0 || is_in_a_sentence(word.before)))
+    })
 }
 
 /// "A is no B" for "A is not a B". "There is no B" and "is no longer" are plain.
@@ -132,31 +99,26 @@ fn negation(words: &[Word<'_>], at: usize) -> Option<String> {
 /// Citations of a section in another form than "RFC 7517 §4.3", with the number of their line.
 pub(crate) fn other_citations(text: &str) -> Vec<(usize, String)> {
     let words = words(text);
-    let mut found = Vec::new();
-    for (at, word) in words.iter().enumerate() {
-        let [number, section, ..] = words.get(at + 1..).unwrap() else {
-            break;
-        };
-        if word.text != "rfc" || !number.text.bytes().all(|byte| byte.is_ascii_digit()) {
-            continue;
-        }
-        let is_section = section.text.bytes().all(|byte| byte.is_ascii_digit()) && section.text.len() < 3
-            || section.text == "section"
-            || section.text.len() == 1 && ["a", "b", "c"].contains(&&*section.text);
-        let between: String = section.before.chars().filter(|each| !each.is_whitespace()).collect();
-        let is_apart = between.chars().all(|each| ",/!*:#".contains(each));
-        // "RFC 8725 and a key": an article is not an appendix.
-        let next = words.get(at + 3);
-        let is_appendix = next.is_some_and(|next| next.before == ".");
-        if is_section
-            && is_apart
-            && (section.text.len() > 1 || is_appendix || section.text.as_bytes()[0].is_ascii_digit())
-        {
-            let comma = if between.starts_with(',') { "," } else { "" };
-            let rest = next.filter(|_| is_appendix).map_or(String::new(), |next| format!(".{}", next.text));
-            let section = section.text.to_uppercase();
-            found.push((word.line, format!("RFC {}{comma} {section}{rest}", number.text)));
-        }
-    }
-    found
+    let citations = (0..words.len()).filter_map(|at| {
+        let words = words.get(at..)?;
+        Some((words.first()?.line, other_citation(words)?))
+    });
+    citations.collect()
+}
+
+fn other_citation(words: &[Word<'_>]) -> Option<String> {
+    let [rfc, number, section, rest @ ..] = words else {
+        return None;
+    };
+    let is_number = |word: &Word<'_>| word.text.bytes().all(|byte| byte.is_ascii_digit());
+    // A point tells an appendix from an article: "RFC 7515 A.3", "RFC 7515 and a key".
+    let below = rest.first().filter(|word| word.before == ".").map(|word| format!(".{}", word.text));
+    let is_section = section.text == "section"
+        || is_number(section) && section.text.len() < 3
+        || section.text.len() == 1 && below.is_some();
+    let is_other_form = section.before.chars().all(|each| each.is_whitespace() || ",/!*:#".contains(each));
+    let comma = if section.before.starts_with(',') { "," } else { "" };
+    (rfc.text == "rfc" && is_number(number) && is_section && is_other_form).then(|| {
+        format!("RFC {}{comma} {}{}", number.text, section.text.to_uppercase(), below.unwrap_or_default())
+    })
 }
