@@ -1,4 +1,4 @@
-//! `TestApp`: the whole service on a port of its own, with a store of its own and a clock that stands still.
+//! `TestApp`: the whole service on its own port, with its own store and a clock that only the test moves.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use serde_json::Value;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::documented;
+use crate::conformance;
 
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
@@ -36,7 +36,7 @@ pub(crate) const TTL: Duration = Duration::from_mins(15);
 pub(crate) const ISSUER: &str = "https://issuer.example";
 pub(crate) const MASTER_KEY: &str = "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=";
 
-/// What differs from test to test.
+/// The settings that tests change.
 pub(crate) struct Setup {
     pub(crate) dir: TempDir,
     pub(crate) master_key: &'static str,
@@ -123,7 +123,7 @@ impl TestApp {
         let fast_path = FastPath::new(issuer.clone(), settings, metrics, limiter);
         tokio::spawn(jwksd::http::serve(listener, fast_path, setup.connections, std::future::pending()));
         let url = format!("http://{address}");
-        documented::remember(&url, setup.auth_mode);
+        conformance::register_server(&url, setup.auth_mode);
         Self { url, issuer, clock: setup.clock, dir: setup.dir, client: Client::new() }
     }
 
@@ -187,7 +187,7 @@ impl TestApp {
     }
 }
 
-/// A store that is opened anew, as by another process.
+/// A second handle on the store, as another process has one.
 pub(crate) async fn context(dir: &TempDir, clock: &Arc<ManualClock>) -> Context {
     Context {
         store: Arc::new(SqliteStore::open(&location(dir)).await.unwrap()),
@@ -218,13 +218,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Sends a request; what is answered must be what `/openapi.json` says.
+    /// Sends a request. Fails if the response is not one that `/openapi.json` documents.
     pub(crate) async fn of(request: RequestBuilder) -> Self {
         let (client, request) = request.build_split();
         let request = request.unwrap();
         let (method, url) = (request.method().clone(), request.url().clone());
         let answer = Self::from(client.execute(request).await.unwrap()).await;
-        documented::expect(&method, &url, &answer).await;
+        conformance::expect(&method, &url, &answer).await;
         answer
     }
 
@@ -244,7 +244,7 @@ impl Answer {
         self.json["token"].as_str().unwrap().to_owned()
     }
 
-    /// The status and the whole body of an error.
+    /// Compares the status and the whole body of an error.
     #[track_caller]
     pub(crate) fn expect_error(&self, status: u16, code: &str, sentence: &str) {
         assert_eq!(
@@ -268,7 +268,7 @@ fn part(text: &str) -> Value {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-/// Verifies a token's signature and issuer through a JWKS, with a library that did not sign it.
+/// Verifies a token's signature and issuer through a JWKS, with another library than the one that signed it.
 pub(crate) fn verify(token: &str, jwks: &JwkSet) -> Result<Value, String> {
     let header = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?;
     let key = jwks.find(header.kid.as_deref().unwrap()).ok_or("the kid is not in the JWKS")?;

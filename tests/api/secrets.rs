@@ -1,4 +1,4 @@
-//! What a type that holds a secret shows, writes out and leaves in memory.
+//! Secret types: what they print, serialize and leave in memory.
 
 use jwksd::domain::jose::json::SecretJson;
 use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey};
@@ -15,7 +15,7 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::helpers::{MASTER_KEY, MINUTE, TestApp, location};
 
-/// Compiles for a type that does not serialise, and for no other.
+/// Compiles only for types that do not implement `Serialize`.
 macro_rules! expect_no_serialize {
     ($($secret:ty),+) => {$({
         trait Ambiguous<A> {
@@ -29,7 +29,7 @@ macro_rules! expect_no_serialize {
 }
 
 #[test]
-fn no_secret_serialises() {
+fn secret_types_do_not_implement_serialize() {
     expect_no_serialize!(
         AdminToken,
         CredentialCache,
@@ -47,9 +47,9 @@ fn no_secret_serialises() {
 }
 
 #[test]
-fn what_secrets_are_made_of_wipes_itself() {
+fn the_buffers_of_secrets_are_wiped_on_drop() {
     fn expect_wiped<T: ZeroizeOnDrop>() {}
-    // Of bodies, passwords and settings; of private keys; of the sealer. Each depends on a feature of its crate.
+    // Bodies, passwords and settings; private keys; the sealer. Each depends on a feature of its crate.
     expect_wiped::<Zeroizing<Vec<u8>>>();
     expect_wiped::<Zeroizing<String>>();
     expect_wiped::<rsa::pkcs8::SecretDocument>();

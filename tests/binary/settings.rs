@@ -1,4 +1,4 @@
-//! Settings: where they come from, which win, what is refused and how.
+//! Settings: their sources, precedence and errors.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support::{Server, jwksd, run};
 use crate::{KEY, dir, get, stderr};
 
 #[test]
-fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
+fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
     let dir = dir();
     let cases = [
         ("PORT", "70000", "PORT is 70000: use a port from 1 to 65535, or 0 for any free one"),
@@ -72,11 +72,11 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
     let message =
         "jwksd: NOT_MY_KEY is set, and NOT_MY_KEY_FILE names \"nowhere\" as well: keep one of them\n";
     assert_eq!(stderr(&run(dir.path(), &["serve"], &both, "")), message);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is created");
 }
 
 #[test]
-fn a_dotenv_of_another_editor_is_read_and_a_key_that_would_be_another_one_refused() {
+fn a_dotenv_with_a_bom_and_crlf_is_read_and_an_unquoted_dollar_is_refused() {
     let dir = dir();
     let write = |text: &str| fs::write(dir.path().join(".env"), text).unwrap();
     write("NOT_MY_KEY=correct$horse-battery-staple\n");
@@ -114,7 +114,7 @@ fn a_secret_in_a_broken_dotenv_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_flag_wins_over_the_environment_and_that_over_dotenv() {
+async fn a_flag_overrides_the_environment_which_overrides_dotenv() {
     let dir = dir();
     fs::write(
         dir.path().join(".env"),

@@ -1,4 +1,4 @@
-//! Keys of others, published beside our own.
+//! External keys, published next to our own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn upload(app: &TestApp, body: impl Into<reqwest::Body>) -> Answer {
     Answer::of(admin(app, Method::POST, "/upload").body(body)).await
 }
 
-/// A key of somebody else.
+/// An external key.
 fn key(kid: &str) -> Value {
     let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
     let algorithm = Algorithm::from_name("EdDSA").unwrap();
@@ -43,7 +43,7 @@ async fn published(app: &TestApp) -> Vec<Value> {
     app.get("/jwks").await.json["keys"].as_array().unwrap().clone()
 }
 
-/// What the admin surface answers at most ten times a second, at whatever pace the test asks.
+/// Repeats a request until the rate limit of the admin API lets it through.
 async fn patiently(ask: impl AsyncFn() -> Answer) -> Answer {
     loop {
         let answer = ask().await;
@@ -55,7 +55,7 @@ async fn patiently(ask: impl AsyncFn() -> Answer) -> Answer {
 }
 
 #[tokio::test]
-async fn an_uploaded_key_is_published_beside_ours_and_withdrawn_again() {
+async fn an_external_key_is_published_next_to_ours_and_can_be_withdrawn() {
     let app = app().await;
     let (own, mine) = (published(&app).await, key("mine"));
     let answer = upload(&app, mine.to_string()).await;
@@ -82,7 +82,7 @@ async fn an_uploaded_key_is_published_beside_ours_and_withdrawn_again() {
 }
 
 #[tokio::test]
-async fn the_flow_of_old_works_fetch_the_set_add_mine_upload_all() {
+async fn the_former_flow_works_fetch_the_jwks_add_a_key_upload_all() {
     let app = app().await;
     let mut set = app.get("/.well-known/jwks.json").await.json;
     set["keys"].as_array_mut().unwrap().push(key("mine"));
@@ -98,7 +98,7 @@ async fn the_flow_of_old_works_fetch_the_set_add_mine_upload_all() {
 }
 
 #[tokio::test]
-async fn a_set_comes_as_a_file_of_a_form_too() {
+async fn a_jwk_set_can_be_uploaded_as_a_file_of_a_form() {
     let app = app().await;
     let set = json!({"keys": [key("a"), key("b")]}).to_string();
     let form = Form::new().part("file", Part::text(set.clone()).file_name("jwks.json"));
@@ -113,7 +113,7 @@ async fn a_set_comes_as_a_file_of_a_form_too() {
 }
 
 #[tokio::test]
-async fn an_uploaded_key_leaves_the_set_with_its_exp_and_the_set_is_cached_no_longer() {
+async fn an_external_key_leaves_the_jwks_at_its_exp_and_caches_expire_with_it() {
     let app = app().await;
     let mut mine = key("mine");
     mine["exp"] = json!(app.now() + 60);
@@ -127,9 +127,9 @@ async fn an_uploaded_key_leaves_the_set_with_its_exp_and_the_set_is_cached_no_lo
     assert_eq!(app.get("/keys").await.json["keys"].as_array().unwrap().len(), 1);
     let fetched = app.get("/jwks").await.text;
     mine["exp"] = json!(app.now() + 3600);
-    assert_eq!(upload(&app, mine.to_string()).await.status, 201, "another exp replaces the one that was");
+    assert_eq!(upload(&app, mine.to_string()).await.status, 201, "another exp replaces the old one");
     assert_eq!(published(&app).await.len(), 2);
-    assert_eq!(upload(&app, fetched).await.status, 201, "a set that says no end changes none");
+    assert_eq!(upload(&app, fetched).await.status, 201, "a set without exp changes no exp");
     mine.as_object_mut().unwrap().remove("exp");
     assert_eq!(upload(&app, mine.to_string()).await.json["message"], "0 added, 1 left as they are");
     app.pass(HOUR).await;
@@ -137,7 +137,7 @@ async fn an_uploaded_key_leaves_the_set_with_its_exp_and_the_set_is_cached_no_lo
 }
 
 #[tokio::test]
-async fn what_has_expired_makes_room_and_a_set_stays_short() {
+async fn expired_external_keys_are_deleted_and_their_number_stays_within_the_limit() {
     let app = app().await;
     let many = |prefix: &str, exp: i64| {
         let keys: Vec<_> = (0..100)
@@ -158,7 +158,7 @@ async fn what_has_expired_makes_room_and_a_set_stays_short() {
 }
 
 #[tokio::test]
-async fn an_upload_of_256_kib_is_read_and_one_that_is_longer_by_a_byte_is_not() {
+async fn an_upload_of_256_kib_is_read_and_one_byte_more_is_refused() {
     let app = app().await;
     let padded = |length| {
         let jwk = key("mine").to_string();
@@ -171,7 +171,7 @@ async fn an_upload_of_256_kib_is_read_and_one_that_is_longer_by_a_byte_is_not() 
 }
 
 #[tokio::test]
-async fn whoever_holds_an_uploaded_key_makes_tokens_in_our_name_until_it_is_withdrawn() {
+async fn the_holder_of_an_external_key_can_issue_our_tokens_until_it_is_withdrawn() {
     let app = app().await;
     let theirs = PrivateKey::generate(NewKey::Rsa2048).unwrap();
     let rs256 = Algorithm::from_name("RS256").unwrap();
@@ -189,7 +189,7 @@ async fn whoever_holds_an_uploaded_key_makes_tokens_in_our_name_until_it_is_with
 }
 
 #[tokio::test]
-async fn rows_that_were_written_by_hand_take_nothing_down() {
+async fn malformed_rows_do_not_stop_the_service() {
     let app = app().await;
     upload(&app, key("mine").to_string()).await;
     let mut db = app.db().await;
@@ -201,12 +201,12 @@ async fn rows_that_were_written_by_hand_take_nothing_down() {
     .await
     .unwrap();
     app.pass(23 * HOUR).await;
-    assert_eq!(app.published_kids().await, ["1", "3", "mine"], "and the rotation goes on");
+    assert_eq!(app.published_kids().await, ["1", "3", "mine"], "the rotation continues");
     assert_eq!(Answer::of(admin(&app, Method::DELETE, "/keys/mine")).await.status, 200);
 }
 
 #[tokio::test]
-async fn an_uploaded_key_that_was_seen_to_expire_stays_away_when_the_clock_goes_back() {
+async fn an_external_key_that_expired_stays_out_when_the_clock_is_set_back() {
     let app = app().await;
     let (mut mine, begun) = (key("mine"), app.clock.now());
     mine["exp"] = json!(app.now() + 60);
@@ -220,7 +220,7 @@ async fn an_uploaded_key_that_was_seen_to_expire_stays_away_when_the_clock_goes_
 }
 
 #[tokio::test]
-async fn a_key_of_ours_is_published_under_no_other_name() {
+async fn our_keys_cannot_be_published_under_another_kid() {
     let app = app().await;
     let mut alias = published(&app).await.remove(0);
     let ours = alias.clone();
@@ -235,7 +235,7 @@ async fn a_key_of_ours_is_published_under_no_other_name() {
 }
 
 #[tokio::test]
-async fn an_upload_is_the_admins_alone() {
+async fn uploads_need_the_admin_token() {
     let closed = TestApp::spawn().await;
     let body = key("mine").to_string();
     let answer = Answer::of(closed.post("/upload").bearer_auth(TOKEN).body(body.clone())).await;
@@ -249,7 +249,7 @@ async fn an_upload_is_the_admins_alone() {
 }
 
 #[tokio::test]
-async fn an_uploaded_key_survives_a_rekey_but_not_an_edit() {
+async fn an_external_key_survives_a_rekey_but_not_an_edit() {
     let app = app().await;
     upload(&app, key("mine").to_string()).await;
     let context = context(&app.dir, &app.clock).await;
@@ -266,7 +266,7 @@ async fn an_uploaded_key_survives_a_rekey_but_not_an_edit() {
     let mut db = app.db().await;
     sqlx::query("UPDATE uploaded_keys SET exp = 4102444800").execute(&mut db).await.unwrap();
     app.issuer.keyring().tick().await.unwrap();
-    assert_eq!(published(&app).await.len(), 1, "a longer life was not sealed");
+    assert_eq!(published(&app).await.len(), 1, "the longer lifetime was not sealed");
     let jwk = key("theirs").to_string();
     sqlx::query("INSERT INTO uploaded_keys (kid, jwk, uploaded_at) VALUES ('theirs', ?, 0)")
         .bind(jwk.into_bytes())
@@ -274,11 +274,11 @@ async fn an_uploaded_key_survives_a_rekey_but_not_an_edit() {
         .await
         .unwrap();
     app.issuer.keyring().tick().await.unwrap();
-    assert_eq!(published(&app).await.len(), 1, "whoever writes the file has not sealed it");
+    assert_eq!(published(&app).await.len(), 1, "a key that is not sealed is not published");
 }
 
 #[tokio::test]
-async fn what_cannot_be_published_is_refused_whole_and_changes_nothing() {
+async fn an_invalid_set_is_refused_as_a_whole_and_changes_nothing() {
     let app = app().await;
     upload(&app, key("there").to_string()).await;
     let before = app.get("/jwks").await.text;
@@ -287,13 +287,13 @@ async fn what_cannot_be_published_is_refused_whole_and_changes_nothing() {
         let codes = BTreeSet::from(["invalid_jwk", "kid_taken", "body_too_large", "invalid_body"]);
         assert!(answer.status.is_client_error(), "{name}: {answer:?}");
         assert!(codes.contains(answer.json["code"].as_str().unwrap()), "{name}: {answer:?}");
-        assert!(!answer.text.contains("c2VjcmV0"), "{name}: no private number is quoted");
+        assert!(!answer.text.contains("c2VjcmV0"), "{name}: the response does not quote private parameters");
         assert_eq!(app.get("/jwks").await.text, before, "{name}");
     }
     assert_eq!(app.count("uploaded_keys").await, 1);
 }
 
-/// Forty uploads, each with a good key first and one fault.
+/// Uploads with a valid key first and one fault each.
 fn malformed(own: &Value) -> Vec<(String, String)> {
     let good = key("good");
     let rsa = |change: &dyn Fn(&mut Value)| {
@@ -342,8 +342,8 @@ fn malformed(own: &Value) -> Vec<(String, String)> {
         ("an alg of another kind", rsa(&|jwk| jwk["alg"] = json!("ES256"))),
         ("alg none", rsa(&|jwk| jwk["alg"] = json!("none"))),
         ("alg HS256", rsa(&|jwk| jwk["alg"] = json!("HS256"))),
-        ("a kid that no path can name", rsa(&|jwk| jwk["kid"] = json!(".."))),
-        ("a key of ours under another name", rsa(&|_| {})),
+        ("a kid that cannot be part of a path", rsa(&|jwk| jwk["kid"] = json!(".."))),
+        ("our key under another kid", rsa(&|_| {})),
         ("no kid", rsa(&|jwk| drop(jwk.as_object_mut().unwrap().remove("kid")))),
         ("an empty kid", rsa(&|jwk| jwk["kid"] = json!(""))),
         ("a kid that is a number", rsa(&|jwk| jwk["kid"] = json!(1))),
@@ -359,12 +359,12 @@ fn malformed(own: &Value) -> Vec<(String, String)> {
         ("a short coordinate", ec(&x[..40], y, "P-256")),
         ("an unknown curve", ec(x, y, "secp256k1")),
         ("no y", json!({"kty": "EC", "kid": "ec", "crv": "P-256", "x": x})),
-        ("an exp that is over", rsa(&|jwk| jwk["exp"] = json!(1_000_000))),
-        ("an exp that is no time", rsa(&|jwk| jwk["exp"] = json!("tomorrow"))),
+        ("an exp in the past", rsa(&|jwk| jwk["exp"] = json!(1_000_000))),
+        ("an exp that is not a time", rsa(&|jwk| jwk["exp"] = json!("tomorrow"))),
         ("no object", json!("key")),
         ("the same kid twice", good.clone()),
     ];
-    faults.push(("no key at all", Value::Null));
+    faults.push(("null instead of a key", Value::Null));
     let mut sets: Vec<(String, String)> = faults
         .into_iter()
         .map(|(name, jwk)| (name.to_owned(), json!({"keys": [good.clone(), jwk]}).to_string()))
@@ -372,7 +372,7 @@ fn malformed(own: &Value) -> Vec<(String, String)> {
     let hundred: Vec<_> = (0..201).map(|number| key(&format!("k{number}"))).collect();
     for (name, text) in [
         ("too many keys", json!({"keys": hundred}).to_string()),
-        ("keys that are no array", json!({"keys": good}).to_string()),
+        ("keys that are not an array", json!({"keys": good}).to_string()),
         ("no set", "{}".to_owned()),
         ("no JSON", "{\"keys\": [".to_owned()),
         ("an array", "[]".to_owned()),

@@ -1,4 +1,4 @@
-//! What an operator does to the keys by hand, and what a running server makes of it.
+//! The `keys` commands and `rekey`, and how a running server applies them.
 
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
@@ -14,7 +14,7 @@ use crate::helpers::{Answer, DAY, HOUR, MINUTE, Setup, TTL, TestApp, context, de
 
 const NEW_KEY: &str = "another passphrase";
 
-/// The keyring of another process on the same store, as a command has one.
+/// The keyring of a second process on the same store, such as a command.
 async fn command(app: &TestApp) -> Keyring {
     Keyring::open(
         context(&app.dir, &app.clock).await,
@@ -49,7 +49,7 @@ fn expect_operation_error(done: Result<(), IssuerError>, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_rotation_by_hand_makes_the_next_key_and_the_server_publishes_it_after_one_round() {
+async fn keys_rotate_creates_the_next_key_and_the_server_publishes_it_in_the_next_tick() {
     let app = TestApp::spawn().await;
     let command = command(&app).await;
     command.rotate(false).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_rotation_by_hand_makes_the_next_key_and_the_server_publishes_it_after
 }
 
 #[tokio::test]
-async fn a_rotation_by_hand_with_now_signs_at_once() {
+async fn keys_rotate_now_signs_with_the_new_key_immediately() {
     let app = TestApp::spawn().await;
     let command = command(&app).await;
     command.rotate(true).await.unwrap();
@@ -75,13 +75,13 @@ async fn a_rotation_by_hand_with_now_signs_at_once() {
     command.rotate(false).await.unwrap();
     command.rotate(true).await.unwrap();
     let expected = [(1, Phase::Retiring), (2, Phase::Expired), (3, Phase::Retiring), (4, Phase::Current)];
-    assert_eq!(phases(&command), expected, "the next key signs, and no further one is made");
+    assert_eq!(phases(&command), expected, "the next key signs, and no other is created");
     app.issuer.keyring().tick().await.unwrap();
     assert_eq!(decode(&app.token().await).0["kid"], "4");
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_out_of_everything_at_once_and_another_signs() {
+async fn a_revoked_key_leaves_the_jwks_immediately_and_another_key_signs() {
     let app = TestApp::spawn().await;
     let token = app.token().await;
     let command = command(&app).await;
@@ -98,12 +98,12 @@ async fn a_revoked_key_is_out_of_everything_at_once_and_another_signs() {
     assert_eq!(
         phases(app.issuer.keyring())[0],
         (1, Phase::Revoked),
-        "it does not turn into a merely expired one"
+        "a revoked key stays revoked after its exp"
     );
 }
 
 #[tokio::test]
-async fn revoking_the_current_key_lets_a_next_one_sign_before_its_lead() {
+async fn after_a_revocation_the_next_key_signs_before_its_lead() {
     let app = TestApp::spawn().await;
     let command = command(&app).await;
     command.rotate(false).await.unwrap();
@@ -112,7 +112,7 @@ async fn revoking_the_current_key_lets_a_next_one_sign_before_its_lead() {
 }
 
 #[tokio::test]
-async fn an_expired_key_is_sealed_again_with_its_new_exp_and_signs_for_expired() {
+async fn keys_expire_reseals_the_key_with_its_new_exp_and_it_signs_expired_tokens() {
     let app = TestApp::spawn().await;
     let command = command(&app).await;
     app.clock.advance(HOUR);
@@ -129,7 +129,7 @@ async fn an_expired_key_is_sealed_again_with_its_new_exp_and_signs_for_expired()
 }
 
 #[tokio::test]
-async fn an_exported_key_can_be_imported_elsewhere_and_verifies_what_was_signed_here() {
+async fn an_exported_key_can_be_imported_into_another_store_and_verifies_its_tokens() {
     let (here, there) = (TestApp::spawn().await, TestApp::spawn().await);
     let token = here.token().await;
     let pem = command(&here).await.export(Kid(1)).await.unwrap();
@@ -158,7 +158,7 @@ async fn an_exported_key_can_be_imported_elsewhere_and_verifies_what_was_signed_
 }
 
 #[tokio::test]
-async fn the_report_tells_from_when_until_when_each_key_signs() {
+async fn the_report_has_the_start_and_end_of_signing_for_each_key() {
     let app = TestApp::spawn().await;
     let begun = app.clock.now();
     app.pass(DAY - TTL - 2 * HOUR - MINUTE).await;
@@ -169,17 +169,17 @@ async fn the_report_tells_from_when_until_when_each_key_signs() {
     assert_eq!((next.phase, next.created_at), (Phase::Next, made));
     let from = made.plus(2 * HOUR + std::time::Duration::from_secs(1));
     assert_eq!((current.signs_until, next.signs_from), (Some(from), Some(from)));
-    let figures = app.issuer.keyring().rotation_status();
-    assert_eq!(figures.signing_for, Some(made.since(begun)));
-    assert_eq!(figures.next_rotation, Some(from));
+    let status = app.issuer.keyring().rotation_status();
+    assert_eq!(status.signing_for, Some(made.since(begun)));
+    assert_eq!(status.next_rotation, Some(from));
     assert_eq!(
-        figures.by_phase.into_iter().collect::<Vec<_>>(),
+        status.by_phase.into_iter().collect::<Vec<_>>(),
         [(Phase::Next, 1), (Phase::Current, 1), (Phase::Expired, 1)]
     );
 }
 
 #[tokio::test]
-async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there() {
+async fn a_rekeyed_store_opens_only_with_the_new_master_key_and_keeps_all_keys() {
     let app = TestApp::spawn().await;
     let before = app.jwks().await;
     let context = context(&app.dir, &app.clock).await;
@@ -195,7 +195,7 @@ async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there
     let sealed = rows().await;
     let report = issuer::rekey(&context, &old, &new, true).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
-    assert_eq!(rows().await, sealed, "a dry run keeps nothing");
+    assert_eq!(rows().await, sealed, "a dry run changes nothing");
 
     let report = issuer::rekey(&context, &old, &new, false).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
@@ -220,7 +220,7 @@ async fn a_rekeyed_store_opens_with_the_new_key_alone_and_all_its_keys_are_there
 }
 
 #[tokio::test]
-async fn a_rekey_names_and_leaves_what_the_old_key_does_not_open() {
+async fn a_rekey_lists_and_keeps_keys_that_the_old_master_key_does_not_open() {
     let app = TestApp::spawn().await;
     sqlx::query("UPDATE keys SET key = x'01' || zeroblob(60) WHERE kid = 2")
         .execute(&mut app.db().await)
@@ -233,14 +233,14 @@ async fn a_rekey_names_and_leaves_what_the_old_key_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_server_whose_store_was_rekeyed_signs_and_publishes_from_memory_and_ruins_nothing() {
+async fn a_server_with_the_old_master_key_signs_and_publishes_from_memory_and_writes_nothing() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
     issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
 
-    // A rotation that is due, too: it must not seal under the old key.
+    // A rotation is due too: it must not seal under the old master key.
     app.clock.advance(DAY - 2 * HOUR);
     for _ in 0..2 {
         let error = app.issuer.keyring().tick().await.unwrap_err().to_string();
@@ -263,7 +263,7 @@ async fn a_server_whose_store_was_rekeyed_signs_and_publishes_from_memory_and_ru
 }
 
 #[tokio::test]
-async fn a_key_that_is_revoked_after_a_rekey_leaves_a_server_that_holds_the_old_key_too() {
+async fn a_server_with_the_old_master_key_still_withdraws_revoked_keys() {
     let app = TestApp::spawn().await;
     let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
@@ -278,7 +278,7 @@ async fn a_key_that_is_revoked_after_a_rekey_leaves_a_server_that_holds_the_old_
 }
 
 #[tokio::test]
-async fn a_rekey_takes_along_a_row_whose_life_is_unknown() {
+async fn a_rekey_includes_a_row_without_metadata() {
     let app = TestApp::spawn().await;
     sqlx::query("DELETE FROM key_lives WHERE kid = 1").execute(&mut app.db().await).await.unwrap();
     let context = context(&app.dir, &app.clock).await;
@@ -288,7 +288,7 @@ async fn a_rekey_takes_along_a_row_whose_life_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_retiring_key_does_not_come_back_when_the_current_one_is_damaged_or_gone() {
+async fn a_retiring_key_does_not_sign_again_when_the_current_key_is_corrupt_or_missing() {
     for damage in
         ["UPDATE keys SET key = x'01' || zeroblob(60) WHERE kid = 3", "DELETE FROM keys WHERE kid = 3"]
     {
@@ -305,7 +305,7 @@ async fn a_retiring_key_does_not_come_back_when_the_current_one_is_damaged_or_go
 }
 
 #[tokio::test]
-async fn of_two_next_keys_the_one_that_was_published_longer_steps_in() {
+async fn of_two_next_keys_the_one_published_longer_signs_first() {
     let app = TestApp::spawn().await;
     let command = command(&app).await;
     command.rotate(false).await.unwrap();
@@ -317,11 +317,11 @@ async fn of_two_next_keys_the_one_that_was_published_longer_steps_in() {
 }
 
 #[tokio::test]
-async fn a_clock_that_goes_back_further_than_a_life_makes_one_key_and_no_storm() {
+async fn a_clock_set_back_by_more_than_a_lifetime_creates_one_key_and_not_many() {
     let app = TestApp::spawn().await;
     app.pass(DAY - 2 * HOUR).await;
     app.clock.advance(2 * HOUR);
-    assert_eq!(app.published_kids().await, ["3"], "key 1 was seen to expire");
+    assert_eq!(app.published_kids().await, ["3"], "the expiry of key 1 is recorded");
     app.clock.set(app.clock.now().minus(10 * DAY));
     for _ in 0..20 {
         app.pass(std::time::Duration::from_secs(1)).await;
@@ -334,9 +334,9 @@ async fn a_clock_that_goes_back_further_than_a_life_makes_one_key_and_no_storm()
     app.token().await;
 }
 
-/// The time counts from when the lock is held: a key that waited for it was not published meanwhile.
+/// The plan's time is read under the write lock: a key that waits for the lock is not published meanwhile.
 #[tokio::test]
-async fn a_key_counts_as_published_from_when_it_was_stored() {
+async fn a_key_counts_as_published_from_the_time_it_is_stored() {
     let app = TestApp::spawn().await;
     let command = command(&app).await;
     let mut blocker = app.db().await;
@@ -353,7 +353,7 @@ async fn a_key_counts_as_published_from_when_it_was_stored() {
 }
 
 #[tokio::test]
-async fn a_clock_set_back_by_an_hour_deletes_and_expires_nothing_early_and_no_token_outlives_its_key() {
+async fn a_clock_set_back_by_an_hour_deletes_and_expires_no_key_early_and_no_token_outlives_its_key() {
     let app = TestApp::spawn().await;
     app.pass(DAY - HOUR).await;
     let before = app.published_kids().await;

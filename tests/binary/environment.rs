@@ -1,4 +1,4 @@
-//! What is asked of the system: files for the connections of a server, and of no process an image of its memory.
+//! Process limits: enough open files for the connections of a server, and no core dumps.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::dir;
 use crate::support::{Server, jwksd};
 
-/// The soft and the hard limit of a process that runs.
+/// The soft and the hard limit of a running process.
 fn limits(process: u32, name: &str) -> [String; 2] {
     let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -18,9 +18,9 @@ fn limits(process: u32, name: &str) -> [String; 2] {
     [columns.next().unwrap(), columns.next().unwrap()]
 }
 
-/// Ends a process by a signal that would leave an image, after its limit on the size of one was lifted, where that is
-/// allowed: the kernel heeds no limit where it hands the image to a program.
-fn expect_no_image(child: &mut Child) {
+/// Kills a process with a signal that dumps core, after lifting its limit on core files where that is allowed: the kernel
+/// ignores the limit where it pipes the dump to a program.
+fn expect_no_core_dump(child: &mut Child) {
     let pid = child.id().to_string();
     let _ = Command::new("prlimit").args(["--pid", &pid, "--core=unlimited"]).stderr(Stdio::null()).status();
     assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
@@ -29,16 +29,16 @@ fn expect_no_image(child: &mut Child) {
 }
 
 #[test]
-fn a_server_leaves_no_image_of_its_memory_whatever_the_limit() {
+fn a_server_leaves_no_core_dump_whatever_the_limit() {
     let dir = dir();
     let mut server = Server::start(dir.path(), &[("NOT_MY_KEY", "read from the environment")]);
     let environment = fs::metadata(format!("/proc/{}/environ", server.child.id())).unwrap();
-    assert_eq!(environment.uid(), 0, "no other process of the same user may look into it");
-    expect_no_image(&mut server.child);
+    assert_eq!(environment.uid(), 0, "no other process of the same user can inspect it");
+    expect_no_core_dump(&mut server.child);
 }
 
 #[test]
-fn a_command_leaves_no_image_of_its_memory_either() {
+fn a_command_leaves_no_core_dump() {
     let dir = dir();
     let mut child = jwksd(dir.path(), &["users", "add", "alice", "--password-stdin"], &[])
         .stdin(Stdio::piped())
@@ -51,11 +51,11 @@ fn a_command_leaves_no_image_of_its_memory_either() {
         std::thread::sleep(Duration::from_millis(10));
     }
     std::thread::sleep(Duration::from_millis(100));
-    expect_no_image(&mut child);
+    expect_no_core_dump(&mut child);
 }
 
 #[test]
-fn a_server_asks_for_files_for_ten_thousand_connections() {
+fn a_server_raises_its_file_limit_for_ten_thousand_connections() {
     let dir = dir();
     let server = Server::start(dir.path(), &[]);
     let [soft, hard] = limits(server.child.id(), "Max open files");

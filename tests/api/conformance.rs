@@ -1,4 +1,4 @@
-//! Whether an answer is one that `/openapi.json` announces. Every answer of every test here is asked.
+//! Whether a response conforms to `/openapi.json`. Every response in these tests is checked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,29 +11,29 @@ use tokio::sync::OnceCell;
 
 use crate::helpers::Answer;
 
-/// Which mode the server at an origin runs in.
+/// The mode of the server at each origin.
 static MODES: Mutex<Option<HashMap<String, AuthMode>>> = Mutex::new(None);
 
-/// What a server of one mode says of itself.
+/// The OpenAPI document of servers in one mode.
 pub(crate) struct Document {
     pub(crate) json: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-pub(crate) fn remember(url: &str, mode: AuthMode) {
+pub(crate) fn register_server(url: &str, mode: AuthMode) {
     MODES.lock().unwrap().get_or_insert_default().insert(url.to_owned(), mode);
 }
 
-/// Fails the test whose answer this is.
+/// Fails the test if the response does not conform.
 pub(crate) async fn expect(method: &Method, url: &Url, answer: &Answer) {
     let document = Document::of(url.as_str().trim_end_matches('/')).await;
     if let Err(why) = document.check(method, url.path(), answer) {
-        panic!("{method} {} is not as /openapi.json says: {why}: {answer:?}", url.path());
+        panic!("{method} {} does not conform to /openapi.json: {why}: {answer:?}", url.path());
     }
 }
 
 impl Document {
-    /// The document of the server that this URL is on; one is fetched for each mode.
+    /// The document of the server at this URL, fetched once for each mode.
     pub(crate) async fn of(url: &str) -> &'static Self {
         static OPEN: OnceCell<Document> = OnceCell::const_new();
         static PASSWORD: OnceCell<Document> = OnceCell::const_new();
@@ -50,7 +50,7 @@ impl Document {
         document.get_or_init(fetch).await
     }
 
-    /// Every path, method and what is said of it.
+    /// Every path, method and operation.
     pub(crate) fn operations(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
         let paths = self.json["paths"].as_object().unwrap().iter();
         paths.flat_map(|(path, methods)| {
@@ -62,7 +62,7 @@ impl Document {
         })
     }
 
-    /// The path as it stands in the document.
+    /// The path template of the document that matches this path.
     pub(crate) fn path_of(&self, path: &str) -> Option<&str> {
         let fits = |template: &&str| {
             let (given, wanted): (Vec<_>, Vec<_>) =
@@ -78,7 +78,7 @@ impl Document {
     pub(crate) fn check(&self, method: &Method, path: &str, answer: &Answer) -> Result<(), String> {
         let (pointer, response) = self.response(method, path, answer)?;
         for (name, said) in response["headers"].as_object().into_iter().flatten() {
-            let value = answer.header(name).ok_or(format!("it has no {name}"))?;
+            let value = answer.header(name).ok_or(format!("the header {name} is missing"))?;
             let of_type = match said["schema"]["type"].as_str() {
                 Some("integer") => value.parse::<i64>().map_or(Value::Null, Value::from),
                 _ => json!(value),
@@ -87,17 +87,17 @@ impl Document {
         }
         let content = response["content"].as_object().filter(|_| method != Method::HEAD);
         let Some(content) = content else {
-            return answer.text.is_empty().then_some(()).ok_or("it has a body".to_owned());
+            return answer.text.is_empty().then_some(()).ok_or("the body is not empty".to_owned());
         };
         let media_type = answer.header("content-type").unwrap_or_default();
         if !content.contains_key(media_type) {
-            return Err(format!("its media type is {media_type:?}"));
+            return Err(format!("the media type is {media_type:?}"));
         }
         let body = if media_type == "application/json" { answer.json.clone() } else { json!(answer.text) };
         self.validate(&format!("{pointer}/content/{}/schema", media_type.replace('/', "~1")), &body)
     }
 
-    /// What is said of this answer, and where.
+    /// The documented response, with its JSON pointer.
     fn response(&self, method: &Method, path: &str, answer: &Answer) -> Result<(String, &Value), String> {
         let status = answer.status.as_str();
         let name = match *method {
@@ -105,24 +105,24 @@ impl Document {
             _ => method.as_str().to_ascii_lowercase(),
         };
         let pointer = match self.path_of(path) {
-            None if status != "404" => return Err("there is no such path".to_owned()),
+            None if status != "404" => return Err("the path is not documented".to_owned()),
             None => "/components/responses/404".to_owned(),
             Some(known) if self.json["paths"][known][&name].is_null() => {
                 let allow: Vec<_> = self.json["paths"][known].as_object().unwrap().keys().collect();
                 let allow: Vec<_> = allow.iter().map(|method| method.to_ascii_uppercase()).collect();
                 let allow = allow.join(",").replace("GET", "GET,HEAD");
                 if status != "405" || answer.header("allow") != Some(&allow) {
-                    return Err(format!("that path knows {allow}"));
+                    return Err(format!("the path supports only {allow}"));
                 }
                 "/components/responses/405".to_owned()
             }
             Some(known) => format!("/paths/{}/{name}/responses/{status}", known.replace('/', "~1")),
         };
-        let response = self.json.pointer(&pointer).ok_or("its status is not foreseen")?;
+        let response = self.json.pointer(&pointer).ok_or("the status is not documented")?;
         Ok((pointer, response))
     }
 
-    /// Whether a value is as the schema at this pointer says.
+    /// Validates a value against the schema at this pointer.
     pub(crate) fn validate(&self, pointer: &str, value: &Value) -> Result<(), String> {
         let known = self.validators.lock().unwrap().get(pointer).cloned();
         let validator = known.unwrap_or_else(|| self.compile(pointer));
@@ -131,7 +131,7 @@ impl Document {
 
     fn compile(&self, pointer: &str) -> Arc<Validator> {
         let mut schema = self.json.pointer(pointer).unwrap().clone();
-        // What it refers to.
+        // Its `$ref`s point there.
         schema["components"] = self.json["components"].clone();
         let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&schema);
         let validator = Arc::new(validator.unwrap_or_else(|error| panic!("{pointer}: {error}")));

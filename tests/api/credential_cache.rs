@@ -1,4 +1,4 @@
-//! Passwords that are known again without a hash: for a while, and never longer than they are right.
+//! The credential cache: a password signs in without a hash until its entry expires or the account changes.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::helpers::{Answer, MINUTE, Setup, TestApp};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// A service whose hashes are counted.
+/// A service, with the number of hashes it has computed.
 struct Counted {
     app: TestApp,
     so_far: Cell<u32>,
@@ -29,32 +29,32 @@ async fn hashed(app: &TestApp) -> u32 {
     count.unwrap().parse().unwrap()
 }
 
-/// What one sign-in is answered, and how many hashes it took.
+/// The status of a sign-in, and how many hashes it computed.
 async fn sign_in(counted: &Counted, name: &str, password: &str) -> (u16, u32) {
     let status = counted.app.auth(name, password).await.status.as_u16();
     let so_far = hashed(&counted.app).await;
     (status, so_far - counted.so_far.replace(so_far))
 }
 
-/// Registers an account, which takes a hash as well.
+/// Registers an account, which computes a hash too.
 async fn register(counted: &Counted, name: &str) -> String {
     counted.so_far.set(counted.so_far.get() + 1);
     counted.app.register(name).await
 }
 
 #[tokio::test]
-async fn a_generated_password_is_hashed_once_and_known_until_its_time_is_over() {
+async fn a_generated_password_is_hashed_once_until_its_cache_entry_expires() {
     let counted = spawn(5 * MINUTE).await;
     let password = register(&counted, "alice").await;
     assert_eq!(sign_in(&counted, "alice", &password).await, (200, 1));
     assert_eq!(sign_in(&counted, "ALICE", &password).await, (200, 0));
     counted.app.clock.advance(5 * MINUTE);
     assert_eq!(sign_in(&counted, "alice", &password).await, (200, 1));
-    assert_eq!(counted.app.count("auth_logs").await, 3, "each leaves its trace");
+    assert_eq!(counted.app.count("auth_logs").await, 3, "each sign-in is recorded");
 }
 
 #[tokio::test]
-async fn with_no_time_to_live_every_sign_in_is_hashed() {
+async fn with_a_ttl_of_zero_every_sign_in_computes_a_hash() {
     let counted = spawn(Duration::ZERO).await;
     let password = register(&counted, "alice").await;
     for _ in 0..2 {
@@ -63,7 +63,7 @@ async fn with_no_time_to_live_every_sign_in_is_hashed() {
 }
 
 #[tokio::test]
-async fn a_chosen_password_is_hashed_every_time() {
+async fn a_chosen_password_is_never_cached() {
     let counted = spawn(5 * MINUTE).await;
     let chosen = Password::chosen("correct horse battery staple".to_owned()).unwrap();
     let alice = Username::parse("alice").unwrap();
@@ -75,23 +75,23 @@ async fn a_chosen_password_is_hashed_every_time() {
 }
 
 #[tokio::test]
-async fn what_was_refused_is_hashed_again_whether_or_not_there_is_such_an_account() {
+async fn refusals_are_never_cached_for_known_and_unknown_usernames() {
     let counted = spawn(5 * MINUTE).await;
     let (alices, bobs) = (register(&counted, "alice").await, register(&counted, "bob").await);
     assert_eq!(sign_in(&counted, "bob", &bobs).await, (200, 1));
     for _ in 0..2 {
         assert_eq!(sign_in(&counted, "alice", &bobs).await, (401, 1));
-        assert_eq!(sign_in(&counted, "nobody", &bobs).await, (401, 1));
+        assert_eq!(sign_in(&counted, "unknown", &bobs).await, (401, 1));
         assert_eq!(sign_in(&counted, "bob", &alices).await, (401, 1));
     }
 }
 
 #[tokio::test]
-async fn a_known_password_is_of_no_use_after_a_reset_or_to_an_account_that_may_not_sign_in() {
+async fn a_cached_password_is_refused_after_a_reset_and_for_disabled_or_deleted_accounts() {
     let counted = spawn(5 * MINUTE).await;
     let old = register(&counted, "alice").await;
     assert_eq!(sign_in(&counted, "alice", &old).await, (200, 1));
-    // As another process would.
+    // As another process does it.
     counted
         .app
         .db()
