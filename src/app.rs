@@ -30,8 +30,9 @@ pub struct App {
     pub keyring: Arc<Keyring>,
     /// What issues tokens.
     pub issuer: Issuer,
+    /// What answers requests.
+    pub fast_path: FastPath,
     retention: Option<Retention>,
-    fast_path: FastPath,
 }
 
 impl App {
@@ -63,7 +64,7 @@ impl App {
             Services { accounts: accounts.clone(), keyring: Arc::clone(&keyring), issuer: issuer.clone() };
         let fast_path = FastPath::new(services, config.http.clone(), metrics, limiter);
         let retention = config.log_retention.map(|keep| Retention::new(context, keep));
-        Ok(Self { accounts, keyring, issuer, retention, fast_path })
+        Ok(Self { accounts, keyring, issuer, fast_path, retention })
     }
 
     /// Answers requests and rotates keys until `shutdown` is done. Then it finishes the requests in flight.

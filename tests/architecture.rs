@@ -65,7 +65,7 @@ fn http_uses_neither_a_database_nor_the_command_line() {
 #[test]
 fn the_rate_limiter_and_telemetry_know_no_http() {
     for module in ["src/rate_limit.rs", "src/telemetry"] {
-        expect_silence(module, &["crate::http", "crate::issuer", "crate::store", "crate::cli", "axum"]);
+        expect_absent(module, &["crate::http", "crate::issuer", "crate::store", "crate::cli", "axum"]);
     }
 }
 

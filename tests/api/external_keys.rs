@@ -227,8 +227,8 @@ async fn our_keys_cannot_be_published_under_another_kid() {
     alias["kid"] = json!("alias");
     let sentence = "The keys cannot be published: the key \"alias\" is our own key 1";
     upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
-    app.issuer.keyring().rotate(true).await.unwrap();
-    app.issuer.keyring().revoke(jwksd::domain::key::Kid(1)).await.unwrap();
+    app.keyring.rotate(true).await.unwrap();
+    app.keyring.revoke(jwksd::domain::key::Kid(1)).await.unwrap();
     upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
     assert_eq!(upload(&app, ours.to_string()).await.json["message"], "0 added, 1 left as they are");
     assert_eq!(app.published_kids().await, ["3"]);
@@ -253,11 +253,7 @@ async fn an_external_key_survives_a_rekey_but_not_an_edit() {
     let app = app().await;
     upload(&app, key("mine").to_string()).await;
     let context = context(&app.dir, &app.clock).await;
-    let old = issuer::unlock(
-        &MasterSecret::parse(MASTER_KEY).unwrap(),
-        context.store.master_key().await.unwrap().unwrap(),
-    )
-    .unwrap();
+    let old = crate::helpers::master_key(MASTER_KEY, &context).await;
     issuer::rekey(&context, &old, &MasterSecret::parse(NEW).unwrap(), false).await.unwrap();
     let TestApp { dir, clock, .. } = app;
     let app = TestApp::with(Setup { dir, clock, master_key: NEW, ..Setup::default() }).await;
@@ -265,7 +261,7 @@ async fn an_external_key_survives_a_rekey_but_not_an_edit() {
 
     let mut db = app.db().await;
     sqlx::query("UPDATE uploaded_keys SET exp = 4102444800").execute(&mut db).await.unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(published(&app).await.len(), 1, "the longer lifetime was not sealed");
     let jwk = key("theirs").to_string();
     sqlx::query("INSERT INTO uploaded_keys (kid, jwk, uploaded_at) VALUES ('theirs', ?, 0)")
@@ -273,7 +269,7 @@ async fn an_external_key_survives_a_rekey_but_not_an_edit() {
         .execute(&mut db)
         .await
         .unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(published(&app).await.len(), 1, "a key that is not sealed is not published");
 }
 

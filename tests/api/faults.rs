@@ -156,8 +156,8 @@ async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
 #[tokio::test]
 async fn another_library_refuses_every_fault_for_its_own_reason() {
     let app = open().await;
-    app.issuer.keyring().rotate(true).await.unwrap();
-    app.issuer.keyring().revoke(Kid(1)).await.unwrap();
+    app.keyring.rotate(true).await.unwrap();
+    app.keyring.revoke(Kid(1)).await.unwrap();
     let good = ask(&app, "", json!({})).await.token();
     judge(&app, &good).await.unwrap();
     let reasons = [

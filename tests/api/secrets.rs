@@ -13,7 +13,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::helpers::{MASTER_KEY, MINUTE, TestApp, location};
+use crate::helpers::{MASTER_KEY, MINUTE, TestApp, database_file};
 
 /// Compiles only for types that do not implement `Serialize`.
 macro_rules! expect_no_serialize {
@@ -59,7 +59,7 @@ fn the_buffers_of_secrets_are_wiped_on_drop() {
 #[tokio::test]
 async fn debug_shows_no_secret() {
     let app = TestApp::spawn().await;
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();

@@ -13,7 +13,7 @@ use sqlx::Executor as _;
 use crate::helpers::{Setup, TestApp, decode, rsa_pem, verify};
 
 fn keyring(app: &TestApp) -> &Keyring {
-    app.issuer.keyring()
+    &app.keyring
 }
 
 /// Writes to the file, and runs a tick in which the service reads it.
@@ -154,7 +154,7 @@ async fn a_hash_with_an_extreme_cost_does_not_delay_other_sign_ins() {
 async fn an_attacker_who_writes_a_hash_can_sign_in_to_that_account() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    app.issuer.disable("alice").await.unwrap();
+    app.accounts.disable("alice").await.unwrap();
     let theirs = Password::chosen("chosen by the attacker".to_owned()).unwrap();
     let hash =
         Hasher::new(8, 1, 1).unwrap().hash(&theirs, &Salt::generate(&mut StdRng::seed_from_u64(1))).unwrap();
