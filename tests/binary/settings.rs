@@ -55,7 +55,7 @@ fn a_setting_that_cannot_work_is_refused_in_one_line_with_the_way_out() {
         (
             "NOT_MY_KEY",
             "s3cret",
-            "NOT_MY_KEY: it cannot be a master key: 32 bytes as base64 or hex, or a text of at least 16 characters, would do",
+            "NOT_MY_KEY: it cannot be a master key: use 32 bytes as base64 or hex, or a text of at least 16 characters",
         ),
     ];
     for (name, value, message) in cases {
