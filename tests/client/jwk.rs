@@ -157,21 +157,13 @@ fn what_is_no_key_is_refused_with_what_it_is_and_no_private_number() {
     desk.key("k", &["ed25519"]);
     let of = |text: &str, args: &[&str]| desk.run_with(args, &[], text);
     for (args, text, message) in [
-        (
-            &["jwk", "thumbprint", "-"][..],
-            "x",
-            "not valid JSON: expected value at line 1 column 1",
-        ),
+        (&["jwk", "thumbprint", "-"][..], "x", "not valid JSON: expected value at line 1 column 1"),
         (
             &["jwk", "thumbprint", "-"],
             r#"{"kty":"RSA","kty":"EC"}"#,
             "not valid JSON: the member \"kty\" appears twice at line 1 column 24",
         ),
-        (
-            &["jwk", "thumbprint", "-"],
-            r#"{"keys":[]}"#,
-            "this is a JWK Set: use one key of its \"keys\"",
-        ),
+        (&["jwk", "thumbprint", "-"], r#"{"keys":[]}"#, "this is a JWK Set: use one key of its \"keys\""),
         (
             &["jwk", "public", "-"],
             r#"{"kty":"oct","k":"c2VjcmV0"}"#,

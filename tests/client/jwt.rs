@@ -196,11 +196,7 @@ fn inspect_names_each_oddity() {
             "\"typ\" is \"logout+jwt\": the token is for one purpose, which was not checked",
         ),
         (header.clone(), json!({}), "the token never expires (no \"exp\")"),
-        (
-            header.clone(),
-            with(json!({"exp": "4000000000"})),
-            "\"exp\" is not a time in seconds since 1970",
-        ),
+        (header.clone(), with(json!({"exp": "4000000000"})), "\"exp\" is not a time in seconds since 1970"),
         (
             header.clone(),
             with(json!({"exp": 4_000_000_000_000_i64})),
@@ -226,9 +222,7 @@ fn inspect_names_each_oddity() {
 #[test]
 fn what_is_no_token_cannot_be_inspected() {
     let desk = Desk::new();
-    desk.run(&["jwt", "inspect", "a.b"]).refused(
-        1,
-        "cannot read the token: a token has three parts separated by dots, but this one has 2",
-    );
+    desk.run(&["jwt", "inspect", "a.b"])
+        .refused(1, "cannot read the token: a token has three parts separated by dots, but this one has 2");
     assert_eq!(desk.run(&["jwt", "inspect"]).code, Some(2), "which token was not said");
 }

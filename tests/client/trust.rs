@@ -64,9 +64,14 @@ fn a_url_of_keys_is_followed_to_the_same_origin_and_not_to_another() {
             elsewhere.url
         ),
     );
-    verify("/round").refused(2, &format!("could not verify the token: {url}/round redirects more than 3 times"));
-    verify("/nowhere")
-        .refused(2, &format!("could not verify the token: {url}/nowhere answered 302 Found without a valid Location header"));
+    verify("/round")
+        .refused(2, &format!("could not verify the token: {url}/round redirects more than 3 times"));
+    verify("/nowhere").refused(
+        2,
+        &format!(
+            "could not verify the token: {url}/nowhere answered 302 Found without a valid Location header"
+        ),
+    );
     verify("/none").refused(2, &format!("could not verify the token: {url}/none answered 404 Not Found"));
     assert!(elsewhere.asked().is_empty());
 }
@@ -125,8 +130,10 @@ fn what_is_no_set_of_keys_or_too_long_or_not_there_leaves_it_open() {
         desk.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token])
             .refused(2, &format!("could not verify the token: {message}"));
     }
-    desk.run(&["jwt", "verify", "--jwks-file", "nowhere", &token])
-        .refused(2, "could not verify the token: cannot read nowhere: No such file or directory (os error 2)");
+    desk.run(&["jwt", "verify", "--jwks-file", "nowhere", &token]).refused(
+        2,
+        "could not verify the token: cannot read nowhere: No such file or directory (os error 2)",
+    );
     desk.run(&["jwt", "verify", "--jwks-file", "-", "-"])
         .refused(2, "could not verify the token: the token and --jwks-file cannot both be standard input");
     let nobody = "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE";

@@ -166,11 +166,7 @@ fn claims_are_looked_at_after_the_signature_and_refused_each_for_its_own_reason(
         (json!({"iss": "them"}), "wrong_issuer", "the issuer is \"them\", not \"us\""),
         (json!({"iss": null}), "wrong_issuer", "the token has no \"iss\"; it must be \"us\""),
         (json!({"aud": "them"}), "wrong_audience", "the token is for [\"them\"], not for \"me\""),
-        (
-            json!({"aud": null}),
-            "wrong_audience",
-            "the token has no \"aud\"; it must be for \"me\"",
-        ),
+        (json!({"aud": null}), "wrong_audience", "the token has no \"aud\"; it must be for \"me\""),
         (json!({"exp": null}), "no_exp", "the token has no \"exp\": it never expires"),
         (json!({"nbf": EXP - 1}), "not_yet_valid", "the token is not valid before 2096-10-02T07:06:39Z, in "),
         (json!({"exp": 1_300_819_380}), "expired", "the token expired at 2011-03-22T18:43:00Z, "),
@@ -228,7 +224,8 @@ fn what_can_be_read_in_two_ways_is_malformed() {
         ),
         (
             "a.b.c.d.e".to_owned(),
-            "the token is encrypted (a JWE with five parts): decrypt it and verify the token inside".to_owned(),
+            "the token is encrypted (a JWE with five parts): decrypt it and verify the token inside"
+                .to_owned(),
         ),
         (format!("{message}.{signature}="), "the signature is not base64url without padding".to_owned()),
         (format!("!{good}"), "the header is not base64url without padding".to_owned()),
@@ -241,10 +238,7 @@ fn what_can_be_read_in_two_ways_is_malformed() {
             forger.sign(&header(&json!({})), r#"{"exp":1,"exp":4000000000}"#),
             format!("the payload is invalid: {twice} \"exp\" appears twice at line 1 column 26"),
         ),
-        (
-            forger.sign(&header(&json!({})), "4"),
-            "the payload is invalid: not a JSON object".to_owned(),
-        ),
+        (forger.sign(&header(&json!({})), "4"), "the payload is invalid: not a JSON object".to_owned()),
     ] {
         assert_eq!(forger.refusal(&token, &[]), ("malformed".to_owned(), words));
     }
@@ -275,7 +269,10 @@ fn leeway_and_ignore_exp_do_what_they_say() {
     assert_eq!((verdict(&early, &[]).0, verdict(&early, &["--leeway", "10m"]).0), (Some(1), Some(0)));
     let ahead = desk.token("1", &["iss=us", &format!("iat={}", now + 300)]);
     let (code, said) = verdict(&ahead, &[]);
-    assert!(code == Some(0) && said.contains("the token says that it was issued in the future: "), "odd, and no more: {said}");
+    assert!(
+        code == Some(0) && said.contains("the token says that it was issued in the future: "),
+        "odd, and no more: {said}"
+    );
     assert_eq!(desk.run(&["jwt", "verify", "--leeway", "soon", "x"]).code, Some(2));
 }
 
@@ -286,16 +283,16 @@ fn the_one_key_that_was_given_needs_no_kid_and_takes_no_other() {
     let verify = |token: &str| forger.desk.run(&[&one[..], &[token]].concat());
     let said = verify(&forger.sign(&header(&json!({"kid": null})), &claims())).out();
     assert!(
-        said.starts_with(
-            "valid\n  the token names no key (no \"kid\"): the given key was used\nheader\n"
-        ),
+        said.starts_with("valid\n  the token names no key (no \"kid\"): the given key was used\nheader\n"),
         "{said}"
     );
     let said = verify(&forger.sign(&header(&json!({"kid": "2"})), &claims()));
     assert_eq!(said.code, Some(1));
-    assert!(said.stdout.starts_with(
-        "invalid: the token names the key \"2\", but the trusted key is \"1\" (unknown_kid)\n"
-    ));
+    assert!(
+        said.stdout.starts_with(
+            "invalid: the token names the key \"2\", but the trusted key is \"1\" (unknown_kid)\n"
+        )
+    );
 }
 
 #[test]
