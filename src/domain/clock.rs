@@ -76,19 +76,19 @@ fn millis(duration: Duration) -> i64 {
 ///
 /// The monotonic clock bounds how much time has passed since: the wall clock may have been set forward.
 #[derive(Clone, Copy, Debug)]
-pub struct ClockAnchor {
+pub(crate) struct ClockAnchor {
     wall: Timestamp,
     monotonic: Duration,
 }
 
 impl ClockAnchor {
     /// An anchor at the current time.
-    pub fn now(clock: &dyn Clock) -> Self {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
         Self { wall: clock.now(), monotonic: clock.monotonic() }
     }
 
     /// The earlier time of both clocks. If the wall clock was set back, the anchor moves to its new time.
-    pub fn trusted_now(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
+    pub(crate) fn trusted_now(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
         let trusted = self.wall.plus(monotonic.saturating_sub(self.monotonic));
         if wall < trusted {
             *self = Self { wall, monotonic };

@@ -19,7 +19,7 @@ use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
 };
 use jwksd::issuer::{
-    self, Accounts, BackendChoice, BlockingPool, Context, Issuer, KeyConfig, Keyring, MasterKey,
+    self, Accounts, BackendChoice, BlockingPool, Context, KeyConfig, Keyring, MasterKey,
     PasswordConfig, SharedRng, TokenConfig,
 };
 use jwksd::rate_limit::RateLimits;
@@ -125,7 +125,6 @@ pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) accounts: Accounts,
     pub(crate) keyring: Arc<Keyring>,
-    pub(crate) issuer: Issuer,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: TempDir,
     client: Client,
@@ -142,14 +141,14 @@ impl TestApp {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let config = setup.config();
-        let App { accounts, keyring, issuer, fast_path, .. } =
+        let App { accounts, keyring, fast_path, .. } =
             App::build(&config, context, master_key, address.port()).await.unwrap();
         // Without the rotation loop: a test lets the keyring tick when it has moved the clock.
         tokio::spawn(jwksd::http::serve(listener, fast_path, setup.connections, std::future::pending()));
         let url = format!("http://{address}");
         conformance::register_server(&url, setup.auth_mode);
         let Setup { clock, dir, .. } = setup;
-        Self { url, accounts, keyring, issuer, clock, dir, client: Client::new() }
+        Self { url, accounts, keyring, clock, dir, client: Client::new() }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

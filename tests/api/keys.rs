@@ -248,7 +248,7 @@ async fn the_database_of_another_implementation_is_imported() {
             "a plaintext key is still in the file"
         );
     }
-    let foreign = "it is not in jwksd's sealed form: another program wrote it";
+    let foreign = "it is not sealed by jwksd: another program wrote it";
     assert_eq!(reasons(&app), [format!("3: {foreign}"), format!("4: {foreign}")]);
 
     let answer =
@@ -268,7 +268,7 @@ async fn a_plaintext_key_that_appears_later_is_not_trusted() {
         .unwrap();
     let app = restart(app).await;
     assert_eq!(app.published_kids().await, ["1"]);
-    assert_eq!(reasons(&app), ["3: it is not in jwksd's sealed form: another program wrote it"]);
+    assert_eq!(reasons(&app), ["3: it is not sealed by jwksd: another program wrote it"]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::signature as lib;
 
 /// Allowed sizes of an RSA modulus in bits. RFC 7518 §3.3 sets the minimum, aws-lc-rs the maximum.
-pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+pub(crate) const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// Maximum size of an RSA public exponent in bits, set by aws-lc-rs.
 pub(crate) const RSA_EXPONENT_BITS: usize = 33;
@@ -148,7 +148,7 @@ impl KeyType {
 
     /// The names of all algorithms for this key type, separated by commas.
     #[must_use]
-    pub fn algorithm_names(self) -> String {
+    pub(crate) fn algorithm_names(self) -> String {
         let names: Vec<_> = Algorithm::ALL
             .into_iter()
             .filter(|algorithm| algorithm.key_type() == self)

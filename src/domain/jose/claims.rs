@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Result<(String, Value), InvalidClaims> {
 ///
 /// # Errors
 /// [`InvalidClaims`] for a duplicate claim, and for a registered claim of the wrong type (RFC 7519 §4.1).
-pub fn assemble(
+pub(crate) fn assemble(
     payload: Map<String, Value>,
     given: Vec<(String, Value)>,
     ttl: Option<Duration>,

@@ -11,10 +11,10 @@ use super::jwk::Jwk;
 use crate::domain::clock::Timestamp;
 
 /// Maximum number of external keys. Bounded, because every verifier reads the whole set.
-pub const EXTERNAL_KEYS_MAX: usize = 100;
+pub(crate) const EXTERNAL_KEYS_MAX: usize = 100;
 
 /// Maximum size of all external keys together, in bytes of serialised JWKs.
-pub const EXTERNAL_KEYS_BYTES: usize = 32 * 1024;
+pub(crate) const EXTERNAL_KEYS_BYTES: usize = 32 * 1024;
 
 /// Maximum number of keys in one upload. Above [`EXTERNAL_KEYS_MAX`], because a fetched set may contain our own keys too.
 const UPLOAD_MAX: usize = 2 * EXTERNAL_KEYS_MAX;

@@ -49,7 +49,7 @@ fn header_oddities(jws: &Jws) -> Vec<String> {
 
 /// Describes a `typ` other than JWT and access token (RFC 8725 §3.11).
 #[must_use]
-pub fn unusual_typ(header: &Map<String, Value>) -> Option<String> {
+pub(crate) fn unusual_typ(header: &Map<String, Value>) -> Option<String> {
     match header.get("typ") {
         None => None,
         Some(Value::String(typ)) => {

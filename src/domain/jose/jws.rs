@@ -64,7 +64,7 @@ impl Jws {
     ///
     /// # Errors
     /// [`Reason::Malformed`] for a payload that is not a JSON object.
-    pub fn unverified_claims(&self) -> Result<Map<String, Value>, VerifyError> {
+    pub(crate) fn unverified_claims(&self) -> Result<Map<String, Value>, VerifyError> {
         json::object(&self.payload).map_err(|error| malformed(format!("the payload is invalid: {error}")))
     }
 

@@ -137,7 +137,7 @@ pub struct KeyMetadata {
 impl KeyMetadata {
     /// A key from elsewhere that is added to this store. It is published unless it has expired.
     #[must_use]
-    pub fn adopted(kid: Kid, exp: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn adopted(kid: Kid, exp: Timestamp, now: Timestamp) -> Self {
         let published_at = (exp > now).then_some(now);
         Self {
             kid,
@@ -176,7 +176,7 @@ impl KeyMetadata {
 
     /// Whether the key has expired without being revoked. `?expired` signs with such a key.
     #[must_use]
-    pub fn is_expired(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && (self.expired_at.is_some() || self.exp <= now)
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::clock::Timestamp;
 
 /// The keys of a store at one time, from which the status of each key and of the rotation is derived.
 #[derive(Clone, Debug)]
-pub struct StatusReport {
+pub(crate) struct StatusReport {
     keys: Vec<KeyMetadata>,
     newest_signer: Option<Kid>,
     policy: RotationPolicy,
@@ -47,7 +47,7 @@ pub struct RotationStatus {
 impl StatusReport {
     /// The status of these keys at `now`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         keys: Vec<KeyMetadata>,
         newest_signer: Option<Kid>,
         policy: RotationPolicy,
@@ -58,7 +58,7 @@ impl StatusReport {
 
     /// The status of every key, oldest first.
     #[must_use]
-    pub fn keys(&self) -> Vec<KeyStatus> {
+    pub(crate) fn keys(&self) -> Vec<KeyStatus> {
         let timeline = self.timeline();
         let status = |key: &KeyMetadata| {
             let phase = timeline.phase(key);
@@ -76,7 +76,7 @@ impl StatusReport {
 
     /// The state of the rotation.
     #[must_use]
-    pub fn rotation_status(&self) -> RotationStatus {
+    pub(crate) fn rotation_status(&self) -> RotationStatus {
         let keys = self.keys();
         let current = keys.iter().find(|key| key.phase == Phase::Current);
         let mut by_phase = BTreeMap::new();

@@ -44,7 +44,7 @@ const MAPPED_KIB: u32 = 2048;
 
 impl Argon2Backend {
     /// Returns the fast backend if it passes the self-test, otherwise the reference.
-    pub fn select_verified(rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn select_verified(rng: &mut impl CryptoRng) -> Self {
         let is_correct = Self::Fast.passes_known_answers()
             && (0..COMPARISONS).all(|_| Self::agree(rng, 0))
             && Self::agree(rng, MAPPED_KIB);

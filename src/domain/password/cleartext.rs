@@ -8,7 +8,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// Maximum length of a chosen password in bytes. Bounded, because hashing a huge password would be a denial of service.
-pub const PASSWORD_MAX: usize = 1024;
+pub(crate) const PASSWORD_MAX: usize = 1024;
 
 /// A password in clear text, zeroised when dropped.
 #[derive(Clone)]
@@ -17,7 +17,7 @@ pub struct Password(Zeroizing<String>);
 impl Password {
     /// A password to check. Any text is allowed; [`Password::chosen`] is for setting one.
     #[must_use]
-    pub fn typed(text: String) -> Self {
+    pub(crate) fn typed(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 

@@ -32,13 +32,13 @@ impl PasswordHash {
 
     /// A hash that matches no known password and takes as long to verify as a real hash with this cost.
     #[must_use]
-    pub fn dummy(cost: &HashCost) -> Self {
+    pub(crate) fn dummy(cost: &HashCost) -> Self {
         Self(format!("{}AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", cost.0))
     }
 
     /// Whether verifying this hash has exactly this cost.
     #[must_use]
-    pub fn has_cost(&self, cost: &HashCost) -> bool {
+    pub(crate) fn has_cost(&self, cost: &HashCost) -> bool {
         self.0.starts_with(&cost.0)
     }
 }

@@ -13,7 +13,7 @@ use super::hash::{HashCost, PasswordHash, Salt};
 
 /// Maximum cost of a hash in KiB, passes and lanes: 4 GiB, and seconds to minutes on one core. Above that, one check could
 /// block a thread for days or exhaust the memory.
-pub const MAX_COST: [u32; 3] = [4 << 20, 100, 64];
+pub(crate) const MAX_COST: [u32; 3] = [4 << 20, 100, 64];
 
 /// The minimum costs of OWASP's Password Storage Cheat Sheet for one lane, as KiB and passes. It treats them as equal.
 const OWASP: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
@@ -40,7 +40,7 @@ impl Hasher {
 
     /// The same hasher with another backend.
     #[must_use]
-    pub fn with_backend(self, backend: Argon2Backend) -> Self {
+    pub(crate) fn with_backend(self, backend: Argon2Backend) -> Self {
         Self { backend, ..self }
     }
 
@@ -53,7 +53,7 @@ impl Hasher {
 
     /// Whether new hashes meet one of OWASP's minimum costs. Less memory requires more passes.
     #[must_use]
-    pub fn meets_owasp_minimum(&self) -> bool {
+    pub(crate) fn meets_owasp_minimum(&self) -> bool {
         OWASP.iter().any(|(memory_kib, iterations)| {
             self.params.m_cost() >= *memory_kib && self.params.t_cost() >= *iterations
         })

@@ -7,7 +7,9 @@ mod hash;
 mod hasher;
 
 pub use self::backend::Argon2Backend;
-pub use self::cleartext::{InvalidPassword, PASSWORD_MAX, Password};
+pub(crate) use self::cleartext::PASSWORD_MAX;
+pub use self::cleartext::{InvalidPassword, Password};
 pub use self::credential_cache::CredentialCache;
 pub use self::hash::{HashCost, PasswordHash, Salt};
-pub use self::hasher::{HashError, Hasher, InvalidCost, MAX_COST, VerifyOutcome};
+pub(crate) use self::hasher::MAX_COST;
+pub use self::hasher::{HashError, Hasher, InvalidCost, VerifyOutcome};

@@ -6,5 +6,6 @@ mod overrides;
 mod signed;
 
 pub use self::claims::{Claims, Subject, TokenKind, TokenPolicy};
-pub use self::overrides::{Audience, ExtraClaims, InvalidClaim, RESERVED_CLAIMS, TokenOverrides};
+pub(crate) use self::overrides::RESERVED_CLAIMS;
+pub use self::overrides::{Audience, ExtraClaims, InvalidClaim, TokenOverrides};
 pub use self::signed::Token;

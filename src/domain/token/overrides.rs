@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 /// The claims that only the issuer sets.
-pub const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "uid", "aud", "iat", "exp", "jti"];
+pub(crate) const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "uid", "aud", "iat", "exp", "jti"];
 
 /// The `aud` claim: one string or several (RFC 7519 §4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
