@@ -16,6 +16,7 @@
 
 pub mod cli;
 pub mod config;
+mod directory;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

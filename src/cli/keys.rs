@@ -13,9 +13,10 @@ use super::confirm::confirm;
 use super::output::{self, or_dash};
 use crate::config::Config;
 use crate::domain::clock::Clock;
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::KeyStatus;
-use crate::domain::key::{Kid, PrivateKey};
+use crate::domain::key::{Kid, import};
 use crate::issuer::{Keyring, PublishedKey};
 
 /// Default refresh intervals of common verifiers. docs/keys.md lists the same.
@@ -103,7 +104,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
             }
             KeysCommand::Expire { kid } => expire(&keyring, Kid(kid), &verifiers).await?,
             KeysCommand::Export { kid, .. } => output::value(keyring.export(Kid(kid)).await?.trim_end())?,
-            KeysCommand::Import { .. } => import(&keyring, imported).await?,
+            KeysCommand::Import { .. } => import_key(&keyring, imported).await?,
         }
         Ok(())
     };
@@ -286,7 +287,7 @@ impl Verifiers<'_> {
     }
 }
 
-async fn import(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()> {
+async fn import_key(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()> {
     let Some(key) = key else {
         bail!("there is no key to import");
     };
@@ -304,5 +305,5 @@ async fn import(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Result<()
 fn read_key(file: &PathBuf) -> anyhow::Result<PrivateKey> {
     let pem = std::fs::read_to_string(file).map(Zeroizing::new);
     let pem = pem.with_context(|| format!("cannot read {}", file.display()))?;
-    PrivateKey::from_pem(&pem).with_context(|| format!("cannot import {}", file.display()))
+    import::parse(&pem).with_context(|| format!("cannot import {}", file.display()))
 }

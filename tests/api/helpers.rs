@@ -8,6 +8,8 @@ use std::time::Duration;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
+use jwksd::domain::jose::pem::to_pkcs1_pem;
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::{CredentialCache, Hasher};
@@ -273,4 +275,9 @@ pub(crate) fn verify(token: &str, jwks: &JwkSet) -> Result<Value, String> {
     jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation)
         .map(|data| data.claims)
         .map_err(|error| error.to_string())
+}
+
+/// A new RSA private key as PKCS#1 PEM, the form of the `keys` table.
+pub(crate) fn rsa_pem() -> zeroize::Zeroizing<String> {
+    to_pkcs1_pem(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).unwrap()
 }

@@ -6,14 +6,14 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
-use jwksd::domain::key::PrivateKey;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
 use jwksd::store::Contents;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
-    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, decode, location, verify,
+    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, decode, location, rsa_pem,
+    verify,
 };
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
@@ -134,7 +134,7 @@ async fn when_the_newest_expired_key_was_tampered_with_an_older_one_shows_what_e
 async fn a_row_that_was_sealed_as_the_contract_says_is_taken_in() {
     let app = TestApp::spawn().await;
     let key = base64::engine::general_purpose::URL_SAFE.decode(MASTER_KEY).unwrap();
-    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let pem = rsa_pem();
     let (kid, exp) = (40, app.now() + 1000);
     let aad = format!("jwksd:keys:{kid}:{exp}");
     let payload = Payload { msg: pem.as_bytes(), aad: aad.as_bytes() };
@@ -197,8 +197,8 @@ async fn the_database_of_another_implementation_is_taken_over() {
     let now = setup.clock.now().as_secs();
     let mut db = database(&setup.dir).await;
     db.execute(FOREIGN).await.unwrap();
-    let valid = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
-    let expired = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let valid = rsa_pem();
+    let expired = rsa_pem();
     for (key, exp) in
         [(valid.as_bytes(), now + 3600), (expired.as_bytes(), now - 3600), (b"gAAAAABfernet", now + 3600)]
     {
@@ -259,7 +259,7 @@ async fn the_database_of_another_implementation_is_taken_over() {
 #[tokio::test]
 async fn a_plaintext_key_that_appears_later_is_not_trusted() {
     let app = TestApp::spawn().await;
-    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let pem = rsa_pem();
     sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
         .bind(pem.as_bytes())
         .bind(app.now() + 1000)
@@ -292,8 +292,7 @@ async fn a_store_of_the_first_schema_opens_with_its_keys_and_accounts() {
         let payload = Payload { msg: text, aad: aad.as_bytes() };
         [&[1], [9; 12].as_slice(), &cipher.encrypt(&Nonce::from([9; 12]), payload).unwrap()].concat()
     };
-    let (pem, exp) =
-        (PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap(), setup.clock.now().as_secs() + 50_000);
+    let (pem, exp) = (rsa_pem(), setup.clock.now().as_secs() + 50_000);
     sqlx::query("INSERT INTO master_key (id, salt, check_value) VALUES (1, zeroblob(16), ?)")
         .bind(seal(b"jwksd", "jwksd:master_key"))
         .execute(&mut db)

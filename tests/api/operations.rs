@@ -1,9 +1,10 @@
 //! What an operator does to the keys by hand, and what a running server makes of it.
 
 use jwksd::domain::clock::Clock as _;
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::Phase;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::key::{Kid, PrivateKey};
+use jwksd::domain::key::{Kid, import};
 use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
 use jwksd::store::Contents;
 use serde_json::json;
@@ -132,7 +133,7 @@ async fn an_exported_key_can_be_imported_elsewhere_and_verifies_what_was_signed_
     let (here, there) = (TestApp::spawn().await, TestApp::spawn().await);
     let token = here.token().await;
     let pem = command(&here).await.export(Kid(1)).await.unwrap();
-    let key = PrivateKey::from_pem(&pem).unwrap();
+    let key = import::parse(&pem).unwrap();
 
     let command = command(&there).await;
     command.import(&key).await.unwrap();
@@ -309,7 +310,7 @@ async fn of_two_next_keys_the_one_that_was_published_longer_steps_in() {
     let command = command(&app).await;
     command.rotate(false).await.unwrap();
     app.clock.advance(HOUR);
-    command.import(&PrivateKey::generate().unwrap()).await.unwrap();
+    command.import(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).await.unwrap();
     command.revoke(Kid(1)).await.unwrap();
     let phases = phases(&command);
     assert_eq!(phases[2..], [(3, Phase::Current), (4, Phase::Next)]);

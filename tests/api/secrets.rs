@@ -1,9 +1,9 @@
 //! What a type that holds a secret shows, writes out and leaves in memory.
 
 use jwksd::domain::jose::json::SecretJson;
-use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey as AnyPrivateKey};
+use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey};
+use jwksd::domain::key::SigningKey;
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
-use jwksd::domain::key::{PrivateKey, SigningKey};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
 use jwksd::issuer::{self, MasterKey};
@@ -32,7 +32,6 @@ macro_rules! expect_no_serialize {
 fn no_secret_serialises() {
     expect_no_serialize!(
         AdminToken,
-        AnyPrivateKey,
         CredentialCache,
         MasterKey,
         MasterSecret,

@@ -1,16 +1,16 @@
 //! What somebody can do who writes the file of a store and has no `NOT_MY_KEY`, and what he cannot.
 
 use jwksd::domain::jose::external_key::ExternalKey;
-use jwksd::domain::jose::jwk::PublicJwk;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey as AnyPrivateKey};
-use jwksd::domain::key::{Kid, PrivateKey};
+use jwksd::domain::jose::jwk::Jwk;
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd::domain::key::Kid;
 use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::issuer::Keyring;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use sqlx::Executor as _;
 
-use crate::helpers::{Setup, TestApp, decode, verify};
+use crate::helpers::{Setup, TestApp, decode, rsa_pem, verify};
 
 fn keyring(app: &TestApp) -> &Keyring {
     app.issuer.keyring()
@@ -27,9 +27,9 @@ async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
     let keys: Vec<_> = keys
         .iter()
         .map(|(kid, exp)| {
-            let public = AnyPrivateKey::generate(NewKey::Rsa2048).unwrap().public().clone();
-            let algorithm = public.key_type().usual_algorithm();
-            let jwk = PublicJwk::new(public, (*kid).to_owned(), algorithm).unwrap();
+            let public = PrivateKey::generate(NewKey::Rsa2048).unwrap().public().clone();
+            let algorithm = public.key_type().default_algorithm();
+            let jwk = Jwk::new(public, (*kid).to_owned(), algorithm).unwrap();
             let mut jwk = serde_json::to_value(jwk).unwrap();
             if let Some(exp) = exp {
                 jwk["exp"] = (*exp).into();
@@ -116,7 +116,7 @@ async fn what_is_sealed_for_one_table_opens_in_no_other() {
 #[tokio::test]
 async fn without_the_record_of_its_master_key_a_store_takes_plaintext_keys_over() {
     let app = TestApp::spawn().await;
-    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let pem = rsa_pem();
     sqlx::query("INSERT INTO keys (kid, key, exp) VALUES (50, ?, ?)")
         .bind(pem.as_bytes())
         .bind(app.now() + 1000)

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::algorithm::Algorithm;
-use jwksd::domain::jose::jwk::PublicJwk;
+use jwksd::domain::jose::jwk::Jwk;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer;
@@ -35,8 +35,8 @@ async fn upload(app: &TestApp, body: impl Into<reqwest::Body>) -> Answer {
 /// A key of somebody else.
 fn key(kid: &str) -> Value {
     let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
-    let algorithm = Algorithm::named("EdDSA").unwrap();
-    serde_json::to_value(PublicJwk::new(key.public().clone(), kid.to_owned(), algorithm).unwrap()).unwrap()
+    let algorithm = Algorithm::from_name("EdDSA").unwrap();
+    serde_json::to_value(Jwk::new(key.public().clone(), kid.to_owned(), algorithm).unwrap()).unwrap()
 }
 
 async fn published(app: &TestApp) -> Vec<Value> {
@@ -174,8 +174,8 @@ async fn an_upload_of_256_kib_is_read_and_one_that_is_longer_by_a_byte_is_not() 
 async fn whoever_holds_an_uploaded_key_makes_tokens_in_our_name_until_it_is_withdrawn() {
     let app = app().await;
     let theirs = PrivateKey::generate(NewKey::Rsa2048).unwrap();
-    let rs256 = Algorithm::named("RS256").unwrap();
-    let jwk = PublicJwk::new(theirs.public().clone(), "theirs".to_owned(), rs256).unwrap();
+    let rs256 = Algorithm::from_name("RS256").unwrap();
+    let jwk = Jwk::new(theirs.public().clone(), "theirs".to_owned(), rs256).unwrap();
     upload(&app, serde_json::to_string(&jwk).unwrap()).await;
 
     let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());

@@ -1,6 +1,6 @@
-//! Connections to the file: one that writes and takes its transactions one after the other, a few that only read beside it.
+//! Connections to the file: one writer, which runs its transactions one after the other, and a few readers.
 //!
-//! They are renewed now and then, so that what was read wrongly once is not believed for ever.
+//! Connections are renewed regularly. A page that was once read wrongly stays in the cache of its connection.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 
-use super::super::StoreError;
-use super::{DatabaseFile, SQLITE_READONLY, code, is_busy, unavailable};
+use super::error::{failed, is_busy, is_read_only};
+use super::file::{BUSY_TIMEOUT, DatabaseFile};
+use crate::store::StoreError;
 
-/// How long a transaction waits for that of another process.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connections that only read. More than there are cores would wait for each other.
+/// Maximum number of reading connections. More than there are cores would wait for each other.
 const READERS: u32 = 4;
 
-/// How long a connection lives. What it has read stays in its memory as long as nobody writes: a damaged page, too.
+/// Maximum lifetime of a connection. Its page cache stays valid until the file changes, and may hold a damaged page.
 const LIFETIME: Duration = Duration::from_secs(30);
 
-/// What an answered write survives.
+/// What a committed transaction survives: the values of `PRAGMA synchronous`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Durability {
+    /// A power cut.
     Full,
+    /// The end of the process. A power cut may undo the last moment.
     Normal,
 }
 
@@ -35,42 +35,44 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Opens the file, or makes it.
-    pub(super) async fn open(location: &DatabaseFile) -> Result<Self, StoreError> {
-        let pool = connect(options(location), 1, Some(LIFETIME)).await?;
-        Ok(Self { pool, file: File::at(location) })
+    /// Opens the file, and creates it if it is missing.
+    pub(super) async fn open(database: &DatabaseFile) -> Result<Self, StoreError> {
+        let pool = connect(options(database), 1, Some(LIFETIME)).await?;
+        Ok(Self { pool, file: File::new(database) })
     }
 
-    /// The connection, in no transaction.
+    /// The connection, outside of any transaction.
     pub(super) async fn connection(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
         acquire(&self.pool).await
     }
 
-    /// Begins a transaction that writes: the lock is taken at once, so it cannot fail half way for want of it.
+    /// Begins a transaction with the write lock, so that no later statement of it can fail because of a lock.
     pub(super) async fn begin(
         &self,
         durability: Durability,
     ) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.file.expect_in_place()?;
         let begun = match begin_on(self.connection().await?, durability).await {
-            Err(error) if code(&error) == Some(SQLITE_READONLY) => {
-                // Whatever comes of it, it is gone.
+            Err(error) if is_read_only(&error) => {
+                // The connection is dropped also if closing fails.
                 let _ = self.connection().await?.close().await;
                 begin_on(self.connection().await?, durability).await
             }
             begun => begun,
         };
-        begun.map_err(unavailable)
+        begun.map_err(failed)
     }
 
-    /// Ends it. The last connection to close writes the WAL back into the file.
+    /// Closes it. The last connection to close checkpoints the WAL.
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
 }
 
-/// SQLite opens a file that cannot be written to for reading, and leaves it at that for as long as the connection lives;
-/// on such a connection even `BEGIN IMMEDIATE` only reads. What deletes nothing finds that out.
+/// Begins a transaction that can write.
+///
+/// SQLite opens a read-only file for reading and keeps that for the lifetime of the connection. On such a connection
+/// `BEGIN IMMEDIATE` succeeds and takes no write lock. A `DELETE` without rows reveals it.
 async fn begin_on(
     connection: PoolConnection<Sqlite>,
     durability: Durability,
@@ -84,24 +86,24 @@ async fn begin_on(
     Transaction::begin(connection, Some(begin.into_sql_str())).await
 }
 
-/// The connections that read.
+/// The reading connections.
 #[derive(Debug)]
 pub(super) struct Readers {
     pool: SqlitePool,
-    /// Used by nobody. For as long as it lives, a process has the file open: a restore goes by that.
+    /// Never used. Keeps the file open for the lifetime of the process, which is what a restore checks.
     anchor: SqlitePool,
     file: File,
 }
 
 impl Readers {
-    pub(super) async fn open(location: &DatabaseFile) -> Result<Self, StoreError> {
-        let options = options(location).read_only(true);
+    pub(super) async fn open(database: &DatabaseFile) -> Result<Self, StoreError> {
+        let options = options(database).read_only(true);
         let anchor = connect(options.clone(), 1, None).await?;
         let pool = connect(options, READERS, Some(LIFETIME)).await?;
-        Ok(Self { pool, anchor, file: File::at(location) })
+        Ok(Self { pool, anchor, file: File::new(database) })
     }
 
-    /// One of them, in no transaction.
+    /// One of them, outside of any transaction.
     pub(super) async fn connection(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
         self.file.expect_in_place()?;
         acquire(&self.pool).await
@@ -113,48 +115,48 @@ impl Readers {
     }
 }
 
-/// The file that was opened. What is written to it once it has lost its name, is lost.
+/// The file that was opened. Writes to it are lost once another file has its name.
 #[derive(Clone, Debug)]
 struct File {
-    location: DatabaseFile,
+    database: DatabaseFile,
     identity: Option<(u64, u64)>,
 }
 
 impl File {
-    fn at(location: &DatabaseFile) -> Self {
-        Self { location: location.clone(), identity: location.identity() }
+    fn new(database: &DatabaseFile) -> Self {
+        Self { database: database.clone(), identity: database.identity() }
     }
 
     fn expect_in_place(&self) -> Result<(), StoreError> {
-        if self.location.identity() == self.identity { Ok(()) } else { Err(StoreError::Replaced) }
+        if self.database.identity() == self.identity { Ok(()) } else { Err(StoreError::Replaced) }
     }
 }
 
-fn options(location: &DatabaseFile) -> SqliteConnectOptions {
+fn options(database: &DatabaseFile) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
-        .filename(location.path())
+        .filename(database.path())
         .journal_mode(SqliteJournalMode::Wal)
         .foreign_keys(true)
-        // What was there before is overwritten: plaintext keys that were sealed, keys that were deleted.
+        // Overwrites deleted content: plaintext keys that were sealed, keys that were deleted.
         .pragma("secure_delete", "ON")
-        // On macOS, a sync stops at the drive's cache otherwise; nothing elsewhere.
+        // On macOS a plain fsync stops at the drive's cache. Elsewhere this has no effect.
         .pragma("fullfsync", "ON")
-        // A WAL that a long reader has made grow shrinks again: to 64 MiB.
+        // A long reader lets the WAL grow. It shrinks to 64 MiB afterwards.
         .pragma("journal_size_limit", "67108864")
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()
 }
 
-/// A connection that is in no transaction.
+/// A connection that is not in a transaction.
 ///
-/// When the disk fails, SQLite rolls back by itself, and the connection, which has not noticed, is of no more use.
+/// When the disk fails, SQLite rolls back by itself. sqlx does not notice, and the connection becomes unusable.
 async fn acquire(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
     loop {
-        let connection = pool.acquire().await.map_err(unavailable)?;
+        let connection = pool.acquire().await.map_err(failed)?;
         if !connection.is_in_transaction() {
             return Ok(connection);
         }
-        // Whatever comes of it, it is gone.
+        // The connection is dropped also if closing fails.
         let _ = connection.close().await;
     }
 }
@@ -164,8 +166,8 @@ async fn connect(
     connections: u32,
     lifetime: Option<Duration>,
 ) -> Result<SqlitePool, StoreError> {
-    // Switching a new file to WAL takes an exclusive lock for which SQLite does not wait by itself: two first starts
-    // at the same moment meet here.
+    // Switching a new file to WAL takes an exclusive lock, and SQLite does not wait for that one: two first starts at
+    // the same moment meet here.
     let mut attempt = 0;
     loop {
         let pool = SqlitePoolOptions::new()
@@ -182,7 +184,7 @@ async fn connect(
                 attempt += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            other => return other.map_err(unavailable),
+            other => return other.map_err(failed),
         }
     }
 }
