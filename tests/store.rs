@@ -10,10 +10,10 @@ use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
+use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
 use jwksd::store::{
-    AccountChange, Applied, DatabaseFile, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, NewSignIn,
-    Page, SealedExternalKey, SealedRows, SignIn, SignInFilter, SignInOutcome, SqliteStore, Store, StoreError,
-    Unique,
+    AccountChange, Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, NewSignIn, Page,
+    SealedExternalKey, SealedRows, SignIn, SignInFilter, SignInOutcome, Store, StoreError, Unique,
 };
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;

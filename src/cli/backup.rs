@@ -8,8 +8,9 @@ use clap::Args;
 use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interrupted, unopened_kids};
 use super::{output, progress};
 use crate::config::Config;
+use crate::directory::sync_directory_of;
 use crate::issuer::MasterKey;
-use crate::store::{Counts, DatabaseFile, Depth, Inspection, sync_directory_of};
+use crate::store::sqlite::{Counts, DatabaseFile, Depth, Inspection};
 
 #[derive(Args, Debug)]
 pub(super) struct BackupArgs {

@@ -14,12 +14,9 @@ use super::exit::{NotFound, UsageError};
 use super::master_key;
 use crate::config::Config;
 use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::password::{Argon2Backend, CredentialCache, Hasher};
-use crate::domain::token::TokenPolicy;
-use crate::issuer::{
-    self, BackendChoice, BlockingPool, Context, Issuer, Keyring, MasterKey, MasterKeyError, SharedRng,
-};
-use crate::store::{Contents, DatabaseFile, MasterKeyRecord, Probe, SqliteStore, StoreError};
+use crate::issuer::{self, Accounts, BlockingPool, Context, Keyring, MasterKey, MasterKeyError, SharedRng};
+use crate::store::sqlite::{Contents, DatabaseFile, Probe, SqliteStore};
+use crate::store::{MasterKeyRecord, StoreError};
 
 /// Maximum time to close the store. SQLite writes the WAL back at the next start instead.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
@@ -31,17 +28,9 @@ pub(super) struct OpenStore {
 }
 
 impl OpenStore {
-    /// Builds an issuer whose tokens carry this `iss`.
-    pub(super) async fn issuer(&self, config: &Config, iss: String) -> anyhow::Result<Issuer> {
-        let keyring = self.keyring(config).await?;
-        let tokens = TokenPolicy {
-            issuer: iss,
-            audience: config.tokens.audience.clone(),
-            ttl: config.keys.policy.token_ttl(),
-        };
-        let ttl = config.passwords.credential_cache_ttl;
-        let credential_cache = self.context.rng.with(|rng| CredentialCache::new(ttl, rng));
-        Ok(Issuer::new(self.context.clone(), self.hasher(config), credential_cache, tokens, keyring))
+    /// The accounts of the store.
+    pub(super) fn accounts(&self, config: &Config) -> Accounts {
+        Accounts::new(self.context.clone(), &config.passwords)
     }
 
     /// Opens the keys of the store.
@@ -57,20 +46,6 @@ impl OpenStore {
             tracing::warn!("the store is still busy; its WAL is written back at the next start");
         }
         outcome
-    }
-
-    fn hasher(&self, config: &Config) -> Hasher {
-        let choice = config.passwords.backend;
-        let backend = match choice {
-            BackendChoice::Auto => self.context.rng.with(Argon2Backend::select_verified),
-            BackendChoice::Reference => Argon2Backend::Reference,
-        };
-        if (choice, backend) == (BackendChoice::Auto, Argon2Backend::Reference) {
-            tracing::warn!(
-                "the faster implementation of Argon2 failed its self-test on this machine; using the reference"
-            );
-        }
-        config.passwords.hasher.clone().with_backend(backend)
     }
 }
 

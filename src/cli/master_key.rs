@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::exit::UsageError;
 use crate::config::{self, Config, DOTENV};
+use crate::directory::sync_directory_of;
 use crate::domain::key::seal::MasterSecret;
 use crate::issuer::SharedRng;
-use crate::store::{Contents, DatabaseFile, sync_directory_of};
+use crate::store::sqlite::{Contents, DatabaseFile};
 
 /// The master key from the settings, or a new one if it is clear where to keep it.
 pub(super) fn for_store(

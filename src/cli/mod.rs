@@ -24,8 +24,6 @@ mod process_limits;
 mod progress;
 mod rekey;
 mod restore;
-mod retention_loop;
-mod rotation_loop;
 mod serve;
 mod shutdown_signal;
 mod store_copy;

@@ -11,7 +11,8 @@ use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interr
 use crate::config::Config;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::issuer::MasterKey;
-use crate::store::{DatabaseFile, ExclusiveLock, Inspection, MergeOutcome, StoreError};
+use crate::store::StoreError;
+use crate::store::sqlite::{DatabaseFile, ExclusiveLock, Inspection, MergeOutcome};
 
 #[derive(Args, Debug)]
 pub(super) struct RestoreArgs {
@@ -20,7 +21,7 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) async fn run(config: Config, args: RestoreArgs) -> anyhow::Result<()> {
-    let (store, source) = (config.database.resolved(), DatabaseFile::of(args.file));
+    let (store, source) = (config.database.resolved(), DatabaseFile::new(args.file));
     if !source.path().exists() {
         return refuse(format!("cannot restore {}: there is no such file", source.path().display()));
     }
@@ -59,7 +60,7 @@ async fn copy_next_to(
 ) -> anyhow::Result<StoreCopy> {
     let copy = StoreCopy::new(source, store.path()).await?;
     copy.verify(master_key).await?;
-    copy.database().bring_up_to_date().await.context("cannot migrate the schema of the copy")?;
+    copy.database().migrate().await.context("cannot migrate the schema of the copy")?;
     Ok(copy)
 }
 

@@ -1,20 +1,16 @@
 //! `jwksd serve`: bind the listener, open the store, serve until a shutdown signal, close the store.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
 use super::bootstrap::{self, OpenStore};
-use super::retention_loop::retention_loop;
-use super::rotation_loop::rotation_loop;
 use super::shutdown_signal::Shutdown;
 use super::systemd::{Supervisor, Watchdog};
 use super::{open_mode, process_limits};
+use crate::app::App;
 use crate::config::Config;
-use crate::http::{self, AuthMode, Metrics};
-use crate::issuer::Retention;
+use crate::http::AuthMode;
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {
@@ -42,7 +38,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
         open_store = open(&config) => open_store?,
         () = shutdown.clone().requested() => return Ok(()),
     };
-    let served = serve(&open_store, config, listener, shutdown).await;
+    let served = serve(&open_store, &config, listener, shutdown).await;
     let served = open_store.close(served).await;
     tracing::info!("stopped");
     served
@@ -59,34 +55,28 @@ async fn open(config: &Config) -> anyhow::Result<OpenStore> {
 
 async fn serve(
     open_store: &OpenStore,
-    config: Config,
+    config: &Config,
     listener: TcpListener,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address of the listener")?;
-    let url = config.listen.issuer_url(address.port());
-    let metrics = Metrics::new(Arc::clone(&open_store.context.clock))?;
-    let pool = metrics.observe(&open_store.context.pool);
-    let issuer = open_store.issuer(&config, url.clone()).await?.at(pool);
-    issuer.keyring().tick().await.context("cannot bring the keys up to date")?;
+    let (context, master_key) = (open_store.context.clone(), open_store.master_key.clone());
+    let app = App::build(config, context, master_key, address.port()).await?;
     let max_connections = process_limits::max_connections();
     tracing::info!(
-        "serving on http://{address}, issuer {url}, database {}",
+        "serving on http://{address}, issuer {}, database {}",
+        app.issuer.url(),
         config.database.path().display()
     );
-    let retention = config.log_retention.map(|keep| Retention::new(open_store.context.clone(), keep));
-    let front = http::front(issuer.clone(), config.http, metrics);
 
     let supervisor = Supervisor::connect();
     supervisor.ready();
-    let watchdog = Watchdog::new(supervisor.clone());
-    let until = async move {
+    let mut watchdog = Watchdog::new(supervisor.clone());
+    let until_shutdown = async move {
         shutdown.requested().await;
         supervisor.stopping();
     };
-    tokio::select! {
-        () = http::serve(listener, front, max_connections, until) => Ok(()),
-        () = rotation_loop(&issuer, watchdog) => Ok(()),
-        () = retention_loop(retention) => Ok(()),
-    }
+    // Signs of life come from the rotation, so that systemd restarts a server whose rotation hangs.
+    app.serve(listener, max_connections, until_shutdown, || watchdog.alive()).await;
+    Ok(())
 }

@@ -9,9 +9,11 @@ use super::exit::UsageError;
 use super::shutdown_signal::shutdown_signal;
 use super::{bootstrap, progress};
 use crate::config::Config;
+use crate::directory::directory_of;
 use crate::domain::key::Kid;
 use crate::issuer::{self, MasterKey};
-use crate::store::{Contents, Counts, DatabaseFile, Depth, Inspection, StoreError, directory_of};
+use crate::store::StoreError;
+use crate::store::sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection};
 
 /// Prefix of the directory in which a copy is made. `doctor` looks for directories that a killed command left.
 pub(super) const DIRECTORY_PREFIX: &str = ".jwksd-copy-";
@@ -33,14 +35,14 @@ impl StoreCopy {
         let file = NamedTempFile::new_in(directory.path()).with_context(failing)?;
         let copy = Self { file, _directory: directory };
         let failing = || format!("cannot copy {}", store.path().display());
-        let bytes = store.bytes().await.with_context(failing)?;
+        let bytes = store.size().await.with_context(failing)?;
         let copying = store.copy_to(copy.file.path());
         progress::growing("copying", copy.file.path(), bytes, copying).await.with_context(failing)?;
         Ok(copy)
     }
 
     pub(super) fn database(&self) -> DatabaseFile {
-        DatabaseFile::of(self.file.path().to_owned())
+        DatabaseFile::new(self.file.path().to_owned())
     }
 
     /// Checks every page, every row and every key of the copy.
@@ -77,7 +79,7 @@ pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyh
 
 /// The keys that the master key does not open.
 pub(super) fn unopened_kids(master_key: &MasterKey, inspection: &Inspection) -> Vec<Kid> {
-    issuer::unopened(master_key, &inspection.keys).into_iter().map(|row| row.kid).collect()
+    issuer::unreadable_rows(master_key, &inspection.keys).into_iter().map(|row| row.kid).collect()
 }
 
 /// What a verified copy contains, for a message.

@@ -15,7 +15,7 @@ use super::text::printable;
 use crate::config::Config;
 use crate::domain::account::{AccountReport, AccountState, Email, UserId, Username};
 use crate::domain::password::{PASSWORD_MAX, Password};
-use crate::issuer::Issuer;
+use crate::issuer::Accounts;
 
 /// Accounts of one query.
 const PAGE: u32 = 1000;
@@ -118,7 +118,7 @@ enum Action {
 pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result<()> {
     if let UsersCommand::List { deleted, format } = command {
         let open_store = bootstrap::open_existing(&config).await?;
-        let listed = async { list(&open_store.issuer(&config, String::new()).await?, deleted, format).await };
+        let listed = async { list(&open_store.accounts(&config), deleted, format).await };
         let listed = listed.await;
         return open_store.close(listed).await;
     }
@@ -130,11 +130,10 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
     };
     let done = async {
         // These commands issue no token, so `iss` does not matter.
-        let issuer = open_store.issuer(&config, String::new()).await?;
-        let password = apply(&action, &issuer, &name).await?;
+        let accounts = open_store.accounts(&config);
+        let password = apply(&action, &accounts, &name).await?;
         // A deleted account can no longer be found by its name.
-        let account =
-            if matches!(action, Action::Delete) { None } else { Some(issuer.account(&name).await?) };
+        let account = if matches!(action, Action::Delete) { None } else { Some(accounts.find(&name).await?) };
         anyhow::Ok((password, account))
     };
     let done = done.await;
@@ -170,22 +169,22 @@ fn parse(command: UsersCommand) -> anyhow::Result<(Action, String, FormatArgs)> 
 }
 
 /// Applies the action. Returns the password if one was generated.
-async fn apply(action: &Action, issuer: &Issuer, name: &str) -> anyhow::Result<Option<Password>> {
+async fn apply(action: &Action, accounts: &Accounts, name: &str) -> anyhow::Result<Option<Password>> {
     match action {
         Action::Add(username, email, Some(password)) => {
-            issuer.add_account(username.clone(), email.clone(), password.clone()).await?;
+            accounts.add(username.clone(), email.clone(), password.clone()).await?;
         }
         Action::Add(username, email, None) => {
-            return Ok(Some(issuer.register(username.clone(), email.clone()).await?));
+            return Ok(Some(accounts.register(username.clone(), email.clone()).await?));
         }
-        Action::Delete => issuer.delete(name).await?,
-        Action::Disable => issuer.disable(name).await?,
-        Action::Enable => issuer.enable(name).await?,
+        Action::Delete => accounts.delete(name).await?,
+        Action::Disable => accounts.disable(name).await?,
+        Action::Enable => accounts.enable(name).await?,
         Action::Reset(Some(password)) => {
-            issuer.reset_password(name, Some(password.clone())).await?;
+            accounts.reset_password(name, Some(password.clone())).await?;
         }
-        Action::Reset(None) => return Ok(Some(issuer.reset_password(name, None).await?)),
-        Action::SetEmail(email) => issuer.set_email(name, email.clone()).await?,
+        Action::Reset(None) => return Ok(Some(accounts.reset_password(name, None).await?)),
+        Action::SetEmail(email) => accounts.set_email(name, email.clone()).await?,
         Action::Show => {}
     }
     Ok(None)
@@ -263,7 +262,7 @@ fn print(
 }
 
 /// Lists page by page, because there may be millions of accounts.
-async fn list(issuer: &Issuer, deleted: bool, format: FormatArgs) -> anyhow::Result<()> {
+async fn list(accounts: &Accounts, deleted: bool, format: FormatArgs) -> anyhow::Result<()> {
     if !format.json {
         let header = ["ID", "NAME", "EMAIL", "REGISTERED", "LAST LOGIN", "STATE"].map(str::to_owned);
         if !output::lines([row(&header)])? {
@@ -272,7 +271,7 @@ async fn list(issuer: &Issuer, deleted: bool, format: FormatArgs) -> anyhow::Res
     }
     let mut after = UserId(i64::MIN);
     loop {
-        let page = issuer.accounts(after, PAGE).await?;
+        let page = accounts.list(after, PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(());
         };

@@ -11,9 +11,10 @@ use crate::http::config::OPEN_AUTH_ANYWAY;
 use crate::http::{HttpConfig, ListenConfig};
 use crate::issuer::config::LOG_RETENTION;
 use crate::issuer::{KeyConfig, PasswordConfig, TokenConfig};
+use crate::rate_limit::RateLimits;
 use crate::setting::{ConfigError, Source};
-use crate::store::DatabaseFile;
 use crate::store::config::DATABASE_URL;
+use crate::store::sqlite::DatabaseFile;
 use crate::telemetry::LogConfig;
 
 /// All settings, parsed.
@@ -31,6 +32,8 @@ pub struct Config {
     pub passwords: PasswordConfig,
     /// The HTTP layer.
     pub http: HttpConfig,
+    /// Rate limits.
+    pub limits: RateLimits,
     /// Lets open mode start where it otherwise refuses.
     pub open_auth_anyway: bool,
     /// How long `auth_logs` are kept; `None` for without limit.
@@ -63,6 +66,7 @@ impl Config {
             tokens: TokenConfig::read(source)?,
             passwords: PasswordConfig::read(source)?,
             http: HttpConfig::read(source)?,
+            limits: RateLimits::read(source)?,
             open_auth_anyway: OPEN_AUTH_ANYWAY.read(source)?,
             log_retention: LOG_RETENTION.read(source)?,
             log: LogConfig::read(source)?,

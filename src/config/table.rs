@@ -4,8 +4,7 @@ use clap::Arg;
 use clap::builder::OsStringValueParser;
 
 use crate::http::config::{
-    ADMIN_TOKEN, AUTH_MODE, AUTH_RATE_LIMIT, CLIENT_IP_HEADER, OPEN_AUTH_ANYWAY, REGISTER_RATE_LIMIT,
-    REGISTRATION, TRUSTED_PROXIES,
+    ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, OPEN_AUTH_ANYWAY, REGISTRATION, TRUSTED_PROXIES,
 };
 use crate::http::listener::{HOST, ISSUER, PORT};
 use crate::issuer::config::{
@@ -13,6 +12,7 @@ use crate::issuer::config::{
     JWKS_MAX_AGE, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION, LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY,
     TOKEN_TTL,
 };
+use crate::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
 use crate::setting::{Declaration, SecretDeclaration};
 use crate::store::config::DATABASE_URL;
 use crate::telemetry::{LOG_FORMAT, RUST_LOG};

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{AdminToken, ClientIpHeader, ClientIpPolicy};
+use super::admin_auth::AdminToken;
+use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use crate::issuer::config::JWKS_MAX_AGE;
-use crate::setting::values::{number, one_of, text};
+use crate::rate_limit::REGISTER_RATE_LIMIT;
+use crate::setting::values::{one_of, text};
 use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
 
 pub(crate) const AUTH_MODE: Setting<AuthMode> = Setting {
@@ -24,25 +26,11 @@ pub(crate) const OPEN_AUTH_ANYWAY: Setting<bool> = Setting {
     parse: |text| one_of(text, &[("true", true), ("false", false)]),
 };
 
-pub(crate) const AUTH_RATE_LIMIT: Setting<u32> = Setting {
-    name: "AUTH_RATE_LIMIT",
-    default: "10",
-    help: "/auth requests per second and client; 0 turns the limit off",
-    parse: rate_limit,
-};
-
 pub(crate) const REGISTRATION: Setting<Registration> = Setting {
     name: "REGISTRATION",
     default: "open",
     help: "open, or closed: only `jwksd users add` creates accounts",
     parse: |text| one_of(text, &[("open", Registration::Open), ("closed", Registration::Closed)]),
-};
-
-pub(crate) const REGISTER_RATE_LIMIT: Setting<u32> = Setting {
-    name: "REGISTER_RATE_LIMIT",
-    default: "10",
-    help: "/register requests per second and client; 0 turns the limit off",
-    parse: rate_limit,
 };
 
 pub(crate) const TRUSTED_PROXIES: OptionalSetting<Vec<IpNet>> = OptionalSetting {
@@ -55,7 +43,7 @@ pub(crate) const CLIENT_IP_HEADER: Setting<ClientIpHeader> = Setting {
     name: "CLIENT_IP_HEADER",
     default: "x-forwarded-for",
     help: "The header that names the client behind a trusted proxy: x-forwarded-for, forwarded or x-real-ip",
-    parse: |text| text.parse().map_err(|error: super::client_ip::UnknownHeader| error.to_string()),
+    parse: |text| text.parse().map_err(|error: UnknownHeader| error.to_string()),
 };
 
 pub(crate) const ADMIN_TOKEN: SecretSetting<Secret> = SecretSetting {
@@ -65,7 +53,7 @@ pub(crate) const ADMIN_TOKEN: SecretSetting<Secret> = SecretSetting {
     parse: bearer_token,
 };
 
-/// The settings of the HTTP layer.
+/// The settings of the HTTP layer. The limits themselves belong to the rate limiter.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// How long verifiers may cache what is published.
@@ -74,9 +62,7 @@ pub struct HttpConfig {
     pub auth_mode: AuthMode,
     /// Whether /register creates accounts.
     pub registration: Registration,
-    /// /auth requests per second and client; 0 turns the limit off.
-    pub auth_rate_limit: u32,
-    /// /register requests per second and client; 0 turns the limit off.
+    /// Requests per second and client that the outer guard of /register admits; 0 for no guard.
     pub register_rate_limit: u32,
     /// Which address of a request is the client's.
     pub client_ip: ClientIpPolicy,
@@ -94,7 +80,6 @@ impl HttpConfig {
             max_age: JWKS_MAX_AGE.read(source)?,
             auth_mode: AUTH_MODE.read(source)?,
             registration: REGISTRATION.read(source)?,
-            auth_rate_limit: AUTH_RATE_LIMIT.read(source)?,
             register_rate_limit: REGISTER_RATE_LIMIT.read(source)?,
             client_ip: ClientIpPolicy {
                 trusted: TRUSTED_PROXIES.read(source)?.unwrap_or_default(),
@@ -121,10 +106,6 @@ pub enum Registration {
     Closed,
     /// Yes, for anyone.
     Open,
-}
-
-fn rate_limit(text: &str) -> Result<u32, String> {
-    number(text, &(0..=u32::MAX))
 }
 
 fn networks(text: &str) -> Result<Vec<IpNet>, String> {

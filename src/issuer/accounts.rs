@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use super::config::{BackendChoice, PasswordConfig};
 use super::context::lock;
 use super::{Context, IssuerError};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
 use crate::domain::password::{
-    CredentialCache, HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome,
+    Argon2Backend, CredentialCache, HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome,
 };
 use crate::store::{AccountChange, SignInCandidate};
 
@@ -22,10 +23,25 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// The accounts of the store in `context`, with new passwords hashed by `hasher`.
+    /// The accounts of the store in `context`.
     #[must_use]
-    pub fn new(context: Context, hasher: Hasher, credential_cache: CredentialCache) -> Self {
-        Self { context, hasher, credential_cache: Arc::new(credential_cache), rehashing: Arc::default() }
+    pub fn new(context: Context, config: &PasswordConfig) -> Self {
+        let backend = match config.backend {
+            BackendChoice::Auto => context.rng.with(Argon2Backend::select_verified),
+            BackendChoice::Reference => Argon2Backend::Reference,
+        };
+        if (config.backend, backend) == (BackendChoice::Auto, Argon2Backend::Reference) {
+            tracing::warn!(
+                "the faster implementation of Argon2 failed its self-test on this machine; using the reference"
+            );
+        }
+        let cache = context.rng.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
+        Self {
+            context,
+            hasher: config.hasher.clone().with_backend(backend),
+            credential_cache: Arc::new(cache),
+            rehashing: Arc::default(),
+        }
     }
 
     /// Creates an account with a random password, which is shown to its owner this once.

@@ -1,6 +1,6 @@
 //! The setting of the store.
 
-use super::DatabaseFile;
+use super::sqlite::DatabaseFile;
 use crate::setting::Setting;
 
 pub(crate) const DATABASE_URL: Setting<DatabaseFile> = Setting {

@@ -8,7 +8,7 @@ pub(crate) mod config;
 mod error;
 mod keys;
 mod sign_ins;
-mod sqlite;
+pub mod sqlite;
 
 use async_trait::async_trait;
 
@@ -21,10 +21,6 @@ pub use self::keys::{
     Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows,
 };
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};
-pub use self::sqlite::{
-    Contents, Counts, DatabaseFile, Depth, ExclusiveLock, Inspection, InvalidDatabaseUrl, MergeOutcome,
-    Probe, SqliteStore, newest_schema,
-};
 
 /// Where keys, accounts and sign-ins are kept.
 ///

@@ -102,7 +102,7 @@ async fn password_mode_takes_no_wishes_and_issues_no_faults() {
     ask(&app, "?fault=expired", credentials).await.expect_error(
         403,
         "faults_closed",
-        "Tokens with faults are issued in open mode alone",
+        "Tokens with faults are issued only in open mode",
     );
     assert_eq!(app.count("auth_logs").await, 0);
 }

@@ -14,9 +14,12 @@ use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::{CredentialCache, Hasher};
 use jwksd::domain::token::TokenPolicy;
-use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Metrics, Registration};
+use jwksd::http::{
+    AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, FastPath, HttpConfig, Metrics, Registration,
+};
 use jwksd::issuer::{self, BlockingPool, Context, Issuer, Keyring, SharedRng};
-use jwksd::store::{Contents, DatabaseFile, SqliteStore};
+use jwksd::rate_limit::{LocalRateLimiter, RateLimits};
+use jwksd::store::sqlite::{Contents, DatabaseFile, SqliteStore};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -106,7 +109,6 @@ impl TestApp {
             max_age: 5 * MINUTE,
             auth_mode: setup.auth_mode,
             registration: setup.registration,
-            auth_rate_limit: setup.auth_rate_limit,
             register_rate_limit: setup.register_rate_limit,
             client_ip: ClientIpPolicy {
                 trusted: setup.trusted_proxies.iter().map(|cidr| cidr.parse().unwrap()).collect(),
@@ -116,8 +118,10 @@ impl TestApp {
         };
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
-        let front = jwksd::http::front(issuer.clone(), settings, metrics);
-        tokio::spawn(jwksd::http::serve(listener, front, setup.connections, std::future::pending()));
+        let limits = RateLimits { sign_in: setup.auth_rate_limit, registration: setup.register_rate_limit };
+        let limiter = Arc::new(LocalRateLimiter::new(limits));
+        let fast_path = FastPath::new(issuer.clone(), settings, metrics, limiter);
+        tokio::spawn(jwksd::http::serve(listener, fast_path, setup.connections, std::future::pending()));
         let url = format!("http://{address}");
         documented::remember(&url, setup.auth_mode);
         Self { url, issuer, clock: setup.clock, dir: setup.dir, client: Client::new() }

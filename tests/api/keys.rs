@@ -8,7 +8,7 @@ use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
-use jwksd::store::Contents;
+use jwksd::store::sqlite::Contents;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{

@@ -6,7 +6,7 @@ use jwksd::domain::key::lifecycle::Phase;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::key::{Kid, import};
 use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
-use jwksd::store::Contents;
+use jwksd::store::sqlite::Contents;
 use serde_json::json;
 use sqlx::Row as _;
 

@@ -8,7 +8,7 @@ use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
 use jwksd::issuer::{self, MasterKey};
 use jwksd::setting::Secret;
-use jwksd::store::Contents;
+use jwksd::store::sqlite::Contents;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
@@ -73,7 +73,6 @@ async fn debug_shows_no_secret() {
         max_age: MINUTE,
         auth_mode: AuthMode::Password,
         registration: Registration::Open,
-        auth_rate_limit: 0,
         register_rate_limit: 0,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
         admin_token: Some(AdminToken::new("hunter2")),

@@ -10,7 +10,7 @@ use super::findings::Findings;
 use crate::cli::open_mode;
 use crate::cli::store_copy::DIRECTORY_PREFIX;
 use crate::config::{Config, DOTENV};
-use crate::store::directory_of;
+use crate::directory::directory_of;
 
 /// Free space in bytes, below which sign-ins will soon fail.
 const ERROR_SPACE: u64 = 16 << 20;

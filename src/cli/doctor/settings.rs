@@ -17,7 +17,7 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
              set it to closed, and use `jwksd users add`",
         );
     }
-    if http.auth_rate_limit == 0 {
+    if config.limits.sign_in == 0 {
         findings.warning(ABOUT, "AUTH_RATE_LIMIT is 0, so password guessing is not throttled: set it to 10");
     }
     if http.client_ip.trusted.iter().any(|network| network.prefix_len() == 0) {

@@ -7,7 +7,8 @@ use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::StatusReport;
 use crate::issuer::{self, MasterKey};
-use crate::store::{Contents, Counts, Depth, Inspection, StoreError, newest_schema};
+use crate::store::StoreError;
+use crate::store::sqlite::{Contents, Counts, Depth, Inspection, newest_schema};
 
 const ABOUT: &str = "store";
 
@@ -119,11 +120,11 @@ fn schema(store: &Inspection, findings: &mut Findings) {
 }
 
 fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) {
-    for row in issuer::unopened(master_key, &store.keys) {
+    for row in issuer::unreadable_rows(master_key, &store.keys) {
         let text = format!("key {} is neither published nor used ({}): {RESTORE}", row.kid, row.why);
         findings.warning("sealing", text);
     }
-    let opened = issuer::opened_uploads(master_key, &store.uploaded);
+    let opened = issuer::opened_external_keys(master_key, &store.uploaded);
     if i64::try_from(opened).is_ok_and(|opened| opened < store.uploaded_rows) {
         let text = format!(
             "{opened} of {} external keys open; the others were changed by hand and are not published: upload them again",

@@ -183,6 +183,12 @@ impl Keyring {
         self.snapshot.load().publication(self.context.clock.now())
     }
 
+    /// The `alg` values of all published keys, each once, in the order of the JWKS.
+    #[must_use]
+    pub fn published_algorithms(&self) -> Vec<&'static str> {
+        self.snapshot.load().algorithms(self.context.clock.now())
+    }
+
     /// The external keys that are published now.
     fn external(&self) -> Vec<ExternalKey> {
         self.snapshot.load().external(self.context.clock.now()).cloned().collect()

@@ -231,6 +231,18 @@ impl KeyringSnapshot {
         self.expired_signer.clone()
     }
 
+    /// The `alg` values of the published keys, each once.
+    pub(super) fn algorithms(&self, now: Timestamp) -> Vec<&'static str> {
+        let own = self.published.iter().filter(|(key, _)| key.is_published(now)).map(|(_, key)| key.jwk());
+        let mut names = Vec::new();
+        for name in own.chain(self.external(now).map(ExternalKey::jwk)).filter_map(|jwk| jwk.algorithm()) {
+            if !names.contains(&name.name()) {
+                names.push(name.name());
+            }
+        }
+        names
+    }
+
     /// The external keys that are published at this time.
     pub(super) fn external(&self, now: Timestamp) -> impl Iterator<Item = &ExternalKey> {
         let until = self.document(now).map(|document| document.until);

@@ -15,7 +15,7 @@ use crate::domain::key::seal::MasterSecret;
 use crate::domain::key::self_check::{self, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
 use crate::issuer::{BlockingPool, Context, SharedRng};
-use crate::store::{DatabaseFile, SqliteStore};
+use crate::store::sqlite::{DatabaseFile, SqliteStore};
 
 const HOUR: Duration = Duration::from_hours(1);
 

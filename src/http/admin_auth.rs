@@ -1,24 +1,19 @@
-//! The admin surface's one rule: closed without `ADMIN_TOKEN`, and open only to whoever has it.
+//! Authentication of the admin surface: closed without `ADMIN_TOKEN`, and open only to clients that send it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::client_ip::ClientIp;
 use super::error::ApiError;
-use super::rate_limit::{MovingWindow, refusal};
 
-/// Requests of one client in any span of one second: plenty for people and scrapers, few for guessing.
-const LIMIT: u32 = 10;
-
-/// The bearer token (RFC 6750) of the admin surface: its digest, so that comparing tells nothing of its length.
+/// The bearer token (RFC 6750) of the admin surface. Only its digest is kept.
 #[derive(Clone)]
 pub struct AdminToken {
     digest: Digest,
@@ -41,8 +36,8 @@ impl AdminToken {
         self.is_short
     }
 
-    /// In the same time, whatever was given.
-    fn is(&self, given: &str) -> bool {
+    /// Compares in constant time. Digests have one length, so that the token's length does not show either.
+    fn matches(&self, given: &str) -> bool {
         let given = digest(&SHA256, given.as_bytes());
         verify_slices_are_equal(self.digest.as_ref(), given.as_ref()).is_ok()
     }
@@ -54,33 +49,24 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// What stands before every route of the admin surface.
-pub(super) struct Gate {
+/// What the admin surface requires.
+pub(super) struct AdminAuth {
     token: Option<AdminToken>,
-    window: MovingWindow,
 }
 
-impl Gate {
+impl AdminAuth {
     pub(super) fn new(token: Option<AdminToken>) -> Self {
-        Self { token, window: MovingWindow::new(LIMIT) }
+        Self { token }
     }
 }
 
-/// Lets through whoever has the token. Every request counts for the limit, whatever becomes of it.
-pub(super) async fn admit(
-    State(gate): State<Arc<Gate>>,
-    Extension(ClientIp(client)): Extension<ClientIp>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if let Err(wait) = gate.window.check(client) {
-        return refusal(wait);
-    }
-    let Some(token) = &gate.token else {
+/// Middleware that admits only requests with the token.
+pub(super) async fn require(State(auth): State<Arc<AdminAuth>>, request: Request, next: Next) -> Response {
+    let Some(token) = &auth.token else {
         return ApiError::AdminClosed.into_response();
     };
     match bearer(request.headers()) {
-        Some(given) if token.is(given) => next.run(request).await,
+        Some(given) if token.matches(given) => next.run(request).await,
         given => ApiError::InvalidAdminToken { was_given: given.is_some() }.into_response(),
     }
 }

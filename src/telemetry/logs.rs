@@ -70,7 +70,7 @@ impl LogConfig {
 pub enum LogFormat {
     /// A JSON object on each line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -90,6 +90,7 @@ where
         .with_writer(sink)
         .with_target(false)
         .with_ansi(colours)
+        // A closed sink must not stop the program: its write errors are dropped.
         .log_internal_errors(false);
     match format {
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
