@@ -5,9 +5,9 @@ use clap::{ArgMatches, Args};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::exit::UsageError as Refused;
+use super::exit::UsageError;
 use super::fetch::{self, Client};
-use super::output::message as say;
+use super::output;
 use crate::config;
 use crate::domain::jose::jwk::Jwk;
 use crate::setting::Secret;
@@ -30,18 +30,19 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn prepare(args: &ServerArgs, matches: &ArgMatches) -> anyhow::Result<Self> {
-        let server = fetch::parse(&args.server).map_err(|error| Refused(format!("--server: {error}")))?;
+        let server = fetch::parse(&args.server).map_err(|error| UsageError(format!("--server: {error}")))?;
         if fetch::is_exposed(&server) {
-            return Err(Refused(format!(
+            return Err(UsageError(format!(
                 "ADMIN_TOKEN is not sent to {server} over plain http, where others could read it: use https"
             ))
             .into());
         }
         let url = fetch::parse(&format!("{}/upload", args.server.trim_end_matches('/')))?;
         let Some(token) = config::admin_token(matches)? else {
-            return Err(
-                Refused("ADMIN_TOKEN is not set: set it in the environment or in .env".to_owned()).into()
-            );
+            return Err(UsageError(
+                "ADMIN_TOKEN is not set: set it in the environment or in .env".to_owned(),
+            )
+            .into());
         };
         Ok(Self { url, token })
     }
@@ -59,7 +60,7 @@ impl Upload {
         let count =
             answer.get("keys_count").and_then(Value::as_u64).context("the response has no keys_count")?;
         let message = text("message").unwrap_or_else(|| "uploaded".to_owned());
-        say(&format!("{}: {message}; it has {count} keys", self.url));
+        output::message(&format!("{}: {message}; it has {count} keys", self.url));
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::files;
-use super::output::lines as list;
+use super::output;
 use super::text::printable_lines;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::inspect;
@@ -79,7 +79,7 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
     let (claims, odd) = (jws.unverified_claims().ok(), inspect::inspect(&jws, now));
     if json {
         let shown = json!({"verified": false, "header": jws.header(), "claims": claims, "odd": odd});
-        list([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;
+        output::lines([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;
         return Ok(());
     }
     let mut lines = vec!["not verified: anyone could have written this".to_owned()];
@@ -91,6 +91,6 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
         lines.push("odd".to_owned());
         lines.extend(odd.into_iter().map(|line| format!("  {line}")));
     }
-    list(lines)?;
+    output::lines(lines)?;
     Ok(())
 }
