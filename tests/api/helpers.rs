@@ -19,8 +19,8 @@ use jwksd::http::{
     AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
 };
 use jwksd::issuer::{
-    self, Accounts, BackendChoice, BlockingPool, Context, KeyConfig, Keyring, MasterKey,
-    PasswordConfig, SharedRng, TokenConfig,
+    self, Accounts, BackendChoice, BlockingPool, Context, KeyConfig, Keyring, MasterKey, PasswordConfig,
+    SharedRng, TokenConfig,
 };
 use jwksd::rate_limit::RateLimits;
 use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
