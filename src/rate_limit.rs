@@ -18,6 +18,9 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 
+use crate::setting::values::number;
+use crate::setting::{ConfigError, Setting, Source};
+
 /// Admin requests per second and client: enough for people and scrapers, too few for guessing the token.
 const ADMIN_LIMIT: u32 = 10;
 
@@ -94,6 +97,20 @@ impl From<IpAddr> for ClientKey {
     }
 }
 
+pub(crate) const AUTH_RATE_LIMIT: Setting<u32> = Setting {
+    name: "AUTH_RATE_LIMIT",
+    default: "10",
+    help: "/auth requests per second and client; 0 turns the limit off",
+    parse: |text| number(text, &(0..=u32::MAX)),
+};
+
+pub(crate) const REGISTER_RATE_LIMIT: Setting<u32> = Setting {
+    name: "REGISTER_RATE_LIMIT",
+    default: "10",
+    help: "/register requests per second and client; 0 turns the limit off",
+    parse: |text| number(text, &(0..=u32::MAX)),
+};
+
 /// The configured limits, in requests per second and client. 0 turns a limit off.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimits {
@@ -101,6 +118,16 @@ pub struct RateLimits {
     pub sign_in: u32,
     /// Limit of [`Bucket::Registration`].
     pub registration: u32,
+}
+
+impl RateLimits {
+    /// Reads the limits.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        Ok(Self { sign_in: AUTH_RATE_LIMIT.read(source)?, registration: REGISTER_RATE_LIMIT.read(source)? })
+    }
 }
 
 /// Limits that hold for this process, kept in its memory.

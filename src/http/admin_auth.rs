@@ -15,19 +15,31 @@ use super::error::ApiError;
 
 /// The bearer token (RFC 6750) of the admin surface. Only its digest is kept.
 #[derive(Clone)]
-pub struct AdminToken(Digest);
+pub struct AdminToken {
+    digest: Digest,
+    is_short: bool,
+}
+
+/// Fewest characters that make a token hard to guess.
+const MIN_LENGTH: usize = 16;
 
 impl AdminToken {
     /// Takes the text of the token.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self(digest(&SHA256, text.as_bytes()))
+        let is_short = text.chars().count() < MIN_LENGTH;
+        Self { digest: digest(&SHA256, text.as_bytes()), is_short }
+    }
+
+    /// True if the token is so short that it can be guessed.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// Compares in constant time. Digests have one length, so that the token's length does not show either.
     fn matches(&self, given: &str) -> bool {
         let given = digest(&SHA256, given.as_bytes());
-        verify_slices_are_equal(self.0.as_ref(), given.as_ref()).is_ok()
+        verify_slices_are_equal(self.digest.as_ref(), given.as_ref()).is_ok()
     }
 }
 

@@ -282,6 +282,9 @@ impl From<IssuerError> for ApiError {
             }
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
+            error @ (IssuerError::Contention | IssuerError::MasterKeyChanged) => {
+                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
+            }
             IssuerError::Store(error) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }

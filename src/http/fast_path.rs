@@ -23,9 +23,9 @@ use super::request_log::{self, RequestLog};
 use super::response::set_no_store;
 use super::router::{is_checked_before_routing, router};
 use super::routes::{self, Route};
-use super::state::AppState;
+use super::state::{AppState, Services};
 use crate::domain::clock::Clock;
-use crate::issuer::Issuer;
+use crate::issuer::Keyring;
 use crate::rate_limit::{Bucket, Decision, RateLimiter};
 use crate::telemetry::Outages;
 
@@ -35,7 +35,7 @@ pub struct FastPath(Arc<Inner>);
 
 struct Inner {
     router: Router,
-    issuer: Issuer,
+    keyring: Arc<Keyring>,
     config: Arc<HttpConfig>,
     clock: Arc<dyn Clock>,
     limiter: Arc<dyn RateLimiter>,
@@ -62,7 +62,12 @@ struct LimitedEndpoint {
 impl FastPath {
     /// Wires all routes.
     #[must_use]
-    pub fn new(issuer: Issuer, config: HttpConfig, metrics: Metrics, limiter: Arc<dyn RateLimiter>) -> Self {
+    pub fn new(
+        services: Services,
+        config: HttpConfig,
+        metrics: Metrics,
+        limiter: Arc<dyn RateLimiter>,
+    ) -> Self {
         let (config, metrics) = (Arc::new(config), Arc::new(metrics));
         let routes = routes::table();
         let endpoints: Vec<_> = routes.iter().map(|Route { endpoint, .. }| endpoint.clone()).collect();
@@ -70,7 +75,7 @@ impl FastPath {
             metrics.rate_limited(endpoint.path);
         }
         let inner = Inner {
-            issuer: issuer.clone(),
+            keyring: Arc::clone(&services.keyring),
             config: Arc::clone(&config),
             clock: metrics.clock(),
             jwks: [routes::jwks::PATH, routes::jwks::ALIAS].map(|path| JwksPath::new(path, &metrics)),
@@ -78,7 +83,7 @@ impl FastPath {
             outages: Outages::new(metrics.clock()),
             router: {
                 let openapi = Arc::new(LazyDocument::new(endpoints, config.auth_mode));
-                router(routes, AppState { issuer, config, metrics, openapi }, &limiter)
+                router(routes, AppState { services, config, metrics, openapi }, &limiter)
             },
             limiter,
         };
@@ -136,7 +141,7 @@ impl Inner {
         }
         let path = self.jwks.iter().find(|jwks| jwks.path == request.uri().path())?;
         let started = self.clock.monotonic();
-        let response = routes::jwks::respond(&self.issuer, self.config.max_age, request.headers()).ok()?;
+        let response = routes::jwks::respond(&self.keyring, self.config.max_age, request.headers()).ok()?;
         let is_ok = response.status() == StatusCode::OK;
         let metrics = if is_ok { &path.ok } else { &path.not_modified };
         metrics.count(started);

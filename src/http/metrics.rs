@@ -17,7 +17,7 @@ use prometheus::{
 use super::error::{Failure, was_rate_limited};
 use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
-use crate::issuer::{BlockingPool, Issuer};
+use crate::issuer::{Accounts, BlockingPool, Keyring};
 
 /// Upper bounds of the histograms in seconds, from a JWKS response to a sign-in in a long queue.
 const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -42,6 +42,7 @@ pub struct Metrics {
     signing_key_age: Gauge,
     next_rotation: Gauge,
     rotation_failures: Gauge,
+    self_check_failures: IntGauge,
 }
 
 /// The metrics of one route and status. Kept where a lookup per request would cost more than the counting.
@@ -66,7 +67,7 @@ pub(super) struct Exposition {
 
 /// The outcome of a sign-in.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SignInOutcome {
+pub(super) enum SignInResult {
     Accepted,
     Failed,
     Refused,
@@ -108,9 +109,13 @@ impl Metrics {
                 "Time until another key signs; negative if overdue",
             )?,
             rotation_failures: Gauge::new("rotation_failures", "Rotation ticks that failed in a row")?,
+            self_check_failures: IntGauge::new(
+                "self_check_failures",
+                "Key sets that were not published because a probe token did not verify through them",
+            )?,
         };
         metrics.register()?;
-        for outcome in [SignInOutcome::Accepted, SignInOutcome::Failed, SignInOutcome::Refused] {
+        for outcome in [SignInResult::Accepted, SignInResult::Failed, SignInResult::Refused] {
             metrics.sign_ins.with_label_values(&[outcome.name()]);
         }
         Ok(metrics)
@@ -121,7 +126,7 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let collectors: [Box<dyn prometheus::core::Collector>; 14] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 15] = [
             Box::new(self.requests.clone()),
             Box::new(self.latency.clone()),
             Box::new(self.rate_limited.clone()),
@@ -135,6 +140,7 @@ impl Metrics {
             Box::new(self.signing_key_age.clone()),
             Box::new(self.next_rotation.clone()),
             Box::new(self.rotation_failures.clone()),
+            Box::new(self.self_check_failures.clone()),
             Box::new(
                 IntGauge::with_opts(
                     Opts::new("build_info", "The version of jwksd")
@@ -157,7 +163,7 @@ impl Metrics {
         pool.observed(Arc::new(record))
     }
 
-    pub(super) fn count_sign_in(&self, outcome: SignInOutcome) {
+    pub(super) fn count_sign_in(&self, outcome: SignInResult) {
         self.sign_ins.with_label_values(&[outcome.name()]).inc();
     }
 
@@ -180,8 +186,12 @@ impl Metrics {
     ///
     /// # Errors
     /// Fails if the encoder rejects a metric.
-    pub(super) fn export(&self, issuer: &Issuer) -> Result<Exposition, prometheus::Error> {
-        self.refresh(issuer);
+    pub(super) fn export(
+        &self,
+        accounts: &Accounts,
+        keyring: &Keyring,
+    ) -> Result<Exposition, prometheus::Error> {
+        self.refresh(accounts, keyring);
         let encoder = TextEncoder::new();
         let mut text = Vec::new();
         encoder.encode(&self.registry.gather(), &mut text)?;
@@ -201,11 +211,11 @@ impl Metrics {
     }
 
     /// Sets the gauges from the layers below.
-    fn refresh(&self, issuer: &Issuer) {
-        let (running, waiting) = issuer.hashes();
+    fn refresh(&self, accounts: &Accounts, keyring: &Keyring) {
+        let (running, waiting) = accounts.hashing_load();
         self.hashes_running.set(i64::try_from(running).unwrap_or(i64::MAX));
         self.hashes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        let status = issuer.keyring().rotation_status();
+        let status = keyring.rotation_status();
         for phase in Phase::ALL {
             let keys = status.by_phase.get(&phase).copied().unwrap_or(0);
             self.keys
@@ -218,11 +228,12 @@ impl Metrics {
         self.next_rotation.set(status.next_rotation.map_or(f64::NAN, |next| {
             if next >= now { next.since(now).as_secs_f64() } else { -now.since(next).as_secs_f64() }
         }));
-        self.rotation_failures.set(issuer.keyring().failures().into());
+        self.rotation_failures.set(keyring.failed_ticks().into());
+        self.self_check_failures.set(i64::try_from(keyring.self_check_failures()).unwrap_or(i64::MAX));
     }
 }
 
-impl SignInOutcome {
+impl SignInResult {
     const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

@@ -7,12 +7,13 @@
 mod admin_auth;
 mod body;
 mod client_ip;
-mod config;
+pub(crate) mod config;
 mod credentials;
 mod error;
 mod fast_path;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub(crate) mod listener;
 mod metrics;
 mod open_mode;
 mod openapi;
@@ -30,5 +31,7 @@ pub use self::admin_auth::AdminToken;
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
 pub use self::config::{AuthMode, HttpConfig, Registration};
 pub use self::fast_path::FastPath;
+pub use self::listener::ListenConfig;
 pub use self::metrics::Metrics;
 pub use self::server::serve;
+pub use self::state::Services;

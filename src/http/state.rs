@@ -8,12 +8,23 @@ use axum::extract::FromRef;
 use super::config::{AuthMode, HttpConfig, Registration};
 use super::metrics::Metrics;
 use super::openapi::LazyDocument;
-use crate::issuer::Issuer;
+use crate::issuer::{Accounts, Issuer, Keyring};
+
+/// The use cases behind the routes.
+#[derive(Clone)]
+pub struct Services {
+    /// Accounts, for /register.
+    pub accounts: Accounts,
+    /// Keys, for the JWKS and the admin surface.
+    pub keyring: Arc<Keyring>,
+    /// Tokens, for /auth.
+    pub issuer: Issuer,
+}
 
 /// The state of the router.
 #[derive(Clone)]
 pub(super) struct AppState {
-    pub(super) issuer: Issuer,
+    pub(super) services: Services,
     pub(super) config: Arc<HttpConfig>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) openapi: Arc<LazyDocument>,
@@ -23,19 +34,21 @@ pub(super) struct AppState {
 #[derive(Clone, Copy)]
 pub(super) struct MaxAge(pub(super) Duration);
 
-/// The issuer's URL.
-#[derive(Clone)]
-pub(super) struct IssuerUrl(Arc<HttpConfig>);
-
-impl IssuerUrl {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0.issuer_url
+impl FromRef<AppState> for Issuer {
+    fn from_ref(state: &AppState) -> Self {
+        state.services.issuer.clone()
     }
 }
 
-impl FromRef<AppState> for Issuer {
+impl FromRef<AppState> for Accounts {
     fn from_ref(state: &AppState) -> Self {
-        state.issuer.clone()
+        state.services.accounts.clone()
+    }
+}
+
+impl FromRef<AppState> for Arc<Keyring> {
+    fn from_ref(state: &AppState) -> Self {
+        Arc::clone(&state.services.keyring)
     }
 }
 
@@ -66,11 +79,5 @@ impl FromRef<AppState> for Registration {
 impl FromRef<AppState> for MaxAge {
     fn from_ref(state: &AppState) -> Self {
         Self(state.config.max_age)
-    }
-}
-
-impl FromRef<AppState> for IssuerUrl {
-    fn from_ref(state: &AppState) -> Self {
-        Self(Arc::clone(&state.config))
     }
 }

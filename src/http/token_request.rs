@@ -27,7 +27,9 @@ impl TokenRequest {
         };
         match (&values("fault")[..], kind) {
             ([], kind) => Ok(Self::Token(kind)),
-            ([name], TokenKind::Valid) => Fault::named(name).map(Self::Fault).ok_or(ApiError::InvalidFault),
+            ([name], TokenKind::Valid) => {
+                Fault::from_name(name).map(Self::Fault).ok_or(ApiError::InvalidFault)
+            }
             _ => Err(ApiError::InvalidFault),
         }
     }

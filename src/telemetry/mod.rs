@@ -3,6 +3,7 @@
 mod logs;
 mod outage;
 
-pub use self::logs::{LogFormat, UnknownFormat, subscriber};
+pub(crate) use self::logs::{LOG_FORMAT, RUST_LOG};
+pub use self::logs::{LogConfig, LogFormat, subscriber};
 pub use self::outage::Outage;
 pub(crate) use self::outage::{Ended, Outages, QUIET, error_chain};

@@ -1,11 +1,11 @@
-//! Keys: made, kept, converted, stripped.
+//! `jwksd jwk`: keys are generated, saved, converted, and reduced to their public part.
 
 use serde_json::json;
 
 use crate::{Desk, examples};
 
 #[test]
-fn a_key_of_each_kind_is_made_and_its_public_half_printed() {
+fn each_type_of_key_is_generated_and_its_public_part_printed() {
     let desk = Desk::new();
     for (args, kty, crv, alg) in [
         (vec![], "RSA", json!(null), "RS256"),
@@ -18,7 +18,7 @@ fn a_key_of_each_kind_is_made_and_its_public_half_printed() {
         let said = desk.run(&[&["jwk", "generate"], &args[..]].concat());
         assert_eq!(
             said.stderr,
-            "the private key was not kept: --save writes it to a file, --private prints it\n"
+            "the private key was not kept: use --save to write it to a file, or --private to print it\n"
         );
         let jwk = said.json();
         assert_eq!((&jwk["kty"], &jwk["crv"], &jwk["alg"]), (&json!(kty), &crv, &json!(alg)));
@@ -29,11 +29,11 @@ fn a_key_of_each_kind_is_made_and_its_public_half_printed() {
         let size = jwk["n"].as_str().map(str::len);
         assert!(kty != "RSA" || size == Some(if alg == "PS256" { 512 } else { 342 }), "{size:?}");
     }
-    assert_eq!(desk.files(), ["x.jwk"], "nothing was written unasked");
+    assert_eq!(desk.files(), ["x.jwk"], "no other file is written");
 }
 
 #[test]
-fn a_saved_key_is_the_owners_alone_and_never_written_over_another_file() {
+fn a_saved_key_is_readable_only_by_its_owner_and_overwrites_nothing() {
     let desk = Desk::new();
     let said = desk.run(&["jwk", "generate", "--type", "ec", "--save", "--kid", "mine"]);
     assert_eq!(said.stderr, "the private key is in mine.pem\n");
@@ -50,29 +50,29 @@ fn a_saved_key_is_the_owners_alone_and_never_written_over_another_file() {
     assert_eq!(desk.run(&["jwk", "from-pem", "mine.pem", "--kid", "mine"]).json(), public);
 
     let again = desk.run(&["jwk", "generate", "--save", "--kid", "mine"]);
-    again.refused(1, "mine.pem is there already, and nothing is overwritten");
+    again.refused(1, "mine.pem already exists, and files are never replaced");
     assert_eq!((desk.read("mine.pem"), desk.files()), (pem, vec!["mine.pem".to_owned()]));
 }
 
 #[test]
-fn what_would_misuse_generate_is_refused_before_a_key_is_made() {
+fn invalid_options_of_generate_are_refused_before_a_key_is_generated() {
     let desk = Desk::new();
     let name = |kid: &str| {
         format!(
-            "{kid:?} cannot be the name of a file: with --save, a kid of letters, digits and . _ - would do, which does not begin with . or -"
+            "{kid:?} cannot be a file name: with --save, use a kid of letters, digits and . _ - that does not start with . or -"
         )
     };
-    let algorithms = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA would do";
+    let algorithms = "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA";
     for (args, message) in [
-        (vec!["--type", "ec", "--key-size", "2048"], "--key-size is for --type rsa alone".to_owned()),
-        (vec!["--curve", "P-256"], "--curve is for --type ec alone".to_owned()),
+        (vec!["--type", "ec", "--key-size", "2048"], "--key-size is only for --type rsa".to_owned()),
+        (vec!["--curve", "P-256"], "--curve is only for --type ec".to_owned()),
         (vec!["--save", "--kid", "../x"], name("../x")),
         (vec!["--save", "--kid", ".x"], name(".x")),
         (vec!["--save", "--kid="], name("")),
-        (vec!["--alg", "HS256"], format!("\"HS256\" is no algorithm that is known: {algorithms}")),
+        (vec!["--alg", "HS256"], format!("\"HS256\" is not a supported algorithm: {algorithms}")),
         (
             vec!["--alg", "ES256"],
-            "\"alg\" is \"ES256\", which is none for an RSA key: RS256, RS384, RS512, PS256, PS384, PS512 would do"
+            "\"alg\" is \"ES256\", which does not fit an RSA key: use RS256, RS384, RS512, PS256, PS384, PS512"
                 .to_owned(),
         ),
         (vec!["--kid", "a\nb"], "\"kid\" must have 1 to 256 bytes and no control characters".to_owned()),
@@ -83,12 +83,12 @@ fn what_would_misuse_generate_is_refused_before_a_key_is_made() {
         assert_eq!(desk.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
     }
     desk.run(&["--port", "1", "jwk", "generate"])
-        .refused(2, "--port is a setting, and this command reads none");
+        .refused(2, "--port is a setting, which this command does not read: leave it out");
     assert_eq!(desk.files(), [""; 0]);
 }
 
 #[test]
-fn no_setting_and_no_store_is_needed() {
+fn jwk_needs_neither_settings_nor_a_store() {
     let desk = Desk::new();
     desk.write(".env", "NOT_MY_KEY=two words\n");
     let env = [("PORT", "70000"), ("RUST_LOG", "("), ("NOT_MY_KEY", "x"), ("ISSUER", "x")];
@@ -97,7 +97,7 @@ fn no_setting_and_no_store_is_needed() {
 }
 
 #[test]
-fn thumbprints_and_public_halves_are_those_of_the_rfcs() {
+fn thumbprints_and_public_parts_match_the_rfcs() {
     let desk = Desk::new();
     for example in examples()["thumbprints"].as_array().unwrap() {
         let said = desk.run_with(&["jwk", "thumbprint", "-"], &[], &example["key"].to_string());
@@ -105,14 +105,14 @@ fn thumbprints_and_public_halves_are_those_of_the_rfcs() {
     }
     let set = &examples()["set"];
     let said = desk.run_with(&["jwk", "public", "-"], &[], &set.to_string());
-    assert_eq!(&said.json(), set, "a set without private members stays as it is");
+    assert_eq!(&said.json(), set, "a set without private members is unchanged");
     let key = &examples()["signatures"][0]["key"];
     let said = desk.run_with(&["jwk", "public", "-"], &[], &json!({"keys": [key]}).to_string());
     assert_eq!(said.json(), json!({"keys": [{"kty": "RSA", "n": key["n"], "e": "AQAB"}]}));
 }
 
 #[test]
-fn the_keys_of_the_rfcs_come_back_from_pem_with_every_number() {
+fn the_keys_of_the_rfcs_survive_a_round_trip_through_pem() {
     let desk = Desk::new();
     for example in examples()["signatures"].as_array().unwrap() {
         let key = &example["key"];
@@ -134,61 +134,53 @@ fn the_keys_of_the_rfcs_come_back_from_pem_with_every_number() {
 }
 
 #[test]
-fn a_private_key_goes_to_a_file_or_where_it_was_asked_for_and_nowhere_else() {
+fn a_private_key_is_written_only_to_the_requested_place() {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
     desk.run(&["jwk", "to-pem", "k.jwk"]).refused(
         2,
-        "k.jwk is a private key: --output FILE writes it to a file, --private prints it; `jwksd jwk public` gives the public half",
+        "k.jwk is a private key: use --output FILE to write it to a file, --private to print it, or `jwksd jwk public` to get its public key",
     );
     let said = desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]);
     assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
     assert_eq!(desk.read("k.pem"), desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out());
     desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"])
-        .refused(1, "k.pem is there already, and nothing is overwritten");
+        .refused(1, "k.pem already exists, and files are never replaced");
 
     let public = desk.run(&["jwk", "from-pem", "k.pem", "--kid", "k"]).json();
-    assert_eq!(public, desk.run(&["jwk", "public", "k.jwk"]).json(), "the public half");
+    assert_eq!(public, desk.run(&["jwk", "public", "k.jwk"]).json(), "the output is the public part");
 }
 
 #[test]
-fn what_is_no_key_is_refused_with_what_it_is_and_no_private_number() {
+fn an_invalid_key_is_refused_without_quoting_private_parameters() {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
     let of = |text: &str, args: &[&str]| desk.run_with(args, &[], text);
     for (args, text, message) in [
-        (
-            &["jwk", "thumbprint", "-"][..],
-            "x",
-            "it is not JSON that can be read in one way only: expected value at line 1 column 1",
-        ),
+        (&["jwk", "thumbprint", "-"][..], "x", "not valid JSON: expected value at line 1 column 1"),
         (
             &["jwk", "thumbprint", "-"],
             r#"{"kty":"RSA","kty":"EC"}"#,
-            "it is not JSON that can be read in one way only: the member \"kty\" comes twice at line 1 column 24",
+            "not valid JSON: the member \"kty\" appears twice at line 1 column 24",
         ),
-        (
-            &["jwk", "thumbprint", "-"],
-            r#"{"keys":[]}"#,
-            "a JWK Set, where one key is wanted: take one out of its \"keys\"",
-        ),
+        (&["jwk", "thumbprint", "-"], r#"{"keys":[]}"#, "this is a JWK Set: use one key of its \"keys\""),
         (
             &["jwk", "public", "-"],
             r#"{"kty":"oct","k":"c2VjcmV0"}"#,
-            "a symmetric key (\"kty\" is \"oct\"): it has no public half, and whoever verifies with it can sign",
+            "this is a symmetric key (\"kty\" is \"oct\"): it has no public key, and everyone who can verify with it can also sign",
         ),
-        (&["jwk", "to-pem", "-"], "[]", "a JWK is a JSON object"),
+        (&["jwk", "to-pem", "-"], "[]", "a JWK must be a JSON object"),
         (&["jwk", "from-pem", "-"], "x", "not a key in PEM"),
         (
             &["jwk", "from-pem", "-"],
             include_str!("../data/rsa-1024.pem"),
-            "an RSA key of 1024 bits: 2048 to 8192 would do",
+            "the RSA key has 1024 bits: use 2048 to 8192",
         ),
     ] {
         of(text, args).refused(1, &format!("cannot use standard input: {message}"));
     }
     desk.run(&["jwk", "to-pem", "k.pub", "--private"])
-        .refused(1, "cannot use k.pub: a public key (it has no \"d\"), where the private one is wanted");
+        .refused(1, "cannot use k.pub: this is a public key (it has no \"d\"): use the private key");
     desk.run(&["jwk", "thumbprint", "nowhere"])
         .refused(1, "cannot read nowhere: No such file or directory (os error 2)");
     let long = " ".repeat(1024 * 1024 + 1);

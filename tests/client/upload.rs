@@ -1,4 +1,4 @@
-//! Uploads: the public half, with the bearer token, to a server that takes it or does not.
+//! `jwk generate --upload`: only the public part is sent, with the admin token.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ const TOKEN: (&str, &str) = ("ADMIN_TOKEN", "s3cret");
 const TAKEN: &str = r#"{"message":"stored","keys_count":3}"#;
 
 #[test]
-fn the_public_key_alone_is_sent_with_the_bearer_token() {
+fn only_the_public_key_is_sent_with_the_bearer_token() {
     let desk = Desk::new();
     let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
     let args = ["jwk", "generate", "--type", "ec", "--save", "--upload", "--kid", "k", "--server", &site.url];
@@ -36,7 +36,7 @@ fn the_public_key_alone_is_sent_with_the_bearer_token() {
 }
 
 #[test]
-fn the_token_may_lie_in_dotenv_or_in_a_file() {
+fn the_admin_token_is_read_from_dotenv_or_a_file() {
     let desk = Desk::new();
     let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
     desk.key("k", &["ed25519"]);
@@ -50,29 +50,29 @@ fn the_token_may_lie_in_dotenv_or_in_a_file() {
 }
 
 #[test]
-fn an_upload_that_cannot_work_is_refused_before_a_key_is_made() {
+fn an_impossible_upload_is_refused_before_a_key_is_generated() {
     let desk = Desk::new();
     let with = |args: &[&str], env: &[(&str, &str)]| {
         desk.run_with(&[&["jwk", "generate", "--type", "ed25519", "--upload"], args].concat(), env, "")
     };
     with(&[], &[TOKEN])
-        .refused(2, "--upload without --save would lose the private key: --save keeps it as KID.pem");
-    with(&["--save"], &[]).refused(2, "ADMIN_TOKEN is not set; see .env.example");
+        .refused(2, "--upload without --save would lose the private key: add --save to keep it as KID.pem");
+    with(&["--save"], &[]).refused(2, "ADMIN_TOKEN is not set: set it in the environment or in .env");
     with(&["--save", "--server", "http://example.com"], &[TOKEN]).refused(
         2,
-        "ADMIN_TOKEN is not sent to http://example.com/ over plain http, where it could be read on the way: https would do",
+        "ADMIN_TOKEN is not sent to http://example.com/ over plain http, where others could read it: use https",
     );
     with(&["--save", "--server", "example.com"], &[TOKEN])
-        .refused(2, "--server: \"example.com\" is no URL: https://login.example.com/jwks would do");
+        .refused(2, "--server: \"example.com\" is not an http or https URL: use one such as https://login.example.com/jwks");
     with(&["--save"], &[("ADMIN_TOKEN", "a\nb")]).refused(
         2,
-        "ADMIN_TOKEN: it has characters that no header carries; `openssl rand -hex 32` makes one that works",
+        "ADMIN_TOKEN has characters that no header can carry: generate one with `openssl rand -hex 32`",
     );
     assert_eq!(desk.files(), [""; 0]);
 }
 
 #[test]
-fn a_key_that_the_server_does_not_take_is_kept_and_the_way_to_try_again_shown() {
+fn a_key_that_the_server_refuses_is_saved_and_the_command_to_retry_is_shown() {
     let desk = Desk::new();
     let site = Site::start(&[("/upload", "401 Unauthorized", "{\"error\":\"no\\u001b[31m\"}")]);
     let args =
@@ -83,15 +83,15 @@ fn a_key_that_the_server_does_not_take_is_kept_and_the_way_to_try_again_shown() 
     assert_eq!(
         said.stderr,
         format!(
-            "the private key is in k.pem\njwksd: the key is kept, but not uploaded: \
-             `jwksd jwk upload k.pem --kid=k --alg EdDSA --server {url}` tries again: \
-             {url}/upload answers 401: no\\u001b[31m\n"
+            "the private key is in k.pem\njwksd: the key was saved, but not uploaded: try again with \
+             `jwksd jwk upload k.pem --kid=k --alg EdDSA --server {url}`: \
+             {url}/upload answered 401: no\\u001b[31m\n"
         )
     );
     let elsewhere = Site::start(&[]);
     let moved = format!("307 Temporary Redirect\r\nLocation: {}/upload", elsewhere.url);
     let site = Site::start(&[("/upload", &moved, "")]);
     let said = desk.run_with(&["jwk", "upload", "k.pem", "--server", &site.url], &[TOKEN], "");
-    said.refused(1, &format!("{}/upload answers 307", site.url));
-    assert!(elsewhere.asked().is_empty(), "the token follows no redirect");
+    said.refused(1, &format!("{}/upload answered 307", site.url));
+    assert!(elsewhere.asked().is_empty(), "the token is not sent to a redirect");
 }

@@ -1,5 +1,7 @@
 //! Discovery (OpenID Connect Discovery 1.0 §3, RFC 8414 §2): what a verifier needs to configure itself.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
 use schemars::JsonSchema;
@@ -8,7 +10,8 @@ use serde::Serialize;
 use crate::http::config::AuthMode;
 use crate::http::openapi::{Operation, Success, Types};
 use crate::http::response::{json, set_public};
-use crate::http::state::{IssuerUrl, MaxAge};
+use crate::http::state::MaxAge;
+use crate::issuer::{Issuer, Keyring};
 
 /// There is no OAuth flow here: no grant and no authorization endpoint. The lists that say so are empty or minimal.
 #[derive(Serialize, JsonSchema)]
@@ -18,20 +21,24 @@ struct Metadata<'a> {
     response_types_supported: [&'a str; 1],
     grant_types_supported: [&'a str; 0],
     subject_types_supported: [&'a str; 1],
-    id_token_signing_alg_values_supported: [&'a str; 1],
+    id_token_signing_alg_values_supported: Vec<&'a str>,
     token_endpoint_auth_methods_supported: [&'a str; 0],
     claims_supported: [&'a str; 7],
 }
 
-pub(super) async fn get(State(issuer): State<IssuerUrl>, State(MaxAge(max_age)): State<MaxAge>) -> Response {
-    let issuer = issuer.as_str();
+pub(super) async fn get(
+    State(issuer): State<Issuer>,
+    State(keyring): State<Arc<Keyring>>,
+    State(MaxAge(max_age)): State<MaxAge>,
+) -> Response {
+    let issuer = issuer.url();
     let mut response = json(&Metadata {
         issuer,
         jwks_uri: format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')),
         response_types_supported: ["token"],
         grant_types_supported: [],
         subject_types_supported: ["public"],
-        id_token_signing_alg_values_supported: ["RS256"],
+        id_token_signing_alg_values_supported: keyring.published_algorithms(),
         token_endpoint_auth_methods_supported: [],
         claims_supported: ["iss", "sub", "uid", "aud", "iat", "exp", "jti"],
     });

@@ -1,5 +1,7 @@
 //! `/healthz`: the process answers. `/readyz`: the service can issue tokens.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
 use schemars::JsonSchema;
@@ -9,7 +11,7 @@ use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, Success, Types};
 use crate::http::response::json;
-use crate::issuer::Issuer;
+use crate::issuer::Keyring;
 
 /// All is well.
 #[derive(Serialize, JsonSchema)]
@@ -22,8 +24,8 @@ pub(super) async fn alive() -> Response {
     json(&HealthResponse { status: "alive" })
 }
 
-pub(super) async fn ready(State(issuer): State<Issuer>) -> Result<Response, ApiError> {
-    issuer.readiness().await?;
+pub(super) async fn ready(State(keyring): State<Arc<Keyring>>) -> Result<Response, ApiError> {
+    keyring.readiness().await?;
     Ok(json(&HealthResponse { status: "ready" }))
 }
 

@@ -1,5 +1,7 @@
 //! The JWKS (RFC 7517 §5): bytes that are ready, with headers for caches and browsers.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +16,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, Success, Types, jwk_schema};
 use crate::http::response::set_public;
 use crate::http::state::MaxAge;
-use crate::issuer::{Issuer, Publication};
+use crate::issuer::{Keyring, Publication};
 
 /// The standard path, and a short one.
 pub(crate) const PATH: &str = "/.well-known/jwks.json";
@@ -22,16 +24,20 @@ pub(crate) const ALIAS: &str = "/jwks";
 
 /// Handles GET on both paths, for requests that the fast path leaves to the router.
 pub(super) async fn get(
-    State(issuer): State<Issuer>,
+    State(keyring): State<Arc<Keyring>>,
     State(MaxAge(max_age)): State<MaxAge>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    respond(&issuer, max_age, &headers)
+    respond(&keyring, max_age, &headers)
 }
 
 /// The response to a request with these headers.
-pub(crate) fn respond(issuer: &Issuer, max_age: Duration, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let Publication { body, etag, fresh_for } = issuer.publication().ok_or(ApiError::NoKeyToPublish)?;
+pub(crate) fn respond(
+    keyring: &Keyring,
+    max_age: Duration,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let Publication { body, etag, fresh_for } = keyring.publication().ok_or(ApiError::NoKeyToPublish)?;
     let is_current = has_version(headers, &etag);
     let etag = HeaderValue::from_maybe_shared(etag).map_err(|error| ApiError::Internal(error.into()))?;
     let mut response = Response::new(if is_current { Body::empty() } else { Body::from(body) });

@@ -1,6 +1,8 @@
 //! Published keys: `GET /keys` lists them. On the admin surface, `POST /upload` publishes external keys and
 //! `DELETE /keys/{kid}` withdraws one.
 
+use std::sync::Arc;
+
 use axum::extract::multipart::MultipartError;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Request, State};
@@ -22,7 +24,7 @@ use crate::http::openapi::{
     Operation, Parameter, ParameterLocation, RequestContent, Success, Types, jwk_schema,
 };
 use crate::http::response::json as json_response;
-use crate::issuer::{Issuer, PublishedKey, Uploaded};
+use crate::issuer::{Keyring, PublishedKey, Uploaded};
 
 /// Maximum size of an upload in bytes.
 const MAX_LEN: usize = 256 * 1024;
@@ -65,19 +67,22 @@ fn phases() -> [&'static str; 4] {
     [Phase::Next.name(), Phase::Current.name(), Phase::Retiring.name(), UPLOADED]
 }
 
-pub(super) async fn list(State(issuer): State<Issuer>) -> Response {
+pub(super) async fn list(State(keyring): State<Arc<Keyring>>) -> Response {
     let entry = |key: PublishedKey| KeyEntry {
         kid: key.kid,
         phase: key.phase.map_or(UPLOADED, Phase::name),
         exp: key.exp.map(Timestamp::as_secs),
     };
-    json_response(&KeyList { keys: issuer.keyring().published().into_iter().map(entry).collect() })
+    json_response(&KeyList { keys: keyring.published().into_iter().map(entry).collect() })
 }
 
-pub(super) async fn upload(State(issuer): State<Issuer>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn upload(
+    State(keyring): State<Arc<Keyring>>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let text = read_upload(request).await?;
     let uploads = ExternalKey::parse_all(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
-    let Uploaded { added, left, published } = issuer.keyring().upload(uploads).await?;
+    let Uploaded { added, left, published } = keyring.upload(uploads).await?;
     for kid in &added {
         tracing::info!(kid, "the external key {kid:?} is published");
     }
@@ -87,12 +92,12 @@ pub(super) async fn upload(State(issuer): State<Issuer>, request: Request) -> Re
 }
 
 pub(super) async fn withdraw(
-    State(issuer): State<Issuer>,
+    State(keyring): State<Arc<Keyring>>,
     kid: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     // A path that is not UTF-8 cannot name a key.
     let Path(kid) = kid.map_err(|error| ApiError::UnknownKey(error.to_string()))?;
-    let keys_count = issuer.keyring().withdraw(&kid).await?;
+    let keys_count = keyring.withdraw(&kid).await?;
     tracing::info!(kid, "the external key {kid:?} is withdrawn");
     Ok(json_response(&ChangeResponse { message: "1 withdrawn".to_owned(), keys_count }))
 }

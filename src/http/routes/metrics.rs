@@ -11,14 +11,15 @@ use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::metrics::{Exposition, Metrics};
 use crate::http::openapi::{Operation, Success, Types};
-use crate::issuer::Issuer;
+use crate::issuer::{Accounts, Keyring};
 
 pub(super) async fn get(
-    State(issuer): State<Issuer>,
+    State(accounts): State<Accounts>,
+    State(keyring): State<Arc<Keyring>>,
     State(metrics): State<Arc<Metrics>>,
 ) -> Result<Response, ApiError> {
     let Exposition { media_type, text } =
-        metrics.export(&issuer).map_err(|error| ApiError::Internal(Box::new(error)))?;
+        metrics.export(&accounts, &keyring).map_err(|error| ApiError::Internal(Box::new(error)))?;
     Ok(([(CONTENT_TYPE, media_type)], text).into_response())
 }
 

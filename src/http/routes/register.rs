@@ -13,7 +13,7 @@ use crate::http::config::{AuthMode, Registration};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
-use crate::issuer::Issuer;
+use crate::issuer::Accounts;
 
 const EXPECTED: &str = "an object with the texts `username` and `email`, and nothing else";
 
@@ -40,7 +40,7 @@ struct RegisterResponse<'a> {
 }
 
 pub(super) async fn post(
-    State(issuer): State<Issuer>,
+    State(accounts): State<Accounts>,
     State(registration): State<Registration>,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
@@ -54,7 +54,7 @@ pub(super) async fn post(
     };
     let username = Username::parse(&request.username)?;
     let email = Email::parse(&request.email)?;
-    let password = issuer.register(username, Some(email)).await?;
+    let password = accounts.register(username, Some(email)).await?;
     let response = json_response(&RegisterResponse { password: password.reveal() });
     Ok((StatusCode::CREATED, response).into_response())
 }

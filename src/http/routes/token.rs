@@ -16,7 +16,7 @@ use crate::http::client_ip::ClientIp;
 use crate::http::config::AuthMode;
 use crate::http::credentials::{CredentialFields, Credentials};
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::metrics::{Metrics, SignInOutcome};
+use crate::http::metrics::{Metrics, SignInResult};
 use crate::http::open_mode::{self, OpenTokenFields, OpenTokenForm};
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
@@ -65,7 +65,7 @@ async fn issue(
 ) -> Result<Token, ApiError> {
     let (subject, overrides) = open_mode::read(headers, body)?;
     Ok(match request {
-        TokenRequest::Token(kind) => issuer.issue_to_anybody(&subject, kind, overrides)?,
+        TokenRequest::Token(kind) => issuer.issue_unchecked(&subject, kind, overrides)?,
         TokenRequest::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
     })
 }
@@ -81,7 +81,7 @@ async fn sign_in(
     // Missing and wrong credentials get one and the same response.
     let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
     let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
-        metrics.count_sign_in(SignInOutcome::Refused);
+        metrics.count_sign_in(SignInResult::Refused);
         return Err(refusal);
     };
     let result = issuer.sign_in(&username, password, client, kind).await;
@@ -92,11 +92,11 @@ async fn sign_in(
     })
 }
 
-fn outcome(result: &Result<Token, IssuerError>) -> SignInOutcome {
+fn outcome(result: &Result<Token, IssuerError>) -> SignInResult {
     match result {
-        Ok(_) => SignInOutcome::Accepted,
-        Err(IssuerError::InvalidCredentials) => SignInOutcome::Refused,
-        Err(_) => SignInOutcome::Failed,
+        Ok(_) => SignInResult::Accepted,
+        Err(IssuerError::InvalidCredentials) => SignInResult::Refused,
+        Err(_) => SignInResult::Failed,
     }
 }
 
