@@ -1,8 +1,7 @@
-//! What a full store costs: `cargo bench --bench ten_million [-- ROWS]`, ten million if nothing is said.
+//! What a full store costs: `cargo bench --bench ten_million [-- ROWS]`, ten million by default.
 //!
-//! Two stores, one with that many sign-ins, a million accounts and ten thousand expired keys, and one with none, each under
-//! a server of its own; the same is asked of both in turn. Prints medians in milliseconds, and the full one's as a
-//! multiple of the empty one's.
+//! Compares two stores, each with its own server: a full one with that many sign-ins, a million accounts and ten thousand
+//! expired keys, and an empty one. Prints medians in milliseconds and their ratio.
 
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
@@ -63,7 +62,7 @@ async fn compare(rows: u32) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
         let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: unknown");
         println!(
-            "memory of the {} one: {}",
+            "memory of the {} store: {}",
             ["empty", "full"][which],
             resident.trim_start_matches("VmRSS:").trim()
         );
@@ -91,10 +90,10 @@ async fn report(what: &str, act: impl AsyncFn(usize)) {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     });
-    println!("{what:<32} {short:7.2} ms with none, {long:7.2} ms with all: x {:.2}", long / short);
+    println!("{what:<32} {short:7.2} ms empty, {long:7.2} ms full: x {:.2}", long / short);
 }
 
-/// Sign-ins of others, a second apart and up to now.
+/// Inserts sign-ins of other accounts, one a second and up to now.
 async fn fill(dir: &Path, rows: u32) {
     let url = format!("sqlite://{}", dir.join(DB).display());
     let mut db = SqliteConnection::connect(&url).await.unwrap();
@@ -120,7 +119,7 @@ async fn fill(dir: &Path, rows: u32) {
     db.close().await.unwrap();
 }
 
-/// Keys that expired within the last days; nobody can open them, and nobody has to.
+/// Inserts keys that expired within the last days. They do not open, and never need to.
 async fn fill_keys(db: &mut SqliteConnection) {
     for sql in [
         "INSERT INTO keys (kid, key, exp)
@@ -151,7 +150,7 @@ fn serve(dir: &Path, port: &str) -> Child {
 }
 
 async fn wait_for(port: &str) {
-    // A client a start: an old connection would be tried first.
+    // A new client for each start: an old one would try its former connection first.
     while reqwest::get(format!("http://127.0.0.1:{port}/jwks")).await.is_err() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

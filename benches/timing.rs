@@ -1,8 +1,8 @@
-//! Whether a stopwatch tells who has an account: `cargo bench --bench timing [-- ROUNDS]`, 300 if nothing is said.
+//! Whether response times reveal accounts: `cargo bench --bench timing [-- ROUNDS]`, 300 by default.
 //!
-//! One server, whose store has hashes of two costs. Wrong passwords for an account of either cost, for a disabled one, and
-//! for two names that nobody has, in turn and in an order that changes. Prints the quartiles of each, and how far its ranks
-//! lie from those of the first unknown name: beyond 3 standard deviations there is something to see.
+//! One server, whose store has hashes of two costs. Sends wrong passwords for an account of either cost, for a disabled one,
+//! and for two unknown usernames, in varying order. Prints the quartiles of each, and the difference of its ranks from the
+//! first unknown username: more than 3 standard deviations reveal something.
 
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
@@ -18,8 +18,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_jwksd");
 const PORT: &str = "18473";
 const DEAR: (&str, &str) = ("ARGON2_MEMORY_KIB", "32768");
 
-/// The first is what the others are compared with.
-const NAMES: [&str; 5] = ["nobody", "nobody-else", "usual", "dear", "disabled"];
+/// The others are compared with the first.
+const NAMES: [&str; 5] = ["unknown", "unknown-too", "usual", "expensive", "disabled"];
 
 fn main() {
     let rounds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(300_usize);
@@ -65,7 +65,7 @@ async fn measure(rounds: usize) -> [Vec<f64>; NAMES.len()] {
             let took = begun.elapsed().as_secs_f64() * 1000.0;
             assert_eq!(answer.status(), 401);
             answer.bytes().await.unwrap();
-            // The first ones warm it up.
+            // The first requests are a warm-up.
             if round >= 5 {
                 times[*which].push(took);
             }
@@ -76,7 +76,7 @@ async fn measure(rounds: usize) -> [Vec<f64>; NAMES.len()] {
     times
 }
 
-/// Wilcoxon's rank-sum statistic in standard deviations: about 0 where both come from one distribution.
+/// Wilcoxon's rank-sum statistic in standard deviations: about 0 if both have the same distribution.
 fn rank_sum(a: &[f64], b: &[f64]) -> f64 {
     let mut all: Vec<(f64, bool)> = a.iter().map(|time| (*time, false)).collect();
     all.extend(b.iter().map(|time| (*time, true)));

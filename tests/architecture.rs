@@ -1,4 +1,4 @@
-//! The floors: lower ones do not name upper ones, nor the libraries of others.
+//! The layers: lower ones do not name upper ones, nor libraries that only upper ones use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ fn sources(under: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-fn expect_silence(floor: &str, about: &[&str]) {
-    for (path, text) in sources(floor) {
+fn expect_absent(layer: &str, names: &[&str]) {
+    for (path, text) in sources(layer) {
         for (number, line) in
             text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
         {
-            for name in about {
+            for name in names {
                 assert!(!line.contains(name), "{}:{}: {name}", path.display(), number + 1);
             }
         }
@@ -29,8 +29,8 @@ fn expect_silence(floor: &str, about: &[&str]) {
 }
 
 #[test]
-fn the_domain_knows_no_other_floor_and_does_no_io() {
-    expect_silence(
+fn the_domain_uses_no_other_layer_and_does_no_io() {
+    expect_absent(
         "src/domain",
         &[
             "crate::store",
@@ -48,22 +48,29 @@ fn the_domain_knows_no_other_floor_and_does_no_io() {
 }
 
 #[test]
-fn the_store_knows_the_domain_alone() {
-    expect_silence("src/store", &["crate::issuer", "crate::http", "crate::cli", "crate::config", "axum"]);
+fn the_store_uses_only_the_domain() {
+    expect_absent("src/store", &["crate::issuer", "crate::http", "crate::cli", "crate::config", "axum"]);
 }
 
 #[test]
-fn the_issuer_knows_no_database_and_no_http() {
-    expect_silence("src/issuer", &["crate::http", "crate::cli", "crate::config", "axum", "sqlx"]);
+fn the_issuer_uses_neither_a_database_nor_http() {
+    expect_absent("src/issuer", &["crate::http", "crate::cli", "crate::config", "axum", "sqlx"]);
 }
 
 #[test]
-fn http_knows_no_database_and_no_command_line() {
-    expect_silence("src/http", &["crate::cli", "crate::config", "sqlx", "store::SqliteStore"]);
+fn http_uses_neither_a_database_nor_the_command_line() {
+    expect_absent("src/http", &["crate::cli", "crate::config", "sqlx", "store::SqliteStore"]);
 }
 
 #[test]
-fn sql_is_in_one_folder_and_status_codes_of_failures_in_one_file() {
+fn the_rate_limiter_and_telemetry_know_no_http() {
+    for module in ["src/rate_limit.rs", "src/telemetry"] {
+        expect_absent(module, &["crate::http", "crate::issuer", "crate::store", "crate::cli", "axum"]);
+    }
+}
+
+#[test]
+fn sql_is_in_one_folder_and_error_status_codes_are_in_one_file() {
     for (path, text) in sources("src") {
         if !path.components().any(|part| part.as_os_str() == "sqlite") {
             assert!(!text.contains("SELECT ") && !text.contains("INSERT INTO"), "{}", path.display());
@@ -78,8 +85,8 @@ fn sql_is_in_one_folder_and_status_codes_of_failures_in_one_file() {
     }
 }
 
-/// RUSTSEC-2023-0071 is about what `rsa` does with private keys. The one place that hands it one works out the primes of a
-/// JWK that lacks them, for the commands.
+/// RUSTSEC-2023-0071 concerns operations of `rsa` on private keys. The only place that gives it one computes the primes of
+/// a JWK that lacks them, for the commands.
 #[test]
 fn the_rsa_crate_reads_and_writes_keys_and_neither_signs_nor_decrypts() {
     for (path, text) in sources("src") {
@@ -100,28 +107,28 @@ fn the_rsa_crate_reads_and_writes_keys_and_neither_signs_nor_decrypts() {
 }
 
 #[test]
-fn no_code_of_ours_is_unsafe() {
+fn our_code_forbids_unsafe() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
     assert!(manifest.lines().any(|line| line == r#"unsafe_code = "forbid""#));
 }
 
 #[test]
-fn every_dependency_says_why_it_is_there() {
+fn every_dependency_has_a_reason() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
-    let (mut is_among_them, mut before) = (false, "");
+    let (mut is_dependency, mut before) = (false, "");
     for line in manifest.lines() {
         if line.starts_with('[') {
-            is_among_them = line.ends_with("dependencies]");
-        } else if is_among_them && !line.is_empty() && !line.starts_with('#') {
+            is_dependency = line.ends_with("dependencies]");
+        } else if is_dependency && !line.is_empty() && !line.starts_with('#') {
             assert!(before.starts_with("# ") && !before.starts_with("# ---"), "{line}");
         }
         before = line;
     }
 }
 
-/// A file without a folder is in that of the one named before it.
+/// A file name without a folder belongs to the folder of the previous one.
 #[test]
-fn the_tests_that_security_md_names_are_there() {
+fn the_tests_that_security_md_names_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let (_, table) = page.split_once("## Where this is tested").unwrap();
@@ -135,11 +142,11 @@ fn the_tests_that_security_md_names_are_there() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_has_a_description() {
     for (path, text) in sources("src").into_iter().chain(sources("tests")) {
         let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-        let is_module_of_claims = path.parent().is_some_and(|parent| parent.ends_with("api"));
-        assert!(!is_rust || is_module_of_claims || text.starts_with("//!"), "{}", path.display());
+        let is_list_of_tests = path.parent().is_some_and(|parent| parent.ends_with("api"));
+        assert!(!is_rust || is_list_of_tests || text.starts_with("//!"), "{}", path.display());
     }
 }
 

@@ -1,9 +1,9 @@
-//! The course: every check of its grader, against the compiled program and its real file, and the curl lines of the
-//! systems this one replaces.
+//! Every check of the course's grader, against the compiled program and its real file, and the curl commands of the
+//! systems that jwksd replaces.
 //!
-//! The grader's current edition puts a stray `Bearer` on every request; the one of 2023 sends Basic with the form.
+//! The grader's current edition sends an unrelated `Bearer` with every request; that of 2023 sends Basic with the form.
 
-#![expect(clippy::disallowed_methods, reason = "the real program is watched in real time")]
+#![expect(clippy::disallowed_methods, reason = "the real program runs in real time")]
 
 mod support;
 
@@ -31,7 +31,7 @@ enum Edition {
 
 const EDITIONS: [Edition; 2] = [Edition::Of2023, Edition::Current];
 
-/// The two ways to be graded on projects 1 and 2.
+/// Projects 1 and 2 are graded in either of two modes.
 fn servers() -> Vec<(TempDir, Server)> {
     let open = tempfile::tempdir().unwrap();
     let open_server =
@@ -52,7 +52,7 @@ impl Edition {
         }
     }
 
-    /// A form first, and when that is not answered with 200, JSON.
+    /// Sends a form, and JSON if the response is not 200.
     async fn authenticate(self, server: &Server, path: &str) -> String {
         let mut form = self.request(server, Method::POST, path).form(&FORM);
         if self == Self::Of2023 {
@@ -82,7 +82,7 @@ fn kid(token: &str) -> String {
     jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
 }
 
-/// As Go's jwt and keyfunc verify: signature by `kid`, algorithm, and the times.
+/// Verifies as Go's jwt and keyfunc do: signature by `kid`, algorithm, and times.
 fn verify(token: &str, jwks: &JwkSet) -> Result<Value, String> {
     let key = jwks.find(&kid(token)).ok_or("no such kid")?;
     let mut validation = Validation::new(Algorithm::RS256);
@@ -182,7 +182,7 @@ fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
     files
 }
 
-/// Project 3 on a fresh store in password mode: registers somebody as the grader does.
+/// Project 3 on a fresh store in password mode: registers an account as the grader does.
 async fn project_3(edition: Edition) -> (TempDir, Server, String, String) {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::try_start(dir.path(), &["serve", "--until-stdin-closes"], &[]).unwrap();
@@ -236,7 +236,7 @@ async fn project_3_a_sign_in_is_logged_with_address_and_time() {
     }
 }
 
-/// The grader's driver turns text into a time only in columns of these declared types, and only in this form.
+/// The grader's driver parses times only in columns of these declared types, and only in this format.
 fn expect_time(row: &SqliteRow, column: &str) {
     let declared = row.column(column).type_info().name().to_owned();
     let text: String = row.get_unchecked(column);
@@ -280,12 +280,12 @@ async fn the_tables_are_declared_as_the_course_declares_them() {
 }
 
 #[tokio::test]
-async fn project_3_ten_in_a_second_pass_and_the_eleventh_right_behind_is_429() {
+async fn project_3_ten_requests_in_a_second_pass_and_the_eleventh_is_429() {
     let (_dir, server, username, password) = project_3(Edition::Current).await;
     let body = json!({"username": username, "password": password});
     let client = Client::new();
     let post = async || client.post(format!("{}/auth", server.url)).json(&body).send().await.unwrap();
-    // A machine under load may stretch the ten over more than a second; then the eleventh rightly passes.
+    // On a loaded machine the ten may take more than a second; then the eleventh passes rightly.
     for attempt in 0..5 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mut tick = tokio::time::interval(Duration::from_millis(100));
@@ -305,11 +305,11 @@ async fn project_3_ten_in_a_second_pass_and_the_eleventh_right_behind_is_429() {
         }
         eprintln!("attempt {attempt} took {:?}", begun.elapsed());
     }
-    panic!("an answer of /auth takes too long for the grader on this machine");
+    panic!("/auth is too slow for the grader on this machine");
 }
 
 #[tokio::test]
-async fn nine_per_second_for_ten_seconds_see_no_429() {
+async fn nine_requests_per_second_for_ten_seconds_get_no_429() {
     let (_dir, server, username, password) = project_3(Edition::Current).await;
     let body = json!({"username": username, "password": password});
     let client = Client::new();
@@ -323,7 +323,7 @@ async fn nine_per_second_for_ten_seconds_see_no_429() {
 }
 
 #[test]
-fn a_server_that_the_grader_started_stops_when_the_graders_pipe_closes() {
+fn the_server_stops_when_the_pipe_of_the_grader_closes() {
     let dir = tempfile::tempdir().unwrap();
     let mut server =
         Server::try_start(dir.path(), &["serve", "--until-stdin-closes"], &[("AUTH_MODE", "open")]).unwrap();
@@ -333,7 +333,7 @@ fn a_server_that_the_grader_started_stops_when_the_graders_pipe_closes() {
 }
 
 #[tokio::test]
-async fn the_curl_lines_of_the_seeds_are_answered() {
+async fn the_curl_commands_of_the_seeds_work() {
     let (_dir, server) = servers().swap_remove(0);
     let client = Client::new();
     let post = async |path: &str| {

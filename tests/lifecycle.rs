@@ -1,6 +1,6 @@
 //! The invariants of key rotation, over arbitrary policies, clocks that jump, and downtimes of hours to months.
 //!
-//! The world here has two clocks, as a process has, and a third that nobody there can see: the true time.
+//! The simulated world has the two clocks of a process, and a third that the process cannot read: the true time.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -29,7 +29,7 @@ impl Times {
     }
 }
 
-/// Lives of seconds to months, tight ones and wide ones, with a lead and without.
+/// Lifetimes of seconds to months, minimal and generous, with and without a lead.
 fn times() -> impl Strategy<Value = Times> {
     let seconds = |range: Range<u64>| range.prop_map(Duration::from_secs);
     (
@@ -48,13 +48,13 @@ fn times() -> impl Strategy<Value = Times> {
 enum Event {
     /// Time passes, and the rotation runs.
     Pass(Duration),
-    /// Time passes, and nothing runs: a downtime. The steady clock begins anew.
+    /// Time passes while nothing runs: a downtime. The monotonic clock starts again at zero.
     Down(Duration),
     /// The wall clock is set forward.
     Forward(Duration),
     /// The wall clock is set back.
     Back(Duration),
-    /// An operator revokes the key that signs.
+    /// An operator revokes the current key.
     Revoke,
 }
 
@@ -71,21 +71,21 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event, 1..120)
 }
 
-/// A store and a process on it.
+/// A store and a process that uses it.
 struct World {
     times: Times,
     lives: Vec<KeyMetadata>,
     wall: Timestamp,
     /// The true time since the beginning.
     truth: Duration,
-    /// Wall and true time at the process's first sight of each key, or when the wall clock went back since.
+    /// Wall and true time when the process first saw each key, or when the wall clock was set back since.
     sights: HashMap<Kid, (Timestamp, Duration)>,
     /// The true time at which each key was published, and at which it expired.
     published: HashMap<Kid, Duration>,
     ended: HashMap<Kid, Duration>,
     phases: HashMap<Kid, Phase>,
     next_kid: i64,
-    /// A key that had become too old to sign next may be young enough again.
+    /// Whether the clock was set back: then a key that was too old to sign next may be young enough again.
     went_back: bool,
 }
 
@@ -147,7 +147,7 @@ impl World {
         self.note_ends(time);
     }
 
-    /// Notes when keys truly reached their `exp`, if that was within this last span of true time.
+    /// Records when keys reached their `exp` in true time, if that was within this last span.
     fn note_ends(&mut self, within: Duration) {
         for life in self.lives.iter().filter(|life| life.exp <= self.wall && life.published_at.is_some()) {
             let ago = self.wall.since(life.exp).min(within);
@@ -159,7 +159,7 @@ impl World {
         self.lives.iter_mut().find(|life| life.kid == kid).unwrap()
     }
 
-    /// Plans and carries out, and checks what must hold of each step.
+    /// Plans and applies a rotation, and checks each action.
     fn rotate(&mut self) {
         let policy = self.times.policy();
         let now = self.moment();
@@ -177,12 +177,12 @@ impl World {
                     self.lives.push(KeyMetadata::created(kid, exp, signs, wall));
                     self.published.insert(kid, self.truth);
                     if signs == Activation::Immediately && !self.times.lead.is_zero() {
-                        self.expect_nobody_else_covers(&before);
+                        self.expect_no_other_key_covers(&before);
                     }
                 }
                 Action::Promote { kid, .. } => {
                     if self.truth - self.published[&kid] < self.times.lead {
-                        self.expect_nobody_who_signs_covers(&before);
+                        self.expect_no_signing_key_covers(&before);
                     }
                     self.life(kid).activated_at = Some(wall);
                 }
@@ -193,7 +193,7 @@ impl World {
         expect_settled(&plan(&self.lives, &policy, &now));
     }
 
-    /// A process that has seen the key's end keeps it for its retention by true time, whatever the wall clock says.
+    /// A process that saw the key expire keeps it for the retention in true time, whatever the wall clock reads.
     fn delete(&mut self, kid: Kid) {
         if let (Some((_, sight)), Some(ended)) = (self.sights.get(&kid), self.ended.get(&kid)) {
             let kept = self.truth - *ended;
@@ -204,28 +204,28 @@ impl World {
             );
         }
         let newest = KeyTimeline::at(&self.lives, self.wall).newest_expired().map(|key| key.kid);
-        assert_ne!(newest, Some(kid), "the newest expired key stays");
+        assert_ne!(newest, Some(kid), "the newest expired key is kept");
         self.lives.retain(|life| life.kid != kid);
     }
 
-    fn expect_nobody_who_signs_covers(&self, lives: &[KeyMetadata]) {
+    fn expect_no_signing_key_covers(&self, lives: &[KeyMetadata]) {
         let covering =
             KeyTimeline::at(lives, self.wall).current().filter(|key| key.covers(self.wall, self.times.ttl));
         assert_eq!(covering, None, "a key signed before its lead although another one could");
     }
 
-    fn expect_nobody_else_covers(&self, lives: &[KeyMetadata]) {
-        self.expect_nobody_who_signs_covers(lives);
+    fn expect_no_other_key_covers(&self, lives: &[KeyMetadata]) {
+        self.expect_no_signing_key_covers(lives);
         let covering =
             KeyTimeline::at(lives, self.wall).next().find(|key| key.covers(self.wall, self.times.ttl));
-        assert_eq!(covering, None, "a new key signed at once although a published one could");
+        assert_eq!(covering, None, "a new key signed immediately although a published one could");
     }
 
-    /// What must hold whenever the rotation has run.
+    /// The invariants after each rotation.
     fn check(&mut self) {
         let keys = KeyTimeline::at(&self.lives, self.wall);
-        let current = keys.current().expect("there is always a key that signs");
-        assert!(current.covers(self.wall, self.times.ttl), "it covers a whole token");
+        let current = keys.current().expect("there is always a current key");
+        assert!(current.covers(self.wall, self.times.ttl), "the current key covers a whole token");
         assert!(keys.newest_expired().is_some(), "there is always an expired key");
         let allowance = Duration::from_secs(u64::from(!self.times.lead.is_zero()));
         let will_sign = |key: &&KeyMetadata| {
@@ -233,7 +233,7 @@ impl World {
             key.covers(learnt.max(self.wall), self.times.ttl)
         };
         let next = keys.next().filter(will_sign).count();
-        assert!(next <= 1 || self.went_back, "one key that can sign next, not {next}");
+        assert!(next <= 1 || self.went_back, "more than one key can sign next: {next}");
         let phases: Vec<_> = self.lives.iter().map(|life| (life.kid, keys.phase(life))).collect();
         for (life, (kid, phase)) in self.lives.iter().zip(phases) {
             let is_published = matches!(phase, Phase::Next | Phase::Current | Phase::Retiring);
@@ -244,12 +244,12 @@ impl World {
     }
 }
 
-/// A plan that was carried out leaves nothing to do, but to delete what it has replaced.
+/// After a plan is applied, only deletions of replaced keys are left.
 fn expect_settled(plan: &[Action]) {
     assert!(plan.iter().all(|action| matches!(action, Action::Delete { .. })), "{plan:?}");
 }
 
-/// Of two readings of both clocks, the one by which it is the earlier now.
+/// Of two readings of both clocks, the one that gives the earlier current time.
 fn earlier(then: (Timestamp, Duration), now: (Timestamp, Duration)) -> (Timestamp, Duration) {
     if now.0 < then.0.plus(now.1 - then.1) { now } else { then }
 }
@@ -258,7 +258,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_invariants_hold_whenever_the_rotation_has_run(times in times(), events in events()) {
+    fn the_invariants_hold_after_every_rotation(times in times(), events in events()) {
         let mut world = World::new(times);
         world.rotate();
         world.check();
@@ -270,7 +270,7 @@ proptest! {
     }
 
     #[test]
-    fn undisturbed_a_key_signs_only_after_its_lead_and_only_the_first_at_once(
+    fn without_disturbances_every_key_but_the_first_signs_only_after_its_lead(
         lead in 2..30_u64, ttl in 1..30_u64, spare in 4..30_u64, tick in 50..500_u64,
     ) {
         let seconds = Duration::from_secs;
@@ -290,17 +290,17 @@ proptest! {
                     }
                     Action::Create { signs, .. } => prop_assert_eq!(signs, Activation::AfterLead),
                     Action::Delete { .. } | Action::Expire { .. } => {}
-                    Action::ResetPublishedAt { kid, .. } => prop_assert!(false, "{kid} was published by a clock that stands"),
+                    Action::ResetPublishedAt { kid, .. } => prop_assert!(false, "{kid} was republished although the clock was not set"),
                 }
             }
             world.rotate();
             world.check();
         }
-        prop_assert!(world.next_kid >= 5, "keys followed each other: {}", world.next_kid);
+        prop_assert!(world.next_kid >= 5, "too few keys: {}", world.next_kid);
     }
 
     #[test]
-    fn some_time_after_the_last_disturbance_a_key_of_a_life_that_the_policy_says_signs(
+    fn after_the_last_disturbance_a_key_with_the_lifetime_of_the_policy_signs(
         times in times(), events in events(),
     ) {
         let mut world = World::new(times);
@@ -317,9 +317,9 @@ proptest! {
         prop_assert!(current.exp <= world.wall.plus(times.lifetime), "{} expires {:?}", current.kid, current.exp);
     }
 
-    // Arbitrary tables: also such as no rotation of ours would leave behind.
+    // Arbitrary tables, including those that jwksd does not create.
     #[test]
-    fn from_any_set_of_keys_one_round_leads_to_a_signer(
+    fn from_any_set_of_keys_one_rotation_gives_a_signing_key(
         times in times(),
         keys in proptest::collection::vec(
             (-5_000_000..5_000_000_i64, -5_000_000..5_000_000_i64, any::<[bool; 4]>()), 0..12,

@@ -1,13 +1,10 @@
-//! Keys that rotate in real time, in real processes: at speed, two at once, killed at any moment, and moved to another
-//! master key meanwhile.
+//! Keys rotate in real time, in real processes: fast, in two processes at once, with kills at random moments, and during
+//! a rekey.
 //!
 //! The runs are short enough for every test run; longer ones by hand:
 //! `SOAK_SECONDS=600 KILLS=1000 cargo test --release --test rotation`.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the real program is watched in real time, and runs longer by hand"
-)]
+#![expect(clippy::disallowed_methods, reason = "the real program runs in real time")]
 
 #[path = "support/running.rs"]
 mod running;
@@ -58,9 +55,9 @@ fn unix_millis() -> u128 {
     UNIX_EPOCH.elapsed().unwrap().as_millis()
 }
 
-/// A verifier that reads the JWKS of one server every half lead, and asks for nothing in between.
+/// A verifier that fetches the JWKS of one server every half lead, and not in between.
 struct Verifier {
-    known: JwkSet,
+    jwks: JwkSet,
     read_at: Instant,
 }
 
@@ -68,45 +65,45 @@ impl Verifier {
     async fn read_if_due(&mut self, client: &Client, server: &Server) {
         if self.read_at.elapsed() >= LEAD / 2 {
             self.read_at = Instant::now();
-            self.known = jwks(client, server).await;
+            self.jwks = jwks(client, server).await;
         }
     }
 }
 
-/// Tokens of the first server are verified through the last one's JWKS, when they are issued and when they end.
+/// Verifies tokens of the first server through the last one's JWKS, when they are issued and when they expire.
 async fn soak(dir: &Path, servers: &[Server], seconds: u64, rotate_by_hand: bool) {
     let client = Client::new();
     let (signing, publishing) = (servers.first().unwrap(), servers.last().unwrap());
-    let mut verifier = Verifier { known: jwks(&client, publishing).await, read_at: Instant::now() };
+    let mut verifier = Verifier { jwks: jwks(&client, publishing).await, read_at: Instant::now() };
     let (mut open, mut kids_seen) = (VecDeque::new(), Vec::new());
     let (begun, mut db, mut rotated) = (Instant::now(), db(dir).await, !rotate_by_hand);
     while begun.elapsed() < Duration::from_secs(seconds) {
         if !rotated && begun.elapsed() > Duration::from_secs(seconds / 4) {
-            // While there is a next key, there is none to make, and it says so; then it is asked again.
+            // The command fails while there is a next key; then it is run again.
             rotated = run(dir, &["keys", "rotate"], &FAST, "").status.success();
         }
         let token = token(&client, signing).await;
         verifier.read_if_due(&client, publishing).await;
-        let claims = verify(&token, &verifier.known).unwrap();
+        let claims = verify(&token, &verifier.jwks).unwrap();
         kids_seen.push(kid(&token));
         open.push_back((claims["exp"].as_u64().unwrap(), token));
         while open.front().is_some_and(|(exp, _)| u128::from(*exp) * 1000 < unix_millis() + 600) {
             let (exp, token) = open.pop_front().unwrap();
             if unix_millis() < u128::from(exp) * 1000 - 100 {
-                verify(&token, &verifier.known).unwrap();
+                verify(&token, &verifier.jwks).unwrap();
             }
         }
         expect_published(&client, servers, &mut db).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(rotated, "a rotation by hand was thrown in");
+    assert!(rotated, "a rotation by hand succeeded");
     kids_seen.dedup();
     let expected = usize::try_from(seconds / 14).unwrap();
-    assert!(kids_seen.len() > expected, "keys followed each other: {kids_seen:?}");
-    assert!(kids_seen.is_sorted(), "no key came back: {kids_seen:?}");
+    assert!(kids_seen.len() > expected, "too few keys: {kids_seen:?}");
+    assert!(kids_seen.is_sorted(), "a former key signed again: {kids_seen:?}");
 }
 
-/// No expired key is in any set, no two keys are to sign next, and every server can do its work.
+/// Expects no expired key in any JWKS, and at most one next key.
 async fn expect_published(client: &Client, servers: &[Server], db: &mut SqliteConnection) {
     let exps: Vec<(i64, i64)> =
         sqlx::query_as("SELECT kid, exp FROM keys").fetch_all(&mut *db).await.unwrap();
@@ -132,14 +129,14 @@ async fn expect_published(client: &Client, servers: &[Server], db: &mut SqliteCo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verifier_that_reads_every_half_lead_verifies_every_token_for_its_whole_life() {
+async fn a_verifier_that_fetches_the_jwks_every_half_lead_verifies_every_token_for_its_whole_lifetime() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &FAST);
     soak(dir.path(), &[server], number("SOAK_SECONDS", 60), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_servers_on_one_file_rotate_as_one() {
+async fn two_servers_on_one_store_rotate_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let servers = [Server::start(dir.path(), &FAST), Server::start(dir.path(), &FAST)];
     soak(dir.path(), &servers, number("SOAK_SECONDS", 60), false).await;
@@ -157,7 +154,7 @@ async fn a_key_is_published_for_the_whole_lead_before_its_first_signature() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the key did not change");
         let signer = kid(&token(&client, &server).await);
         if signer != first {
-            let published: Instant = published_at.expect("it was published first");
+            let published: Instant = published_at.expect("a key is published before it signs");
             assert!(published.elapsed() >= LEAD, "published for {:?}", published.elapsed());
             break;
         }
@@ -169,7 +166,7 @@ async fn a_key_is_published_for_the_whole_lead_before_its_first_signature() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_command_does_to_the_keys_is_served_within_two_seconds() {
+async fn changes_by_keys_commands_are_served_within_two_seconds() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &OPEN);
     let client = Client::new();
@@ -183,8 +180,8 @@ async fn what_a_command_does_to_the_keys_is_served_within_two_seconds() {
     assert_ne!(kid(&token(&client, &server).await), 1);
 }
 
-/// Lives so short that a server makes a key every other second.
-const RESTLESS: [(&str, &str); 6] = [
+/// Lifetimes so short that a server creates a key every two seconds.
+const FASTEST: [(&str, &str); 6] = [
     ("KEY_LIFETIME", "4s"),
     ("KEY_LEAD", "0"),
     ("TOKEN_TTL", "1s"),
@@ -194,16 +191,16 @@ const RESTLESS: [(&str, &str); 6] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_of_rotation_the_store_opens_and_no_issued_token_loses_its_key() {
+async fn after_a_kill_during_a_rotation_the_store_opens_and_no_issued_token_loses_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let client = Client::new();
     let mut tokens: Vec<(String, JwkSet)> = Vec::new();
-    drop(Server::start(dir.path(), &RESTLESS));
+    drop(Server::start(dir.path(), &FASTEST));
     let rounds = number("KILLS", 15);
     for _ in 0..rounds {
-        let mut server = Server::start(dir.path(), &RESTLESS);
+        let mut server = Server::start(dir.path(), &FASTEST);
         let rotation =
-            kill_midway(dir.path(), &["keys", "rotate", "--now"], &RESTLESS, Duration::from_millis(250));
+            kill_midway(dir.path(), &["keys", "rotate", "--now"], &FASTEST, Duration::from_millis(250));
         let issuing = async {
             let until = Instant::now() + Duration::from_millis(rand::random_range(10..900));
             while Instant::now() < until {
@@ -215,32 +212,30 @@ async fn killed_in_the_middle_of_rotation_the_store_opens_and_no_issued_token_lo
         server.child.kill().unwrap();
         server.wait();
 
-        let output = run(dir.path(), &["keys", "list", "--json"], &RESTLESS, "");
+        let output = run(dir.path(), &["keys", "list", "--json"], &FASTEST, "");
         let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(listing["unreadable"], serde_json::json!([]));
         let exps: Vec<(i64, i64)> =
             sqlx::query_as("SELECT kid, exp FROM keys").fetch_all(&mut db(dir.path()).await).await.unwrap();
         for (token, set) in tokens.drain(..) {
             let claims = signed_claims(&token, &set).unwrap();
-            let (_, exp) = exps
-                .iter()
-                .find(|(row, _)| *row == kid(&token))
-                .expect("its key was stored before it was used");
+            let (_, exp) =
+                exps.iter().find(|(row, _)| *row == kid(&token)).expect("a key is stored before it signs");
             assert!(claims["exp"].as_i64().unwrap() <= *exp);
         }
     }
     let mut db = db(dir.path()).await;
     let made: i64 = sqlx::query_scalar("SELECT count(*) FROM key_lives").fetch_one(&mut db).await.unwrap();
-    assert!(made > i64::try_from(rounds).unwrap() / 2, "keys were made all the while");
+    assert!(made > i64::try_from(rounds).unwrap() / 2, "keys were created throughout");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_of_rekey_the_store_opens_with_exactly_one_of_the_two() {
+async fn after_a_kill_during_a_rekey_the_store_opens_with_exactly_one_master_key() {
     let dir = tempfile::tempdir().unwrap();
     let keys = two_master_keys();
     let [first, second] = keys.each_ref().map(String::as_str);
     drop(Server::start(dir.path(), &[("NOT_MY_KEY", first)]));
-    // How long a whole one takes here is what decides when to kill.
+    // The duration of a whole rekey is the range of the kill.
     let begun = Instant::now();
     assert!(
         run(dir.path(), &["rekey"], &[("NOT_MY_KEY", first), ("NEW_NOT_MY_KEY", second)], "")
@@ -259,11 +254,11 @@ async fn killed_in_the_middle_of_rekey_the_store_opens_with_exactly_one_of_the_t
             moved += 1;
         }
     }
-    assert!(0 < moved && moved < rounds, "some moves were cut off and some were not: {moved} of {rounds}");
+    assert!(0 < moved && moved < rounds, "some rekeys commit and some do not: {moved} of {rounds}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rekey_under_a_live_rotating_server_ruins_nothing() {
+async fn a_rekey_during_rotations_of_a_running_server_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let old = ("NOT_MY_KEY", "the first passphrase of two");
     let new = ("NOT_MY_KEY", "the second passphrase of two");
@@ -291,7 +286,7 @@ async fn a_rekey_under_a_live_rotating_server_ruins_nothing() {
     assert!(server.log().contains("restart with the new NOT_MY_KEY"));
     let after: i64 =
         sqlx::query_scalar("SELECT count(*) FROM keys").fetch_one(&mut db(dir.path()).await).await.unwrap();
-    assert_eq!(after, before, "nothing was sealed under the old key");
+    assert_eq!(after, before, "nothing is sealed under the old master key");
 
     let last = token(&client, &server).await;
     drop(server);

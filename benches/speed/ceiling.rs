@@ -1,7 +1,7 @@
-//! The bare cost of what jwksd does, in the same framework and with the same libraries: no store, no limits, no logs.
+//! The ceiling: what jwksd does, with the same framework and libraries, but without a store, limits or logs.
 //!
-//! `GET /jwks` sends bytes that were made once, `POST /sign` signs a token with a parsed key, `POST /auth` checks one
-//! Argon2id hash in a pool of threads that keep their memory, and signs.
+//! `GET /jwks` sends constant bytes, `POST /sign` signs a token with a parsed key, `POST /auth` checks one
+//! Argon2id hash in a pool of threads that reuse their memory, and signs.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,7 +52,7 @@ struct Answer {
     token: String,
 }
 
-/// Serves on this port until it is killed. Everybody's password is `password`.
+/// Serves on this port until it is killed. The password of every account is `password`.
 pub(crate) fn serve(port: u16, cores: usize, memory_kib: u32, passes: u32) {
     let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let argon2 = argon2(memory_kib, passes);
@@ -67,7 +67,7 @@ pub(crate) fn serve(port: u16, cores: usize, memory_kib: u32, passes: u32) {
     };
     let router = Router::new()
         .route("/jwks", get(async |State(ceiling): State<Ceiling>| json(ceiling.jwks)))
-        .route("/sign", post(sign_alone))
+        .route("/sign", post(sign_only))
         .route("/auth", post(auth))
         .with_state(ceiling);
     let runtime =
@@ -105,9 +105,9 @@ fn pool(threads: usize, argon2: &argon2_rust::Argon2) -> mpsc::Sender<Job> {
     send
 }
 
-/// One key, as a new store of ours publishes.
+/// One key, as a new store publishes it.
 fn jwks(key: &KeyPair) -> Bytes {
-    // SEQUENCE, INTEGER of 257 bytes of which the first is 0, INTEGER 65537 (RFC 8017, A.1.1).
+    // SEQUENCE, INTEGER of 257 bytes of which the first is 0, INTEGER 65537 (RFC 8017 §A.1.1).
     let modulus = URL_SAFE_NO_PAD.encode(&key.public_key().as_ref()[9..9 + 256]);
     let jwk = serde_json::json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "2", "n": modulus, "e": "AQAB"});
     serde_json::json!({ "keys": [jwk] }).to_string().into()
@@ -135,7 +135,7 @@ fn answer(token: String) -> Response {
     json(serde_json::to_vec(&Answer { token }).unwrap().into())
 }
 
-async fn sign_alone(State(ceiling): State<Ceiling>, body: Bytes) -> Response {
+async fn sign_only(State(ceiling): State<Ceiling>, body: Bytes) -> Response {
     let credentials: Credentials = serde_json::from_slice(&body).unwrap();
     answer(token(&ceiling, &credentials.username))
 }

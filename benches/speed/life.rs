@@ -1,4 +1,4 @@
-//! What happens seldom: starts, idle memory, the size of the program.
+//! Starts, idle memory, and the size of the binary.
 
 use std::time::{Duration, Instant};
 

@@ -1,24 +1,24 @@
-//! Load, by `wrk`: what is asked, how often it was answered, how long that took.
+//! Load by `wrk`: the request, the number of responses and their latency.
 
 use std::fmt::Write as _;
 use std::process::Command;
 
-/// What a load asks for.
+/// The request of a load.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
     /// Sent with every request.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// Sent in turn, one a request; none for none.
+    /// Sent in turn, one for each request; empty for requests without a body.
     pub(crate) bodies: Vec<String>,
-    /// Whether each comes from another address, by `X-Forwarded-For`.
-    pub(crate) strangers: bool,
-    /// The status that each answer must have.
+    /// Whether each request has another address in `X-Forwarded-For`.
+    pub(crate) other_addresses: bool,
+    /// The status that each response must have.
     pub(crate) status: u16,
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) requests: f64,
@@ -26,26 +26,33 @@ pub(crate) struct Outcome {
     /// Milliseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// Answers with another status, and connections that failed.
+    /// Responses with another status, and failed connections.
     pub(crate) wrong: f64,
 }
 
 impl Load {
     pub(crate) fn get(path: &'static str) -> Self {
-        Self { method: "GET", path, headers: Vec::new(), bodies: Vec::new(), strangers: false, status: 200 }
+        Self {
+            method: "GET",
+            path,
+            headers: Vec::new(),
+            bodies: Vec::new(),
+            other_addresses: false,
+            status: 200,
+        }
     }
 
     pub(crate) fn post(path: &'static str, bodies: Vec<String>) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
-        Self { method: "POST", path, headers, bodies, strangers: false, status: 200 }
+        Self { method: "POST", path, headers, bodies, other_addresses: false, status: 200 }
     }
 
-    pub(crate) fn answered(self, status: u16) -> Self {
+    pub(crate) fn with_status(self, status: u16) -> Self {
         Self { status, ..self }
     }
 
-    pub(crate) fn strangers(self) -> Self {
-        Self { strangers: true, ..self }
+    pub(crate) fn other_addresses(self) -> Self {
+        Self { other_addresses: true, ..self }
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: String) -> Self {
@@ -53,7 +60,7 @@ impl Load {
         self
     }
 
-    /// Asks this on so many connections for so long.
+    /// Sends the request on this many connections for this many seconds.
     pub(crate) fn run(&self, port: u16, connections: usize, seconds: u64) -> Outcome {
         let script = tempfile::Builder::new().suffix(".lua").tempfile().unwrap();
         std::fs::write(script.path(), self.script()).unwrap();
@@ -77,7 +84,7 @@ impl Load {
         for (name, value) in &self.headers {
             writeln!(lua, "wrk.headers[{name:?}] = {value:?}").unwrap();
         }
-        if self.strangers {
+        if self.other_addresses {
             writeln!(lua, "wrk.body = {:?}\nlocal n, d = 0, math.floor", self.bodies.concat()).unwrap();
             lua.push_str("request = function()\n  n = n + 1\n  wrk.headers['x-forwarded-for'] = ");
             lua.push_str("string.format('198.%d.%d.%d', d(n / 65536) % 256, d(n / 256) % 256, n % 256)\n");
@@ -92,7 +99,7 @@ impl Load {
             lua.push_str("  if not made[n] then made[n] = wrk.format(nil, nil, nil, bodies[n]) end\n");
             lua.push_str("  return made[n]\nend\n");
         }
-        // A `response` of ours would make wrk read every answer twice; it counts what is 400 or more by itself.
+        // With a `response` function, wrk reads every response twice; without one, it counts statuses from 400 on.
         let wrong = if self.status < 400 { "e.status" } else { "summary.requests - e.status" };
         write!(
             lua,

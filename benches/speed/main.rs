@@ -1,8 +1,7 @@
-//! How fast jwksd is beside the bare cost of what it does: `cargo bench --bench speed`, on Linux with `wrk` installed.
+//! How fast jwksd is, compared with the ceiling: `cargo bench --bench speed`, on Linux with `wrk` installed.
 //!
-//! Starts the release binary and a ceiling of its own (`ceiling`), asks both the same in turn, round by round, and prints
-//! ratios. The figure that noise disturbs least is CPU time a request. `--check` fails where a ratio is far from what
-//! docs/speed.md says.
+//! Starts the release binary and the ceiling (`ceiling`), sends both the same requests in alternating rounds, and prints
+//! ratios. CPU time per request is the least noisy measure. `--check` fails if a ratio is far below that in docs/speed.md.
 
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
@@ -19,33 +18,33 @@ use self::question::Questions;
 
 #[derive(Parser)]
 struct Args {
-    /// Seconds of load for each measurement
+    /// Seconds of load per measurement
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// Measurements of each kind; the median is shown
+    /// Rounds per comparison; the median is shown
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only what has this in its name: jwks, auth, open, limit, cached, crowd, life
+    /// Only comparisons whose name contains this: jwks, auth, open, limit, cached, crowd, life
     #[arg(long, default_value = "")]
     only: String,
-    /// Fail where a ratio is worse than a noisy machine explains
+    /// Fail if a ratio is worse than noise explains
     #[arg(long)]
     check: bool,
-    /// The program to measure instead of the one that was just built
+    /// The binary to measure instead of the one just built
     #[arg(long, default_value = env!("CARGO_BIN_EXE_jwksd"))]
     binary: String,
-    /// Draw the ratios into this file, as SVG
+    /// Write the ratios to this file, as an SVG chart
     #[arg(long)]
     plot: Option<std::path::PathBuf>,
-    /// Be the ceiling, on this port
+    /// Run the ceiling on this port
     #[arg(long, hide = true)]
     ceiling: Option<u16>,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// Argon2's default cost here: KiB and passes.
+/// The default cost of Argon2 in jwksd: KiB and passes.
 const COST: (u32, u32) = (19_456, 2);
 
 fn main() {
@@ -55,7 +54,7 @@ fn main() {
         return ceiling::serve(port, cores, COST.0, COST.1);
     }
     println!("{}", server::machine());
-    println!("{} s a measurement, medians of {} interleaved rounds\n", args.seconds, args.rounds);
+    println!("{} s per measurement, medians of {} interleaved rounds\n", args.seconds, args.rounds);
     let mut missed = Vec::new();
     if "life".contains(&args.only) {
         missed.extend(life::measure(&args.binary));

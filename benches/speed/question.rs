@@ -1,4 +1,4 @@
-//! The questions: ours beside something else, each under the same load.
+//! The comparisons: jwksd and another side, both under the same load.
 
 use super::load::{Load, Outcome};
 use super::plot::Row;
@@ -20,7 +20,7 @@ struct Question {
     ours: Side,
     theirs: Side,
     connections: &'static [usize],
-    /// The least ratio (their CPU time to ours) that noise explains.
+    /// The lowest ratio (their CPU time to ours) that noise explains.
     at_least: f64,
 }
 
@@ -37,7 +37,7 @@ const LIMITED: usize = 4;
 const PROXIED: usize = 5;
 
 impl Questions {
-    /// Asks those that have this in their name. Returns what came of it, and what was missed.
+    /// Runs the comparisons whose name contains `only`. Returns their results and the missed targets.
     pub(crate) fn ask(binary: &str, only: &str, seconds: u64, rounds: usize) -> (Vec<Row>, Vec<String>) {
         let questions = Self::new(binary);
         let (mut rows, mut missed) = (Vec::new(), Vec::new());
@@ -46,10 +46,10 @@ impl Questions {
             "",
             "conn",
             "ours: µs CPU, /s, p50, p99",
-            "beside: µs CPU, /s, p50, p99",
+            "other: µs CPU, /s, p50, p99",
             "CPU",
             "rate",
-            "beside what"
+            "compared with"
         );
         for question in questions.asked.iter().filter(|question| question.name.contains(only)) {
             for connections in question.connections {
@@ -73,7 +73,7 @@ impl Questions {
         let unlimited = ("AUTH_RATE_LIMIT", "0");
         let (password, passwords) =
             Server::jwksd(binary, &[unlimited, ("CREDENTIAL_CACHE_TTL", "0")], &users);
-        let (cached, known) = Server::jwksd(binary, &[unlimited], &users);
+        let (cached, cached_passwords) = Server::jwksd(binary, &[unlimited], &users);
         let (open, _) = Server::jwksd(binary, &[unlimited, ("AUTH_MODE", "open")], &[]);
         let (proxied, _) =
             Server::jwksd(binary, &[("TRUSTED_PROXIES", "127.0.0.1"), ("AUTH_MODE", "open")], &[]);
@@ -83,10 +83,10 @@ impl Questions {
         let side = |name, server, load: &Load| Side { name, server, load: load.clone() };
         let jwks = Load::get("/jwks");
         let cold = Load::post("/auth", bodies(&users, &passwords));
-        let warm = Load::post("/auth", bodies(&users, &known));
+        let warm = Load::post("/auth", bodies(&users, &cached_passwords));
         let bare = Load::post("/auth", vec![body("user0", "password")]);
         let sign = Load { path: "/sign", ..bare.clone() };
-        let refused = Load::post("/auth", vec![body("user0", "x")]).answered(429);
+        let refused = Load::post("/auth", vec![body("user0", "x")]).with_status(429);
         let open_to = Load::post("/auth", vec![r#"{"username":"user0"}"#.to_owned()]);
         let asked = vec![
             Question {
@@ -113,14 +113,14 @@ impl Questions {
             Question {
                 name: "open /auth",
                 ours: side("", OPEN, &open_to),
-                theirs: side("signing alone", CEILING, &sign),
+                theirs: side("signature only", CEILING, &sign),
                 connections: &[1, 8, 64],
                 at_least: 0.8,
             },
             Question {
                 name: "limit: new addresses",
-                ours: side("", PROXIED, &open_to.clone().strangers()),
-                theirs: side("no limit", OPEN, &open_to.clone().strangers()),
+                ours: side("", PROXIED, &open_to.clone().other_addresses()),
+                theirs: side("no limit", OPEN, &open_to.clone().other_addresses()),
                 connections: &[64],
                 at_least: 0.8,
             },
@@ -134,7 +134,7 @@ impl Questions {
             Question {
                 name: "cached /auth",
                 ours: side("", CACHED, &warm),
-                theirs: side("the first time", PASSWORD, &cold),
+                theirs: side("uncached", PASSWORD, &cold),
                 connections: &[8, 64],
                 at_least: 15.0,
             },
@@ -148,7 +148,7 @@ impl Questions {
 
     fn compare(&self, question: &Question, connections: usize, seconds: u64, rounds: usize) -> Row {
         let Question { name, ours, theirs, .. } = question;
-        // Once before it counts: connections, caches, memory.
+        // Warm-up of connections, caches and memory.
         for side in [ours, theirs] {
             self.measure(side, connections, 1);
         }
@@ -163,7 +163,7 @@ impl Questions {
             theirs.name
         );
         let what = format!("{name}, {connections} conn.");
-        Row { what, ours: our.cpu, theirs: their.cpu, beside: theirs.name }
+        Row { what, ours: our.cpu, theirs: their.cpu, compared_with: theirs.name }
     }
 
     fn measure(&self, side: &Side, connections: usize, seconds: u64) -> Measured {
@@ -171,15 +171,15 @@ impl Questions {
         let before = server.cpu();
         let outcome = side.load.run(server.port, connections, seconds);
         let cpu = (server.cpu() - before) * 1e6 / outcome.requests;
-        // What a limit lets through is no failure of it.
+        // The limit lets some requests through, which is not a failure.
         let let_through = if side.load.status == 429 { outcome.seconds + 3.0 } else { 0.0 };
         assert!(outcome.wrong <= let_through, "{}: {outcome:?}", side.load.path);
-        // What was left in queues when the clients went away is not the next one's.
+        // Requests that are still queued when the clients disconnect must not count in the next measurement.
         std::thread::sleep(std::time::Duration::from_millis(400));
         Measured { cpu, outcome }
     }
 
-    /// The JWKS while a crowd signs in.
+    /// The JWKS while 64 clients sign in.
     fn crowd(&self, seconds: u64) -> Option<String> {
         let (crowd, jwks) = (self.ours("password /auth"), self.ours("jwks"));
         let port = self.servers[crowd.server].port;
@@ -192,10 +192,10 @@ impl Questions {
             "\ncrowd: JWKS on 8 connections while 64 sign in: p50 {:.2} ms, p99 {:.2} ms",
             outcome.p50, outcome.p99
         );
-        (outcome.p99 > 40.0).then(|| format!("JWKS beside a crowd: p99 {:.1} ms > 40", outcome.p99))
+        (outcome.p99 > 40.0).then(|| format!("JWKS during 64 sign-ins: p99 {:.1} ms > 40", outcome.p99))
     }
 
-    /// Memory with 64 sign-ins at once, and after them, beside a server that has just begun.
+    /// Memory during 64 concurrent sign-ins and after them, compared with the idle server.
     fn memory(&self, seconds: u64) -> Option<String> {
         let crowd = self.ours("password /auth");
         let server = &self.servers[crowd.server];
@@ -207,7 +207,7 @@ impl Questions {
         std::thread::sleep(std::time::Duration::from_secs(12));
         let after = server.memory(Memory::Now);
         println!(
-            "crowd: memory {idle:.1} MiB idle, {peak:.1} MiB with 64 sign-ins at once, {after:.1} MiB after them"
+            "crowd: memory {idle:.1} MiB idle, {peak:.1} MiB during 64 concurrent sign-ins, {after:.1} MiB after them"
         );
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         let allowed = idle + f64::from(u32::try_from(cores).unwrap()) * 19.0 + 20.0;
@@ -217,7 +217,7 @@ impl Questions {
 }
 
 struct Measured {
-    /// Microseconds a request.
+    /// Microseconds per request.
     cpu: f64,
     outcome: Outcome,
 }

@@ -1,4 +1,4 @@
-//! A server that is measured: its process, its processor time, its memory.
+//! A measured server: its process, its CPU time and its memory.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// The kernel counts processor time in hundredths of a second.
+/// The kernel counts CPU time in hundredths of a second.
 const TICKS: f64 = 100.0;
 
 pub(crate) struct Server {
@@ -18,14 +18,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts jwksd on a store of its own, in which these have accounts. Returns their passwords with it.
+    /// Starts jwksd on its own store with these accounts. Returns their passwords too.
     pub(crate) fn jwksd(binary: &str, settings: &[(&str, &str)], users: &[String]) -> (Self, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let passwords = users.iter().map(|name| add_user(binary, dir.path(), name)).collect();
         (Self::start(binary, dir, settings), passwords)
     }
 
-    /// Starts jwksd on what is in this directory.
+    /// Starts jwksd in this directory.
     pub(crate) fn start(binary: &str, dir: TempDir, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut command = Command::new(binary);
@@ -53,7 +53,7 @@ impl Server {
         server
     }
 
-    /// The answer to a GET, if it is 200.
+    /// The response to a GET, if it is 200.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
@@ -62,7 +62,7 @@ impl Server {
         answer.starts_with("HTTP/1.1 200").then_some(answer)
     }
 
-    /// Processor time so far, of user and system, in seconds.
+    /// CPU time so far, user and system, in seconds.
     pub(crate) fn cpu(&self) -> f64 {
         let stat = self.proc("stat");
         let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -71,7 +71,7 @@ impl Server {
             / TICKS
     }
 
-    /// Resident memory in MiB: now, or the most since [`Server::forget_peak`].
+    /// Resident memory in MiB: now, or the peak since [`Server::forget_peak`].
     pub(crate) fn memory(&self, which: Memory) -> f64 {
         let name = match which {
             Memory::Now => "VmRSS:",
@@ -82,12 +82,12 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }
 
-    /// Root alone may do this, because a server cannot be looked into by others. Elsewhere the peak is that since the start.
+    /// Resets the peak. Only root can do this; for other users, the peak is that since the start.
     pub(crate) fn forget_peak(&self) {
         let _ = std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5");
     }
 
-    /// Stops as an operator would, and gives back what it worked on.
+    /// Stops the server as an operator does, and returns its directory.
     pub(crate) fn stop(mut self) -> TempDir {
         self.end();
         std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
@@ -117,7 +117,7 @@ pub(crate) enum Memory {
     Peak,
 }
 
-/// What it is measured on, in a line.
+/// The machine, in one line.
 pub(crate) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -7,10 +7,10 @@ use clap::{ArgMatches, Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::exit::UsageError;
 use super::files;
-use super::opening::Refused;
+use super::output;
 use super::upload::{ServerArgs, Upload};
-use super::{list, say};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
 use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::json::SecretJson;
@@ -111,7 +111,7 @@ impl AboutArgs {
             Some(name) => algorithm_from_name(name)?,
             None => key.key_type().default_algorithm(),
         };
-        Ok(Jwk::new(key, kid, algorithm).map_err(|error| Refused(error.to_string()))?)
+        Ok(Jwk::new(key, kid, algorithm).map_err(|error| UsageError(error.to_string()))?)
     }
 }
 
@@ -144,17 +144,17 @@ pub(super) fn run(command: JwkCommand, matches: &ArgMatches) -> anyhow::Result<(
 }
 
 /// Finds an algorithm by its name.
-pub(super) fn algorithm_from_name(name: &str) -> Result<Algorithm, Refused> {
+pub(super) fn algorithm_from_name(name: &str) -> Result<Algorithm, UsageError> {
     Algorithm::from_name(name).ok_or_else(|| {
         let names = Algorithm::ALL.map(Algorithm::name).join(", ");
-        Refused(format!("{name:?} is not a supported algorithm: use {names}"))
+        UsageError(format!("{name:?} is not a supported algorithm: use {names}"))
     })
 }
 
 fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     let new = new_key(args)?;
     if args.upload && !args.save && !args.private {
-        return Err(Refused(
+        return Err(UsageError(
             "--upload without --save would lose the private key: add --save to keep it as KID.pem".to_owned(),
         )
         .into());
@@ -165,7 +165,7 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     if args.upload
         && args.about.kid.as_deref().is_some_and(|kid| kid.bytes().all(|byte| byte.is_ascii_digit()))
     {
-        return Err(Refused(
+        return Err(UsageError(
             "--kid: only the server's own keys may consist of digits: use another kid".to_owned(),
         )
         .into());
@@ -186,7 +186,9 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
         show(&serde_json::to_string_pretty(&public)?)?;
     }
     if file.is_none() && !args.private {
-        say("the private key was not kept: use --save to write it to a file, or --private to print it");
+        output::message(
+            "the private key was not kept: use --save to write it to a file, or --private to print it",
+        );
     }
     sent.unwrap_or(Ok(()))
 }
@@ -207,16 +209,16 @@ fn send(upload: &Upload, public: &Jwk, file: Option<&str>, server: &ServerArgs) 
 
 /// Prints to standard output.
 fn show(text: &str) -> anyhow::Result<()> {
-    list([text.to_owned()])?;
+    output::lines([text.to_owned()])?;
     Ok(())
 }
 
-fn new_key(args: &GenerateArgs) -> Result<NewKey, Refused> {
+fn new_key(args: &GenerateArgs) -> Result<NewKey, UsageError> {
     if args.key_size.is_some() && args.key_type != TypeArg::Rsa {
-        return Err(Refused("--key-size is only for --type rsa".to_owned()));
+        return Err(UsageError("--key-size is only for --type rsa".to_owned()));
     }
     if args.curve.is_some() && args.key_type != TypeArg::Ec {
-        return Err(Refused("--curve is only for --type ec".to_owned()));
+        return Err(UsageError("--curve is only for --type ec".to_owned()));
     }
     Ok(match (args.key_type, args.key_size.as_deref(), args.curve.as_deref()) {
         (TypeArg::Rsa, Some("4096"), _) => NewKey::Rsa4096,
@@ -231,12 +233,12 @@ fn new_key(args: &GenerateArgs) -> Result<NewKey, Refused> {
 }
 
 /// Checks that a `kid` is a file name in this directory, and not a hidden one.
-fn check_file_name(kid: &str) -> Result<(), Refused> {
+fn check_file_name(kid: &str) -> Result<(), UsageError> {
     let is_plain = kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if is_plain && !kid.is_empty() && !kid.starts_with(['.', '-']) && kid.len() <= 200 {
         return Ok(());
     }
-    Err(Refused(format!(
+    Err(UsageError(format!(
         "{kid:?} cannot be a file name: with --save, use a kid of letters, digits and . _ - that does not start with \
          . or -"
     )))
@@ -247,7 +249,7 @@ fn save(key: &PrivateKey, public: &Jwk) -> anyhow::Result<String> {
     // A thumbprint may start with a dash, which commands would read as a flag.
     let name = if kid.starts_with('-') { format!("./{kid}.pem") } else { format!("{kid}.pem") };
     files::write_new(Path::new(&name), pem::private_pem(key)?.as_bytes())?;
-    say(&format!("the private key is in {name}"));
+    output::message(&format!("the private key is in {name}"));
     Ok(name)
 }
 
@@ -269,7 +271,7 @@ fn to_pem(file: &str, private: &PrivateArgs) -> anyhow::Result<()> {
     let members = json.reveal().as_object().ok_or(InvalidJwk::NotObject).with_context(|| cannot_use(file))?;
     if members.contains_key("d") {
         if !private.private && private.output.is_none() {
-            return Err(Refused(format!(
+            return Err(UsageError(format!(
                 "{} is a private key: use --output FILE to write it to a file, --private to print it, or `jwksd jwk public` \
                  to get its public key",
                 files::shown(file)

@@ -5,11 +5,12 @@ use clap::{ArgMatches, Args};
 use serde_json::{Value, json};
 use url::Url;
 
+use super::exit::UsageError;
 use super::fetch::{self, Client};
-use super::opening::Refused;
-use super::say;
-use crate::config::{self, ADMIN_TOKEN, Secret};
+use super::output;
+use crate::config;
 use crate::domain::jose::jwk::Jwk;
+use crate::setting::Secret;
 
 /// Maximum number of characters shown of a server's message.
 const MESSAGE_MAX: usize = 200;
@@ -29,19 +30,20 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn prepare(args: &ServerArgs, matches: &ArgMatches) -> anyhow::Result<Self> {
-        let server = fetch::parse(&args.server).map_err(|error| Refused(format!("--server: {error}")))?;
+        let server = fetch::parse(&args.server).map_err(|error| UsageError(format!("--server: {error}")))?;
         if fetch::is_exposed(&server) {
-            return Err(Refused(format!(
-                "{ADMIN_TOKEN} is not sent to {server} over plain http, where others could read it: use https"
+            return Err(UsageError(format!(
+                "ADMIN_TOKEN is not sent to {server} over plain http, where others could read it: use https"
             ))
             .into());
         }
         // Not `Url::join`, which would drop the last path segment of the server URL.
         let url = fetch::parse(&format!("{}/upload", args.server.trim_end_matches('/')))?;
         let Some(token) = config::admin_token(matches)? else {
-            return Err(
-                Refused(format!("{ADMIN_TOKEN} is not set: set it in the environment or in .env")).into()
-            );
+            return Err(UsageError(
+                "ADMIN_TOKEN is not set: set it in the environment or in .env".to_owned(),
+            )
+            .into());
         };
         Ok(Self { url, token })
     }
@@ -59,7 +61,7 @@ impl Upload {
         let count =
             answer.get("keys_count").and_then(Value::as_u64).context("the response has no keys_count")?;
         let message = text("message").unwrap_or_else(|| "uploaded".to_owned());
-        say(&format!("{}: {message}; it has {count} keys", self.url));
+        output::message(&format!("{}: {message}; it has {count} keys", self.url));
         Ok(())
     }
 }

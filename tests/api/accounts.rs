@@ -1,4 +1,4 @@
-//! Accounts as an operator manages them, under a server that runs.
+//! Operators manage accounts while the server runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,64 +15,64 @@ async fn expect_refused(app: &TestApp, name: &str, password: &str) {
 }
 
 #[tokio::test]
-async fn a_reset_holds_from_the_next_request_on() {
+async fn a_reset_takes_effect_with_the_next_request() {
     let app = TestApp::spawn().await;
     let old = app.register("alice").await;
-    let new = app.issuer.reset_password("ALICE", None).await.unwrap();
+    let new = app.accounts.reset_password("ALICE", None).await.unwrap();
     expect_refused(&app, "alice", &old).await;
     app.auth("alice", new.reveal()).await.token();
 }
 
 #[tokio::test]
-async fn a_disabled_account_is_refused_as_a_wrong_password_is_until_it_is_enabled() {
+async fn a_disabled_account_is_refused_like_a_wrong_password_until_it_is_enabled() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    app.issuer.disable("alice").await.unwrap();
+    app.accounts.disable("alice").await.unwrap();
     expect_refused(&app, "alice", &password).await;
     assert_eq!(app.count("auth_logs").await, 0);
-    app.issuer.enable("alice").await.unwrap();
+    app.accounts.enable("alice").await.unwrap();
     app.auth("alice", &password).await.token();
 }
 
 #[tokio::test]
-async fn a_deleted_account_is_gone_but_for_its_name_its_number_and_its_sign_ins() {
+async fn a_deleted_account_leaves_only_its_username_its_id_and_its_sign_ins() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     app.auth("alice", &password).await.token();
-    app.issuer.delete("alice").await.unwrap();
+    app.accounts.delete("alice").await.unwrap();
     expect_refused(&app, "alice", &password).await;
     for name in ["alice", "Alice"] {
         let body = serde_json::json!({"username": name, "email": "a@example.com"});
         let answer = Answer::of(app.post("/register").json(&body)).await;
         answer.expect_error(409, "username_taken", "The username is taken");
     }
-    assert!(app.issuer.delete("alice").await.is_err() && app.issuer.account("alice").await.is_err());
+    assert!(app.accounts.delete("alice").await.is_err() && app.accounts.find("alice").await.is_err());
     assert_eq!((app.count("users").await, app.count("auth_logs").await), (1, 1));
 }
 
 #[tokio::test]
-async fn a_token_that_is_out_outlives_its_account() {
+async fn an_issued_token_outlives_its_account() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     let token = app.auth("alice", &password).await.token();
-    app.issuer.delete("alice").await.unwrap();
+    app.accounts.delete("alice").await.unwrap();
     assert_eq!(verify(&token, &app.jwks().await).unwrap()["sub"], "alice");
 }
 
 #[tokio::test]
-async fn an_address_that_was_given_up_is_free_again() {
+async fn a_released_email_address_can_be_registered_again() {
     let app = TestApp::spawn().await;
     app.register("alice").await;
-    app.issuer.set_email("alice", Some(Email::parse("new@example.com").unwrap())).await.unwrap();
+    app.accounts.set_email("alice", Some(Email::parse("new@example.com").unwrap())).await.unwrap();
     let body = serde_json::json!({"username": "bob", "email": "alice@example.com"});
     assert_eq!(Answer::of(app.post("/register").json(&body)).await.status, 201);
 }
 
 async fn hashed_at(app: &TestApp, name: &str) -> String {
-    app.issuer.account(name).await.unwrap().cost.unwrap().to_string()
+    app.accounts.find(name).await.unwrap().cost.unwrap().to_string()
 }
 
-/// Waits for what happens after the answer.
+/// Waits for the rehash, which happens after the response.
 async fn expect_hashed_at(app: &TestApp, name: &str, cost: &str) {
     for _ in 0..200 {
         if hashed_at(app, name).await == cost {
@@ -84,7 +84,7 @@ async fn expect_hashed_at(app: &TestApp, name: &str, cost: &str) {
 }
 
 #[tokio::test]
-async fn a_sign_in_brings_an_old_hash_to_the_cost_of_today_be_it_more_or_less() {
+async fn a_sign_in_rehashes_at_the_current_cost_whether_higher_or_lower() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     let mut dir = app.dir;
@@ -101,7 +101,7 @@ async fn a_sign_in_brings_an_old_hash_to_the_cost_of_today_be_it_more_or_less() 
 }
 
 #[tokio::test]
-async fn nobody_is_turned_away_because_his_hash_was_replaced_meanwhile() {
+async fn sign_ins_succeed_while_the_hash_is_replaced() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     let hasher = Hasher::new(1024, 1, 1).unwrap();
@@ -116,7 +116,7 @@ async fn nobody_is_turned_away_because_his_hash_was_replaced_meanwhile() {
 }
 
 #[tokio::test]
-async fn sign_ins_are_kept_as_long_as_was_said_and_a_clock_set_forward_removes_none() {
+async fn sign_ins_are_kept_for_the_retention_and_a_clock_set_forward_deletes_none() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     let mut retention = Retention::new(context(&app.dir, &app.clock).await, DAY);

@@ -1,4 +1,4 @@
-//! The admin surface and its first route, `/metrics`.
+//! The admin API's authentication, and `/metrics`.
 
 use reqwest::Method;
 
@@ -22,7 +22,7 @@ async fn metrics(app: &TestApp) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_admin_surface_is_closed_without_a_token() {
+async fn the_admin_api_is_closed_without_a_token() {
     let app = TestApp::spawn().await;
     for answer in [app.get("/metrics").await, ask(&app, &format!("Bearer {TOKEN}")).await] {
         answer.expect_error(403, "admin_closed", "The admin surface is closed: ADMIN_TOKEN is not set");
@@ -31,7 +31,7 @@ async fn the_admin_surface_is_closed_without_a_token() {
 }
 
 #[tokio::test]
-async fn only_the_bearer_of_the_token_comes_in() {
+async fn only_the_admin_token_is_accepted() {
     let app = open().await;
     let answer = app.get("/metrics").await;
     answer.expect_error(401, "invalid_admin_token", "The bearer token is missing or wrong");
@@ -46,11 +46,11 @@ async fn only_the_bearer_of_the_token_comes_in() {
         );
     }
     assert_eq!(ask(&app, &format!("Basic {TOKEN}")).await.status, 401);
-    assert_eq!(ask(&app, &format!("bearer {TOKEN}")).await.status, 200, "a scheme has no case");
+    assert_eq!(ask(&app, &format!("bearer {TOKEN}")).await.status, 200, "the scheme is case-insensitive");
 }
 
 #[tokio::test]
-async fn guessing_the_token_is_limited_whatever_is_guessed() {
+async fn requests_with_right_and_wrong_tokens_are_rate_limited() {
     let app = open().await;
     for _ in 0..10 {
         assert_eq!(ask(&app, "Bearer x").await.status, 401);
@@ -62,7 +62,7 @@ async fn guessing_the_token_is_limited_whatever_is_guessed() {
 
 #[track_caller]
 fn expect(metrics: &[String], line: &str) {
-    assert!(metrics.iter().any(|found| found == line), "{line} is not in:\n{}", metrics.join("\n"));
+    assert!(metrics.iter().any(|found| found == line), "{line} is missing in:\n{}", metrics.join("\n"));
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn metrics_count_requests_sign_ins_hashes_and_keys() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_counted() {
+async fn store_errors_are_counted() {
     let app = open().await;
     let password = app.register("alice").await;
     sqlx::query("ALTER TABLE account_states RENAME TO gone").execute(&mut app.db().await).await.unwrap();

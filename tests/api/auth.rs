@@ -12,7 +12,7 @@ use crate::helpers::{Answer, DAY, ISSUER, Setup, TTL, TestApp, decode, verify};
 const REFUSAL: &str = "Invalid username or password";
 
 #[tokio::test]
-async fn a_token_says_who_signed_in_and_verifies_through_the_jwks() {
+async fn a_token_names_the_account_and_verifies_through_the_jwks() {
     let app = TestApp::with(Setup { audience: Some("api"), ..Setup::default() }).await;
     let password = app.register("Alice").await;
     let token = app.auth("Alice", &password).await.token();
@@ -30,9 +30,9 @@ async fn a_token_says_who_signed_in_and_verifies_through_the_jwks() {
     verify(&token, &app.jwks().await).unwrap();
 }
 
-// aws-lc-rs signs, and jsonwebtoken verifies by it as well: this one shares no code with either.
+// aws-lc-rs signs, and jsonwebtoken verifies with it too. The `rsa` crate shares no code with either.
 #[tokio::test]
-async fn the_signature_is_pkcs1_v1_5_with_sha_256_to_another_implementation_of_rsa() {
+async fn the_signature_verifies_as_pkcs1_v1_5_with_sha_256_in_another_rsa_implementation() {
     let app = TestApp::spawn().await;
     let token = app.token().await;
     let jwks = app.get("/jwks").await.json;
@@ -46,7 +46,7 @@ async fn the_signature_is_pkcs1_v1_5_with_sha_256_to_another_implementation_of_r
 }
 
 #[tokio::test]
-async fn credentials_come_as_json_as_a_form_or_as_basic() {
+async fn credentials_are_accepted_as_json_as_a_form_and_as_basic() {
     let app = TestApp::spawn().await;
     let password = app.register("bob").await;
     let json_text = json!({"username": "bob", "password": password}).to_string();
@@ -72,13 +72,13 @@ async fn credentials_come_as_json_as_a_form_or_as_basic() {
 }
 
 #[tokio::test]
-async fn wrong_and_missing_credentials_get_one_and_the_same_answer() {
+async fn wrong_and_missing_credentials_get_the_same_response() {
     let app = TestApp::spawn().await;
     let password = app.register("carol").await;
     let long = "x".repeat(10_000);
     let answers = [
         app.auth("carol", "wrong").await,
-        app.auth("nobody", &password).await,
+        app.auth("unknown", &password).await,
         app.auth("", "").await,
         app.auth(&long, &password).await,
         app.auth("carol\0", &password).await,
@@ -98,7 +98,7 @@ async fn wrong_and_missing_credentials_get_one_and_the_same_answer() {
 }
 
 #[tokio::test]
-async fn only_a_caller_who_used_basic_is_challenged_with_it() {
+async fn only_clients_that_sent_basic_are_challenged_with_it() {
     let app = TestApp::spawn().await;
     for value in ["Basic", "Basic !!!", "Basic YQ==", &format!("Basic {}", STANDARD.encode("a:b"))] {
         let answer = Answer::of(app.post("/auth").header("authorization", value)).await;
@@ -108,7 +108,7 @@ async fn only_a_caller_who_used_basic_is_challenged_with_it() {
 }
 
 #[tokio::test]
-async fn the_body_wins_over_basic() {
+async fn the_body_takes_precedence_over_basic() {
     let app = TestApp::spawn().await;
     let password = app.register("dave").await;
     let right = format!("Basic {}", STANDARD.encode(format!("dave:{password}")));
@@ -118,7 +118,7 @@ async fn the_body_wins_over_basic() {
 }
 
 #[tokio::test]
-async fn a_name_signs_in_whatever_its_case_and_sub_is_spelled_as_registered() {
+async fn usernames_are_case_insensitive_and_sub_is_spelled_as_registered() {
     let app = TestApp::spawn().await;
     let password = app.register("Erin").await;
     let token = app.auth("eRIN", &password).await.token();
@@ -126,7 +126,7 @@ async fn a_name_signs_in_whatever_its_case_and_sub_is_spelled_as_registered() {
 }
 
 #[tokio::test]
-async fn a_sign_in_leaves_one_row_and_a_last_login_and_a_refusal_leaves_nothing() {
+async fn a_sign_in_records_one_row_and_last_login_and_a_refusal_records_nothing() {
     let app = TestApp::spawn().await;
     let password = app.register("frank").await;
     app.auth("frank", "wrong").await;
@@ -147,7 +147,7 @@ async fn a_sign_in_leaves_one_row_and_a_last_login_and_a_refusal_leaves_nothing(
 }
 
 #[tokio::test]
-async fn an_expired_token_ended_with_an_unpublished_key() {
+async fn an_expired_token_is_signed_by_an_expired_unpublished_key() {
     let app = TestApp::spawn().await;
     let password = app.register("grace").await;
     for query in ["?expired", "?expired=true", "?expired="] {
@@ -167,7 +167,7 @@ async fn an_expired_token_ended_with_an_unpublished_key() {
 }
 
 #[tokio::test]
-async fn expired_false_is_the_plain_call_and_anything_else_is_refused() {
+async fn expired_false_gives_a_valid_token_and_other_values_are_refused() {
     let app = TestApp::spawn().await;
     let password = app.register("heidi").await;
     let body = json!({"username": "heidi", "password": password});
@@ -185,7 +185,7 @@ async fn expired_false_is_the_plain_call_and_anything_else_is_refused() {
 }
 
 #[tokio::test]
-async fn without_a_key_of_the_kind_asked_for_the_answer_is_404() {
+async fn without_a_suitable_key_the_response_is_404() {
     let app = TestApp::spawn().await;
     let password = app.register("ivan").await;
     let mut db = app.db().await;
@@ -193,7 +193,7 @@ async fn without_a_key_of_the_kind_asked_for_the_answer_is_404() {
         .await
         .unwrap();
     db.execute("DELETE FROM keys WHERE kid = 2").await.unwrap();
-    app.issuer.keyring().tick().await.unwrap_err();
+    app.keyring.tick().await.unwrap_err();
     let body = json!({"username": "ivan", "password": password});
     let expired = Answer::of(app.post("/auth?expired").json(&body)).await;
     expired.expect_error(404, "no_suitable_key", "No suitable key found");
@@ -203,7 +203,7 @@ async fn without_a_key_of_the_kind_asked_for_the_answer_is_404() {
 }
 
 #[tokio::test]
-async fn open_mode_asks_nobody_and_records_nothing() {
+async fn open_mode_checks_no_credentials_and_records_nothing() {
     let app = TestApp::with(Setup { auth_mode: AuthMode::Open, ..Setup::default() }).await;
     let subject = async |request| decode(&Answer::of(request).await.token()).1;
     let claims = subject(app.post("/auth")).await;
@@ -220,7 +220,7 @@ async fn open_mode_asks_nobody_and_records_nothing() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_changed_while_it_was_checked_signs_nobody_in() {
+async fn a_password_that_changes_during_the_check_is_refused() {
     // Slow enough that the change falls into the check.
     let setup = Setup { hasher: Hasher::new(64 * 1024, 8, 1).unwrap(), ..Setup::default() };
     let app = std::sync::Arc::new(TestApp::with(setup).await);
@@ -239,7 +239,7 @@ async fn a_password_that_was_changed_while_it_was_checked_signs_nobody_in() {
 }
 
 #[tokio::test]
-async fn hashes_of_every_cost_sign_in_and_a_hash_that_is_none_does_not() {
+async fn hashes_of_every_cost_sign_in_and_an_invalid_hash_does_not() {
     let app = TestApp::spawn().await;
     for name in ["old", "blob", "none"] {
         app.register(name).await;
@@ -260,13 +260,13 @@ async fn hashes_of_every_cost_sign_in_and_a_hash_that_is_none_does_not() {
     for name in ["old", "blob"] {
         assert_eq!(decode(&app.auth(name, "password").await.token()).1["sub"], name);
     }
-    for (name, password) in [("none", "password"), ("old", "wrong"), ("nobody", "password")] {
+    for (name, password) in [("none", "password"), ("old", "wrong"), ("unknown", "password")] {
         app.auth(name, password).await.expect_error(401, "invalid_credentials", REFUSAL);
     }
 }
 
 #[tokio::test]
-async fn however_often_a_wrong_password_is_tried_the_right_one_signs_in() {
+async fn the_right_password_signs_in_after_any_number_of_wrong_ones() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     for _ in 0..50 {

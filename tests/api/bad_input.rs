@@ -1,4 +1,4 @@
-//! What strangers send: always a 4xx in the error shape, and nothing stored.
+//! Invalid input: the response is always a 4xx error object, and nothing is stored.
 
 use jwksd::http::AuthMode;
 use reqwest::StatusCode;
@@ -17,7 +17,7 @@ async fn expect_refusal(app: &TestApp, path: &str, content_type: &str, body: Vec
 }
 
 #[tokio::test]
-async fn malformed_json_is_refused_with_its_place() {
+async fn malformed_json_is_refused_with_line_and_column() {
     let app = TestApp::spawn().await;
     let cases: [(&[u8], &str); 6] = [
         (b"{", "The body is not valid JSON (line 1, column 1)"),
@@ -37,7 +37,7 @@ async fn malformed_json_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn wrong_types_and_extra_missing_or_repeated_fields_are_refused_without_an_echo() {
+async fn wrong_types_and_extra_missing_or_repeated_fields_are_refused_without_echoing_values() {
     let app = TestApp::spawn().await;
     let cases = [
         (r#"{"username":1,"password":"s3cret","email":"a@example.com"}"#, 400),
@@ -78,7 +78,7 @@ async fn wrong_types_and_extra_missing_or_repeated_fields_are_refused_without_an
 }
 
 #[tokio::test]
-async fn a_body_of_a_megabyte_is_too_large_and_is_answered() {
+async fn a_body_of_a_megabyte_gets_a_413_response() {
     let app = TestApp::spawn().await;
     for path in BOTH {
         let body = format!(r#"{{"username":"{}"}}"#, "x".repeat(1024 * 1024)).into_bytes();
@@ -88,7 +88,7 @@ async fn a_body_of_a_megabyte_is_too_large_and_is_answered() {
 }
 
 #[tokio::test]
-async fn a_body_of_16_kib_is_read_and_one_that_is_longer_by_a_byte_is_not() {
+async fn a_body_of_16_kib_is_read_and_one_byte_more_is_refused() {
     let app = TestApp::spawn().await;
     for (length, status, code) in
         [(16 * 1024, 401, "invalid_credentials"), (16 * 1024 + 1, 413, "body_too_large")]
@@ -100,7 +100,7 @@ async fn a_body_of_16_kib_is_read_and_one_that_is_longer_by_a_byte_is_not() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_neither_json_nor_a_form_is_of_no_use() {
+async fn a_body_that_is_neither_json_nor_a_form_is_415() {
     let app = TestApp::spawn().await;
     for (path, label, body) in [
         ("/auth", "text/plain", "hello"),

@@ -6,12 +6,12 @@ use crate::helpers::{Answer, TestApp};
 async fn an_unknown_path_is_404() {
     let app = TestApp::spawn().await;
     for path in ["/", "/auth/", "/.well-known/", "/jwks.json", "/auth/../etc"] {
-        app.get(path).await.expect_error(404, "not_found", "There is nothing at this path");
+        app.get(path).await.expect_error(404, "not_found", "Not found");
     }
 }
 
 #[tokio::test]
-async fn an_unknown_method_is_405_with_the_methods_that_are_known() {
+async fn an_unsupported_method_is_405_with_the_supported_ones() {
     let app = TestApp::spawn().await;
     let others = |known: &[Method]| {
         [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
@@ -35,7 +35,7 @@ async fn an_unknown_method_is_405_with_the_methods_that_are_known() {
             if method == Method::HEAD {
                 assert_eq!((answer.status.as_u16(), answer.text.as_str()), (405, ""));
             } else {
-                answer.expect_error(405, "method_not_allowed", "This path does not know this method");
+                answer.expect_error(405, "method_not_allowed", "Method not allowed");
             }
             assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
         }
@@ -43,7 +43,7 @@ async fn an_unknown_method_is_405_with_the_methods_that_are_known() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_a_request_id_and_a_sane_one_is_the_callers() {
+async fn every_response_has_a_request_id_and_keeps_a_valid_one_of_the_client() {
     let app = TestApp::spawn().await;
     let id_for = async |given: Option<&str>, path: &str| {
         let mut request = app.request(Method::GET, path);
@@ -55,15 +55,15 @@ async fn every_answer_carries_a_request_id_and_a_sane_one_is_the_callers() {
     for path in ["/jwks", "/nowhere", "/auth", "/healthz"] {
         assert_eq!(id_for(Some("abc-1.2_3:4"), path).await, "abc-1.2_3:4");
         let long = "x".repeat(129);
-        for insane in ["", "a b", "a<b>", "a\"b", &long] {
-            assert_ne!(id_for(Some(insane), path).await, insane);
+        for invalid in ["", "a b", "a<b>", "a\"b", &long] {
+            assert_ne!(id_for(Some(invalid), path).await, invalid);
         }
         assert_ne!(id_for(None, path).await, id_for(None, path).await);
     }
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_503_and_says_nothing_of_the_inside() {
+async fn a_failing_store_is_503_without_internal_details() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     sqlx::query("ALTER TABLE users RENAME TO gone").execute(&mut app.db().await).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_store_that_fails_is_503_and_says_nothing_of_the_inside() {
 }
 
 #[tokio::test]
-async fn every_answer_of_auth_and_register_forbids_to_store_it() {
+async fn every_response_of_auth_and_register_is_no_store() {
     let app = TestApp::spawn().await;
     for path in ["/auth", "/register"] {
         for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {

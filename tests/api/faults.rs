@@ -1,4 +1,4 @@
-//! Open mode as a test issuer: what a caller may say of his token, and tokens that must be refused.
+//! Open mode as a test issuer: tokens with requested claims, and tokens that must be refused.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -19,12 +19,12 @@ async fn ask(app: &TestApp, query: &str, body: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn a_caller_says_whom_the_token_is_about_for_whom_and_for_how_long() {
+async fn a_client_chooses_subject_audience_lifetime_and_claims() {
     let app = open().await;
-    let wish = json!({
+    let overrides = json!({
         "sub": "alice", "aud": ["a", "b"], "ttl": "2h", "claims": {"roles": ["admin"], "nbf": 1, "deep": {"x": null}},
     });
-    let claims = verify(&ask(&app, "", wish).await.token(), &app.jwks().await).unwrap();
+    let claims = verify(&ask(&app, "", overrides).await.token(), &app.jwks().await).unwrap();
     let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
     let expected = json!({
         "iss": ISSUER, "sub": "alice", "aud": ["a", "b"], "iat": app.now(), "exp": app.now() + 7200,
@@ -40,7 +40,7 @@ async fn a_caller_says_whom_the_token_is_about_for_whom_and_for_how_long() {
     );
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 90);
 
-    // JSON knows one kind of number.
+    // JSON does not distinguish integers from floats.
     let claims = decode(&ask(&app, "", json!({"ttl": 90.0})).await.token()).1;
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 90);
 
@@ -52,11 +52,11 @@ async fn a_caller_says_whom_the_token_is_about_for_whom_and_for_how_long() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_said_of_a_token_is_refused_with_the_reason() {
+async fn invalid_overrides_are_refused_with_the_reason() {
     let app = open().await;
     let most = 24 * 3600;
     let ttl = "`ttl` must be a number of seconds, or a text such as 90s or 15m";
-    for (wish, sentence) in [
+    for (overrides, sentence) in [
         (
             json!({"claims": {"iss": "x"}}),
             "`claims` cannot be taken: the claim \"iss\" is set by the issuer; sub, aud and ttl have fields of their own",
@@ -83,31 +83,35 @@ async fn what_cannot_be_said_of_a_token_is_refused_with_the_reason() {
         ),
         (json!({"sub": "a\u{7}"}), "The subject may have at most 255 characters, and no control characters"),
     ] {
-        ask(&app, "", wish.clone()).await.expect_error(400, "invalid_body", sentence);
+        ask(&app, "", overrides.clone()).await.expect_error(400, "invalid_body", sentence);
     }
-    for wish in [json!({"aud": 1}), json!({"claims": []}), json!({"exp": 1}), json!({"sub": 1})] {
-        let answer = ask(&app, "", wish.clone()).await;
-        assert_eq!((answer.status.as_u16(), &answer.json["code"]), (400, &json!("invalid_body")), "{wish}");
+    for overrides in [json!({"aud": 1}), json!({"claims": []}), json!({"exp": 1}), json!({"sub": 1})] {
+        let answer = ask(&app, "", overrides.clone()).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json["code"]),
+            (400, &json!("invalid_body")),
+            "{overrides}"
+        );
     }
     assert_eq!(ask(&app, "", json!({"ttl": most})).await.status, 200);
 }
 
 #[tokio::test]
-async fn password_mode_takes_no_wishes_and_issues_no_faults() {
+async fn password_mode_takes_no_overrides_and_issues_no_fault_tokens() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    let wish = json!({"username": "alice", "password": password, "sub": "root"});
-    assert_eq!(ask(&app, "", wish).await.json["code"], "invalid_body");
+    let overrides = json!({"username": "alice", "password": password, "sub": "root"});
+    assert_eq!(ask(&app, "", overrides).await.json["code"], "invalid_body");
     let credentials = json!({"username": "alice", "password": password});
     ask(&app, "?fault=expired", credentials).await.expect_error(
         403,
         "faults_closed",
-        "Tokens with faults are issued in open mode alone",
+        "Tokens with faults are issued only in open mode",
     );
     assert_eq!(app.count("auth_logs").await, 0);
 }
 
-/// The faults that are listed.
+/// The names in GET /faults.
 async fn names(app: &TestApp) -> Vec<String> {
     let listing = app.get("/faults").await;
     assert_eq!(listing.status, 200);
@@ -119,7 +123,7 @@ async fn names(app: &TestApp) -> Vec<String> {
     faults.iter().map(|fault| fault["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A strict verifier that is not ours: RS256 alone, by the kid of a published key, everything checked.
+/// A strict verifier on another library: only RS256, with the published key of that `kid`, all claims checked.
 async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
     let header = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?;
     let kid = header.kid.ok_or("no kid")?;
@@ -129,7 +133,7 @@ async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[AUDIENCE]);
     validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-    // Its clock is the machine's, and ours stands still: times are judged below.
+    // jsonwebtoken reads the system clock, and the test has its own: times are checked below.
     validation.validate_exp = false;
     let claims = jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation)
         .map_err(|error| match error.kind() {
@@ -150,10 +154,10 @@ async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
 }
 
 #[tokio::test]
-async fn every_fault_is_refused_by_a_verifier_that_is_not_ours_for_its_own_reason() {
+async fn another_library_refuses_every_fault_for_its_own_reason() {
     let app = open().await;
-    app.issuer.keyring().rotate(true).await.unwrap();
-    app.issuer.keyring().revoke(Kid(1)).await.unwrap();
+    app.keyring.rotate(true).await.unwrap();
+    app.keyring.revoke(Kid(1)).await.unwrap();
     let good = ask(&app, "", json!({})).await.token();
     judge(&app, &good).await.unwrap();
     let reasons = [
@@ -180,7 +184,7 @@ async fn every_fault_is_refused_by_a_verifier_that_is_not_ours_for_its_own_reaso
 }
 
 #[tokio::test]
-async fn a_fault_is_in_one_place_and_the_rest_of_the_token_is_good() {
+async fn a_fault_token_has_one_fault_and_is_otherwise_valid() {
     let app = open().await;
     let fault = async |name: &str| {
         let token =
@@ -211,7 +215,7 @@ async fn a_fault_is_in_one_place_and_the_rest_of_the_token_is_good() {
     assert_ne!(
         header["jwk"]["n"],
         json!(app.get("/jwks").await.json["keys"][0]["n"]),
-        "the key is another one"
+        "the embedded key is not the published one"
     );
     assert!(header["jwk"].get("d").is_none());
     assert_eq!(fault("no-kid").await.1, json!({"alg": "RS256", "typ": "JWT"}));
@@ -220,7 +224,7 @@ async fn a_fault_is_in_one_place_and_the_rest_of_the_token_is_good() {
 }
 
 #[tokio::test]
-async fn a_fault_that_is_unknown_or_cannot_be_made_is_said_to_be_so() {
+async fn unknown_and_unavailable_faults_are_refused() {
     let app = open().await;
     let sentence =
         "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'";

@@ -1,4 +1,4 @@
-//! Clients that mean no good: they cost little, and others are served beside them.
+//! Hostile clients: they cost little, and other clients are served meanwhile.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.url.trim_start_matches("http://")).await.unwrap()
 }
 
-/// Sends this as it is, and reads until the server closes or has said nothing for a second.
+/// Sends raw bytes, and reads until the server closes the connection or is silent for a second.
 async fn say(app: &TestApp, bytes: &[u8]) -> String {
     let mut stream = connect(app).await;
     stream.write_all(bytes).await.unwrap();
@@ -31,19 +31,19 @@ async fn hear(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// Of answers one behind the other.
+/// The status lines of consecutive responses.
 fn statuses(answers: &str) -> Vec<&str> {
     answers.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.lines().next()).collect()
 }
 
-/// Whether the server has closed this connection, sooner or later.
+/// Whether the server closes this connection within 20 seconds.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut heard = Vec::new();
     tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut heard)).await.is_ok()
 }
 
 #[tokio::test]
-async fn idle_and_slow_connections_make_room_for_those_who_come() {
+async fn idle_and_slow_connections_make_room_for_new_ones() {
     let app = TestApp::with(Setup { connections: 4, ..Setup::default() }).await;
     let mut idle = Vec::new();
     for begun in ["", "GET /jwks HTT", "GET /jwks HTTP/1.1\r\nhost: x\r\n", "POST"] {
@@ -53,12 +53,12 @@ async fn idle_and_slow_connections_make_room_for_those_who_come() {
     }
     assert_eq!(app.get("/jwks").await.status, 200);
     for stream in &mut idle {
-        assert!(is_closed(stream).await, "there are no places for them");
+        assert!(is_closed(stream).await, "the connection limit is used up");
     }
 }
 
 #[tokio::test]
-async fn there_are_no_more_connections_than_places() {
+async fn the_number_of_connections_stays_within_the_limit() {
     let app = TestApp::with(Setup { connections: 2, ..Setup::default() }).await;
     let request = b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n";
     let mut taken = [connect(&app).await, connect(&app).await];
@@ -75,12 +75,12 @@ async fn there_are_no_more_connections_than_places() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for_longer_than_ten_seconds() {
+async fn a_body_that_does_not_arrive_times_out_after_ten_seconds() {
     let app = TestApp::spawn().await;
     let mut stream = connect(&app).await;
     stream.write_all(b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"user").await.unwrap();
     let too_early = tokio::time::timeout(Duration::from_secs(9), stream.readable()).await;
-    assert!(too_early.is_err(), "it has ten seconds");
+    assert!(too_early.is_err(), "the timeout is ten seconds");
     stream.readable().await.unwrap();
     let heard = hear(&mut stream).await;
     assert!(heard.starts_with("HTTP/1.1 408 "), "{heard}");
@@ -88,11 +88,11 @@ async fn a_body_that_does_not_come_is_not_waited_for_longer_than_ten_seconds() {
         heard.ends_with(r#"{"error":"The body did not come in time","code":"body_too_slow"}"#),
         "{heard}"
     );
-    assert!(is_closed(&mut stream).await, "what is left of the body is no next request");
+    assert!(is_closed(&mut stream).await, "the rest of the body is not read as a request");
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_refused() {
+async fn a_request_head_that_is_too_long_is_refused() {
     let app = TestApp::spawn().await;
     let long = "x".repeat(64 * 1024);
     for head in [
@@ -101,7 +101,7 @@ async fn a_head_that_is_too_long_is_refused() {
         format!("GET /jwks HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(1000)),
     ] {
         let mut stream = connect(&app).await;
-        // It may close before it has read all.
+        // The server may close before it has read everything.
         let _ = stream.write_all(head.as_bytes()).await;
         let answer = hear(&mut stream).await;
         assert!(
@@ -115,7 +115,7 @@ async fn a_head_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn no_request_is_smuggled_in_the_body_of_another() {
+async fn requests_cannot_be_smuggled_in_a_body() {
     let app = TestApp::spawn().await;
     let smuggled = "POST /register HTTP/1.1\r\nhost: x\r\ncontent-length: 44\r\n\r\n{\"username\":\"eve\",\"email\":\"eve@example.com\"}";
     for framing in [
@@ -136,7 +136,7 @@ async fn no_request_is_smuggled_in_the_body_of_another() {
         .await;
         assert!(!answer.contains(" 201 "), "{framing}: {answer}");
     }
-    // Both at once: the chunks count (RFC 9112, 6.3), and the connection ends with them.
+    // With both headers, the chunks count (RFC 9112 §6.3), and the connection is closed after them.
     let both = format!(
         "POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}",
         5 + smuggled.len()
@@ -147,7 +147,7 @@ async fn no_request_is_smuggled_in_the_body_of_another() {
 }
 
 #[tokio::test]
-async fn requests_in_a_row_are_answered_in_a_row() {
+async fn pipelined_requests_are_answered_in_order() {
     let app = TestApp::spawn().await;
     let one = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     let last = "GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -158,7 +158,7 @@ async fn requests_in_a_row_are_answered_in_a_row() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_early_leaves_nothing_behind() {
+async fn a_client_that_disconnects_early_leaks_nothing() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     for _ in 0..50 {
@@ -169,11 +169,11 @@ async fn who_hangs_up_early_leaves_nothing_behind() {
         drop(stream);
     }
     app.auth("alice", &password).await.token();
-    assert_eq!(app.issuer.hashes(), (0, 0));
+    assert_eq!(app.accounts.hashing_load(), (0, 0));
 }
 
 #[tokio::test]
-async fn who_has_said_all_and_closes_that_side_is_answered() {
+async fn a_client_that_half_closes_gets_its_response() {
     let app = TestApp::spawn().await;
     let body = r#"{"username":"alice","email":"alice@example.com"}"#;
     let head = "POST /register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length:";
@@ -190,7 +190,7 @@ async fn who_has_said_all_and_closes_that_side_is_answered() {
 }
 
 #[tokio::test]
-async fn a_refused_client_may_go_on_on_its_connection() {
+async fn a_refused_client_can_reuse_its_connection() {
     let app = TestApp::with(Setup { auth_rate_limit: 1, ..Setup::default() }).await;
     let request = "POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
     let jwks = "HEAD /jwks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";

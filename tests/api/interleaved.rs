@@ -1,6 +1,6 @@
-//! Two issuers on one file, rotating at the same moments, through arbitrary times: they act as one.
+//! Two issuers that rotate the keys of one store concurrently act as one.
 //!
-//! `tests/lifecycle.rs` shows that the plan is right; this shows that it is carried out from no stale picture.
+//! `tests/lifecycle.rs` shows that the plan is right; this test shows that a stale snapshot is never applied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use crate::helpers::{DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, context};
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// Time passes, and both look at the same moment.
+    /// Time passes, and both run a tick concurrently.
     Both(u64),
-    /// Time passes, and one of them looks.
+    /// Time passes, and one of them runs a tick.
     One(u64, bool),
-    /// Both are asked to make the next key, at the same moment.
+    /// Both are asked to create the next key, concurrently.
     RotateBoth,
-    /// One is asked to revoke the key that signs, while the other looks.
+    /// One revokes the current key while the other runs a tick.
     Revoke(bool),
-    /// One is asked to end the key that signs, while the other looks.
+    /// One expires the current key while the other runs a tick.
     Expire(bool),
-    /// One is asked to sign with a new key at once, while the other looks.
+    /// One rotates immediately while the other runs a tick.
     RotateNow(bool),
-    /// One begins anew, as after a crash.
+    /// One is opened again, as after a crash.
     Reopen(bool),
-    /// The wall clock is set forward or back by so many minutes.
+    /// The wall clock is set forward or back by this many minutes.
     Jump(i64),
 }
 
@@ -55,7 +55,7 @@ struct Pair {
     one: Arc<Keyring>,
     two: Arc<Keyring>,
     clock: Arc<ManualClock>,
-    /// After that, a key that had become too old to sign next may be young enough again.
+    /// Whether the clock was set back: then a key that was too old to sign next may be young enough again.
     went_back: bool,
 }
 
@@ -75,7 +75,7 @@ impl Pair {
         match event {
             Event::Both(minutes) => {
                 self.clock.advance(Duration::from_mins(minutes));
-                self.both_look().await;
+                self.both_tick().await;
             }
             Event::One(minutes, which) => {
                 self.clock.advance(Duration::from_mins(minutes));
@@ -89,22 +89,22 @@ impl Pair {
                 let (one, two) = (ask(&self.one), ask(&self.two));
                 let made =
                     [one.await.unwrap(), two.await.unwrap()].iter().filter(|made| made.is_ok()).count();
-                assert!(made <= 1, "one of them makes a next key, or there was one");
+                assert!(made <= 1, "at most one of them creates a next key");
             }
             Event::Revoke(which) => {
-                self.while_the_other_looks(which, async |keyring, current| keyring.revoke(current).await)
+                self.while_the_other_ticks(which, async |keyring, current| keyring.revoke(current).await)
                     .await;
             }
             Event::Expire(which) => {
-                self.while_the_other_looks(which, async |keyring, current| keyring.expire(current).await)
+                self.while_the_other_ticks(which, async |keyring, current| keyring.expire(current).await)
                     .await;
             }
             Event::RotateNow(which) => {
-                self.while_the_other_looks(which, async |keyring, _| keyring.rotate(true).await).await;
+                self.while_the_other_ticks(which, async |keyring, _| keyring.rotate(true).await).await;
             }
             Event::Reopen(which) => {
-                let anew = keyring(&self.setup).await;
-                *(if which { &mut self.one } else { &mut self.two }) = anew;
+                let reopened = keyring(&self.setup).await;
+                *(if which { &mut self.one } else { &mut self.two }) = reopened;
             }
             Event::Jump(minutes) => {
                 let by = Duration::from_mins(minutes.unsigned_abs());
@@ -115,8 +115,8 @@ impl Pair {
         }
     }
 
-    /// What is asked for may be refused: the other may have ended that key meanwhile.
-    async fn while_the_other_looks(
+    /// The command may be refused: the other may have expired that key meanwhile.
+    async fn while_the_other_ticks(
         &self,
         which: bool,
         ask: impl AsyncFn(&Keyring, Kid) -> Result<(), IssuerError>,
@@ -132,7 +132,7 @@ impl Pair {
         looked.unwrap();
     }
 
-    async fn both_look(&self) {
+    async fn both_tick(&self) {
         let look = |keyring: &Arc<Keyring>| {
             let keyring = Arc::clone(keyring);
             tokio::spawn(async move { keyring.tick().await })
@@ -142,20 +142,20 @@ impl Pair {
         two.await.unwrap().unwrap();
     }
 
-    /// What must hold when both have looked, one after the other.
+    /// The invariants after both have run a tick, one after the other.
     async fn check(&self) {
         self.one.tick().await.unwrap();
         self.two.tick().await.unwrap();
         self.one.tick().await.unwrap();
         let (one, two) = (self.one.report(), self.two.report());
-        assert_eq!(one, two, "both see the same");
+        assert_eq!(one, two, "both report the same keys");
         let of = |phase| one.iter().filter(|key| key.phase == phase).collect::<Vec<&KeyStatus>>();
         let (current, next) = (of(Phase::Current), of(Phase::Next));
-        assert!(next.len() <= 1 || self.went_back, "one next key, not two: {one:?}");
+        assert!(next.len() <= 1 || self.went_back, "more than one next key: {one:?}");
         assert_eq!(current.len(), 1, "{one:?}");
         assert!(
             self.clock.now().plus(TTL).as_secs() <= current[0].exp.as_secs(),
-            "it covers a whole token: {one:?}"
+            "the current key expires before a new token: {one:?}"
         );
         assert!(!of(Phase::Expired).is_empty(), "{one:?}");
         let kids: Vec<_> = one.iter().map(|key| key.kid).collect();
@@ -178,7 +178,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn two_issuers_on_one_file_make_one_set_of_keys(events in events()) {
+    fn two_issuers_on_one_store_maintain_one_set_of_keys(events in events()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let mut pair = Pair::open().await;

@@ -6,7 +6,7 @@ use crate::helpers::{Answer, DAY, HOUR, MINUTE, TestApp};
 const PATHS: [&str; 2] = ["/.well-known/jwks.json", "/jwks"];
 
 #[tokio::test]
-async fn the_set_holds_the_public_half_of_every_unexpired_key_and_nothing_else() {
+async fn the_jwks_has_the_public_part_of_every_unexpired_key_and_nothing_else() {
     let app = TestApp::spawn().await;
     for path in PATHS {
         let answer = app.get(path).await;
@@ -21,7 +21,7 @@ async fn the_set_holds_the_public_half_of_every_unexpired_key_and_nothing_else()
 }
 
 #[tokio::test]
-async fn the_set_is_cachable_by_anybody_and_readable_from_any_page() {
+async fn the_jwks_is_publicly_cacheable_and_readable_from_any_origin() {
     let app = TestApp::spawn().await;
     for path in PATHS {
         let answer = app.get(path).await;
@@ -38,7 +38,7 @@ async fn the_set_is_cachable_by_anybody_and_readable_from_any_page() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_this_version_gets_304() {
+async fn a_client_with_the_current_etag_gets_304() {
     let app = TestApp::spawn().await;
     let etag = app.get("/jwks").await.header("etag").unwrap().to_owned();
     let with = async |value: &str| {
@@ -57,7 +57,7 @@ async fn a_client_that_has_this_version_gets_304() {
 }
 
 #[tokio::test]
-async fn an_expired_key_leaves_the_set_with_the_second_and_is_never_cached_beyond() {
+async fn an_expired_key_leaves_the_jwks_in_that_second_and_caches_expire_with_it() {
     let app = TestApp::spawn().await;
     app.pass(DAY - 2 * HOUR).await;
     assert_eq!(app.published_kids().await, ["1", "3"]);
@@ -69,14 +69,14 @@ async fn an_expired_key_leaves_the_set_with_the_second_and_is_never_cached_beyon
     assert_eq!(app.published_kids().await, ["1", "3"]);
     assert_eq!(app.get("/jwks").await.header("cache-control"), Some("public, max-age=0"));
 
-    // No rotation has run since: the set follows the clock by itself.
+    // No rotation has run since: the JWKS depends on the clock only.
     app.clock.advance(std::time::Duration::from_millis(1));
     assert_eq!(app.published_kids().await, ["3"]);
     assert_ne!(app.get("/jwks").await.header("etag").unwrap(), etag);
 }
 
 #[tokio::test]
-async fn a_key_that_has_left_the_set_stays_out_when_the_clock_goes_back() {
+async fn a_key_that_left_the_jwks_stays_out_when_the_clock_is_set_back() {
     let app = TestApp::spawn().await;
     app.pass(DAY - 2 * HOUR).await;
     app.clock.advance(2 * HOUR);
@@ -85,34 +85,35 @@ async fn a_key_that_has_left_the_set_stays_out_when_the_clock_goes_back() {
     app.clock.set(later.minus(HOUR));
     assert_eq!(app.published_kids().await, ["3"]);
     app.clock.set(later);
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     app.clock.set(later.minus(HOUR));
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
 #[tokio::test]
-async fn with_no_key_to_publish_the_answer_is_503_and_never_an_empty_set() {
+async fn without_a_key_to_publish_the_response_is_503_and_not_an_empty_jwks() {
     let app = TestApp::spawn().await;
     app.clock.advance(DAY);
     let answer = app.get("/jwks").await;
     answer.expect_error(503, "no_key", "There is no key to publish");
     assert_eq!(answer.header("retry-after"), Some("1"));
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
 #[tokio::test]
-async fn a_key_that_has_left_the_set_stays_out_though_the_clock_goes_back_before_that_was_recorded() {
+async fn a_key_that_left_the_jwks_stays_out_even_if_its_expiry_was_not_recorded_before_the_clock_was_set_back()
+ {
     let app = TestApp::spawn().await;
     app.pass(DAY - 2 * HOUR).await;
     app.clock.advance(2 * HOUR);
     assert_eq!(app.published_kids().await, ["3"]);
     app.clock.set(jwksd::domain::clock::Clock::now(app.clock.as_ref()).minus(HOUR));
-    // Another process changes something, so that the picture is taken anew.
+    // Another process changes a key, so that the snapshot is reloaded.
     let touch = sqlx::query("UPDATE key_lives SET made_at = made_at");
     touch.execute(&mut app.db().await).await.unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     let recorded: Option<i64> = sqlx::query_scalar("SELECT expired_at FROM key_lives WHERE kid = 1")
         .fetch_one(&mut app.db().await)

@@ -1,4 +1,4 @@
-//! The keys of a store, seen from outside: sealed, tampered with, taken over, rotated.
+//! The keys in the store: sealed, tampered with, imported from another program, rotated.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
-use jwksd::store::Contents;
+use jwksd::store::sqlite::Contents;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
-    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, decode, location, rsa_pem,
-    verify,
+    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, database_file, decode,
+    rsa_pem, verify,
 };
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
@@ -22,18 +22,18 @@ async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
 }
 
 fn reasons(app: &TestApp) -> Vec<String> {
-    app.issuer.keyring().unreadable().iter().map(|row| format!("{}: {}", row.kid, row.why)).collect()
+    app.keyring.unreadable().iter().map(|row| format!("{}: {}", row.kid, row.why)).collect()
 }
 
-/// Starts a second process, as it were, on the store of the first.
+/// Restarts the service on the same store.
 async fn restart(app: TestApp) -> TestApp {
     let TestApp { dir, clock, .. } = app;
     TestApp::with(Setup { dir, clock, ..Setup::default() }).await
 }
 
-// Written from the contract alone: nothing of ours is called but to read the row.
+// Written from the specification only: no code of jwksd decrypts the row.
 #[tokio::test]
-async fn a_row_opens_as_the_contract_lays_it_out() {
+async fn a_row_opens_as_the_contract_specifies() {
     let app = TestApp::spawn().await;
     let key = base64::engine::general_purpose::URL_SAFE.decode(MASTER_KEY).unwrap();
     let cipher = Aes256Gcm::new_from_slice(&key).unwrap();
@@ -51,7 +51,7 @@ async fn a_row_opens_as_the_contract_lays_it_out() {
 }
 
 #[tokio::test]
-async fn a_row_that_was_tampered_with_is_named_and_left_out_and_the_others_go_on() {
+async fn a_tampered_row_is_reported_and_ignored_and_the_other_keys_stay_in_use() {
     const TAMPERED: &str = "it was changed after it was sealed: its bytes, its kid or its exp";
     for tampering in [
         "UPDATE keys SET exp = exp + 3600 WHERE kid = 1",
@@ -64,20 +64,20 @@ async fn a_row_that_was_tampered_with_is_named_and_left_out_and_the_others_go_on
         assert_eq!(reasons(&app), [format!("1: {TAMPERED}")], "{tampering}");
         assert_eq!(app.published_kids().await, ["3"]);
         assert_eq!(decode(&app.token().await).0["kid"], "3");
-        assert_eq!(rows(&app).await.len(), 3, "the row is left as it is");
+        assert_eq!(rows(&app).await.len(), 3, "the row is not changed");
     }
 }
 
 #[tokio::test]
-async fn a_tampered_row_is_noticed_while_running() {
+async fn a_running_server_detects_a_tampered_row() {
     let app = TestApp::spawn().await;
     app.db().await.execute("UPDATE keys SET exp = exp + 1 WHERE kid = 1").await.unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
 #[tokio::test]
-async fn two_swapped_rows_open_neither() {
+async fn neither_of_two_swapped_rows_opens() {
     let app = TestApp::spawn().await;
     let mut db = app.db().await;
     for swap in [
@@ -93,7 +93,7 @@ async fn two_swapped_rows_open_neither() {
 }
 
 #[tokio::test]
-async fn an_expiry_that_is_no_integer_and_a_kid_at_the_end_of_the_numbers_stop_nothing() {
+async fn a_non_integer_exp_and_the_largest_kid_do_not_stop_the_service() {
     for tampering in [
         "UPDATE keys SET exp = 'soon' WHERE kid = 1",
         "UPDATE keys SET exp = x'00' WHERE kid = 1",
@@ -110,7 +110,7 @@ async fn an_expiry_that_is_no_integer_and_a_kid_at_the_end_of_the_numbers_stop_n
 }
 
 #[tokio::test]
-async fn when_the_newest_expired_key_was_tampered_with_an_older_one_shows_what_expired_means() {
+async fn when_the_newest_expired_key_is_corrupt_an_older_one_signs_expired_tokens() {
     let app = TestApp::spawn().await;
     app.pass(DAY).await;
     app.db().await.execute("UPDATE keys SET key = x'01' || zeroblob(100) WHERE kid = 1").await.unwrap();
@@ -124,14 +124,14 @@ async fn when_the_newest_expired_key_was_tampered_with_an_older_one_shows_what_e
     let app = restart(app).await;
     let body = serde_json::json!({"username": "bob", "password": app.register("bob").await});
     let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
-    assert_eq!(decode(&token).0["kid"], "4", "with none left that opens, one is made");
+    assert_eq!(decode(&token).0["kid"], "4", "if no expired key opens, one is created");
     let changes = app.count("key_lives").await;
-    app.issuer.keyring().tick().await.unwrap();
-    assert_eq!(app.count("key_lives").await, changes, "and then there is nothing more to do");
+    app.keyring.tick().await.unwrap();
+    assert_eq!(app.count("key_lives").await, changes, "the next tick changes nothing");
 }
 
 #[tokio::test]
-async fn a_row_that_was_sealed_as_the_contract_says_is_taken_in() {
+async fn a_row_that_is_sealed_as_the_contract_specifies_is_published() {
     let app = TestApp::spawn().await;
     let key = base64::engine::general_purpose::URL_SAFE.decode(MASTER_KEY).unwrap();
     let pem = rsa_pem();
@@ -147,14 +147,14 @@ async fn a_row_that_was_sealed_as_the_contract_says_is_taken_in() {
         .execute(&mut app.db().await)
         .await
         .unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["1", "40"]);
 }
 
 #[tokio::test]
-async fn a_wrong_master_key_is_found_before_anything_is_written() {
+async fn a_wrong_master_key_is_detected_before_anything_is_written() {
     let app = TestApp::spawn().await;
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let wrong = MasterSecret::parse("another passphrase").unwrap();
@@ -187,12 +187,12 @@ const FOREIGN: &str = "
         request_timestamp TIMESTAMP DEFAULT CURRENT_TIMESTAMP, user_id INTEGER,
         FOREIGN KEY(user_id) REFERENCES users(id));";
 
-/// The password is `password`: a literal of the reference implementation of Argon2.
+/// A hash of `password` from the tests of the Argon2 reference implementation.
 const FOREIGN_HASH: &str =
     "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
 
 #[tokio::test]
-async fn the_database_of_another_implementation_is_taken_over() {
+async fn the_database_of_another_implementation_is_imported() {
     let setup = Setup::default();
     let now = setup.clock.now().as_secs();
     let mut db = database(&setup.dir).await;
@@ -209,7 +209,7 @@ async fn the_database_of_another_implementation_is_taken_over() {
             .await
             .unwrap();
     }
-    // As TEXT, and too short to be used.
+    // Stored as TEXT, and too short to be used.
     let short = include_str!("../data/rsa-1024.pem");
     sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
         .bind(short)
@@ -230,7 +230,7 @@ async fn the_database_of_another_implementation_is_taken_over() {
     assert_eq!(
         app.published_kids().await,
         ["1", "5"],
-        "a successor is due: the other program's key lives for an hour"
+        "a next key is due, because the imported key expires in an hour"
     );
     for name in ["José", "Bob", "bob"] {
         let token = app.auth(name, "password").await.token();
@@ -272,15 +272,15 @@ async fn a_plaintext_key_that_appears_later_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_not_the_courses_is_refused_untouched() {
+async fn a_database_with_other_tables_is_refused_unchanged() {
     let setup = Setup::default();
     let mut db = database(&setup.dir).await;
     db.execute("CREATE TABLE keys(id INTEGER PRIMARY KEY, pem TEXT)").await.unwrap();
-    let error = location(&setup.dir).probe().await.unwrap_err();
+    let error = database_file(&setup.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "its table keys has the columns id,pem, and not kid,key,exp");
 }
 
-/// What the first two migrations made is what the first release wrote.
+/// The first two migrations are the schema of the first release.
 #[tokio::test]
 async fn a_store_of_the_first_schema_opens_with_its_keys_and_accounts() {
     let setup = Setup::default();
@@ -319,20 +319,20 @@ async fn a_store_of_the_first_schema_opens_with_its_keys_and_accounts() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_and_one_of_a_newer_version_are_refused() {
+async fn a_file_that_is_not_a_database_and_a_newer_schema_are_refused() {
     let setup = Setup::default();
     std::fs::write(crate::helpers::path(&setup.dir), "x".repeat(5000)).unwrap();
-    let error = location(&setup.dir).probe().await.unwrap_err();
+    let error = database_file(&setup.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "it is no SQLite database");
 
     let app = TestApp::spawn().await;
     app.db().await.execute("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2").await.unwrap();
-    let error = location(&app.dir).probe().await.unwrap_err();
+    let error = database_file(&app.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "its schema is at version 9999: a newer jwksd made it");
 }
 
 #[tokio::test]
-async fn a_new_key_is_published_for_the_lead_before_it_signs_and_an_old_one_until_its_tokens_are_over() {
+async fn a_new_key_is_published_for_its_lead_before_it_signs_and_an_old_one_until_its_tokens_expire() {
     let app = TestApp::spawn().await;
     let first = app.token().await;
     app.pass(DAY - TTL - 2 * HOUR - 2 * MINUTE).await;
@@ -341,7 +341,7 @@ async fn a_new_key_is_published_for_the_lead_before_it_signs_and_an_old_one_unti
     assert_eq!(app.published_kids().await, ["1", "3"]);
     assert_eq!(decode(&app.token().await).0["kid"], "1");
     app.pass(2 * HOUR).await;
-    assert_eq!(decode(&app.token().await).0["kid"], "1", "published for a moment less than the lead");
+    assert_eq!(decode(&app.token().await).0["kid"], "1", "the key is published for less than its lead");
     app.pass(Duration::from_secs(1)).await;
     assert_eq!(decode(&app.token().await).0["kid"], "3");
     assert_eq!(app.published_kids().await, ["1", "3"]);
@@ -351,19 +351,19 @@ async fn a_new_key_is_published_for_the_lead_before_it_signs_and_an_old_one_unti
 }
 
 #[tokio::test]
-async fn an_expired_key_goes_after_its_retention_but_the_newest_stays() {
+async fn expired_keys_are_deleted_after_the_retention_except_the_newest() {
     let app = TestApp::spawn().await;
     app.pass(DAY).await;
     app.pass(8 * DAY).await;
     let kids = async || rows(&app).await.iter().map(|row| row.0).collect::<Vec<_>>();
-    assert_eq!(kids().await, [3, 4], "the newest expired key and the one that signs");
+    assert_eq!(kids().await, [3, 4], "the newest expired key and the signing key");
     let body = serde_json::json!({"username": "alice", "password": app.register("alice").await});
     let expired = Answer::of(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&expired).0["kid"], "3");
 }
 
 #[tokio::test]
-async fn nothing_is_deleted_on_the_word_of_a_clock_that_was_set_forward() {
+async fn a_clock_set_forward_deletes_no_key() {
     let app = TestApp::spawn().await;
     app.pass(DAY).await;
     app.clock.set(app.clock.now().plus(30 * DAY));
@@ -383,20 +383,20 @@ async fn a_token_never_outlives_its_key() {
 }
 
 #[tokio::test]
-async fn what_another_process_does_to_the_keys_is_served_after_one_round() {
+async fn changes_of_another_process_are_served_after_one_tick() {
     let app = TestApp::spawn().await;
     app.clock.advance(DAY);
     let other = other_process(&app).await;
     assert_eq!(rows(&app).await.len(), 3);
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
-    assert_eq!(rows(&app).await.len(), 3, "one new key and not two");
+    assert_eq!(rows(&app).await.len(), 3, "one new key, not two");
     drop(other);
 }
 
-/// Another keyring on the same file, as another process would have.
+/// A second keyring on the same file, as another process has one.
 async fn other_process(app: &TestApp) -> Keyring {
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();

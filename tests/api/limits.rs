@@ -16,7 +16,7 @@ fn expect_limited(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn every_post_to_auth_counts_whatever_becomes_of_it_and_other_methods_do_not() {
+async fn every_post_to_auth_counts_whatever_its_result_and_other_methods_do_not() {
     let app = TestApp::with(limited()).await;
     for _ in 0..20 {
         assert_eq!(Answer::of(app.request(Method::GET, "/auth")).await.status.as_u16(), 405);
@@ -30,7 +30,7 @@ async fn every_post_to_auth_counts_whatever_becomes_of_it_and_other_methods_do_n
 }
 
 #[tokio::test]
-async fn registrations_have_a_bucket_of_their_own() {
+async fn registrations_have_their_own_bucket() {
     let app = TestApp::with(limited()).await;
     app.register("a").await;
     app.register("b").await;
@@ -40,7 +40,7 @@ async fn registrations_have_a_bucket_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_forwarded_address_counts_behind_a_trusted_proxy_alone() {
+async fn a_forwarded_address_counts_only_behind_a_trusted_proxy() {
     let from = |app: &TestApp, client: &str| app.post("/auth").header("x-forwarded-for", client.to_owned());
 
     let direct = TestApp::with(limited()).await;

@@ -1,23 +1,23 @@
-//! Black-box tests over real HTTP against a real SQLite file; the clock is moved by hand.
+//! Black-box tests over real HTTP against a real SQLite file; the tests set the clock.
 
 mod accounts;
 mod admin;
 mod auth;
 mod bad_input;
-mod documented;
+mod conformance;
+mod credential_cache;
 mod errors;
+mod external_keys;
 mod faults;
 mod helpers;
 mod hostile;
 mod interleaved;
 mod jwks;
+mod key_commands;
 mod keys;
-mod known;
 mod limits;
 mod metadata;
 mod openapi;
-mod operations;
 mod register;
 mod secrets;
 mod tampering;
-mod uploads;

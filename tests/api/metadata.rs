@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::helpers::{Answer, DAY, ISSUER, TestApp, decode};
 
 #[tokio::test]
-async fn discovery_leads_a_verifier_to_the_jwks() {
+async fn discovery_names_the_issuer_and_the_jwks() {
     let app = TestApp::spawn().await;
     for path in ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"] {
         let answer = app.get(path).await;
@@ -27,11 +27,11 @@ async fn discovery_leads_a_verifier_to_the_jwks() {
 }
 
 #[tokio::test]
-async fn what_a_caller_says_of_the_host_is_in_no_discovery_and_in_no_token() {
+async fn the_host_of_a_request_appears_neither_in_discovery_nor_in_tokens() {
     let app = TestApp::spawn().await;
     let plain = app.get("/.well-known/openid-configuration").await.json;
     let password = app.register("alice").await;
-    let strange = |request: reqwest::RequestBuilder| {
+    let forged = |request: reqwest::RequestBuilder| {
         let forwarded = "host=evil.example;proto=http";
         request
             .header("host", "evil.example")
@@ -39,9 +39,9 @@ async fn what_a_caller_says_of_the_host_is_in_no_discovery_and_in_no_token() {
             .header("forwarded", forwarded)
     };
     let request = app.request(reqwest::Method::GET, "/.well-known/openid-configuration");
-    assert_eq!(Answer::of(strange(request)).await.json, plain);
+    assert_eq!(Answer::of(forged(request)).await.json, plain);
     let credentials = json!({"username": "alice", "password": password});
-    let token = Answer::of(strange(app.post("/auth").json(&credentials))).await.token();
+    let token = Answer::of(forged(app.post("/auth").json(&credentials))).await.token();
     assert_eq!(decode(&token).1["iss"], ISSUER);
 }
 
@@ -55,7 +55,7 @@ async fn a_service_that_can_sign_is_ready() {
 }
 
 #[tokio::test]
-async fn a_service_whose_keys_cover_no_whole_token_is_alive_and_not_ready() {
+async fn a_service_whose_keys_expire_before_a_new_token_is_alive_but_not_ready() {
     let app = TestApp::spawn().await;
     app.clock.advance(DAY - std::time::Duration::from_secs(15 * 60 - 1));
     let answer = app.get("/readyz").await;
@@ -65,7 +65,7 @@ async fn a_service_whose_keys_cover_no_whole_token_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
-async fn a_rotation_that_stands_still_for_a_minute_makes_the_service_not_ready() {
+async fn a_rotation_that_stalls_for_a_minute_makes_the_service_not_ready() {
     let app = TestApp::spawn().await;
     app.clock.advance(std::time::Duration::from_secs(61));
     app.get("/readyz").await.expect_error(
@@ -73,6 +73,6 @@ async fn a_rotation_that_stands_still_for_a_minute_makes_the_service_not_ready()
         "not_ready",
         "Not ready: the key rotation has not completed a round for 60 s",
     );
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
 }

@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::documented::Document;
+use crate::conformance::Document;
 use crate::helpers::{Answer, Setup, TestApp};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -19,7 +19,7 @@ async fn app(auth_mode: AuthMode) -> (TestApp, &'static Document) {
 }
 
 #[tokio::test]
-async fn the_document_is_openapi_3_1_and_anybody_may_keep_and_read_it() {
+async fn the_document_is_openapi_3_1_and_publicly_cacheable() {
     for mode in [AuthMode::Open, AuthMode::Password] {
         let (app, _) = app(mode).await;
         let answer = app.get("/openapi.json").await;
@@ -31,9 +31,9 @@ async fn the_document_is_openapi_3_1_and_anybody_may_keep_and_read_it() {
     }
 }
 
-/// Every text of the code under src/http that could be a path.
+/// Every string literal under src/http/routes that could be a path.
 fn paths_in_the_code() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/routes");
     let files =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
     let mut paths = BTreeSet::new();
@@ -48,12 +48,12 @@ fn paths_in_the_code() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_route_of_the_router_is_in_the_document_and_the_other_way_round() {
+async fn the_router_and_the_document_have_the_same_paths() {
     for mode in [AuthMode::Open, AuthMode::Password] {
         let (app, document) = app(mode).await;
         let paths: BTreeSet<_> = document.operations().map(|(path, ..)| path.to_owned()).collect();
         assert_eq!(paths, paths_in_the_code());
-        // `Allow` says what the router knows of a path, and is compared with the document for every answer.
+        // `Allow` lists the router's methods, and is compared with the document for every response.
         for path in paths {
             for method in [Method::TRACE, Method::OPTIONS, Method::from_bytes(b"BREW").unwrap()] {
                 let answer = Answer::of(app.request(method.clone(), &path.replace("{kid}", "1"))).await;
@@ -64,7 +64,7 @@ async fn every_route_of_the_router_is_in_the_document_and_the_other_way_round() 
 }
 
 #[tokio::test]
-async fn every_code_is_answered_somewhere_and_is_in_the_readme() {
+async fn every_error_code_is_documented_for_a_response_and_in_the_readme() {
     let mut documented = BTreeSet::new();
     let mut known = BTreeSet::new();
     for mode in [AuthMode::Open, AuthMode::Password] {
@@ -89,7 +89,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// Requests that are granted; together, every operation's every way to grant one.
+/// Successful requests: together, every success response of every operation.
 async fn granted(app: &TestApp, mode: AuthMode) -> Vec<RequestBuilder> {
     let get = |path: &str| app.request(Method::GET, path);
     let etag = app.get("/jwks").await.header("etag").unwrap().to_owned();
@@ -130,7 +130,7 @@ async fn granted(app: &TestApp, mode: AuthMode) -> Vec<RequestBuilder> {
 }
 
 #[tokio::test]
-async fn what_every_operation_grants_is_what_the_document_says() {
+async fn every_documented_success_response_occurs_and_no_other() {
     for mode in [AuthMode::Open, AuthMode::Password] {
         let (app, document) = app(mode).await;
         let mut seen = BTreeSet::new();
@@ -139,7 +139,7 @@ async fn what_every_operation_grants_is_what_the_document_says() {
                 let request = request.try_clone().unwrap().build().unwrap();
                 (request.method().as_str().to_ascii_lowercase(), request.url().path().to_owned())
             };
-            // Answers are compared with the document as they come.
+            // `TestResponse` compares each response with the document.
             let answer = Answer::of(request).await;
             seen.insert((document.path_of(&path).unwrap(), method, text(&json!(answer.status.as_str()))));
         }
@@ -154,7 +154,7 @@ async fn what_every_operation_grants_is_what_the_document_says() {
 }
 
 #[tokio::test]
-async fn the_examples_of_the_document_fit_its_schemas_and_are_taken() {
+async fn the_examples_match_their_schemas_and_are_accepted() {
     for mode in [AuthMode::Open, AuthMode::Password] {
         let (app, document) = app(mode).await;
         for (path, method, said) in document.operations() {
@@ -172,7 +172,7 @@ async fn the_examples_of_the_document_fit_its_schemas_and_are_taken() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_document_does_not_announce_is_noticed() {
+async fn an_undocumented_response_is_detected() {
     let (app, document) = app(AuthMode::Password).await;
     let real = app.get("/readyz").await;
     let altered = |alter: &dyn Fn(&mut Answer)| {

@@ -9,7 +9,7 @@ async fn register(app: &TestApp, username: &str, email: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn an_account_is_made_with_a_uuid_whose_argon2id_hash_is_kept() {
+async fn registration_returns_a_uuid_and_stores_its_argon2id_hash() {
     let app = TestApp::spawn().await;
     let answer = register(&app, "Alice+1", "Alice@Example.com").await;
     assert_eq!(answer.status.as_u16(), 201);
@@ -28,7 +28,7 @@ async fn an_account_is_made_with_a_uuid_whose_argon2id_hash_is_kept() {
 }
 
 #[tokio::test]
-async fn a_name_or_an_address_is_given_out_once_regardless_of_case() {
+async fn usernames_and_email_addresses_are_unique_regardless_of_case() {
     let app = TestApp::spawn().await;
     register(&app, "alice", "alice@example.com").await;
     for (name, email) in
@@ -48,7 +48,7 @@ async fn a_name_or_an_address_is_given_out_once_regardless_of_case() {
 }
 
 #[tokio::test]
-async fn a_name_is_not_given_out_again_when_its_account_is_gone() {
+async fn a_username_is_not_assigned_again_after_its_account_is_deleted() {
     let app = TestApp::spawn().await;
     register(&app, "alice", "alice@example.com").await;
     sqlx::query("DELETE FROM users").execute(&mut app.db().await).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_name_is_not_given_out_again_when_its_account_is_gone() {
 }
 
 #[tokio::test]
-async fn a_name_outside_of_the_rules_is_refused_with_the_rule() {
+async fn an_invalid_username_or_email_is_refused_with_the_rule() {
     let app = TestApp::spawn().await;
     let long = "x".repeat(10_000);
     let character = "A username may have only ASCII letters, digits and . _ - @ +";
@@ -86,7 +86,7 @@ async fn a_name_outside_of_the_rules_is_refused_with_the_rule() {
 }
 
 #[tokio::test]
-async fn a_closed_registration_makes_nobody() {
+async fn closed_registration_creates_no_account() {
     let app = TestApp::with(Setup { registration: Registration::Closed, ..Setup::default() }).await;
     let answer = register(&app, "alice", "alice@example.com").await;
     answer.expect_error(403, "registration_closed", "Registration is closed");
@@ -94,9 +94,9 @@ async fn a_closed_registration_makes_nobody() {
 }
 
 #[tokio::test]
-async fn twenty_registrations_of_one_name_at_once_make_one_account() {
+async fn twenty_concurrent_registrations_of_one_username_create_one_account() {
     let app = std::sync::Arc::new(TestApp::spawn().await);
-    let wishes: Vec<_> = (0..20)
+    let requests: Vec<_> = (0..20)
         .map(|i| {
             let app = std::sync::Arc::clone(&app);
             tokio::spawn(
@@ -105,15 +105,15 @@ async fn twenty_registrations_of_one_name_at_once_make_one_account() {
         })
         .collect();
     let mut statuses = Vec::new();
-    for wish in wishes {
-        statuses.push(wish.await.unwrap());
+    for request in requests {
+        statuses.push(request.await.unwrap());
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [vec![201], vec![409; 19]].concat());
 }
 
 #[tokio::test]
-async fn what_is_unique_stays_so_when_an_account_is_changed() {
+async fn usernames_and_email_addresses_stay_unique_when_accounts_change() {
     let app = TestApp::spawn().await;
     app.register("alice").await;
     app.register("bob").await;

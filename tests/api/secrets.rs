@@ -1,6 +1,5 @@
-//! What a type that holds a secret shows, writes out and leaves in memory.
+//! Secret types: what they print, serialize and leave in memory.
 
-use jwksd::config::Secret;
 use jwksd::domain::jose::json::SecretJson;
 use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey};
 use jwksd::domain::key::SigningKey;
@@ -8,14 +7,15 @@ use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
 use jwksd::issuer::{self, MasterKey};
-use jwksd::store::Contents;
+use jwksd::setting::Secret;
+use jwksd::store::sqlite::Contents;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::helpers::{MASTER_KEY, MINUTE, TestApp, location};
+use crate::helpers::{MASTER_KEY, MINUTE, TestApp, database_file};
 
-/// Compiles for a type that does not serialise, and for no other.
+/// Compiles only for types that do not implement `Serialize`.
 macro_rules! expect_no_serialize {
     ($($secret:ty),+) => {$({
         trait Ambiguous<A> {
@@ -29,7 +29,7 @@ macro_rules! expect_no_serialize {
 }
 
 #[test]
-fn no_secret_serialises() {
+fn secret_types_do_not_implement_serialize() {
     expect_no_serialize!(
         AdminToken,
         CredentialCache,
@@ -47,9 +47,9 @@ fn no_secret_serialises() {
 }
 
 #[test]
-fn what_secrets_are_made_of_wipes_itself() {
+fn the_buffers_of_secrets_are_wiped_on_drop() {
     fn expect_wiped<T: ZeroizeOnDrop>() {}
-    // Of bodies, passwords and settings; of private keys; of the sealer. Each depends on a feature of its crate.
+    // Bodies, passwords and settings; private keys; the sealer. Each depends on a feature of its crate.
     expect_wiped::<Zeroizing<Vec<u8>>>();
     expect_wiped::<Zeroizing<String>>();
     expect_wiped::<rsa::pkcs8::SecretDocument>();
@@ -59,7 +59,7 @@ fn what_secrets_are_made_of_wipes_itself() {
 #[tokio::test]
 async fn debug_shows_no_secret() {
     let app = TestApp::spawn().await;
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
@@ -70,11 +70,9 @@ async fn debug_shows_no_secret() {
     );
     assert_eq!(format!("{:?}", SecretJson::parse(br#"{"d":"hunter2"}"#).unwrap()), "SecretJson");
     let settings = HttpConfig {
-        issuer_url: String::new(),
         max_age: MINUTE,
         auth_mode: AuthMode::Password,
         registration: Registration::Open,
-        auth_rate_limit: 0,
         register_rate_limit: 0,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
         admin_token: Some(AdminToken::new("hunter2")),

@@ -1,4 +1,4 @@
-//! What somebody can do who writes the file of a store and has no `NOT_MY_KEY`, and what he cannot.
+//! What an attacker who writes the store's file, but does not have `NOT_MY_KEY`, can and cannot do.
 
 use jwksd::domain::jose::external_key::ExternalKey;
 use jwksd::domain::jose::jwk::Jwk;
@@ -13,16 +13,16 @@ use sqlx::Executor as _;
 use crate::helpers::{Setup, TestApp, decode, rsa_pem, verify};
 
 fn keyring(app: &TestApp) -> &Keyring {
-    app.issuer.keyring()
+    &app.keyring
 }
 
-/// Writes to the file, and lets the service notice it.
+/// Writes to the file, and runs a tick in which the service reads it.
 async fn write(app: &TestApp, sql: &'static str) {
     app.db().await.execute(sqlx::raw_sql(sql)).await.unwrap();
     keyring(app).tick().await.unwrap();
 }
 
-/// Publishes keys of others: one for each `kid` and `exp`.
+/// Uploads an external key for each `kid` and `exp`.
 async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
     let keys: Vec<_> = keys
         .iter()
@@ -42,7 +42,7 @@ async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
 }
 
 #[tokio::test]
-async fn an_old_copy_of_a_whole_row_is_taken_for_the_row() {
+async fn an_old_copy_of_a_whole_row_is_accepted() {
     let app = TestApp::spawn().await;
     write(&app, "CREATE TABLE kept AS SELECT * FROM keys WHERE kid = 1").await;
     keyring(&app).expire(Kid(1)).await.unwrap();
@@ -53,11 +53,11 @@ async fn an_old_copy_of_a_whole_row_is_taken_for_the_row() {
          UPDATE key_lives SET expired_at = NULL WHERE kid = 1",
     )
     .await;
-    assert_eq!(app.published_kids().await, ["1", "3"], "a sealed row says nothing of its age");
+    assert_eq!(app.published_kids().await, ["1", "3"], "a sealed row does not record its age");
 }
 
 #[tokio::test]
-async fn a_revocation_that_is_struck_out_is_undone() {
+async fn deleting_the_record_of_a_revocation_undoes_it() {
     let app = TestApp::spawn().await;
     let token = app.token().await;
     keyring(&app).revoke(Kid(1)).await.unwrap();
@@ -68,7 +68,7 @@ async fn a_revocation_that_is_struck_out_is_undone() {
 }
 
 #[tokio::test]
-async fn an_uploaded_key_that_was_withdrawn_can_be_put_back() {
+async fn a_withdrawn_external_key_can_be_restored() {
     let app = TestApp::spawn().await;
     upload(&app, &[("mine", None)]).await;
     write(&app, "CREATE TABLE kept AS SELECT * FROM uploaded_keys").await;
@@ -79,7 +79,7 @@ async fn an_uploaded_key_that_was_withdrawn_can_be_put_back() {
 }
 
 #[tokio::test]
-async fn an_uploaded_key_opens_under_its_own_name_and_end_alone() {
+async fn an_external_key_opens_only_with_its_own_kid_and_exp() {
     for tampering in [
         "UPDATE uploaded_keys SET kid = 'c' WHERE kid = 'a'",
         "UPDATE uploaded_keys SET exp = exp + 1 WHERE kid = 'a'",
@@ -97,7 +97,7 @@ async fn an_uploaded_key_opens_under_its_own_name_and_end_alone() {
 }
 
 #[tokio::test]
-async fn what_is_sealed_for_one_table_opens_in_no_other() {
+async fn a_value_sealed_for_one_table_does_not_open_in_another() {
     let app = TestApp::spawn().await;
     upload(&app, &[("mine", None)]).await;
     let before = app.get("/jwks").await.text;
@@ -108,13 +108,13 @@ async fn what_is_sealed_for_one_table_opens_in_no_other() {
          INSERT INTO keys (kid, key, exp) SELECT 51, check_value, 4102444800 FROM master_key",
     )
     .await;
-    assert_eq!(app.get("/jwks").await.text, before, "and no private key is published as a public one");
+    assert_eq!(app.get("/jwks").await.text, before, "a private key is not published as a public one");
     let unreadable: Vec<_> = keyring(&app).unreadable().iter().map(|row| row.kid).collect();
     assert_eq!(unreadable, [Kid(50), Kid(51)]);
 }
 
 #[tokio::test]
-async fn without_the_record_of_its_master_key_a_store_takes_plaintext_keys_over() {
+async fn a_store_without_its_master_key_record_imports_plaintext_keys() {
     let app = TestApp::spawn().await;
     let pem = rsa_pem();
     sqlx::query("INSERT INTO keys (kid, key, exp) VALUES (50, ?, ?)")
@@ -128,11 +128,11 @@ async fn without_the_record_of_its_master_key_a_store_takes_plaintext_keys_over(
     app.db().await.execute("DELETE FROM master_key").await.unwrap();
     let TestApp { dir, clock, .. } = app;
     let app = TestApp::with(Setup { dir, clock, ..Setup::default() }).await;
-    assert_eq!(app.published_kids().await, ["1", "50"], "it looks like another program's");
+    assert_eq!(app.published_kids().await, ["1", "50"], "it looks like another program's store");
 }
 
 #[tokio::test]
-async fn a_hash_that_would_take_hours_or_all_memory_holds_nobody_up() {
+async fn a_hash_with_an_extreme_cost_does_not_delay_other_sign_ins() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     app.register("bob").await;
@@ -142,7 +142,7 @@ async fn a_hash_that_would_take_hours_or_all_memory_holds_nobody_up() {
             .execute(&mut app.db().await)
             .await
             .unwrap();
-        for name in ["alice", "bob", "nobody"] {
+        for name in ["alice", "bob", "unknown"] {
             let answer = app.auth(name, "wrong").await;
             answer.expect_error(401, "invalid_credentials", "Invalid username or password");
         }
@@ -151,11 +151,11 @@ async fn a_hash_that_would_take_hours_or_all_memory_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn whoever_writes_a_hash_signs_in_as_that_account() {
+async fn an_attacker_who_writes_a_hash_can_sign_in_to_that_account() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    app.issuer.disable("alice").await.unwrap();
-    let theirs = Password::chosen("chosen by whoever writes the file".to_owned()).unwrap();
+    app.accounts.disable("alice").await.unwrap();
+    let theirs = Password::chosen("chosen by the attacker".to_owned()).unwrap();
     let hash =
         Hasher::new(8, 1, 1).unwrap().hash(&theirs, &Salt::generate(&mut StdRng::seed_from_u64(1))).unwrap();
     sqlx::query("UPDATE users SET password_hash = ?")

@@ -1,4 +1,4 @@
-//! Copies of a store on which a server runs, and putting one in its place.
+//! `backup` of a store while a server runs, and `restore`.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Server, jwksd, run};
 use crate::{DB, command, db, dir, done, get, objects, post, sign_in, stderr};
 
-/// Sign-ins enough to make a copy take a while.
+/// Inserts enough sign-ins that a backup takes a while.
 async fn fill(dir: &Path, rows: u32) {
     sqlx::query(
         "INSERT INTO auth_logs (request_ip)
@@ -22,16 +22,16 @@ async fn fill(dir: &Path, rows: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
+async fn a_backup_under_load_is_complete_and_can_be_restored_and_used() {
     let dir = dir();
     let dir = dir.path();
     let mut server = Server::start(dir, &[("AUTH_RATE_LIMIT", "0"), ("REGISTER_RATE_LIMIT", "0")]);
     let password = done(dir, &["users", "add", "alice"]).0.trim_end().to_owned();
-    let (url, known) = (server.url.clone(), password.clone());
+    let (url, current) = (server.url.clone(), password.clone());
     let load = tokio::spawn(async move {
         let client = reqwest::Client::new();
         for number in 0.. {
-            let body = json!({"username": "alice", "password": known});
+            let body = json!({"username": "alice", "password": current});
             client.post(format!("{url}/auth")).json(&body).send().await.unwrap();
             let body =
                 json!({"username": format!("user{number}"), "email": format!("u{number}@example.com")});
@@ -43,17 +43,17 @@ async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
         let (_, said) = done(dir, &["backup", &format!("copy{number}.db")]);
         assert!(
             said.starts_with(&format!(
-                "copy{number}.db is a whole copy: keys: 2, which all open; accounts: "
+                "copy{number}.db is a complete copy: keys: 2, which all open; accounts: "
             )),
             "{said}"
         );
     }
     load.abort();
     let listed = |args: &[&str]| done(dir, args).0.lines().count();
-    assert!(listed(&["users", "list"]) > 2 && listed(&["logs"]) > 1, "there was load");
+    assert!(listed(&["users", "list"]) > 2 && listed(&["logs"]) > 1, "the load changed the store");
     let (status, _, said) = command(dir, &["backup", "copy0.db"]);
-    assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db is there already; another name would do\n"));
-    // What happens after the copy: a name is given out, keys come and go.
+    assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db already exists: use another name\n"));
+    // After the copy, a username is assigned, and keys are created and revoked.
     done(dir, &["users", "add", "late"]);
     done(dir, &["keys", "rotate", "--now"]);
     done(dir, &["keys", "revoke", "3"]);
@@ -70,13 +70,13 @@ async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
     server.child.kill().unwrap();
     server.wait();
     let (_, said) = done(dir, &["restore", "copy2.db"]);
-    assert!(said.starts_with(&format!("{DB} is what copy2.db holds: keys: 4, which all open; ")), "{said}");
+    assert!(said.starts_with(&format!("restored {DB} from copy2.db: keys: 4, which all open; ")), "{said}");
 
     let server = Server::start(dir, &[]);
-    assert_eq!(get(&server, "/jwks").await, late_jwks, "tokens that are out still verify");
+    assert_eq!(get(&server, "/jwks").await, late_jwks, "issued tokens still verify");
     assert_eq!(sign_in(&server, "alice", &password).await, 200);
     let late = json!({"username": "late", "email": "late@example.com"});
-    assert_eq!(post(&server, "/register", late).await.0, 409, "a name is never given out twice");
+    assert_eq!(post(&server, "/register", late).await.0, 409, "a username is never assigned twice");
     done(dir, &["keys", "rotate"]);
     let (keys, _) = done(dir, &["keys", "list", "--json"]);
     let keys: Value = serde_json::from_str(&keys).unwrap();
@@ -91,11 +91,11 @@ async fn a_backup_under_load_is_whole_and_can_be_restored_and_used() {
     let kept = fs::read_dir(dir).unwrap().filter(|file| {
         file.as_ref().unwrap().file_name().to_string_lossy().starts_with(&format!("{DB}.replaced-"))
     });
-    assert_eq!(kept.count(), 1, "the store as it was is kept");
+    assert_eq!(kept.count(), 1, "the replaced store is kept");
 }
 
 #[tokio::test]
-async fn what_was_ended_since_the_copy_stays_so_after_a_restore() {
+async fn later_revocations_disablings_and_deletions_survive_a_restore() {
     let dir = dir();
     let dir = dir.path();
     for name in ["ann", "ben", "cat"] {
@@ -118,7 +118,7 @@ async fn what_was_ended_since_the_copy_stays_so_after_a_restore() {
 }
 
 #[tokio::test]
-async fn a_restore_brings_back_the_passwords_of_its_day() {
+async fn a_restore_brings_back_the_passwords_of_the_backup() {
     let dir = dir();
     let dir = dir.path();
     let old = done(dir, &["users", "add", "alice"]).0;
@@ -131,7 +131,7 @@ async fn a_restore_brings_back_the_passwords_of_its_day() {
 }
 
 #[test]
-fn a_copy_from_before_a_rekey_opens_with_the_old_master_key_and_that_alone() {
+fn a_backup_from_before_a_rekey_opens_only_with_the_old_master_key() {
     let dir = dir();
     let [old, new] = ["the first master key", "the second master key"];
     let run = |args: &[&str], env: &[(&str, &str)]| run(dir.path(), args, env, "").status.code().unwrap();
@@ -146,7 +146,7 @@ fn a_copy_from_before_a_rekey_opens_with_the_old_master_key_and_that_alone() {
 
 #[cfg(unix)]
 #[test]
-fn a_restore_follows_a_link_and_keeps_the_mode_of_the_store() {
+fn a_restore_follows_a_symbolic_link_and_keeps_the_mode_of_the_store() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = dir();
     let dir = dir.path();
@@ -164,7 +164,7 @@ fn a_restore_follows_a_link_and_keeps_the_mode_of_the_store() {
 }
 
 #[tokio::test]
-async fn nobody_founds_a_store_where_one_is_being_restored() {
+async fn no_process_initializes_a_store_during_a_restore() {
     let dir = dir();
     let dir = dir.path();
     done(dir, &["users", "add", "alice"]);
@@ -179,17 +179,22 @@ async fn nobody_founds_a_store_where_one_is_being_restored() {
         let server = Server::try_start(dir, &["serve"], &[]);
         let restored = restoring.wait().unwrap().success();
         let Ok(server) = server else { continue };
-        let wish = json!({"username": format!("late{delay}"), "email": format!("late{delay}@example.com")});
-        assert_eq!(post(&server, "/register", wish).await.0, 201);
+        let account =
+            json!({"username": format!("late{delay}"), "email": format!("late{delay}@example.com")});
+        assert_eq!(post(&server, "/register", account).await.0, 201);
         drop(server);
         let (shown, _) = done(dir, &["users", "show", &format!("late{delay}"), "--json"]);
-        assert_eq!(objects(&shown)[0]["state"], "active", "{delay}: what was answered is there ({restored})");
+        assert_eq!(
+            objects(&shown)[0]["state"],
+            "active",
+            "{delay}: an acknowledged account is stored ({restored})"
+        );
     }
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
+async fn an_interrupted_backup_leaves_no_files() {
     let dir = dir();
     let dir = dir.path();
     done(dir, &["users", "add", "alice"]);
@@ -206,25 +211,25 @@ async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
         .filter(|name| name.starts_with(".jwksd"))
         .collect();
     assert_eq!(left, Vec::<String>::new());
-    // A fast machine may have been done by then.
+    // On a fast machine, the backup may have finished by then.
     assert_eq!(dir.join("copy.db").exists(), status == Some(0));
 }
 
 #[tokio::test]
-async fn a_restore_where_there_is_no_store_leaps_over_numbers_that_may_be_given_out() {
+async fn a_restore_without_a_previous_store_skips_ids_that_may_be_assigned() {
     let dir = dir();
     let dir = dir.path();
     done(dir, &["users", "add", "alice"]);
     done(dir, &["backup", "copy.db"]);
     fs::remove_file(dir.join(DB)).unwrap();
     let (_, said) = done(dir, &["restore", "copy.db"]);
-    assert!(said.contains("go on a million later"), "{said}");
+    assert!(said.contains("continue a million later"), "{said}");
     let (bob, _) = done(dir, &["users", "add", "bob", "--json"]);
     assert_eq!(objects(&bob)[0]["id"], 1_000_002);
 }
 
 #[test]
-fn a_restore_of_what_is_no_copy_of_ours_is_refused_and_changes_nothing() {
+fn a_restore_of_anything_but_a_backup_is_refused_and_changes_nothing() {
     let dir = dir();
     let dir = dir.path();
     done(dir, &["users", "add", "alice"]);
@@ -256,15 +261,15 @@ fn a_restore_of_what_is_no_copy_of_ours_is_refused_and_changes_nothing() {
     assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected.to_owned()));
     let (status, _, said) = command(dir, &["restore", "nowhere.db"]);
     assert_eq!((status, said.as_str()), (2, "jwksd: cannot restore nowhere.db: there is no such file\n"));
-    assert!(fs::read(dir.join(DB)).unwrap() == before, "the store is as it was");
+    assert!(fs::read(dir.join(DB)).unwrap() == before, "the store is unchanged");
     let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let mut left: Vec<String> =
         files.filter(|name| name.contains("replaced") || name.starts_with(".jwksd")).collect();
     left.sort();
-    assert_eq!(left, Vec::<String>::new(), "nothing is left lying about");
+    assert_eq!(left, Vec::<String>::new(), "no temporary files are left");
 }
 
-/// The database of another implementation of the course: its tables and a key, and nothing of ours.
+/// The database of another implementation of the course: its tables and a key, without our tables.
 fn course_database(dir: &Path) -> Vec<u8> {
     let file = dir.join("made.db");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -285,7 +290,7 @@ fn course_database(dir: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_backup_of_no_store_makes_neither_a_copy_nor_a_store() {
+fn a_backup_without_a_store_creates_no_files() {
     let dir = dir();
     let (status, _, said) = command(dir.path(), &["backup", "copy.db"]);
     assert_eq!((status, said), (2, format!("jwksd: there is no store in {DB}\n")));
@@ -294,7 +299,7 @@ fn a_backup_of_no_store_makes_neither_a_copy_nor_a_store() {
 
 #[cfg(unix)]
 #[test]
-fn copies_can_be_read_by_their_owner_alone() {
+fn only_their_owner_can_read_backups() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = dir();
     done(dir.path(), &["users", "add", "alice"]);

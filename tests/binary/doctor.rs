@@ -1,4 +1,4 @@
-//! `jwksd doctor` on set-ups that are broken, each in its own way.
+//! `jwksd doctor` on installations with one problem each.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Server, run};
 use crate::{DB, db, dir, stderr};
 
-/// Its status, and what is not well: level, about, text.
+/// Its exit status, and its findings: level, subject, text.
 fn doctor(dir: &Path, env: &[(&str, &str)]) -> (i32, Vec<(String, String, String)>) {
     let port = [("PORT", "0")];
     let env = if env.iter().any(|(name, _)| *name == "PORT") { env.to_vec() } else { [env, &port].concat() };
@@ -24,7 +24,7 @@ fn doctor(dir: &Path, env: &[(&str, &str)]) -> (i32, Vec<(String, String, String
     (output.status.code().unwrap(), findings.filter(|(level, ..)| level != "ok").collect())
 }
 
-/// That it finds just this, and ends with the status that belongs to it.
+/// Expects exactly this finding, and the exit status of its level.
 #[track_caller]
 fn expect(dir: &Path, env: &[(&str, &str)], level: &str, about: &str, text: &str) {
     let (status, findings) = doctor(dir, env);
@@ -34,7 +34,7 @@ fn expect(dir: &Path, env: &[(&str, &str)], level: &str, about: &str, text: &str
     assert_eq!(status, if level == "error" { 2 } else { 1 });
 }
 
-/// A store that was served once.
+/// A store on which a server has run.
 fn store() -> tempfile::TempDir {
     let dir = dir();
     let output = run(dir.path(), &["users", "add", "alice"], &[], "");
@@ -47,45 +47,45 @@ async fn sql(dir: &Path, sql: &'static str) {
 }
 
 #[test]
-fn all_is_well_before_the_first_start_and_after_it() {
+fn there_are_no_findings_before_and_after_a_first_start() {
     let dir = dir();
     assert_eq!(doctor(dir.path(), &[]), (0, Vec::new()));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "it makes nothing");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "doctor creates nothing");
     run(dir.path(), &["users", "add", "alice"], &[], "");
     let before = fs::read(dir.path().join(DB)).unwrap();
     assert_eq!(doctor(dir.path(), &[]), (0, Vec::new()));
-    assert!(fs::read(dir.path().join(DB)).unwrap() == before, "it changes nothing");
+    assert!(fs::read(dir.path().join(DB)).unwrap() == before, "doctor changes nothing");
     let output = run(dir.path(), &["doctor"], &[("PORT", "0")], "");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().all(|line| line.starts_with("ok        ")), "{text}");
 }
 
 #[test]
-fn a_running_server_of_ours_is_no_fault() {
+fn a_running_server_on_the_port_is_not_a_finding() {
     let dir = dir();
     let server = Server::start(dir.path(), &[]);
     let port = server.url.rsplit_once(':').unwrap().1.to_owned();
     let env = [("PORT", port.as_str()), ("ISSUER", server.url.as_str())];
-    // It was started on any free port, so that its tokens name the one it got.
+    // The server chose a free port, which the issuer of its tokens names.
     assert_eq!(doctor(dir.path(), &env), (0, Vec::new()));
 }
 
 #[test]
-fn a_setting_that_cannot_work() {
+fn an_invalid_setting_is_an_error() {
     expect(
         dir().path(),
         &[("PORT", "70000")],
         "error",
         "settings",
-        "PORT is \"70000\": a number from 0 to 65535",
+        "PORT is 70000: use a port from 1 to 65535",
     );
 }
 
 #[test]
-fn settings_that_work_but_not_as_one_may_think() {
+fn valid_but_risky_settings_are_warnings() {
     let public = [("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
     let closed = ("REGISTRATION", "closed");
-    expect(dir().path(), &public, "warning", "settings", "anybody may make accounts");
+    expect(dir().path(), &public, "warning", "settings", "anyone may create accounts");
     for (setting, text) in [
         (("ISSUER", "http://x.example"), "travel in the clear"),
         (("ISSUER", ""), "ISSUER is not set"),
@@ -101,26 +101,26 @@ fn settings_that_work_but_not_as_one_may_think() {
 }
 
 #[test]
-fn hashes_that_cost_something_else_are_listed_and_are_no_fault() {
+fn other_hash_costs_are_listed_and_are_not_a_finding() {
     let dir = store();
     let dearer = [("ARGON2_ITERATIONS", "3"), ("PORT", "0")];
     assert_eq!(doctor(dir.path(), &dearer), (0, Vec::new()));
     let text = String::from_utf8(run(dir.path(), &["doctor"], &dearer, "").stdout).unwrap();
-    let costs = "new ones cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, refusals also cost \
+    let costs = "new hashes cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, each refused sign-in also costs \
                  argon2id v=19 m=19456,t=2,p=1 (1 accounts)";
     assert!(text.contains(costs), "{text}");
 }
 
 #[test]
-fn open_mode_for_the_world_or_over_accounts() {
+fn open_mode_on_a_public_host_or_with_accounts_is_an_error() {
     let open = ("AUTH_MODE", "open");
     let world = [open, ("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
-    expect(dir().path(), &world, "error", "settings", "HOST=127.0.0.1 would do");
+    expect(dir().path(), &world, "error", "settings", "set HOST=127.0.0.1");
     expect(store().path(), &[open], "error", "settings", "has accounts");
 }
 
 #[test]
-fn a_master_key_that_is_missing_or_wrong() {
+fn a_missing_or_wrong_master_key_is_an_error() {
     let dir = store();
     let wrong = ("NOT_MY_KEY", "this is not the right key");
     expect(dir.path(), &[wrong], "error", "sealing", "NOT_MY_KEY is not the key this store was sealed with");
@@ -133,26 +133,26 @@ fn a_master_key_that_is_missing_or_wrong() {
 }
 
 #[test]
-fn a_file_that_is_no_store() {
+fn a_file_that_is_not_a_store_is_an_error() {
     let dir = dir();
-    fs::write(dir.path().join(DB), "this is no database, whatever its name says").unwrap();
+    fs::write(dir.path().join(DB), "this is not a database, despite its name").unwrap();
     expect_store_error(dir.path(), "it is no SQLite database");
 }
 
-/// The file was made by hand, and can be read by others.
+/// Also expects the warning that others can read the file, which the test itself has created.
 #[track_caller]
 fn expect_store_error(dir: &Path, text: &str) {
     let (status, findings) = doctor(dir, &[]);
     let found = findings.iter().find(|(level, ..)| level == "error").unwrap();
     assert_eq!((status, found.1.as_str()), (2, "store"));
     assert!(
-        found.2.contains(text) && found.2.ends_with("`jwksd restore` puts a backup in its place"),
+        found.2.contains(text) && found.2.ends_with("replace it by a backup with `jwksd restore`"),
         "{found:?}"
     );
 }
 
 #[tokio::test]
-async fn a_schema_that_is_foreign_newer_or_older() {
+async fn a_foreign_newer_or_older_schema_is_reported() {
     let dir = dir();
     fs::write(dir.path().join(DB), "").unwrap();
     sql(dir.path(), "CREATE TABLE users(name TEXT)").await;
@@ -166,7 +166,7 @@ async fn a_schema_that_is_foreign_newer_or_older() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_what_its_steps_have_made() {
+async fn a_schema_that_differs_from_its_migrations_is_reported() {
     for (sql_text, fault) in [
         ("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 2", "step 2 of its schema"),
         ("DELETE FROM _sqlx_migrations WHERE version = 3", "step 3 of its schema"),
@@ -185,7 +185,7 @@ async fn a_schema_that_is_not_what_its_steps_have_made() {
 
 #[cfg(unix)]
 #[test]
-fn a_store_that_is_no_file_or_has_two_names_and_copies_that_were_left() {
+fn a_store_that_is_not_one_file_and_leftover_copies_are_reported() {
     let dir = dir();
     fs::create_dir(dir.path().join(DB)).unwrap();
     expect_store_error(dir.path(), "it is no file");
@@ -207,7 +207,7 @@ fn a_store_that_is_no_file_or_has_two_names_and_copies_that_were_left() {
 }
 
 #[tokio::test]
-async fn a_page_that_was_overwritten() {
+async fn an_overwritten_page_is_an_error() {
     use std::io::{Seek as _, Write as _};
     let dir = store();
     sql(dir.path(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
@@ -222,21 +222,21 @@ async fn a_page_that_was_overwritten() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_tampered_with() {
+async fn a_tampered_key_is_a_warning() {
     let dir = store();
     sql(dir.path(), "UPDATE keys SET exp = exp + 1 WHERE kid = 2").await;
-    expect(dir.path(), &[], "warning", "sealing", "key 2 is left out of signing and of the JWKS");
+    expect(dir.path(), &[], "warning", "sealing", "key 2 is neither published nor used");
 }
 
 #[tokio::test]
-async fn keys_of_which_none_can_sign() {
+async fn a_store_without_a_signing_key_is_a_warning() {
     let dir = store();
     sql(dir.path(), "UPDATE key_lives SET revoked_at = made_at").await;
     expect(dir.path(), &[], "warning", "rotation", "no key can sign");
 }
 
 #[tokio::test]
-async fn a_clock_that_is_behind_the_store() {
+async fn a_clock_behind_the_store_is_an_error() {
     let dir = store();
     let future =
         "INSERT INTO auth_logs (request_ip, request_timestamp) VALUES ('x', datetime('now', '+1 day'))";
@@ -246,7 +246,7 @@ async fn a_clock_that_is_behind_the_store() {
 
 #[cfg(unix)]
 #[test]
-fn files_that_others_can_read_or_nobody_can_write() {
+fn readable_and_unwritable_files_are_reported() {
     use std::os::unix::fs::PermissionsExt as _;
     let set = |file: &Path, mode| fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
     for name in [".env", DB] {
@@ -262,11 +262,11 @@ fn files_that_others_can_read_or_nobody_can_write() {
     }
     let dir = store();
     set(&dir.path().join(DB), 0o400);
-    expect(dir.path(), &[], "error", "files", "cannot be written");
+    expect(dir.path(), &[], "error", "files", "is not writable");
 }
 
 #[test]
-fn a_directory_that_is_not_there() {
+fn a_missing_directory_is_an_error() {
     let env = [("DATABASE_URL", "nowhere/store.db"), ("NOT_MY_KEY", "a master key of enough length")];
     let (status, findings) = doctor(dir().path(), &env);
     assert_eq!(status, 2);
@@ -279,7 +279,7 @@ fn a_directory_that_is_not_there() {
 }
 
 #[test]
-fn a_port_that_another_program_has() {
+fn a_port_in_use_is_an_error() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port().to_string();
     expect(dir().path(), &[("PORT", &port)], "error", "port", "another program listens on 127.0.0.1:");

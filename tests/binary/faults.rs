@@ -1,4 +1,4 @@
-//! What breaks around a server: the JWKS goes on, the rest says 503, and all is well again when the fault is over.
+//! System faults: the JWKS is served, other requests get a 503, and service resumes when the fault is over.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use crate::support::{BINARY, Server};
 use crate::{DB, KEY, db, dir, done, get, post, sign_in};
 
-const NO_HASH_IS_KNOWN: [(&str, &str); 3] =
+const WITHOUT_CACHE: [(&str, &str); 3] =
     [("CREDENTIAL_CACHE_TTL", "0"), ("AUTH_RATE_LIMIT", "0"), ("REGISTER_RATE_LIMIT", "0")];
 
-/// Sets a limit of a process that runs.
+/// Sets a limit of the running server.
 fn limit(server: &Server, what: &str) {
     let pid = server.child.id().to_string();
     assert!(Command::new("prlimit").args(["--pid", &pid, what]).status().unwrap().success());
@@ -37,8 +37,8 @@ async fn expect_published(server: &Server) {
     assert_eq!(get(server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
 }
 
-/// However many requests it has cost.
-fn expect_said_once(server: &Server, what: &str) {
+/// A lasting failure is logged once, however many requests fail.
+fn expect_logged_once(server: &Server, what: &str) {
     let log = server.log();
     assert_eq!(log.lines().filter(|line| line.contains(what)).count(), 1, "{log}");
 }
@@ -51,7 +51,7 @@ fn new(name: &str) -> Value {
     json!({"username": name, "email": format!("{name}@example.com")})
 }
 
-/// Waits until a sign-in works again.
+/// Waits until a sign-in succeeds again.
 async fn expect_recovery(server: &Server, name: &str, password: &str) {
     let begun = Instant::now();
     while sign_in(server, name, password).await != 200 {
@@ -64,11 +64,11 @@ async fn sign_ins(dir: &Path) -> i64 {
 }
 
 #[tokio::test]
-async fn a_full_disk_keeps_no_key_from_being_published_and_is_got_over() {
+async fn with_a_full_disk_keys_are_published_and_service_resumes_with_space() {
     let dir = dir();
     let password = done(dir.path(), &["users", "add", "alice"]).0;
     let password = password.trim();
-    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
     assert_eq!(sign_in(&server, "alice", password).await, 200);
 
     limit(&server, "--fsize=4096:");
@@ -78,7 +78,7 @@ async fn a_full_disk_keeps_no_key_from_being_published_and_is_got_over() {
     }
     expect_published(&server).await;
     assert_eq!(sign_ins(dir.path()).await, 1);
-    expect_said_once(&server, "was answered 503");
+    expect_logged_once(&server, "was answered 503");
 
     limit(&server, "--fsize=unlimited:");
     expect_recovery(&server, "alice", password).await;
@@ -86,11 +86,11 @@ async fn a_full_disk_keeps_no_key_from_being_published_and_is_got_over() {
 }
 
 #[tokio::test]
-async fn a_process_that_keeps_the_write_lock_holds_up_sign_ins_alone_and_as_long_as_it_lasts() {
+async fn a_process_that_holds_the_write_lock_delays_only_sign_ins() {
     let dir = dir();
     let password = done(dir.path(), &["users", "add", "alice"]).0;
     let password = password.trim();
-    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
     let mut other = db(dir.path()).await;
     let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
 
@@ -104,14 +104,14 @@ async fn a_process_that_keeps_the_write_lock_holds_up_sign_ins_alone_and_as_long
         };
         tokio::join!(expect_unavailable(&server, "/auth", account("alice", password)), published);
     }
-    expect_said_once(&server, "database is locked");
+    expect_logged_once(&server, "database is locked");
 
     lock.rollback().await.unwrap();
     expect_recovery(&server, "alice", password).await;
     assert_eq!(sign_ins(dir.path()).await, 1);
 }
 
-/// What only root may do, and only on some file systems: nobody can write to a file that is open already.
+/// Makes an open file unwritable, even for root. Only root can do this, on some file systems.
 fn freeze(dir: &Path, flag: &str) -> bool {
     let files = [DB.to_owned(), format!("{DB}-wal")];
     let done = Command::new("chattr").arg(flag).args(files).current_dir(dir).output();
@@ -119,11 +119,11 @@ fn freeze(dir: &Path, flag: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_written_to_any_more_is_read_and_written_to_again_as_soon_as_it_can_be() {
+async fn service_resumes_when_an_unwritable_file_is_writable_again() {
     let dir = dir();
     let password = done(dir.path(), &["users", "add", "alice"]).0;
     let password = password.trim();
-    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
     assert_eq!(sign_in(&server, "alice", password).await, 200);
     if !freeze(dir.path(), "+i") {
         eprintln!("not tested: chattr +i does nothing here");
@@ -134,7 +134,7 @@ async fn a_file_that_cannot_be_written_to_any_more_is_read_and_written_to_again_
         expect_unavailable(&server, "/register", new("bob")).await;
     }
     expect_published(&server).await;
-    expect_said_once(&server, "attempt to write a readonly database");
+    expect_logged_once(&server, "attempt to write a readonly database");
 
     assert!(freeze(dir.path(), "-i"));
     assert_eq!(sign_in(&server, "alice", password).await, 200, "{}", server.log());
@@ -142,25 +142,25 @@ async fn a_file_that_cannot_be_written_to_any_more_is_read_and_written_to_again_
     assert_eq!(sign_ins(dir.path()).await, 2);
 }
 
-/// The program as a user who may not write what its mode says may not be written. Root may write anything.
-struct Anybody {
+/// The program as a user whom file modes restrict. Root can write everything.
+struct Unprivileged {
     dir: TempDir,
     binary: PathBuf,
 }
 
-impl Anybody {
-    /// With a store in a directory of their own.
+impl Unprivileged {
+    /// With its own directory for the store.
     fn new() -> Self {
         let dir = dir();
         let binary = dir.path().join("jwksd");
         std::fs::copy(BINARY, &binary).unwrap();
         std::fs::create_dir(dir.path().join("home")).unwrap();
-        let anybody = Self { dir, binary };
-        anybody.permit("", 0o755);
+        let unprivileged = Self { dir, binary };
+        unprivileged.permit("", 0o755);
         if is_root() {
-            std::os::unix::fs::chown(anybody.home(), Some(NOBODY), Some(NOBODY)).unwrap();
+            std::os::unix::fs::chown(unprivileged.home(), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
         }
-        anybody
+        unprivileged
     }
 
     fn home(&self) -> PathBuf {
@@ -175,60 +175,61 @@ impl Anybody {
         let mut command = Command::new(&self.binary);
         command.args(args).current_dir(self.home()).env_clear().envs([KEY]);
         if is_root() {
-            command.uid(NOBODY).gid(NOBODY);
+            command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         }
         command
     }
 
     fn start(&self) -> Result<Server, String> {
-        Server::of(self.command(&["serve"]).envs(NO_HASH_IS_KNOWN), &[])
+        Server::spawn(self.command(&["serve"]).envs(WITHOUT_CACHE), &[])
     }
 }
 
-const NOBODY: u32 = 65534;
+/// The user without privileges on most systems.
+const UNPRIVILEGED: u32 = 65534;
 
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 #[tokio::test]
-async fn a_store_that_may_only_be_read_is_served_as_far_as_reading_goes() {
-    let anybody = Anybody::new();
-    let added = anybody.command(&["users", "add", "alice"]).output().unwrap();
+async fn with_a_read_only_store_keys_are_published_and_the_rest_is_503() {
+    let unprivileged = Unprivileged::new();
+    let added = unprivileged.command(&["users", "add", "alice"]).output().unwrap();
     let password = String::from_utf8(added.stdout).unwrap();
     let password = password.trim();
-    anybody.permit(&format!("home/{DB}"), 0o400);
-    let server = anybody.start().unwrap();
+    unprivileged.permit(&format!("home/{DB}"), 0o400);
+    let server = unprivileged.start().unwrap();
     expect_published(&server).await;
     expect_unavailable(&server, "/auth", account("alice", password)).await;
     expect_unavailable(&server, "/register", new("bob")).await;
-    expect_said_once(&server, "attempt to write a readonly database");
+    expect_logged_once(&server, "attempt to write a readonly database");
 
-    // Its companions were made with its mode.
+    // `-wal` and `-shm` were created with the same mode.
     for companion in ["", "-wal", "-shm"] {
-        anybody.permit(&format!("home/{DB}{companion}"), 0o600);
+        unprivileged.permit(&format!("home/{DB}{companion}"), 0o600);
     }
     assert_eq!(sign_in(&server, "alice", password).await, 200, "{}", server.log());
     assert_eq!(post(&server, "/register", new("bob")).await.0, 201);
 }
 
 #[tokio::test]
-async fn a_directory_that_may_not_be_written_to_stops_no_server_that_runs_and_keeps_one_from_starting() {
-    let anybody = Anybody::new();
-    anybody.permit("home", 0o555);
-    let refused = anybody.start().err().unwrap();
+async fn an_unwritable_directory_stops_starts_but_not_a_running_server() {
+    let unprivileged = Unprivileged::new();
+    unprivileged.permit("home", 0o555);
+    let refused = unprivileged.start().err().unwrap();
     assert!(refused.contains("DATABASE_URL") && refused.contains("Permission denied"), "{refused}");
 
-    anybody.permit("home", 0o755);
-    let server = anybody.start().unwrap();
-    anybody.permit("home", 0o555);
+    unprivileged.permit("home", 0o755);
+    let server = unprivileged.start().unwrap();
+    unprivileged.permit("home", 0o555);
     let (status, made) = post(&server, "/register", new("bob")).await;
     assert_eq!((status, sign_in(&server, "bob", made["password"].as_str().unwrap()).await), (201, 200));
     expect_published(&server).await;
 }
 
 #[tokio::test]
-async fn damaged_accounts_keep_no_key_from_being_published() {
+async fn with_corrupt_accounts_keys_are_published() {
     let dir = dir();
     let password = done(dir.path(), &["users", "add", "alice"]).0;
     let password = password.trim();
@@ -238,7 +239,7 @@ async fn damaged_accounts_keep_no_key_from_being_published() {
     .fetch_one(&mut db(dir.path()).await)
     .await
     .unwrap();
-    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
     let file = std::fs::OpenOptions::new().read(true).write(true).open(dir.path().join(DB)).unwrap();
     let at = u64::try_from((page - 1) * size).unwrap();
     let mut whole = vec![0; usize::try_from(size).unwrap()];
@@ -250,23 +251,23 @@ async fn damaged_accounts_keep_no_key_from_being_published() {
         expect_unavailable(&server, "/register", new("bob")).await;
         expect_published(&server).await;
     }
-    expect_said_once(&server, "database disk image is malformed");
+    expect_logged_once(&server, "database disk image is malformed");
 
     file.write_all_at(&whole, at).unwrap();
     let begun = Instant::now();
     while sign_in(&server, "alice", password).await != 200 {
-        assert!(begun.elapsed() < Duration::from_mins(2), "what was read once is not believed for ever");
+        assert!(begun.elapsed() < Duration::from_mins(2), "a repaired page is read again");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(post(&server, "/register", new("bob")).await.0, 201);
 }
 
 #[tokio::test]
-async fn a_store_that_has_lost_its_name_takes_nothing_in_until_it_has_it_again() {
+async fn a_moved_store_accepts_nothing_until_it_is_moved_back() {
     let dir = dir();
     let password = done(dir.path(), &["users", "add", "alice"]).0;
     let password = password.trim();
-    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
     let (here, gone) = (dir.path().join(DB), dir.path().join("gone"));
     std::fs::rename(&here, &gone).unwrap();
     for _ in 0..5 {
@@ -276,7 +277,7 @@ async fn a_store_that_has_lost_its_name_takes_nothing_in_until_it_has_it_again()
     expect_published(&server).await;
     let ready = Client::new().get(format!("{}/readyz", server.url)).send().await.unwrap();
     assert_eq!(ready.status(), 503);
-    expect_said_once(&server, "was answered 503: the file that was opened is gone");
+    expect_logged_once(&server, "was answered 503: the file that was opened is gone");
 
     std::fs::rename(&gone, &here).unwrap();
     assert_eq!(sign_in(&server, "alice", password).await, 200);
@@ -284,15 +285,15 @@ async fn a_store_that_has_lost_its_name_takes_nothing_in_until_it_has_it_again()
     assert_eq!(sign_ins(dir.path()).await, 1);
 }
 
-/// A server that may have so many KiB of memory.
+/// A server whose memory is limited to this many KiB.
 fn start_with_memory(dir: &Path, kib: u32) -> Server {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -v {kib}; exec \"$0\" serve"), BINARY]).current_dir(dir).env_clear();
-    Server::of(command.envs(NO_HASH_IS_KNOWN), &[]).unwrap()
+    Server::spawn(command.envs(WITHOUT_CACHE), &[]).unwrap()
 }
 
 #[tokio::test]
-async fn want_of_memory_for_a_hash_does_not_tell_who_has_an_account() {
+async fn missing_memory_for_a_hash_does_not_reveal_accounts() {
     let dir = dir();
     let password = done(dir.path(), &["users", "add", "alice"]).0;
     done(dir.path(), &["users", "add", "bob"]);
@@ -301,33 +302,33 @@ async fn want_of_memory_for_a_hash_does_not_tell_who_has_an_account() {
         .await
         .unwrap();
     let server = start_with_memory(dir.path(), 3 << 20);
-    for name in ["alice", "bob", "nobody"] {
+    for name in ["alice", "bob", "unknown"] {
         expect_unavailable(&server, "/auth", account(name, "a wrong one")).await;
     }
     assert_eq!(sign_in(&server, "alice", password.trim()).await, 200);
 }
 
 #[tokio::test]
-async fn a_server_without_files_to_open_goes_on_when_there_are_some_again_and_says_it_once() {
+async fn without_free_files_a_server_waits_and_logs_it_once() {
     let dir = dir();
     let server = Server::start(dir.path(), &[]);
     limit(&server, "--nofile=8:");
-    // Whoever knocks waits in the queue of the system.
+    // New connections wait in the accept queue of the system.
     let waiting: Vec<_> =
         (0..5).map(|_| tokio::spawn(Client::new().get(format!("{}/jwks", server.url)).send())).collect();
-    let mut log = until_said(&server, "no connection can be accepted, which is tried again").await;
+    let mut log = log_until(&server, "cannot accept connections, trying again").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     limit(&server, "--nofile=1024:");
     for answer in waiting {
         assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     }
-    log += &until_said(&server, "connections are accepted again").await;
-    assert_eq!(log.matches("no connection can be accepted").count(), 1, "{log}");
+    log += &log_until(&server, "connections are accepted again").await;
+    assert_eq!(log.matches("cannot accept connections").count(), 1, "{log}");
     assert_eq!(log.matches("connections are accepted again").count(), 1, "{log}");
 }
 
-/// What is logged until this is.
-async fn until_said(server: &Server, what: &str) -> String {
+/// The log up to the line that contains this text.
+async fn log_until(server: &Server, what: &str) -> String {
     let mut log = String::new();
     let begun = Instant::now();
     while !log.contains(what) {
@@ -339,11 +340,11 @@ async fn until_said(server: &Server, what: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_journal_that_was_cut_short_costs_what_was_cut_off_and_nothing_before_it() {
+async fn a_truncated_wal_loses_only_the_data_after_the_cut() {
     let dir = dir();
     let password = done(dir.path(), &["users", "add", "alice"]).0;
     let password = password.trim();
-    let mut server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let mut server = Server::start(dir.path(), &WITHOUT_CACHE);
     for _ in 0..5 {
         assert_eq!(sign_in(&server, "alice", password).await, 200);
     }
@@ -353,10 +354,10 @@ async fn a_journal_that_was_cut_short_costs_what_was_cut_off_and_nothing_before_
     let file = std::fs::OpenOptions::new().write(true).open(&journal).unwrap();
     file.set_len(file.metadata().unwrap().len() - 5000).unwrap();
 
-    let server = Server::start(dir.path(), &NO_HASH_IS_KNOWN);
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
     assert_eq!(sign_in(&server, "alice", password).await, 200);
     let left = sign_ins(dir.path()).await;
-    assert_eq!(left, 5, "the last of five was cut off, and another one came");
+    assert_eq!(left, 5, "the last of five sign-ins is lost, and one is added");
     let whole: String = db(dir.path()).await.fetch_one("PRAGMA integrity_check").await.unwrap().get(0);
     assert_eq!(whole, "ok");
 }

@@ -1,6 +1,6 @@
-//! Crowds in front of a server: it takes bounded memory for them, gives it back, and goes on serving others.
+//! Floods of requests and connections: a server takes bounded memory for them, releases it, and serves other clients.
 //!
-//! `ADDRESSES` and `CONNECTIONS` say how many, where more are wanted than a test run has time for.
+//! `ADDRESSES` and `CONNECTIONS` set their number for longer runs by hand.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,14 +16,14 @@ use tokio::net::TcpStream;
 use crate::support::{BINARY, Server};
 use crate::{dir, get, post};
 
-/// Requests that are sent before their answers are read.
-const IN_A_ROW: usize = 50;
+/// Requests that are sent before their responses are read.
+const PIPELINED: usize = 50;
 
-fn how_many(what: &str, usually: usize) -> usize {
-    std::env::var(what).map_or(usually, |number| number.parse().unwrap())
+fn how_many(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |number| number.parse().unwrap())
 }
 
-/// What a server holds in memory, in MiB.
+/// Resident memory of a server in MiB.
 fn memory(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -34,15 +34,15 @@ async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap()
 }
 
-/// One request each of so many addresses, as a proxy would pass them on; says how many had which status.
-async fn knock(server: &Server, addresses: impl Iterator<Item = u32>) -> Vec<(u16, usize)> {
+/// Sends one request for each address, as a proxy does, and counts the responses by status.
+async fn request_from_each(server: &Server, addresses: impl Iterator<Item = u32>) -> Vec<(u16, usize)> {
     let mut stream = connect(server).await;
     let addresses: Vec<u32> = addresses.collect();
     let mut statuses = BTreeMap::new();
-    for some in addresses.chunks(IN_A_ROW) {
-        let requests: Vec<String> = some.iter().map(|bits| request_of(*bits)).collect();
+    for chunk in addresses.chunks(PIPELINED) {
+        let requests: Vec<String> = chunk.iter().map(|bits| request_of(*bits)).collect();
         stream.write_all(requests.concat().as_bytes()).await.unwrap();
-        for status in answers(&mut stream, some.len()).await {
+        for status in answers(&mut stream, chunk.len()).await {
             *statuses.entry(status).or_default() += 1;
         }
     }
@@ -54,7 +54,7 @@ fn request_of(bits: u32) -> String {
     format!("POST /auth HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {address}\r\ncontent-length: 0\r\n\r\n")
 }
 
-/// The statuses of so many answers, each of which has an error as its body.
+/// The statuses of the next `count` responses, each of which has an error object as its body.
 async fn answers(stream: &mut TcpStream, count: usize) -> Vec<u16> {
     let mut heard = String::new();
     let mut chunk = [0; 4096];
@@ -75,7 +75,7 @@ async fn sign_in_from(server: &Server, address: &str, account: &Value) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_addresses_take_bounded_memory_and_give_it_back_and_one_is_refused_while_others_sign_in() {
+async fn many_addresses_take_bounded_memory_and_release_it_and_one_is_refused_while_others_sign_in() {
     let dir = dir();
     let server = Server::start(dir.path(), &[("TRUSTED_PROXIES", "127.0.0.1")]);
     let (_, made) = post(&server, "/register", json!({"username": "alice", "email": "a@example.com"})).await;
@@ -86,12 +86,12 @@ async fn many_addresses_take_bounded_memory_and_give_it_back_and_one_is_refused_
     let addresses = u32::try_from(how_many("ADDRESSES", 100_000)).unwrap();
     let begun = Instant::now();
     let one_address = async {
-        let statuses = knock(&server, std::iter::repeat_n(1, 5_000)).await;
+        let statuses = request_from_each(&server, std::iter::repeat_n(1, 5_000)).await;
         let refused = statuses.iter().find(|(status, _)| *status == 429).map_or(0, |(_, count)| *count);
         assert!(refused > 2_500, "{statuses:?}");
     };
     let all_addresses = async {
-        knock(&server, 1 << 24..(1 << 24) + addresses).await;
+        request_from_each(&server, 1 << 24..(1 << 24) + addresses).await;
         begun.elapsed()
     };
     let others = async {
@@ -106,21 +106,21 @@ async fn many_addresses_take_bounded_memory_and_give_it_back_and_one_is_refused_
     tokio::time::sleep(Duration::from_secs(12)).await;
     let after = memory(&server);
     eprintln!(
-        "{addresses} addresses in {took:.0?}: {before} MiB before, {during} then, {after} MiB afterwards"
+        "{addresses} addresses in {took:.0?}: {before} MiB before, {during} during, {after} MiB afterwards"
     );
     assert!(during < before + 48, "{before} {during}");
     assert!(after < before + 24, "{before} {after}");
 }
 
 #[tokio::test]
-async fn idle_connections_up_to_the_limit_of_the_system_keep_nobody_out() {
+async fn idle_connections_up_to_the_file_limit_do_not_lock_clients_out() {
     let dir = dir();
     let count = how_many("CONNECTIONS", 400);
-    // As many places as there are connections: those who come make room for themselves.
+    // The connection limit equals the number of connections: new ones close idle ones.
     let mut command = Command::new("sh");
     let script = format!("ulimit -n {}; exec \"$0\" serve", count + 64);
     command.args(["-c", &script, BINARY]).current_dir(dir.path()).env_clear();
-    let server = Server::of(&mut command, &[]).unwrap();
+    let server = Server::spawn(&mut command, &[]).unwrap();
     let before = memory(&server);
     let mut idle = Vec::new();
     for _ in 0..count + 100 {
@@ -131,7 +131,7 @@ async fn idle_connections_up_to_the_limit_of_the_system_keep_nobody_out() {
         assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
     }
     eprintln!(
-        "{} idle connections: {before} MiB before, {} MiB then; 50 others were answered in {:.0?}",
+        "{} idle connections: {before} MiB before, {} MiB with them; 50 others were answered in {:.0?}",
         idle.len(),
         memory(&server),
         begun.elapsed()
@@ -139,14 +139,14 @@ async fn idle_connections_up_to_the_limit_of_the_system_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_comes_while_the_server_is_held_up_waits_at_the_door() {
+async fn connections_to_a_stopped_server_wait_in_the_accept_queue() {
     let dir = dir();
     let server = Server::start(dir.path(), &[]);
     signal(&server, "-STOP");
     let mut waiting = Vec::new();
     for _ in 0..400 {
         let connected = tokio::time::timeout(Duration::from_secs(20), connect(&server)).await;
-        waiting.push(connected.expect("there is room for it in the queue"));
+        waiting.push(connected.expect("the accept queue has room for it"));
     }
     signal(&server, "-CONT");
     assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);

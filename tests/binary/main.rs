@@ -1,10 +1,12 @@
-//! The compiled program: start, refusals, restart, stop, and what it prints to people.
+//! The compiled program: start, refusals, restart, stop, and what it prints.
 
-#![expect(clippy::disallowed_methods, reason = "the real program is watched in real time")]
+#![expect(clippy::disallowed_methods, reason = "the real program runs in real time")]
 
 mod commands;
 mod copies;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod environment;
 #[cfg(target_os = "linux")]
 mod faults;
 #[cfg(target_os = "linux")]
@@ -16,8 +18,6 @@ mod start;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
-#[cfg(target_os = "linux")]
-mod surroundings;
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Operating a store on which a server runs: accounts, sign-ins, and what the commands know of themselves.
+//! Commands for accounts, sign-ins and tuning, also while a server runs; completions and man pages.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::support::{Server, jwksd};
 use crate::{DB, command, db, dir, done, objects, post, sign_in};
 
 #[tokio::test]
-async fn what_users_commands_change_holds_on_a_running_server_at_once() {
+async fn changes_by_users_commands_take_effect_on_a_running_server_immediately() {
     let dir = dir();
     let dir = dir.path();
     let server = Server::start(dir, &[("AUTH_RATE_LIMIT", "0")]);
@@ -19,7 +19,7 @@ async fn what_users_commands_change_holds_on_a_running_server_at_once() {
     assert_eq!(sign_in(&server, "alice", &first).await, 200);
 
     let (second, said) = done(dir, &["users", "reset", "Alice"]);
-    assert_eq!(said, "the account Alice has a new password; its password, shown this once:\n");
+    assert_eq!(said, "changed the password of Alice; the password, shown only once:\n");
     let second = second.trim_end();
     assert_eq!(
         (sign_in(&server, "alice", &first).await, sign_in(&server, "alice", second).await),
@@ -28,13 +28,13 @@ async fn what_users_commands_change_holds_on_a_running_server_at_once() {
     done(dir, &["users", "disable", "alice"]);
     assert_eq!(sign_in(&server, "alice", second).await, 401);
     let (third, said) = done(dir, &["users", "reset", "alice"]);
-    assert!(said.ends_with("it is disabled all the same: `users enable` lets it sign in\n"), "{said}");
+    assert!(said.ends_with("the account is still disabled: `users enable` lets it sign in\n"), "{said}");
     assert_eq!(sign_in(&server, "alice", third.trim_end()).await, 401);
     done(dir, &["users", "enable", "alice"]);
     assert_eq!(sign_in(&server, "alice", third.trim_end()).await, 200);
     done(dir, &["users", "set-email", "alice", "--none"]);
     let (status, _) = post(&server, "/register", json!({"username": "bob", "email": "a@example.com"})).await;
-    assert_eq!(status, 201, "the address is free");
+    assert_eq!(status, 201, "the email address is free");
 
     let (shown, _) = done(dir, &["users", "show", "alice", "--json"]);
     let mut shown = objects(&shown).remove(0);
@@ -61,7 +61,7 @@ async fn what_users_commands_change_holds_on_a_running_server_at_once() {
 }
 
 #[tokio::test]
-async fn each_process_counts_the_requests_of_a_client_by_itself() {
+async fn each_process_counts_requests_separately() {
     let dir = dir();
     let [one, two] = [(); 2].map(|()| Server::start(dir.path(), &[("AUTH_RATE_LIMIT", "1")]));
     for server in [&one, &two] {
@@ -70,7 +70,7 @@ async fn each_process_counts_the_requests_of_a_client_by_itself() {
 }
 
 #[test]
-fn users_commands_tell_what_is_missing_from_what_is_taken() {
+fn users_commands_distinguish_missing_from_taken() {
     let dir = dir();
     let dir = dir.path();
     for name in ["alice", "bob"] {
@@ -95,8 +95,8 @@ fn users_commands_tell_what_is_missing_from_what_is_taken() {
         (
             &["users", "delete", "bob"],
             2,
-            "jwksd: Deleting the account \"bob\" cannot be undone, and there is no terminal to ask on: --yes \
-             would do\n"
+            "jwksd: Deleting the account \"bob\" cannot be undone, and there is no terminal to confirm it on: \
+             add --yes\n"
                 .to_owned(),
         ),
     ] {
@@ -105,7 +105,7 @@ fn users_commands_tell_what_is_missing_from_what_is_taken() {
 }
 
 #[tokio::test]
-async fn logs_show_sign_ins_by_account_and_address_and_follow_them() {
+async fn logs_filters_by_account_and_address_and_follows() {
     let dir = dir();
     let dir = dir.path();
     let server = Server::start(dir, &[]);
@@ -146,7 +146,7 @@ async fn logs_show_sign_ins_by_account_and_address_and_follow_them() {
 }
 
 #[tokio::test]
-async fn sign_ins_older_than_log_retention_go_while_the_server_runs() {
+async fn a_running_server_deletes_sign_ins_older_than_log_retention() {
     let dir = dir();
     drop(Server::start(dir.path(), &[]));
     sqlx::query(
@@ -174,7 +174,7 @@ async fn sign_ins_older_than_log_retention_go_while_the_server_runs() {
 }
 
 #[test]
-fn commands_that_only_look_found_no_store() {
+fn read_only_commands_do_not_create_a_store() {
     let dir = dir();
     for args in
         [&["logs"][..], &["users", "list"], &["users", "show", "a"], &["users", "delete", "a", "--yes"]]
@@ -186,7 +186,7 @@ fn commands_that_only_look_found_no_store() {
 }
 
 #[tokio::test]
-async fn rows_that_another_program_wrote_oddly_break_no_command() {
+async fn malformed_rows_of_another_program_do_not_break_commands() {
     let dir = dir();
     let dir = dir.path();
     let file = format!("sqlite://{}?mode=rwc", dir.join(DB).display());
@@ -218,16 +218,16 @@ async fn rows_that_another_program_wrote_oddly_break_no_command() {
 }
 
 #[test]
-fn tuning_prints_three_settings_that_a_start_takes() {
+fn argon2_tune_prints_three_valid_settings() {
     let dir = dir();
     let (settings, said) = done(dir.path(), &["argon2-tune", "--target", "1ms"]);
     assert_eq!(settings, "ARGON2_MEMORY_KIB=19456\nARGON2_ITERATIONS=2\nARGON2_PARALLELISM=1\n");
     assert!(said.starts_with("OWASP's minimum takes longer than that here"), "{said}");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "and makes nothing");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "it creates nothing");
 }
 
 #[test]
-fn completions_and_man_pages_know_every_command() {
+fn completions_and_man_pages_have_every_command() {
     let dir = dir();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let (script, _) = done(dir.path(), &["completions", shell]);

@@ -1,4 +1,4 @@
-//! Where secrets are not: in no line of a log, whatever is logged, in no refusal, in no file but those that are for them.
+//! Secrets do not appear in logs at any level, in error responses, or in files that are not meant for them.
 
 use std::fs;
 use std::path::Path;
@@ -15,29 +15,29 @@ const KEY: &str = "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=";
 const NEW_KEY: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
 const ADMIN_TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// What nobody but its owner is to see.
+/// Secrets: only their owners may see them.
 const CHOSEN: &str = "chosen-by-an-operator-for-bob";
 const WRONG: [&str; 5] = [
     "wrong-in-json",
     "wrong-in-a-form",
     "wrong-in-basic",
     "wrong-in-broken-json",
-    "wrong-beside-an-unknown-field",
+    "wrong-next-to-an-unknown-field",
 ];
 const WRONG_ADMIN_TOKEN: &str = "wrong-token-of-an-administrator";
 const PRIVATE_NUMBER: &str = "cHJpdmF0ZS1udW1iZXI";
-/// What is no secret, and no business of a log all the same.
+/// Not secret, but personal or untrusted: logs do not have it either.
 const ADDRESS: &str = "the.address.of.alice@example.com";
 const IN_THE_QUERY: &str = "wrong-in-the-query";
 
-/// A service at work, what was said to it and what it has said.
+/// A running service, the secrets that it was given, and its output.
 struct Scene<'a> {
     dir: &'a Path,
     env: Vec<(&'a str, &'a str)>,
     server: Server,
     client: Client,
     secrets: Vec<String>,
-    /// Logs and bodies of refusals.
+    /// Logs and bodies of error responses.
     said: String,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Scene<'a> {
         self.client.post(format!("{}{path}", self.server.url))
     }
 
-    /// Asks, and keeps what a refusal says.
+    /// Sends a request, and keeps the body of an error response.
     async fn ask(&mut self, request: RequestBuilder, status: u16) -> String {
         let answer = request.send().await.unwrap();
         let got = answer.status().as_u16();
@@ -81,7 +81,7 @@ impl<'a> Scene<'a> {
         self.secrets.extend([token.to_owned(), token.rsplit('.').next().unwrap().to_owned()]);
     }
 
-    /// Runs a command beside the server; returns what it printed for its caller.
+    /// Runs a command while the server runs, and returns its standard output.
     fn command(&mut self, args: &[&str], stdin: &str) -> String {
         let output = run(self.dir, args, &self.env, stdin);
         let said = stderr(&output);
@@ -91,11 +91,11 @@ impl<'a> Scene<'a> {
     }
 
     async fn register_and_sign_in(&mut self) {
-        let wish = json!({"username": "alice", "email": ADDRESS});
-        let answer = self.ask(self.post("/register").json(&wish), 201).await;
+        let account = json!({"username": "alice", "email": ADDRESS});
+        let answer = self.ask(self.post("/register").json(&account), 201).await;
         let password =
             serde_json::from_str::<Value>(&answer).unwrap()["password"].as_str().unwrap().to_owned();
-        self.ask(self.post("/register").json(&wish), 409).await;
+        self.ask(self.post("/register").json(&account), 409).await;
         let right = json!({"username": "alice", "password": password});
         self.token(self.post("/auth").json(&right)).await;
         self.token(self.post("/auth?expired").json(&right)).await;
@@ -105,7 +105,7 @@ impl<'a> Scene<'a> {
         self.secrets.push(password);
     }
 
-    async fn be_refused(&mut self) {
+    async fn send_invalid_requests(&mut self) {
         let [json, form, basic, broken, unknown] = WRONG;
         self.ask(self.post("/auth").json(&json!({"username": "alice", "password": json})), 401).await;
         self.ask(self.post("/auth").form(&[("username", "alice"), ("password", form)]), 401).await;
@@ -138,13 +138,13 @@ impl<'a> Scene<'a> {
         self.token(self.post("/auth").json(&bob)).await;
     }
 
-    /// The log of a server that was ended without a warning, so that its journal lies beside the file.
+    /// Kills the server, so that its WAL stays next to the file, and keeps its log.
     fn end(&mut self) {
         self.server.child.kill().unwrap();
         self.server.wait();
         let log = self.server.log();
         for path in ["/auth was answered 200", "/auth was answered 401", "/register was answered 201"] {
-            assert!(log.contains(path), "it was logged what went on: {log}");
+            assert!(log.contains(path), "requests are logged: {log}");
         }
         self.said.push_str(&log);
     }
@@ -155,15 +155,15 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_a_log_in_a_refusal_or_in_a_file_that_is_not_for_it() {
+async fn secrets_appear_neither_in_logs_nor_in_errors_nor_in_other_files() {
     for format in ["text", "json"] {
         let dir = dir();
         let mut scene = Scene::new(dir.path(), format);
         scene.register_and_sign_in().await;
-        scene.be_refused().await;
+        scene.send_invalid_requests().await;
         scene.operate().await;
         scene.end();
-        assert!(scene.secrets.len() > 40, "tokens and the lines of a private key are among them");
+        assert!(scene.secrets.len() > 40, "the secrets include tokens and the lines of a private key");
         for secret in &scene.secrets {
             assert!(!scene.said.contains(secret.as_str()), "{secret} in {}", scene.said);
         }
@@ -175,7 +175,7 @@ async fn no_secret_is_in_a_log_in_a_refusal_or_in_a_file_that_is_not_for_it() {
             let bytes = fs::read(file).unwrap();
             for secret in &scene.secrets {
                 assert!(!holds(&bytes, secret.as_bytes()), "{secret} in {}", file.display());
-                // A private key may lie there without its base64.
+                // A private key may be stored without base64.
                 if let Some(raw) = STANDARD.decode(secret).ok().filter(|raw| raw.len() == 48) {
                     assert!(!holds(&bytes, &raw), "{secret}, decoded, in {}", file.display());
                 }
@@ -196,9 +196,9 @@ async fn no_secret_is_in_a_log_in_a_refusal_or_in_a_file_that_is_not_for_it() {
 }
 
 #[test]
-fn a_secret_has_no_flag_and_is_not_repeated_to_who_tries_one() {
-    for (name, _) in jwksd::config::SECRETS {
-        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+fn secrets_have_no_flag_and_an_attempt_does_not_echo_them() {
+    for secret in jwksd::config::SECRETS {
+        let flag = format!("--{}", secret.name.to_lowercase().replace('_', "-"));
         for args in
             [vec!["serve".to_owned(), format!("{flag}=hunter2")], vec![flag.clone(), "hunter2".to_owned()]]
         {

@@ -1,4 +1,4 @@
-//! Starting: with nothing, again, two at once, and on what others left behind.
+//! Starts: the first one, restarts, two at once, and on files that other programs left.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::{Server, run};
 use crate::{DB, KEY, counts, db, dir, get, post, stderr};
 
 #[tokio::test]
-async fn a_first_start_needs_nothing_and_leaves_a_private_key_file_and_two_keys() {
+async fn a_first_start_without_settings_creates_a_private_env_file_and_two_keys() {
     let dir = dir();
     let server = Server::start(dir.path(), &[]);
     assert_eq!(get(&server, "/jwks").await["keys"].as_array().unwrap().len(), 1);
@@ -48,7 +48,7 @@ async fn keys_accounts_and_tokens_survive_a_kill() {
 }
 
 #[tokio::test]
-async fn two_first_starts_at_the_same_moment_make_one_key_and_one_pair() {
+async fn two_concurrent_first_starts_create_one_master_key_and_one_pair_of_keys() {
     for round in 0..20 {
         let dir = dir();
         let start = || {
@@ -63,7 +63,7 @@ async fn two_first_starts_at_the_same_moment_make_one_key_and_one_pair() {
 }
 
 #[tokio::test]
-async fn two_processes_work_on_one_file() {
+async fn two_processes_share_one_store() {
     let dir = dir();
     let (one, two) = (Server::start(dir.path(), &[]), Server::start(dir.path(), &[]));
     for i in 0..5 {
@@ -82,7 +82,7 @@ async fn two_processes_work_on_one_file() {
 }
 
 #[test]
-fn without_a_master_key_it_starts_only_where_it_can_keep_one() {
+fn without_a_master_key_it_starts_only_where_it_can_store_one() {
     let expect = |dir: &TempDir, env: &[(&str, &str)], parts: &[&str]| {
         let output = run(dir.path(), &["serve"], &[&[("PORT", "0")], env].concat(), "");
         let message = stderr(&output);
@@ -97,7 +97,11 @@ fn without_a_master_key_it_starts_only_where_it_can_keep_one() {
         &[],
         &["jwksd: NOT_MY_KEY is not set, and there is a .env without it", "NOT_MY_KEY="],
     );
-    assert_eq!(message.rsplit_once("NOT_MY_KEY=").unwrap().1.trim().len(), 44, "a line to add: {message}");
+    assert_eq!(
+        message.rsplit_once("NOT_MY_KEY=").unwrap().1.trim().len(),
+        44,
+        "the message proposes a line: {message}"
+    );
     assert_eq!(fs::read_to_string(with_dotenv.path().join(".env")).unwrap(), "AUDIENCE=api\n");
     assert!(!with_dotenv.path().join(DB).exists());
 
@@ -121,7 +125,7 @@ fn without_a_master_key_it_starts_only_where_it_can_keep_one() {
 }
 
 #[test]
-fn a_wrong_master_key_is_told_from_a_damaged_row_and_changes_nothing() {
+fn a_wrong_master_key_is_distinguished_from_a_corrupt_row_and_changes_nothing() {
     let dir = dir();
     let mut server = Server::start(dir.path(), &[KEY]);
     server.child.kill().unwrap();
@@ -148,9 +152,9 @@ fn a_wrong_master_key_is_told_from_a_damaged_row_and_changes_nothing() {
     drop(Server::start(dir.path(), &[KEY]));
 }
 
-/// A database whose writer was killed half way must be rolled back by whoever opens it next.
+/// A database whose writer was killed in a transaction must be rolled back by the next process that opens it.
 #[tokio::test]
-async fn a_journal_that_a_killed_program_left_behind_is_rolled_back() {
+async fn the_journal_of_a_killed_program_is_rolled_back() {
     let dir = dir();
     drop(Server::start(dir.path(), &[KEY]));
     drop(Server::start(dir.path(), &[KEY]));
@@ -166,7 +170,7 @@ async fn a_journal_that_a_killed_program_left_behind_is_rolled_back() {
         }
         let many = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO big SELECT zeroblob(4000) FROM n";
         sqlx::query(many).execute(&mut db).await.unwrap();
-        // What lies on the disk now is what a kill leaves: a half-written file and its journal.
+        // The disk now has what a kill leaves: a half-written file and its journal.
         for name in [DB.to_owned(), format!("{DB}-journal")] {
             fs::copy(dir.path().join(&name), dir.path().join(format!("copy-{name}"))).unwrap();
         }
@@ -181,7 +185,7 @@ async fn a_journal_that_a_killed_program_left_behind_is_rolled_back() {
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn a_port_in_use_is_named() {
     let dir = dir();
     let server = Server::start(dir.path(), &[]);
     let port = server.url.rsplit(':').next().unwrap();
@@ -189,19 +193,17 @@ fn a_taken_port_is_named() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         stderr(&output),
-        format!(
-            "jwksd: PORT is \"{port}\": another program listens on 127.0.0.1:{port}; a free port would do\n"
-        )
+        format!("jwksd: PORT is {port}: another program listens on 127.0.0.1:{port}; use a free port\n")
     );
 }
 
 #[test]
-fn open_mode_refuses_the_world_and_a_store_with_accounts() {
+fn open_mode_refuses_a_public_host_and_a_store_with_accounts() {
     let dir = dir();
     let open = [("AUTH_MODE", "open"), ("PORT", "0")];
     let output = run(dir.path(), &["serve"], &[&open[..], &[("HOST", "0.0.0.0")]].concat(), "");
     assert!(
-        output.status.code() == Some(2) && stderr(&output).contains("HOST is \"0.0.0.0\""),
+        output.status.code() == Some(2) && stderr(&output).contains("HOST is 0.0.0.0"),
         "{}",
         stderr(&output)
     );
@@ -222,7 +224,7 @@ fn open_mode_refuses_the_world_and_a_store_with_accounts() {
 }
 
 #[tokio::test]
-async fn every_way_to_write_the_master_key_opens_the_store() {
+async fn every_encoding_of_the_master_key_opens_the_store() {
     for key in [
         "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=",
         "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c",
@@ -253,7 +255,7 @@ async fn a_hash_of_one_argon2_engine_is_verified_by_the_other() {
             if made_by == "reference" { &["users", "add", "alice"] } else { &["users", "reset", "alice"] };
         let output = run(dir.path(), args, &[("ARGON2_ENGINE", made_by), ("RUST_LOG", "warn")], "");
         let password = String::from_utf8(output.stdout.clone()).unwrap();
-        assert!(stderr(&output).lines().count() == 1, "nothing is warned of: {}", stderr(&output));
+        assert!(stderr(&output).lines().count() == 1, "there are no warnings: {}", stderr(&output));
         assert_eq!(sign_in(checked_by, password.trim_end()).await, 200);
         assert_eq!(sign_in(checked_by, "wrong").await, 401);
     }

@@ -1,4 +1,4 @@
-//! Stopping, and what does not stop it.
+//! Shutdown, and what must not cause or delay it.
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +15,19 @@ fn send(server: &Server, signal: &str) {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_stops_it_and_the_store_is_closed_cleanly() {
+fn a_signal_stops_the_server_and_the_store_is_closed_cleanly() {
     for signal in ["-TERM", "-INT"] {
         let dir = dir();
         let mut server = Server::start(dir.path(), &[]);
         send(&server, signal);
         assert_eq!(server.wait(), 0, "{signal}");
         assert!(server.log().contains("stopped"), "{}", server.log());
-        assert!(!dir.path().join(format!("{DB}-wal")).exists(), "the WAL was written back");
+        assert!(!dir.path().join(format!("{DB}-wal")).exists(), "the WAL is checkpointed and removed");
     }
 }
 
 #[test]
-fn it_stops_when_standard_input_ends_if_told_so() {
+fn the_server_stops_at_the_end_of_standard_input_if_configured() {
     let dir = dir();
     let mut server = Server::try_start(dir.path(), &["serve", "--until-stdin-closes"], &[]).unwrap();
     drop(server.child.stdin.take());
@@ -35,12 +35,12 @@ fn it_stops_when_standard_input_ends_if_told_so() {
     let mut server = Server::start(dir.path(), &[]);
     drop(server.child.stdin.take());
     std::thread::sleep(Duration::from_millis(300));
-    assert!(server.child.try_wait().unwrap().is_none(), "and goes on otherwise");
+    assert!(server.child.try_wait().unwrap().is_none(), "otherwise it continues");
 }
 
 #[cfg(unix)]
 #[test]
-fn who_has_not_asked_for_anything_yet_does_not_hold_it_up() {
+fn incomplete_requests_do_not_delay_the_shutdown() {
     use std::io::Write as _;
     let dir = dir();
     let mut server = Server::start(dir.path(), &[]);
@@ -54,7 +54,7 @@ fn who_has_not_asked_for_anything_yet_does_not_hold_it_up() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_request_in_flight_is_answered_before_the_end() {
+async fn a_request_in_flight_is_answered_before_the_shutdown() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let dir = dir();
     let mut server = Server::start(dir.path(), &[]);
@@ -71,7 +71,7 @@ async fn a_request_in_flight_is_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_any_more_stops_nothing() {
+async fn a_closed_log_pipe_does_not_stop_the_server() {
     let dir = dir();
     let mut child = jwksd(dir.path(), &["serve"], &[("PORT", "18473"), ("RUST_LOG", "debug")])
         .stderr(std::process::Stdio::piped())
@@ -92,10 +92,10 @@ async fn a_log_that_nobody_reads_any_more_stops_nothing() {
     child.wait().unwrap();
 }
 
-/// Speaks to us as systemd does to a unit of `Type=notify`.
+/// The socket on which systemd listens to a unit of `Type=notify`.
 #[cfg(target_os = "linux")]
 #[test]
-fn it_tells_systemd_that_it_is_ready_alive_and_stopping() {
+fn the_server_notifies_systemd_that_it_is_ready_alive_and_stopping() {
     let dir = dir();
     let socket = dir.path().join("notify");
     let systemd = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();

@@ -1,4 +1,4 @@
-//! Tokens of `?fault=`, as `jwksd jwt verify` sees them.
+//! Fault tokens (`?fault=`), verified by `jwksd jwt verify`.
 
 use std::collections::BTreeMap;
 

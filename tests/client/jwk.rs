@@ -1,11 +1,11 @@
-//! Keys: made, kept, converted, stripped.
+//! `jwksd jwk`: keys are generated, saved, converted, and reduced to their public part.
 
 use serde_json::json;
 
 use crate::{Desk, examples};
 
 #[test]
-fn a_key_of_each_kind_is_made_and_its_public_half_printed() {
+fn each_type_of_key_is_generated_and_its_public_part_printed() {
     let desk = Desk::new();
     for (args, kty, crv, alg) in [
         (vec![], "RSA", json!(null), "RS256"),
@@ -29,11 +29,11 @@ fn a_key_of_each_kind_is_made_and_its_public_half_printed() {
         let size = jwk["n"].as_str().map(str::len);
         assert!(kty != "RSA" || size == Some(if alg == "PS256" { 512 } else { 342 }), "{size:?}");
     }
-    assert_eq!(desk.files(), ["x.jwk"], "nothing was written unasked");
+    assert_eq!(desk.files(), ["x.jwk"], "no other file is written");
 }
 
 #[test]
-fn a_saved_key_is_the_owners_alone_and_never_written_over_another_file() {
+fn a_saved_key_is_readable_only_by_its_owner_and_overwrites_nothing() {
     let desk = Desk::new();
     let said = desk.run(&["jwk", "generate", "--type", "ec", "--save", "--kid", "mine"]);
     assert_eq!(said.stderr, "the private key is in mine.pem\n");
@@ -55,7 +55,7 @@ fn a_saved_key_is_the_owners_alone_and_never_written_over_another_file() {
 }
 
 #[test]
-fn what_would_misuse_generate_is_refused_before_a_key_is_made() {
+fn invalid_options_of_generate_are_refused_before_a_key_is_generated() {
     let desk = Desk::new();
     let name = |kid: &str| {
         format!(
@@ -83,12 +83,12 @@ fn what_would_misuse_generate_is_refused_before_a_key_is_made() {
         assert_eq!(desk.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
     }
     desk.run(&["--port", "1", "jwk", "generate"])
-        .refused(2, "--port is a setting, and this command reads none");
+        .refused(2, "--port is a setting, which this command does not read: leave it out");
     assert_eq!(desk.files(), [""; 0]);
 }
 
 #[test]
-fn no_setting_and_no_store_is_needed() {
+fn jwk_needs_neither_settings_nor_a_store() {
     let desk = Desk::new();
     desk.write(".env", "NOT_MY_KEY=two words\n");
     let env = [("PORT", "70000"), ("RUST_LOG", "("), ("NOT_MY_KEY", "x"), ("ISSUER", "x")];
@@ -97,7 +97,7 @@ fn no_setting_and_no_store_is_needed() {
 }
 
 #[test]
-fn thumbprints_and_public_halves_are_those_of_the_rfcs() {
+fn thumbprints_and_public_parts_match_the_rfcs() {
     let desk = Desk::new();
     for example in examples()["thumbprints"].as_array().unwrap() {
         let said = desk.run_with(&["jwk", "thumbprint", "-"], &[], &example["key"].to_string());
@@ -105,14 +105,14 @@ fn thumbprints_and_public_halves_are_those_of_the_rfcs() {
     }
     let set = &examples()["set"];
     let said = desk.run_with(&["jwk", "public", "-"], &[], &set.to_string());
-    assert_eq!(&said.json(), set, "a set without private members stays as it is");
+    assert_eq!(&said.json(), set, "a set without private members is unchanged");
     let key = &examples()["signatures"][0]["key"];
     let said = desk.run_with(&["jwk", "public", "-"], &[], &json!({"keys": [key]}).to_string());
     assert_eq!(said.json(), json!({"keys": [{"kty": "RSA", "n": key["n"], "e": "AQAB"}]}));
 }
 
 #[test]
-fn the_keys_of_the_rfcs_come_back_from_pem_with_every_number() {
+fn the_keys_of_the_rfcs_survive_a_round_trip_through_pem() {
     let desk = Desk::new();
     for example in examples()["signatures"].as_array().unwrap() {
         let key = &example["key"];
@@ -134,7 +134,7 @@ fn the_keys_of_the_rfcs_come_back_from_pem_with_every_number() {
 }
 
 #[test]
-fn a_private_key_goes_to_a_file_or_where_it_was_asked_for_and_nowhere_else() {
+fn a_private_key_is_written_only_to_the_requested_place() {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
     desk.run(&["jwk", "to-pem", "k.jwk"]).refused(
@@ -148,11 +148,11 @@ fn a_private_key_goes_to_a_file_or_where_it_was_asked_for_and_nowhere_else() {
         .refused(1, "k.pem already exists, and files are never replaced");
 
     let public = desk.run(&["jwk", "from-pem", "k.pem", "--kid", "k"]).json();
-    assert_eq!(public, desk.run(&["jwk", "public", "k.jwk"]).json(), "the public half");
+    assert_eq!(public, desk.run(&["jwk", "public", "k.jwk"]).json(), "the output is the public part");
 }
 
 #[test]
-fn what_is_no_key_is_refused_with_what_it_is_and_no_private_number() {
+fn an_invalid_key_is_refused_without_quoting_private_parameters() {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
     let of = |text: &str, args: &[&str]| desk.run_with(args, &[], text);

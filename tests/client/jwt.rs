@@ -1,11 +1,11 @@
-//! Tokens: signed, and looked at.
+//! `jwksd jwt sign` and `jwt inspect`.
 
 use serde_json::{Value, json};
 
 use crate::{Desk, examples};
 
 #[test]
-fn a_signed_token_has_what_was_given_and_what_verifiers_need() {
+fn a_signed_token_has_the_given_claims_and_those_that_verifiers_need() {
     let desk = Desk::new();
     desk.key("k", &["ec"]);
     let payload = r#"{"sub":"me","roles":["a"]}"#;
@@ -36,7 +36,7 @@ fn a_signed_token_has_what_was_given_and_what_verifiers_need() {
 }
 
 #[test]
-fn each_form_of_a_key_signs_the_same_and_its_kid_is_said_known_or_reckoned() {
+fn each_key_format_signs_the_same_and_the_kid_is_given_read_or_computed() {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
     desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]).out();
@@ -45,13 +45,13 @@ fn each_form_of_a_key_signs_the_same_and_its_kid_is_said_known_or_reckoned() {
     let sign = |file: &str, kid: &[&str]| {
         desk.run(&[&["jwt", "sign", "--key-file", file], &claims[..], kid].concat()).out()
     };
-    assert_eq!(sign("k.pem", &["--kid", "k"]), sign("k.jwk", &[]), "Ed25519 signs the same text alike");
+    assert_eq!(sign("k.pem", &["--kid", "k"]), sign("k.jwk", &[]), "Ed25519 signatures are deterministic");
     let seen = desk.run(&["jwt", "inspect", "--json", sign("k.pem", &[]).trim()]).json();
     assert_eq!(seen["header"]["kid"], thumbprint.trim());
 }
 
 #[test]
-fn a_token_goes_to_a_file_that_is_the_owners_alone() {
+fn a_token_is_saved_to_a_file_that_only_its_owner_can_read() {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
     let args = ["jwt", "sign", "--key-file", "k.jwk", "--output", "token"];
@@ -70,7 +70,7 @@ fn a_token_goes_to_a_file_that_is_the_owners_alone() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_that_others_can_read_is_warned_of() {
+fn a_key_file_that_others_can_read_is_a_warning() {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
@@ -81,7 +81,7 @@ fn a_key_that_others_can_read_is_warned_of() {
 }
 
 #[test]
-fn what_cannot_be_signed_is_refused() {
+fn invalid_claims_and_keys_are_refused() {
     let desk = Desk::new();
     desk.key("k", &["ec"]);
     desk.write("list.json", "[]");
@@ -134,7 +134,7 @@ fn what_cannot_be_signed_is_refused() {
 }
 
 #[test]
-fn inspect_shows_a_token_as_people_read_it_and_what_is_odd_about_it() {
+fn inspect_shows_a_token_in_readable_form_with_its_oddities() {
     let desk = Desk::new();
     let token = examples()["signatures"][0]["token"].as_str().unwrap().to_owned();
     let said = desk.run_with(&["jwt", "inspect", "-"], &[], &format!("{token}\n")).out();
@@ -220,9 +220,9 @@ fn inspect_names_each_oddity() {
 }
 
 #[test]
-fn what_is_no_token_cannot_be_inspected() {
+fn an_invalid_token_cannot_be_inspected() {
     let desk = Desk::new();
     desk.run(&["jwt", "inspect", "a.b"])
         .refused(1, "cannot read the token: a token has three parts separated by dots, but this one has 2");
-    assert_eq!(desk.run(&["jwt", "inspect"]).code, Some(2), "which token was not said");
+    assert_eq!(desk.run(&["jwt", "inspect"]).code, Some(2), "the token is missing");
 }

@@ -1,6 +1,6 @@
 //! `jwksd jwk` and `jwksd jwt` as processes: what they print, what they refuse, what they leave on the disk.
 
-#![expect(clippy::disallowed_methods, reason = "the real program is watched from outside")]
+#![expect(clippy::disallowed_methods, reason = "the real program runs in real time")]
 
 mod faults;
 mod jwk;
@@ -9,7 +9,7 @@ mod others;
 mod seeds;
 mod site;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "a server is started here, and its log not read")]
+#[expect(dead_code, reason = "servers are started here, but their logs are not read")]
 mod support;
 mod trust;
 mod upload;
@@ -22,7 +22,7 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory, and the program in it.
+/// A working directory for commands.
 pub(crate) struct Desk(TempDir);
 
 impl Desk {
@@ -60,7 +60,7 @@ impl Desk {
         names
     }
 
-    /// Makes a key, which lies in `{kid}.jwk` afterwards, its public half in `{kid}.pub`.
+    /// Generates a key: `{kid}.jwk` is private, `{kid}.pub` public.
     pub(crate) fn key(&self, kid: &str, what: &[&str]) {
         let args = [&["jwk", "generate", "--private", "--kid", kid, "--type"], what].concat();
         self.write(&format!("{kid}.jwk"), &self.run(&args).out());
@@ -76,7 +76,7 @@ impl Desk {
     }
 }
 
-/// What the program said, and its exit status.
+/// The output of a command, and its exit status.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -90,7 +90,7 @@ impl Said {
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
-    /// What it printed, when all went well.
+    /// Standard output of a command that must succeed.
     pub(crate) fn out(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
@@ -100,7 +100,7 @@ impl Said {
         serde_json::from_str(&self.out()).unwrap()
     }
 
-    /// It printed nothing and said this one line.
+    /// Expects no output, and one line on standard error.
     pub(crate) fn refused(self, code: i32, line: &str) {
         let expected = Self { code: Some(code), stdout: String::new(), stderr: format!("jwksd: {line}\n") };
         assert_eq!(self, expected);

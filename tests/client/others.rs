@@ -1,4 +1,4 @@
-//! What is signed here is verified by others, and the reverse.
+//! Other libraries verify our signatures, and we verify theirs.
 //!
 //! RSA by the `rsa` crate and ES512 by the `p521` crate, which share no code with ours; the other curves by jsonwebtoken.
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Desk;
 
-/// Far enough away for every clock.
+/// An `exp` that no test run reaches.
 const EXP: i64 = 4_000_000_000;
 
 fn parts(token: &str) -> (&str, Vec<u8>) {
@@ -33,10 +33,10 @@ fn expect_valid(desk: &Desk, token: &str) {
 }
 
 #[test]
-fn rsa_signatures_go_both_ways_for_each_algorithm() {
+fn rsa_signatures_verify_both_ways_for_each_algorithm() {
     let desk = Desk::new();
     desk.key("k", &["rsa"]);
-    // Without an "alg", an RSA key may sign with each.
+    // Without an "alg", an RSA key can sign with every RSA algorithm.
     for name in ["k.jwk", "k.pub"] {
         let mut key: Value = serde_json::from_str(&desk.read(name)).unwrap();
         key.as_object_mut().unwrap().remove("alg");
@@ -79,7 +79,7 @@ fn rsa_signatures_go_both_ways_for_each_algorithm() {
 }
 
 #[test]
-fn signatures_on_curves_go_both_ways() {
+fn signatures_on_curves_verify_both_ways() {
     for (kind, algorithm) in [
         (&["ec", "--curve", "P-256"][..], Algorithm::ES256),
         (&["ec", "--curve", "P-384"], Algorithm::ES384),
@@ -110,7 +110,7 @@ fn signatures_on_curves_go_both_ways() {
 }
 
 #[test]
-fn es512_signatures_go_both_ways() {
+fn es512_signatures_verify_both_ways() {
     use p521::ecdsa::signature::{Signer, Verifier};
     use p521::ecdsa::{Signature, SigningKey, VerifyingKey};
     use p521::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};

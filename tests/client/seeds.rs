@@ -1,4 +1,4 @@
-//! docs/from-the-seeds.md: every row of its first table, run as it stands there.
+//! Runs every row of the first table in docs/from-the-seeds.md.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::Server;
 
 const ADMIN_TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// A row: the line, and what it answers.
+/// A row: the command line, and the expected response.
 struct Row {
     line: String,
     status: String,
@@ -32,7 +32,7 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// The words of a line, as a shell would part them.
+/// The arguments of a command line, split as a shell does.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     for character in line.chars() {
@@ -47,7 +47,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// As curl does it, as far as the table goes.
+/// The options of curl that the table uses.
 async fn curl(desk: &Desk, words: &[String]) -> (String, String) {
     let (mut method, mut url, mut header, mut body) = (None, String::new(), None, None);
     let mut words = words.iter();
@@ -100,7 +100,7 @@ async fn every_line_of_the_table_does_what_the_table_says() {
     }
 }
 
-/// What later lines stand for.
+/// Remembers values that later lines refer to.
 fn learn(desk: &Desk, known: &mut Vec<(&str, String)>, line: &str, text: &str) {
     let answer: Value = serde_json::from_str(text).unwrap_or_default();
     if answer.get("keys").is_some() && line.ends_with("/jwks") {

@@ -1,10 +1,10 @@
-//! A site of canned answers on a free port.
+//! A web server with fixed responses on a free port.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc;
 
-/// What one request asked for: its first line, its headers in lower case, its body.
+/// A received request: its first line, its headers in lower case, its body.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) line: String,
@@ -12,14 +12,14 @@ pub(crate) struct Asked {
     pub(crate) body: String,
 }
 
-/// A site that answers with the status and headers, and the body, of the first route whose path fits.
+/// A site that responds with the head and body of the first route whose path matches.
 pub(crate) struct Site {
     pub(crate) url: String,
     asked: mpsc::Receiver<Asked>,
 }
 
 impl Site {
-    /// Routes are path, head and body; `URL` in these is where the site is.
+    /// Starts a site. Routes are path, head and body; `URL` in them becomes the site's URL.
     pub(crate) fn start(routes: &[(&str, &str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -44,7 +44,7 @@ impl Site {
         Self { url, asked }
     }
 
-    /// All that was asked so far.
+    /// All requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::iter::from_fn(|| self.asked.recv_timeout(std::time::Duration::from_millis(200)).ok()).collect()
     }

@@ -1,4 +1,4 @@
-//! Whose keys are trusted: a file, a URL, an issuer and what it says of itself; and when that cannot be told.
+//! Trusted keys come from a file, a URL, or an issuer's discovery document; exit status 2 if they cannot be determined.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ const JSON: &str = "200 OK\r\nContent-Type: application/json";
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const META: &str = r#"{"issuer":"URL","jwks_uri":"URL/keys"}"#;
 
-/// A desk with a key `k`, and its JWKS as text.
+/// A working directory with a key `k`, and its JWKS as text.
 fn desk() -> (Desk, String) {
     let desk = Desk::new();
     desk.key("k", &["ed25519"]);
@@ -23,7 +23,7 @@ fn first(said: &Said) -> &str {
 }
 
 #[test]
-fn an_issuer_alone_is_enough() {
+fn an_issuer_url_is_enough() {
     let (desk, keys) = desk();
     let site = Site::start(&[(DISCOVERY, JSON, META), ("/keys", JSON, &keys)]);
     let token = desk.token("k", &[&format!("iss={}", site.url)]);
@@ -41,7 +41,7 @@ fn an_issuer_alone_is_enough() {
 }
 
 #[test]
-fn a_url_of_keys_is_followed_to_the_same_origin_and_not_to_another() {
+fn a_jwks_url_is_redirected_only_to_the_same_origin_or_https() {
     let (desk, keys) = desk();
     let elsewhere = Site::start(&[("/keys", JSON, &keys)]);
     let away = format!("302 Found\r\nLocation: {}/keys", elsewhere.url);
@@ -77,7 +77,7 @@ fn a_url_of_keys_is_followed_to_the_same_origin_and_not_to_another() {
 }
 
 #[test]
-fn discovery_that_is_about_another_or_leads_away_is_not_believed() {
+fn discovery_of_another_issuer_or_to_another_origin_is_refused() {
     let (desk, keys) = desk();
     let token = desk.token("k", &["sub=me"]);
     let no_object = "[]";
@@ -110,7 +110,7 @@ fn discovery_that_is_about_another_or_leads_away_is_not_believed() {
 }
 
 #[test]
-fn what_is_no_set_of_keys_or_too_long_or_not_there_leaves_it_open() {
+fn an_invalid_oversized_or_missing_jwks_is_status_2() {
     let (desk, keys) = desk();
     let token = desk.token("k", &["sub=me"]);
     let long = format!("{}{keys}", " ".repeat(1024 * 1024));
@@ -136,8 +136,8 @@ fn what_is_no_set_of_keys_or_too_long_or_not_there_leaves_it_open() {
     );
     desk.run(&["jwt", "verify", "--jwks-file", "-", "-"])
         .refused(2, "could not verify the token: the token and --jwks-file cannot both be standard input");
-    let nobody = "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE";
-    desk.run(&["jwt", "verify", &token]).refused(2, &format!("could not verify the token: {nobody}"));
+    let missing = "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE";
+    desk.run(&["jwt", "verify", &token]).refused(2, &format!("could not verify the token: {missing}"));
 
     let said = desk.run(&["jwt", "verify", "--json", &token]);
     let json: Value = serde_json::from_str(&said.stdout).unwrap();
@@ -145,11 +145,11 @@ fn what_is_no_set_of_keys_or_too_long_or_not_there_leaves_it_open() {
         (said.code, &json["valid"], &json["reason"]),
         (Some(2), &false.into(), &"could_not_tell".into())
     );
-    assert_eq!(json["message"], nobody);
+    assert_eq!(json["message"], missing);
 }
 
 #[test]
-fn the_tokens_of_a_server_are_valid_by_its_issuer_alone_and_expired_ones_are_not() {
+fn the_tokens_of_a_server_verify_by_its_issuer_url_and_expired_ones_do_not() {
     let desk = Desk::new();
     let server = Server::start(desk.path(), &[("AUTH_MODE", "open"), ("AUDIENCE", "you")]);
     let get = |path: &str| {
@@ -163,13 +163,13 @@ fn the_tokens_of_a_server_are_valid_by_its_issuer_alone_and_expired_ones_are_not
     };
     let said = verify(&get("/auth"));
     assert_eq!((said.code, first(&said)), (Some(0), "valid"), "{said:?}");
-    // The expired key has left the JWKS.
+    // The JWKS no longer has the expired key.
     let said = verify(&get("/auth?expired"));
     assert!(said.code == Some(1) && first(&said).ends_with("(unknown_kid)"), "{said:?}");
 }
 
 #[test]
-fn a_set_without_keys_knows_nobody() {
+fn an_empty_jwks_verifies_no_token() {
     let (desk, _) = desk();
     desk.write("jwks.json", r#"{"keys":[]}"#);
     let token = desk.token("k", &["sub=me"]);

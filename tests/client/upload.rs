@@ -1,4 +1,4 @@
-//! Uploads: the public half, with the bearer token, to a server that takes it or does not.
+//! `jwk generate --upload`: only the public part is sent, with the admin token.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ const TOKEN: (&str, &str) = ("ADMIN_TOKEN", "s3cret");
 const TAKEN: &str = r#"{"message":"stored","keys_count":3}"#;
 
 #[test]
-fn the_public_key_alone_is_sent_with_the_bearer_token() {
+fn only_the_public_key_is_sent_with_the_bearer_token() {
     let desk = Desk::new();
     let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
     let args = ["jwk", "generate", "--type", "ec", "--save", "--upload", "--kid", "k", "--server", &site.url];
@@ -36,7 +36,7 @@ fn the_public_key_alone_is_sent_with_the_bearer_token() {
 }
 
 #[test]
-fn the_token_may_lie_in_dotenv_or_in_a_file() {
+fn the_admin_token_is_read_from_dotenv_or_a_file() {
     let desk = Desk::new();
     let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
     desk.key("k", &["ed25519"]);
@@ -50,7 +50,7 @@ fn the_token_may_lie_in_dotenv_or_in_a_file() {
 }
 
 #[test]
-fn an_upload_that_cannot_work_is_refused_before_a_key_is_made() {
+fn an_impossible_upload_is_refused_before_a_key_is_generated() {
     let desk = Desk::new();
     let with = |args: &[&str], env: &[(&str, &str)]| {
         desk.run_with(&[&["jwk", "generate", "--type", "ed25519", "--upload"], args].concat(), env, "")
@@ -66,13 +66,13 @@ fn an_upload_that_cannot_work_is_refused_before_a_key_is_made() {
         .refused(2, "--server: \"example.com\" is not an http or https URL: use one such as https://login.example.com/jwks");
     with(&["--save"], &[("ADMIN_TOKEN", "a\nb")]).refused(
         2,
-        "ADMIN_TOKEN: it has characters that no header carries; `openssl rand -hex 32` makes one that works",
+        "ADMIN_TOKEN has characters that no header can carry: generate one with `openssl rand -hex 32`",
     );
     assert_eq!(desk.files(), [""; 0]);
 }
 
 #[test]
-fn a_key_that_the_server_does_not_take_is_kept_and_the_way_to_try_again_shown() {
+fn a_key_that_the_server_refuses_is_saved_and_the_command_to_retry_is_shown() {
     let desk = Desk::new();
     let site = Site::start(&[("/upload", "401 Unauthorized", "{\"error\":\"no\\u001b[31m\"}")]);
     let args =
@@ -93,5 +93,5 @@ fn a_key_that_the_server_does_not_take_is_kept_and_the_way_to_try_again_shown() 
     let site = Site::start(&[("/upload", &moved, "")]);
     let said = desk.run_with(&["jwk", "upload", "k.pem", "--server", &site.url], &[TOKEN], "");
     said.refused(1, &format!("{}/upload answered 307", site.url));
-    assert!(elsewhere.asked().is_empty(), "the token follows no redirect");
+    assert!(elsewhere.asked().is_empty(), "the token is not sent to a redirect");
 }

@@ -1,4 +1,4 @@
-//! The verdict: valid, or invalid for a reason of its own, each with its code and its words.
+//! `jwksd jwt verify`: valid, or invalid with a code and a sentence for each reason.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,7 +20,7 @@ pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}.", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()))
 }
 
-/// An issuer whose tokens are as wrong as one likes, with its keys in `jwks.json`.
+/// An issuer of arbitrarily invalid tokens, with its keys in `jwks.json`.
 struct Forger {
     desk: Desk,
     key: PrivateJwk,
@@ -53,7 +53,7 @@ impl Forger {
         format!("{message}.{}", encode(&signature))
     }
 
-    /// Code and words of the refusal, after checking that text, JSON and exit status agree about it.
+    /// Code and sentence of the refusal, after checking that text, JSON and exit status agree.
     fn refusal(&self, token: &str, args: &[&str]) -> (String, String) {
         let args = [&["jwt", "verify", "--jwks-file", "jwks.json", "-"], args].concat();
         let said = self.desk.run_with(&args, &[], token);
@@ -68,10 +68,10 @@ impl Forger {
         assert_eq!(
             json["claims"].is_object(),
             is_about_claims,
-            "claims are given when the signature was right"
+            "claims are shown only if the signature is valid"
         );
         let first = said.stdout.lines().next().unwrap();
-        // Times that have passed are told from now, which goes on between the two.
+        // Elapsed times are relative to now, which differs between the two runs.
         assert!(
             first == format!("invalid: {message} ({reason})") || message.contains(" ago"),
             "{first} {message}"
@@ -94,7 +94,7 @@ fn claims() -> String {
 }
 
 #[test]
-fn a_valid_token_is_shown_with_what_was_not_checked() {
+fn a_valid_token_is_shown_with_the_checks_that_were_not_made() {
     let forger = Forger::new();
     let token = forger.sign(&header(&json!({"typ": "logout+jwt"})), &claims());
     let args = ["jwt", "verify", "--jwks-file", "jwks.json", "--token", &token];
@@ -114,7 +114,7 @@ fn a_valid_token_is_shown_with_what_was_not_checked() {
     let token = forger.sign(&header(&json!({})), &claims());
     let args =
         ["jwt", "verify", "--jwks-file", "jwks.json", "--issuer", "us", "--audience", "me", "--json", &token];
-    // The settings of a server in the same place have no say in it.
+    // The settings of a server in the same environment are not used.
     let env = [("ISSUER", "https://them"), ("AUDIENCE", "them")];
     assert_eq!(
         forger.desk.run_with(&args, &env, "").json(),
@@ -127,7 +127,7 @@ fn a_valid_token_is_shown_with_what_was_not_checked() {
 }
 
 #[test]
-fn a_header_that_is_not_to_be_trusted_is_refused_for_its_own_reason() {
+fn each_untrusted_header_is_refused_for_its_own_reason() {
     let forger = Forger::new();
     let set = r#"the set has "1", "2", "enc", "weak", "oaep", "private""#;
     for (changes, reason, message) in [
@@ -159,7 +159,7 @@ fn a_header_that_is_not_to_be_trusted_is_refused_for_its_own_reason() {
 }
 
 #[test]
-fn claims_are_looked_at_after_the_signature_and_refused_each_for_its_own_reason() {
+fn claims_are_checked_after_the_signature_and_each_is_refused_for_its_own_reason() {
     let forger = Forger::new();
     let expected = ["--issuer", "us", "--audience", "me"];
     for (changes, reason, message) in [
@@ -210,7 +210,7 @@ fn claims_of_the_wrong_type_are_malformed() {
 }
 
 #[test]
-fn what_can_be_read_in_two_ways_is_malformed() {
+fn ambiguous_input_is_malformed() {
     let forger = Forger::new();
     let good = forger.sign(&header(&json!({})), &claims());
     let (message, signature) = good.rsplit_once('.').unwrap();
@@ -245,7 +245,7 @@ fn what_can_be_read_in_two_ways_is_malformed() {
 }
 
 #[test]
-fn leeway_and_ignore_exp_do_what_they_say() {
+fn leeway_and_ignore_exp_change_only_the_time_checks() {
     let forger = Forger::new();
     let desk = &forger.desk;
     let verdict = |token: &str, args: &[&str]| {
@@ -277,7 +277,7 @@ fn leeway_and_ignore_exp_do_what_they_say() {
 }
 
 #[test]
-fn the_one_key_that_was_given_needs_no_kid_and_takes_no_other() {
+fn a_single_trusted_key_needs_no_kid_and_accepts_no_other() {
     let forger = Forger::new();
     let one = ["jwt", "verify", "--jwks-file", "1.pub", "--issuer", "us", "--audience", "me"];
     let verify = |token: &str| forger.desk.run(&[&one[..], &[token]].concat());
@@ -296,7 +296,7 @@ fn the_one_key_that_was_given_needs_no_kid_and_takes_no_other() {
 }
 
 #[test]
-fn the_examples_of_the_rfcs_have_right_signatures() {
+fn the_signatures_of_the_rfc_examples_are_valid() {
     let desk = Desk::new();
     for example in examples()["signatures"].as_array().unwrap() {
         let public = desk.run_with(&["jwk", "public", "-"], &[], &example["key"].to_string()).out();
@@ -304,8 +304,8 @@ fn the_examples_of_the_rfcs_have_right_signatures() {
         let token = example["token"].as_str().unwrap();
         let said = desk.run(&["jwt", "verify", "--jwks-file", "key.jwk", "--ignore-exp", token]);
         let first = said.stdout.lines().next().unwrap();
-        // Only two of them sign claims; of the others it is said after the signature that they do not.
-        let is_jwt = ["RFC 7515, A.2", "RFC 7515, A.3"].iter().any(|name| example["example"] == *name);
+        // Only two of them sign claims; the others are refused after the signature check.
+        let is_jwt = ["RFC 7515 §A.2", "RFC 7515 §A.3"].iter().any(|name| example["example"] == *name);
         if is_jwt {
             assert_eq!((said.code, first), (Some(0), "valid"), "{}", example["example"]);
         } else {
@@ -315,7 +315,7 @@ fn the_examples_of_the_rfcs_have_right_signatures() {
 }
 
 #[test]
-fn a_strangers_words_do_not_steer_the_terminal() {
+fn untrusted_text_is_escaped_before_it_reaches_the_terminal() {
     let forger = Forger::new();
     let token = unsigned(&json!({"alg": "none", "x\u{1b}[2J": "\u{202e}"}), &json!({"sub": "\u{9b}31m"}));
     for args in [

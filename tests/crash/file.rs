@@ -1,4 +1,4 @@
-//! The store's file as a kill has left it, read with SQL and not through the program.
+//! The store's file after a kill, read with SQL and not through the program.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,14 +7,14 @@ use crate::running::db;
 
 pub(crate) const NAME: &str = "totally_not_my_privateKeys.db";
 
-/// What must not be there: what it is called, and a query for how many there are.
+/// Rows that must not exist: a description, and a query that counts them.
 const HALF_MADE: [(&str, &str); 10] = [
     (
-        "keys without a life",
+        "keys without metadata",
         "SELECT count(*) FROM keys LEFT JOIN key_lives USING (kid) WHERE made_at IS NULL",
     ),
     (
-        "lives of keys that are neither there nor deleted",
+        "metadata of keys that are neither stored nor deleted",
         "SELECT count(*) FROM key_lives LEFT JOIN keys USING (kid) WHERE (key IS NULL) <> (deleted_at IS NOT NULL)",
     ),
     (
@@ -24,35 +24,35 @@ const HALF_MADE: [(&str, &str); 10] = [
     ),
     ("missing records of a master key", "SELECT 1 - count(*) FROM master_key"),
     (
-        "accounts whose name is not kept",
+        "accounts without a reserved username",
         "SELECT count(*) FROM users LEFT JOIN names_given ON name = username WHERE name IS NULL",
     ),
     (
-        "names of nobody",
+        "reserved usernames without an account",
         "SELECT count(*) FROM names_given LEFT JOIN users ON name = username COLLATE NOCASE WHERE id IS NULL",
     ),
     (
-        "accounts without a whole hash or an address",
+        "accounts without a complete hash or an email address",
         "SELECT count(*) FROM users
          WHERE password_hash NOT GLOB '$argon2id$v=19$m=8,t=1,p=1$*$*' OR length(password_hash) <> 93
          OR email IS NOT username || '@example.com'",
     ),
     (
-        "accounts that were not counted by the cost of their hash",
+        "accounts missing in the count of hash costs",
         "SELECT abs((SELECT count(*) FROM users) - (SELECT coalesce(sum(accounts), 0) FROM hash_costs))",
     ),
     (
-        "sign-ins of nobody",
+        "sign-ins without an account",
         "SELECT count(*) FROM auth_logs LEFT JOIN users ON users.id = user_id WHERE username IS NULL",
     ),
     (
-        "accounts whose last sign-in is not that of their last row",
+        "accounts whose last_login differs from their last row",
         "SELECT count(*) FROM users WHERE last_login IS NOT
          (SELECT max(request_timestamp) FROM auth_logs WHERE user_id = users.id)",
     ),
 ];
 
-/// Nothing in the file is damaged, points nowhere, or is half-made.
+/// Expects that the file has no corruption, no dangling reference and no partial row.
 pub(crate) async fn expect_whole(dir: &Path) {
     let mut db = db(dir).await;
     let damage: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut db).await.unwrap();
@@ -65,7 +65,7 @@ pub(crate) async fn expect_whole(dir: &Path) {
     }
 }
 
-/// Every account, and how often it has signed in.
+/// Every account, with its number of sign-ins.
 pub(crate) async fn accounts(dir: &Path) -> BTreeMap<String, i64> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "SELECT username, count(auth_logs.id) FROM users LEFT JOIN auth_logs ON user_id = users.id GROUP BY users.id",
@@ -76,15 +76,15 @@ pub(crate) async fn accounts(dir: &Path) -> BTreeMap<String, i64> {
     rows.into_iter().collect()
 }
 
-/// Every key, and when it expires.
+/// The expiry of every key.
 pub(crate) async fn exps(dir: &Path) -> BTreeMap<i64, i64> {
     let rows: Vec<(i64, i64)> =
         sqlx::query_as("SELECT kid, exp FROM keys").fetch_all(&mut db(dir).await).await.unwrap();
     rows.into_iter().collect()
 }
 
-/// How many keys a store has that has its master key; nothing if it has none.
-pub(crate) async fn keys_if_founded(dir: &Path) -> Option<i64> {
+/// The number of keys in an initialized store; `None` before its master key is recorded.
+pub(crate) async fn keys_if_initialized(dir: &Path) -> Option<i64> {
     let mut db = db(dir).await;
     let has_table: bool =
         sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'master_key'")

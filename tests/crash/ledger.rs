@@ -1,52 +1,52 @@
-//! What clients have asked for and what they were answered, and how that compares with what the store holds.
+//! The requests that clients sent and the responses they got, compared with the store.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// An account as its owner knows it, or as the store holds it.
+/// What clients know of an account.
 #[derive(Clone, Debug, Default)]
 struct Account {
-    is_answered: bool,
+    is_acknowledged: bool,
     password: Option<String>,
-    sign_ins_asked: i64,
-    sign_ins_answered: i64,
+    sign_ins_requested: i64,
+    sign_ins_acknowledged: i64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     accounts: BTreeMap<String, Account>,
-    /// Accounts whose password has not been tried since the last start.
+    /// Accounts whose password has not been used since the last start.
     fresh: Vec<(String, String)>,
-    /// Tokens that have not been verified since the last start, with the names they are for.
+    /// Tokens that have not been verified since the last start, with their usernames.
     tokens: Vec<(String, String)>,
     pub(crate) figures: Figures,
 }
 
 impl Ledger {
-    pub(crate) fn asks_for_account(&mut self, name: &str) {
+    pub(crate) fn request_account(&mut self, name: &str) {
         self.accounts.insert(name.to_owned(), Account::default());
     }
 
-    pub(crate) fn has_account(&mut self, name: &str) {
-        self.account(name).is_answered = true;
+    pub(crate) fn acknowledge_account(&mut self, name: &str) {
+        self.account(name).is_acknowledged = true;
         self.figures.registrations += 1;
     }
 
-    pub(crate) fn knows_password(&mut self, name: &str, password: String) {
+    pub(crate) fn store_password(&mut self, name: &str, password: String) {
         self.fresh.push((name.to_owned(), password.clone()));
         self.account(name).password = Some(password);
     }
 
-    pub(crate) fn asks_for_token(&mut self, name: &str) {
-        self.account(name).sign_ins_asked += 1;
+    pub(crate) fn request_token(&mut self, name: &str) {
+        self.account(name).sign_ins_requested += 1;
     }
 
-    pub(crate) fn has_signed_in(&mut self, name: &str) {
-        self.account(name).sign_ins_answered += 1;
+    pub(crate) fn acknowledge_sign_in(&mut self, name: &str) {
+        self.account(name).sign_ins_acknowledged += 1;
         self.figures.sign_ins += 1;
     }
 
-    pub(crate) fn has_token(&mut self, name: &str, token: String) {
+    pub(crate) fn store_token(&mut self, name: &str, token: String) {
         self.tokens.push((name.to_owned(), token));
     }
 
@@ -54,7 +54,7 @@ impl Ledger {
         self.accounts.get_mut(name).unwrap()
     }
 
-    /// One of the newest accounts: several clients sign in to the same one at once.
+    /// One of the newest accounts, so that several clients sign in to the same one concurrently.
     pub(crate) fn any_account(&self) -> Option<(String, String)> {
         let newest = self.fresh.len().saturating_sub(8)..self.fresh.len();
         (!newest.is_empty()).then(|| self.fresh[rand::random_range(newest)].clone())
@@ -70,39 +70,39 @@ impl Ledger {
 
     /// Every account whose password is known.
     pub(crate) fn passwords(&self) -> Vec<(String, String)> {
-        let known = self.accounts.iter();
-        known.filter_map(|(name, account)| Some((name.clone(), account.password.clone()?))).collect()
+        let accounts = self.accounts.iter();
+        accounts.filter_map(|(name, account)| Some((name.clone(), account.password.clone()?))).collect()
     }
 
-    /// Compares with the accounts of the store and their sign-ins. What was asked for and not answered may be there or
-    /// not; it is settled now, and stays so.
+    /// Compares with the accounts and sign-ins in the store. Requests without a response may or may not be stored; from
+    /// now on, the store's state is expected.
     pub(crate) fn settle(&mut self, stored: &BTreeMap<String, i64>) {
         for name in stored.keys() {
-            assert!(self.accounts.contains_key(name), "nobody has asked for {name}");
+            assert!(self.accounts.contains_key(name), "no client requested {name}");
         }
         let figures = &mut self.figures;
         self.accounts.retain(|name, account| {
             let Some(sign_ins) = stored.get(name) else {
-                assert!(!account.is_answered, "{name} was answered and is not there");
+                assert!(!account.is_acknowledged, "{name} was acknowledged and is not stored");
                 figures.in_flight_lost += 1;
                 return false;
             };
-            let (asked, answered) = (account.sign_ins_asked, account.sign_ins_answered);
+            let (requested, acknowledged) = (account.sign_ins_requested, account.sign_ins_acknowledged);
             assert!(
-                (answered..=asked).contains(sign_ins),
-                "{name} signed in {answered} to {asked} times, and {sign_ins} are there"
+                (acknowledged..=requested).contains(sign_ins),
+                "{name} signed in {acknowledged} to {requested} times, and {sign_ins} sign-ins are stored"
             );
-            figures.in_flight_kept += u64::from(!account.is_answered);
-            figures.in_flight_kept += u64::try_from(sign_ins - answered).unwrap();
-            figures.in_flight_lost += u64::try_from(asked - sign_ins).unwrap();
-            account.is_answered = true;
-            (account.sign_ins_asked, account.sign_ins_answered) = (*sign_ins, *sign_ins);
+            figures.in_flight_kept += u64::from(!account.is_acknowledged);
+            figures.in_flight_kept += u64::try_from(sign_ins - acknowledged).unwrap();
+            figures.in_flight_lost += u64::try_from(requested - sign_ins).unwrap();
+            account.is_acknowledged = true;
+            (account.sign_ins_requested, account.sign_ins_acknowledged) = (*sign_ins, *sign_ins);
             true
         });
     }
 }
 
-/// How much a run has tried.
+/// Statistics of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) registrations: u64,
@@ -111,8 +111,8 @@ pub(crate) struct Figures {
     pub(crate) in_flight_lost: u64,
     pub(crate) tokens_verified: u64,
     pub(crate) keys_published: usize,
-    pub(crate) moves_begun: u64,
-    pub(crate) moves_done: u64,
+    pub(crate) rekeys_started: u64,
+    pub(crate) rekeys_committed: u64,
 }
 
 impl Figures {
@@ -123,8 +123,8 @@ impl Figures {
         self.in_flight_lost += other.in_flight_lost;
         self.tokens_verified += other.tokens_verified;
         self.keys_published += other.keys_published;
-        self.moves_begun += other.moves_begun;
-        self.moves_done += other.moves_done;
+        self.rekeys_started += other.rekeys_started;
+        self.rekeys_committed += other.rekeys_committed;
     }
 }
 
@@ -132,17 +132,17 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} registrations and {} sign-ins were answered, and all of them were there; of the requests that were \
-             under way, {} had been stored and {} had not; {} tokens verified, by {} keys; of {} moves to another \
-             master key, {} were made",
+            "{} registrations and {} sign-ins were acknowledged, and all of them are stored; of the requests in \
+             flight, {} were stored and {} were not; {} tokens verified, by {} keys; of {} rekeys, {} were \
+             committed",
             self.registrations,
             self.sign_ins,
             self.in_flight_kept,
             self.in_flight_lost,
             self.tokens_verified,
             self.keys_published,
-            self.moves_begun,
-            self.moves_done,
+            self.rekeys_started,
+            self.rekeys_committed,
         )
     }
 }

@@ -1,17 +1,14 @@
-//! The program killed at any moment, with clients in the middle of their requests: what was answered is there when it
-//! starts again, and nothing half-made is.
+//! Kills the program at random moments while clients send requests. After a restart, all acknowledged data is stored, and
+//! nothing is stored partially.
 //!
-//! A round starts the server, checks what the last round was answered, and lets several clients register and sign in
-//! while keys rotate and the store moves to another master key. Then SIGKILL takes the server, and in some rounds the
-//! command beside it. `ledger` remembers what was answered; `file` looks at what the kill has left.
+//! A round starts the server, checks what was acknowledged in the last round, and lets several clients register and sign
+//! in while keys rotate and the store moves to another master key. Then SIGKILL ends the server, and in some rounds a
+//! command too. `ledger` records the responses; `file` checks the database file after the kill.
 //!
-//! The run is short enough for every test run; longer ones by hand, with their figures:
+//! The default is short enough for every test run. For longer runs by hand, with statistics:
 //! `ROUNDS=1000 cargo test --release --test crash -- --nocapture`.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the real program is killed in real time, at random, and more often by hand"
-)]
+#![expect(clippy::disallowed_methods, reason = "the real program is killed in real time, at random moments")]
 
 mod file;
 mod ledger;
@@ -36,7 +33,7 @@ use ledger::{Figures, Ledger};
 use running::{jwks, kid, kill_midway, number, opens, signed_claims, two_master_keys};
 use support::{Server, run};
 
-/// Keys live for seconds, so that the server makes one every three; the hashes cost next to nothing.
+/// The key lifetime is seconds, so that the server creates a key every three; hashes have the minimum cost.
 const SETTINGS: [(&str, &str); 9] = [
     ("KEY_LIFETIME", "8s"),
     ("KEY_LEAD", "0"),
@@ -51,14 +48,14 @@ const SETTINGS: [(&str, &str); 9] = [
 
 const CLIENTS: u32 = 8;
 
-/// How many rounds one store goes through.
+/// Rounds for each store.
 const ROUNDS_OF_A_STORE: u64 = 100;
 
-/// The longest that a round runs before the kill.
+/// Maximum time before the kill.
 const LONGEST: Duration = Duration::from_millis(400);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_moment_the_service_has_all_that_it_answered_and_nothing_half_made() {
+async fn after_a_kill_at_any_moment_all_acknowledged_data_is_stored_and_nothing_partially() {
     let (rounds, begun) = (number("ROUNDS", 12), Instant::now());
     let mut figures = Figures::default();
     for first in (0..rounds).step_by(usize::try_from(ROUNDS_OF_A_STORE).unwrap()) {
@@ -72,13 +69,13 @@ async fn killed_at_any_moment_the_service_has_all_that_it_answered_and_nothing_h
     assert!(figures.sign_ins > 0 && figures.registrations > 0 && figures.tokens_verified > 0);
 }
 
-/// One store and what is known of it.
+/// One store, with what its clients know.
 struct Store {
     dir: TempDir,
-    /// The one that it is sealed under, and the one that it moves to next.
+    /// The current master key, and the one to which the next rekey moves.
     master_keys: [String; 2],
     ledger: Arc<Mutex<Ledger>>,
-    /// Every key that was ever published.
+    /// Every key that was published.
     published: BTreeMap<i64, Jwk>,
 }
 
@@ -115,7 +112,7 @@ impl Store {
         self.check_file().await;
     }
 
-    /// The last start: every account that was ever answered signs in.
+    /// The last start: every acknowledged account signs in.
     async fn end(mut self) -> Figures {
         let server = self.start().await;
         let accounts = self.ledger.lock().unwrap().passwords();
@@ -131,7 +128,7 @@ impl Store {
         [&SETTINGS[..], &[("NOT_MY_KEY", &self.master_keys[0])]].concat()
     }
 
-    /// Starts the server. What the last round was answered holds.
+    /// Starts the server, and checks what was acknowledged in the last round.
     async fn start(&mut self) -> Server {
         let server = Server::start(self.dir.path(), &self.env());
         let set = jwks(&Client::new(), &server).await;
@@ -142,35 +139,35 @@ impl Store {
         server
     }
 
-    /// A key that was published stays that key.
+    /// A `kid` always means the same key.
     fn publish(&mut self, set: &JwkSet) {
         for key in &set.keys {
             let kid = key.common.key_id.as_deref().unwrap().parse().unwrap();
-            let known = self.published.entry(kid).or_insert_with(|| key.clone());
-            assert_eq!(known, key, "kid {kid} is another key");
+            let published = self.published.entry(kid).or_insert_with(|| key.clone());
+            assert_eq!(published, key, "kid {kid} has changed its key");
         }
     }
 
-    /// Every token of the last round verifies, through the set as it is now, by a library that is not ours.
+    /// Every token of the last round verifies through the current JWKS, with another library.
     async fn check_tokens(&mut self, set: &JwkSet) {
         let tokens = self.ledger.lock().unwrap().take_tokens();
         let exps = file::exps(self.dir.path()).await;
         for (name, token) in tokens {
-            let exp = *exps.get(&kid(&token)).expect("its key was stored before it was used");
+            let exp = *exps.get(&kid(&token)).expect("a key is stored before it signs");
             let claims = signed_claims(&token, set).or_else(|| {
-                // On a machine that stood still, its key may have expired meanwhile.
+                // If the machine was suspended, the key may have expired meanwhile.
                 assert!(exp <= unix_seconds(), "kid {} is not published", kid(&token));
-                let known = JwkSet { keys: self.published.values().cloned().collect() };
-                signed_claims(&token, &known)
+                let all = JwkSet { keys: self.published.values().cloned().collect() };
+                signed_claims(&token, &all)
             });
-            let claims = claims.expect("its key was seen");
+            let claims = claims.expect("a key is published before it signs");
             assert_eq!(claims["sub"], name.as_str());
             assert!(claims["exp"].as_i64().unwrap() <= exp, "no token outlives its key");
             self.ledger.lock().unwrap().figures.tokens_verified += 1;
         }
     }
 
-    /// In every other round, somebody rotates the keys or moves the store to another master key, and is killed as well.
+    /// In every other round, runs `keys rotate` or `rekey`, and kills it too.
     async fn operate(&self, round: u64) {
         let most = LONGEST / 2;
         match round % 4 {
@@ -178,23 +175,23 @@ impl Store {
             3 => {
                 let env = [&self.env()[..], &[("NEW_NOT_MY_KEY", &self.master_keys[1])]].concat();
                 kill_midway(self.dir.path(), &["rekey"], &env, most).await;
-                self.ledger.lock().unwrap().figures.moves_begun += 1;
+                self.ledger.lock().unwrap().figures.rekeys_started += 1;
             }
             _ => {}
         }
     }
 
-    /// What the kill has left is whole, and holds all that was answered.
+    /// Checks that the file is consistent and has all acknowledged data.
     async fn check_file(&mut self) {
         let dir = self.dir.path();
         file::expect_whole(dir).await;
         let stored = file::accounts(dir).await;
         self.ledger.lock().unwrap().settle(&stored);
         let [now, next] = self.master_keys.each_ref().map(|key| opens(dir, key));
-        assert!(now != next, "it opens with exactly one: {now}, {next}");
+        assert!(now != next, "the store opens with exactly one master key: {now}, {next}");
         if next {
             self.master_keys.swap(0, 1);
-            self.ledger.lock().unwrap().figures.moves_done += 1;
+            self.ledger.lock().unwrap().figures.rekeys_committed += 1;
         }
         let doctor = run(self.dir.path(), &["doctor"], &self.env(), "");
         assert!(doctor.status.code() < Some(2), "{}", String::from_utf8_lossy(&doctor.stdout));
@@ -220,7 +217,7 @@ fn unix_seconds() -> i64 {
     i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap()
 }
 
-/// A client that notes what it asks for before it asks, and what it was answered as soon as it has the status.
+/// A client that records each request before it is sent, and its success as soon as it has the status.
 struct Caller {
     client: Client,
     url: String,
@@ -229,11 +226,11 @@ struct Caller {
 }
 
 impl Caller {
-    /// Registers and signs in until the server is no more.
+    /// Registers and signs in until the server is killed.
     async fn work(&self, prefix: &str) {
         for number in 0.. {
-            let known = self.ledger.lock().unwrap().any_account();
-            let done = match known {
+            let account = self.ledger.lock().unwrap().any_account();
+            let done = match account {
                 Some((name, password)) if number % 3 != 0 => self.sign_in(&name, &password).await,
                 _ => self.register(&format!("{prefix}n{number}")).await,
             };
@@ -244,27 +241,27 @@ impl Caller {
     }
 
     async fn register(&self, name: &str) -> Option<()> {
-        self.ledger.lock().unwrap().asks_for_account(name);
+        self.ledger.lock().unwrap().request_account(name);
         let answer =
             self.post("register", json!({"username": name, "email": format!("{name}@example.com")})).await?;
         assert_eq!(answer.status(), 201);
-        self.ledger.lock().unwrap().has_account(name);
+        self.ledger.lock().unwrap().acknowledge_account(name);
         let password = self.text(answer, "password").await?;
-        self.ledger.lock().unwrap().knows_password(name, password);
+        self.ledger.lock().unwrap().store_password(name, password);
         Some(())
     }
 
     async fn sign_in(&self, name: &str, password: &str) -> Option<()> {
-        self.ledger.lock().unwrap().asks_for_token(name);
+        self.ledger.lock().unwrap().request_token(name);
         let answer = self.post("auth", json!({"username": name, "password": password})).await?;
         assert_eq!(answer.status(), 200, "{name}");
-        self.ledger.lock().unwrap().has_signed_in(name);
+        self.ledger.lock().unwrap().acknowledge_sign_in(name);
         let token = self.text(answer, "token").await?;
-        self.ledger.lock().unwrap().has_token(name, token);
+        self.ledger.lock().unwrap().store_token(name, token);
         Some(())
     }
 
-    /// The answer; nothing if there is none because the server was killed.
+    /// The response; `None` if the server was killed before it.
     async fn post(&self, path: &str, body: Value) -> Option<Response> {
         let sent = self.client.post(format!("{}/{path}", self.url)).json(&body).send().await;
         self.unless_killed(sent)
@@ -277,15 +274,18 @@ impl Caller {
 
     fn unless_killed<T>(&self, result: reqwest::Result<T>) -> Option<T> {
         if let Err(error) = &result {
-            assert!(self.is_killed.load(Ordering::SeqCst), "it broke before it was killed: {error:?}");
+            assert!(
+                self.is_killed.load(Ordering::SeqCst),
+                "the connection failed before the kill: {error:?}"
+            );
         }
         result.ok()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_moment_of_its_first_start_the_service_starts_the_next_time() {
-    // What a first start takes when nothing holds it up decides when to kill.
+async fn after_a_kill_at_any_moment_of_a_first_start_the_next_start_succeeds() {
+    // The duration of an undisturbed first start is the range of the kill.
     let whole = (0..3).map(|_| {
         let (dir, begun) = (tempfile::tempdir().unwrap(), Instant::now());
         drop(Server::start(dir.path(), &[]));
@@ -300,12 +300,12 @@ async fn killed_at_any_moment_of_its_first_start_the_service_starts_the_next_tim
         let server = Server::start(dir.path(), &[]);
         assert_eq!(jwks(&Client::new(), &server).await.keys.len(), 1);
         drop(server);
-        assert_eq!(file::exps(dir.path()).await.len(), 2, "one valid key and one expired one");
+        assert_eq!(file::exps(dir.path()).await.len(), 2, "one valid and one expired key");
         file::expect_whole(dir.path()).await;
     }
     let times = |keys| left.get(&keys).unwrap_or(&0);
     println!(
-        "{rounds} kills of a first start: {} before there was a store, {} before it had keys, {} after that",
+        "{rounds} kills of a first start: {} without a store, {} without keys, {} with both keys",
         times(None),
         times(Some(0)),
         times(Some(2)),
@@ -313,11 +313,11 @@ async fn killed_at_any_moment_of_its_first_start_the_service_starts_the_next_tim
     assert!(left.keys().all(|keys| [None, Some(0), Some(2)].contains(keys)), "{left:?}");
 }
 
-/// Returns how many keys the store has, if there is one.
+/// Returns the number of keys in the store, if it exists.
 async fn expect_a_master_key_before_a_store(dir: &Path) -> Option<i64> {
     let dotenv = std::fs::read_to_string(dir.join(".env")).unwrap_or_default();
     let has_key = dotenv.lines().any(|line| line.starts_with("NOT_MY_KEY=") && line.ends_with('='));
     let has_store = dir.join(file::NAME).exists();
-    assert!(has_key || !has_store, "a store, and its master key is nowhere: {dotenv:?}");
-    if has_store { file::keys_if_founded(dir).await } else { None }
+    assert!(has_key || !has_store, "the store exists without its master key: {dotenv:?}");
+    if has_store { file::keys_if_initialized(dir).await } else { None }
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_jwksd");
 
-/// The program in this directory, with an environment that the machine has no part in.
+/// The program in this directory, with only these environment variables.
 pub(crate) fn jwksd(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(args).current_dir(dir).env_clear().envs(env.iter().copied());
-    // Windows starts no sockets without it.
+    // Windows cannot open sockets without it.
     if let Ok(root) = std::env::var("SystemRoot") {
         command.env("SystemRoot", root);
     }
@@ -28,7 +28,7 @@ pub(crate) fn run(dir: &Path, args: &[&str], env: &[(&str, &str)], stdin: &str) 
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that refuses before it reads has closed its end.
+    // A program that exits before it reads has closed the pipe.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -38,22 +38,22 @@ pub(crate) struct Server {
     pub(crate) url: String,
     pub(crate) child: Child,
     log: mpsc::Receiver<String>,
-    last_words: Mutex<Vec<String>>,
+    final_lines: Mutex<Vec<String>>,
 }
 
 impl Server {
-    /// Starts `jwksd serve` on a free port, and waits until it says that it serves.
+    /// Starts `jwksd serve` on a free port, and waits until it logs that it serves.
     pub(crate) fn start(dir: &Path, env: &[(&str, &str)]) -> Self {
-        Self::try_start(dir, &["serve"], env).unwrap_or_else(|log| panic!("it did not start:\n{log}"))
+        Self::try_start(dir, &["serve"], env).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
     }
 
-    /// As [`Server::start`]; what it logged instead of serving comes back as the error.
+    /// As [`Server::start`], but returns the log as the error if the server does not start.
     pub(crate) fn try_start(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<Self, String> {
-        Self::of(&mut jwksd(dir, args, env), env)
+        Self::spawn(&mut jwksd(dir, args, env), env)
     }
 
-    /// Starts a server by this command, which ends in one of ours.
-    pub(crate) fn of(command: &mut Command, env: &[(&str, &str)]) -> Result<Self, String> {
+    /// Starts a server with a command that executes ours.
+    pub(crate) fn spawn(command: &mut Command, env: &[(&str, &str)]) -> Result<Self, String> {
         let mut child = command
             .envs((!env.iter().any(|(name, _)| *name == "PORT")).then_some(("PORT", "0")))
             .stdin(Stdio::piped())
@@ -72,7 +72,7 @@ impl Server {
             seen.push('\n');
             if let Some((_, rest)) = line.split_once("serving on ") {
                 let url = rest.split(',').next().unwrap().to_owned();
-                return Ok(Self { url, child, log, last_words: Mutex::default() });
+                return Ok(Self { url, child, log, final_lines: Mutex::default() });
             }
         }
         let _ = child.kill();
@@ -82,15 +82,15 @@ impl Server {
 
     /// Log lines since the start or the last call.
     pub(crate) fn log(&self) -> String {
-        let mut lines = std::mem::take(&mut *self.last_words.lock().unwrap());
+        let mut lines = std::mem::take(&mut *self.final_lines.lock().unwrap());
         lines.extend(self.log.try_iter());
         lines.join("\n")
     }
 
-    /// Waits for the end, and for all that was logged until then; returns the exit status.
+    /// Waits until the process exits, collects the rest of its log, and returns the exit status.
     pub(crate) fn wait(&mut self) -> i32 {
         let status = self.child.wait().unwrap().code().unwrap_or(-1);
-        self.last_words.lock().unwrap().extend(self.log.iter());
+        self.final_lines.lock().unwrap().extend(self.log.iter());
         status
     }
 }

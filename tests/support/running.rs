@@ -1,4 +1,4 @@
-//! A store under programs that run, are killed, and run again: what the tests of rotation and of crashes share.
+//! Helpers that the rotation tests and the crash tests share: servers that are killed and started again on one store.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{Server, jwksd, run};
 
-/// A number that longer runs by hand are given in the environment.
+/// A number from an environment variable, with which longer runs are started by hand.
 pub(crate) fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -34,7 +34,7 @@ pub(crate) fn kid(token: &str) -> i64 {
     jsonwebtoken::decode_header(token).unwrap().kid.unwrap().parse().unwrap()
 }
 
-/// The claims, if this set has the key and the signature is right; whether the token has ended is left aside.
+/// The claims, if the set has the key and the signature is valid. Expiry is not checked.
 pub(crate) fn signed_claims(token: &str, set: &JwkSet) -> Option<Value> {
     let key = DecodingKey::from_jwk(set.find(&kid(token).to_string())?).unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
@@ -42,7 +42,7 @@ pub(crate) fn signed_claims(token: &str, set: &JwkSet) -> Option<Value> {
     Some(jsonwebtoken::decode(token, &key, &validation).unwrap().claims)
 }
 
-/// Lets a command run for a random while, and kills it.
+/// Runs a command and kills it after a random time of at most `most`.
 pub(crate) async fn kill_midway(dir: &Path, args: &[&str], env: &[(&str, &str)], most: Duration) {
     let mut child = jwksd(dir, args, env)
         .stdin(Stdio::null())
@@ -55,14 +55,14 @@ pub(crate) async fn kill_midway(dir: &Path, args: &[&str], env: &[(&str, &str)],
     child.wait().unwrap();
 }
 
-/// Two master keys of 32 bytes, so that no time goes into stretching them.
+/// Two master keys of 32 bytes, so that no time is spent on a KDF.
 pub(crate) fn two_master_keys() -> [String; 2] {
     use base64::Engine as _;
     ["the first of two", "the second of two"]
         .map(|text| base64::engine::general_purpose::STANDARD.encode(format!("{text:<32}")))
 }
 
-/// Whether the store is sealed under this master key. If so, every key in it opens.
+/// Whether the store is sealed under this master key. Fails if only some of its keys open.
 pub(crate) fn opens(dir: &Path, key: &str) -> bool {
     let output = run(dir, &["keys", "list", "--json"], &[("NOT_MY_KEY", key)], "");
     let Ok(listing) = serde_json::from_slice::<Value>(&output.stdout) else {

@@ -7,12 +7,13 @@ mod verify;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::files;
+use super::output;
 use super::text::printable_lines;
-use super::{files, list};
-use crate::config::duration;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::inspect;
 use crate::domain::jose::jws::Jws;
+use crate::setting::values::duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JwtCommand {
@@ -78,7 +79,7 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
     let (claims, odd) = (jws.unverified_claims().ok(), inspect::inspect(&jws, now));
     if json {
         let shown = json!({"verified": false, "header": jws.header(), "claims": claims, "odd": odd});
-        list([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;
+        output::lines([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;
         return Ok(());
     }
     let mut lines = vec!["not verified: anyone could have written this".to_owned()];
@@ -90,6 +91,6 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
         lines.push("odd".to_owned());
         lines.extend(odd.into_iter().map(|line| format!("  {line}")));
     }
-    list(lines)?;
+    output::lines(lines)?;
     Ok(())
 }

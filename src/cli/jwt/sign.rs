@@ -9,9 +9,10 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde_json::{Map, Value};
 
+use super::super::exit::UsageError;
+use super::super::files;
 use super::super::jwk::{algorithm_from_name, cannot_use, parse_pem};
-use super::super::opening::Refused;
-use super::super::{files, list, say};
+use super::super::output;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::invalid_jwk::InvalidJwk;
@@ -67,12 +68,12 @@ pub(super) fn run(args: SignArgs) -> anyhow::Result<()> {
     let token = jws::sign(key.key(), algorithm, &kid, &claims).context("the key could not sign")?;
     match &args.output {
         Some(path) => files::write_new(path, format!("{token}\n").as_bytes()),
-        None => list([token]).map(drop).map_err(Into::into),
+        None => output::lines([token]).map(drop).map_err(Into::into),
     }
 }
 
 fn usage_error(why: impl Into<String>) -> anyhow::Error {
-    Refused(why.into()).into()
+    UsageError(why.into()).into()
 }
 
 fn read_payload(file: &str) -> anyhow::Result<Map<String, Value>> {
@@ -82,7 +83,7 @@ fn read_payload(file: &str) -> anyhow::Result<Map<String, Value>> {
 fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
     let text = files::read(file)?;
     if files::is_open_to_others(file) {
-        say(&format!("warning: other users can read {file}: run `chmod 600 {file}`"));
+        output::message(&format!("warning: other users can read {file}: run `chmod 600 {file}`"));
     }
     if text.trim_ascii_start().starts_with(b"{") {
         let json = SecretJson::parse(&text).with_context(|| cannot_use(file))?;

@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::super::exit::Status;
+use super::super::exit::UsageError;
 use super::super::fetch::{self, Client};
-use super::super::opening::Refused;
+use super::super::files;
+use super::super::output;
 use super::super::text::{printable, printable_lines};
-use super::super::{files, list, say};
 use super::{TokenArgs, show};
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::jose::jwk_set::TrustedKeys;
@@ -69,9 +70,9 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
             "header": null, "claims": null, "notes": [],
         });
         // If standard output is closed, the exit status still says it.
-        let _ = list([printable_lines(&report.to_string())]);
+        let _ = output::lines([printable_lines(&report.to_string())]);
     }
-    say(&format!("jwksd: could not verify the token: {}", printable(&why)));
+    output::message(&format!("jwksd: could not verify the token: {}", printable(&why)));
     Err(Status(UNKNOWN).into())
 }
 
@@ -100,7 +101,7 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
             (url, json)
         }
         (None, None, None) => {
-            return Err(Refused(
+            return Err(UsageError(
                 "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE".to_owned(),
             )
             .into());
@@ -116,7 +117,9 @@ fn fetch_keys(url: &str) -> anyhow::Result<Value> {
 /// Fetches JSON. Warns about plain http, because the keys are only as trustworthy as the way to them.
 fn get(url: &Url) -> anyhow::Result<Value> {
     if fetch::is_exposed(url) {
-        say(&format!("warning: {url} is plain http: attackers on the network can replace the keys"));
+        output::message(&format!(
+            "warning: {url} is plain http: attackers on the network can replace the keys"
+        ));
     }
     Client::new().get(url)
 }
@@ -183,9 +186,9 @@ impl Report {
     /// Prints the report. Returns whether the token is valid.
     fn print(&self, json: bool) -> anyhow::Result<bool> {
         if json {
-            list([printable_lines(&serde_json::to_string_pretty(&self.json())?)])?;
+            output::lines([printable_lines(&serde_json::to_string_pretty(&self.json())?)])?;
         } else {
-            list(self.lines())?;
+            output::lines(self.lines())?;
         }
         Ok(self.outcome.is_ok())
     }

@@ -110,7 +110,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 
 /// The text is not a master key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("use 32 bytes as base64 or hex, or a text of at least {PASSPHRASE_MIN} characters")]
+#[error("use 32 bytes as base64 or hex, or a passphrase of {PASSPHRASE_MIN} characters or more")]
 pub struct InvalidMasterSecret;
 
 /// Key derivation from the passphrase failed.
