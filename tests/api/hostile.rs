@@ -154,7 +154,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let answers = say(&app, format!("{}{last}", one.repeat(20)).as_bytes()).await;
     let statuses = statuses(&answers);
     assert_eq!(statuses.len(), 21, "{answers}");
-    assert!(statuses[..20].iter().all(|status| *status == "200 OK") && statuses[20] == "404 Not Contents");
+    assert!(statuses[..20].iter().all(|status| *status == "200 OK") && statuses[20] == "404 Not Found");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ impl Site {
                 let mut reader = BufReader::new(stream);
                 let Some(request) = read(&mut reader) else { continue };
                 let path = request.line.split(' ').nth(1).unwrap_or_default().to_owned();
-                let missing = (path.clone(), "404 Not Contents".to_owned(), String::new());
+                let missing = (path.clone(), "404 Not Found".to_owned(), String::new());
                 let (_, head, body) = routes.iter().find(|route| route.0 == path).unwrap_or(&missing);
                 let length = body.len();
                 let answer =

@@ -44,13 +44,13 @@ fn an_issuer_url_is_enough() {
 fn a_jwks_url_is_redirected_only_to_the_same_origin_or_https() {
     let (desk, keys) = desk();
     let elsewhere = Site::start(&[("/keys", JSON, &keys)]);
-    let away = format!("302 Contents\r\nLocation: {}/keys", elsewhere.url);
+    let away = format!("302 Found\r\nLocation: {}/keys", elsewhere.url);
     let site = Site::start(&[
         ("/keys", JSON, &keys),
         ("/moved", "301 Moved Permanently\r\nLocation: keys", ""),
         ("/away", &away, ""),
-        ("/round", "302 Contents\r\nLocation: /round", ""),
-        ("/nowhere", "302 Contents", ""),
+        ("/round", "302 Found\r\nLocation: /round", ""),
+        ("/nowhere", "302 Found", ""),
     ]);
     let token = desk.token("k", &["sub=me"]);
     let url = &site.url;
@@ -66,8 +66,8 @@ fn a_jwks_url_is_redirected_only_to_the_same_origin_or_https() {
     );
     verify("/round").refused(2, &format!("could not tell: {url}/round leads from redirect to redirect"));
     verify("/nowhere")
-        .refused(2, &format!("could not tell: {url}/nowhere answers 302 Contents without saying where to"));
-    verify("/none").refused(2, &format!("could not tell: {url}/none answers 404 Not Contents"));
+        .refused(2, &format!("could not tell: {url}/nowhere answers 302 Found without saying where to"));
+    verify("/none").refused(2, &format!("could not tell: {url}/none answers 404 Not Found"));
     assert!(elsewhere.asked().is_empty());
 }
 
