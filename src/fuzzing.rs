@@ -21,15 +21,16 @@ use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::json::{self, SecretJson};
-use crate::domain::jose::jwk::{PRIVATE_MEMBERS, PublicJwk, to_public};
+use crate::domain::jose::jwk::{Jwk, to_public};
 use crate::domain::jose::jwk_set::TrustedKeys;
 use crate::domain::jose::jws::Jws;
-use crate::domain::jose::pem::{Key, private_pem, public_pem};
+use crate::domain::jose::members::PRIVATE_MEMBERS;
+use crate::domain::jose::pem::{Key, from_pkcs1_pem, private_pem, public_pem, to_pkcs1_pem};
 use crate::domain::jose::private_key::{PrivateJwk, private_jwk};
 use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::{inspect, numeric_date};
 use crate::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
-use crate::domain::key::{Kid, PrivateKey, SigningKey};
+use crate::domain::key::{Kid, import};
 use crate::{config, http};
 
 /// What is done with an input.
@@ -115,10 +116,10 @@ pub fn jwk_set(input: &[u8]) {
         assert!(PRIVATE_MEMBERS.iter().all(|name| half.get(name).is_none()));
         assert_eq!(to_public(&half), Ok(half));
     }
-    if let Ok(private) = PrivateJwk::parse(&SecretJson::of(value)) {
+    if let Ok(private) = PrivateJwk::parse(&SecretJson::new(value)) {
         let key = private.key();
-        let algorithm = private.algorithm().unwrap_or(key.public().key_type().usual_algorithm());
-        let public = PublicJwk::new(key.public().clone(), private.kid(), algorithm).unwrap();
+        let algorithm = private.algorithm().unwrap_or(key.public().key_type().default_algorithm());
+        let public = Jwk::new(key.public().clone(), private.kid(), algorithm).unwrap();
         let again = PrivateJwk::parse(&private_jwk(key, &public).unwrap()).unwrap();
         assert_eq!(again.key().public(), key.public());
         expect_a_public_key(&public);
@@ -127,10 +128,10 @@ pub fn jwk_set(input: &[u8]) {
 
 /// A key that was taken shows nothing private, comes back the same from all that it is written as, and is one to a
 /// library that is not ours.
-fn expect_a_public_key(key: &PublicJwk) {
+fn expect_a_public_key(key: &Jwk) {
     let written = json!(key);
     assert!(PRIVATE_MEMBERS.iter().all(|name| written.get(name).is_none()));
-    assert_eq!(PublicJwk::parse(&written).as_ref(), Ok(key));
+    assert_eq!(Jwk::parse(&written).as_ref(), Ok(key));
     let pem = public_pem(key.key()).unwrap();
     assert_eq!(Key::from_pem(&pem).unwrap().public(), key.key());
     // It does not know this curve.
@@ -168,11 +169,10 @@ pub fn pem(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
     };
-    for key in [PrivateKey::from_pem(text), PrivateKey::from_pkcs1_pem(text)].into_iter().flatten() {
-        let written = key.to_pkcs1_pem().unwrap();
-        let again = PrivateKey::from_pkcs1_pem(&written).unwrap();
-        assert_eq!(again.to_pkcs1_pem().unwrap(), written);
-        let _ = SigningKey::new(Kid(1), Timestamp::from_secs(0), &key);
+    for key in [import::parse(text).ok(), from_pkcs1_pem(text).ok()].into_iter().flatten() {
+        let written = to_pkcs1_pem(&key).unwrap();
+        let again = from_pkcs1_pem(&written).unwrap();
+        assert_eq!(to_pkcs1_pem(&again).unwrap(), written);
     }
     if let Ok(key) = Key::from_pem(text) {
         let public = Key::from_pem(&public_pem(key.public()).unwrap()).unwrap();
@@ -260,7 +260,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_300_819_350);
 /// Claims that pass are what was expected.
 fn expect_a_right_check(claims: &Map<String, Value>) {
     for (name, value) in claims {
-        let _ = numeric_date::told(name, value, NOW);
+        let _ = numeric_date::describe(name, value, NOW);
     }
     let expected = Validation {
         issuer: Some("joe".to_owned()),

@@ -1,24 +1,31 @@
-//! `jwksd` issues RS256 JWTs to user accounts and publishes the keys that verify them as a JWKS.
+//! `jwksd` issues JWTs to user accounts and publishes the keys that verify them as a JWKS.
 //!
-//! The floors, each of which knows only those below it:
+//! The layers, each of which uses only those below it:
 //!
-//! - [`cli`]: the commands, wiring; [`config`] and [`telemetry`] stand beside it
-//! - [`http`]: bytes to meanings and back
+//! - [`cli`]: the commands; [`app`]: the wired server
+//! - [`config`]: all settings, from flags, environment and `.env`
+//! - [`http`]: routes, and the JSON of requests and responses
 //! - [`issuer`]: the use cases
-//! - [`store`]: what is remembered
+//! - [`store`]: the database
 //! - [`domain`]: keys, passwords, tokens, accounts, time
+//! - [`setting`], [`telemetry`], [`rate_limit`]: settings, logs and limits; every layer above `domain` may use them
 //!
-//! `ARCHITECTURE.md` walks through one request.
+//! `ARCHITECTURE.md` follows one request through them.
 
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::todo, clippy::unwrap_used)]
 
+pub mod app;
 pub mod cli;
 pub mod config;
+mod directory;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
 pub mod issuer;
+pub mod rate_limit;
+pub mod setting;
+
 pub mod store;
 pub mod telemetry;

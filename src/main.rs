@@ -1,4 +1,4 @@
-//! `jwksd`: see the library for what it is made of.
+//! The program `jwksd`. All of it is in the library.
 
 use std::process::ExitCode;
 

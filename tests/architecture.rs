@@ -63,6 +63,13 @@ fn http_uses_neither_a_database_nor_the_command_line() {
 }
 
 #[test]
+fn the_rate_limiter_and_telemetry_know_no_http() {
+    for module in ["src/rate_limit.rs", "src/telemetry"] {
+        expect_absent(module, &["crate::http", "crate::issuer", "crate::store", "crate::cli", "axum"]);
+    }
+}
+
+#[test]
 fn sql_is_in_one_folder_and_error_status_codes_are_in_one_file() {
     for (path, text) in sources("src") {
         if !path.components().any(|part| part.as_os_str() == "sqlite") {

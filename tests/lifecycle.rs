@@ -174,7 +174,7 @@ impl World {
                 Action::Create { exp, signs, .. } => {
                     let kid = Kid(self.next_kid);
                     self.next_kid += 1;
-                    self.lives.push(KeyMetadata::made(kid, exp, signs, wall));
+                    self.lives.push(KeyMetadata::created(kid, exp, signs, wall));
                     self.published.insert(kid, self.truth);
                     if signs == Activation::Immediately && !self.times.lead.is_zero() {
                         self.expect_no_other_key_covers(&before);
@@ -350,7 +350,7 @@ proptest! {
                 Action::Create { exp, signs, .. } => {
                     let kid = Kid(world.next_kid);
                     world.next_kid += 1;
-                    world.lives.push(KeyMetadata::made(kid, exp, signs, wall));
+                    world.lives.push(KeyMetadata::created(kid, exp, signs, wall));
                 }
                 Action::Promote { kid, .. } => world.life(kid).activated_at = Some(wall),
                 Action::ResetPublishedAt { kid, .. } => world.life(kid).published_at = Some(wall),

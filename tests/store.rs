@@ -1,4 +1,6 @@
-//! What the issuer relies on in a store: one contract, to be run against every kind of store there is.
+//! The contract of a store: what the issuer relies on, for every kind of store.
+//!
+//! Most cases use two handles on one store, as two processes do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +10,28 @@ use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
+use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
 use jwksd::store::{
-    AccountChange, DatabaseFile, KeyChange, KeySnapshot, MasterKeyRecord, Page, Refusal, SignIn,
-    SignInFilter, SqliteStore, Store, StoreError, Unique,
+    AccountChange, Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, NewSignIn, Page,
+    SealedExternalKey, SealedRows, SignIn, SignInFilter, SignInOutcome, Store, StoreError, Unique,
 };
+use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
 
-/// A store with nothing in it. Another kind of store is another one of these.
+/// An empty store. A new kind of store needs another one of these.
 async fn empty() -> (TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().unwrap();
-    let location = DatabaseFile::parse(dir.path().join("store.db").to_str().unwrap()).unwrap();
-    let store = SqliteStore::open(&location).await.unwrap();
-    (dir, Arc::new(store))
+    let store = handle(&dir).await;
+    (dir, store)
+}
+
+/// One more handle on the same store, as another process has.
+async fn handle(dir: &TempDir) -> Arc<dyn Store> {
+    let file = DatabaseFile::parse(dir.path().join("store.db").to_str().unwrap()).unwrap();
+    Arc::new(SqliteStore::open(&file).await.unwrap())
 }
 
 fn record(number: i64) -> MasterKeyRecord {
@@ -30,52 +39,90 @@ fn record(number: i64) -> MasterKeyRecord {
 }
 
 /// A store that has a master key.
-async fn founded() -> (TempDir, Arc<dyn Store>) {
+async fn initialized() -> (TempDir, Arc<dyn Store>) {
     let (dir, store) = empty().await;
-    assert_eq!(store.initialize(record(1), &mut |_| Ok(Vec::new())).await.unwrap(), record(1));
+    change(&store, |_| vec![KeyChange::SetMasterKey(record(1))]).await;
     (dir, store)
+}
+
+/// Two handles on a store that has a master key.
+async fn two_handles() -> (TempDir, [Arc<dyn Store>; 2]) {
+    let (dir, one) = initialized().await;
+    let other = handle(&dir).await;
+    (dir, [one, other])
 }
 
 fn account(name: &str, email: Option<&str>) -> NewAccount {
     NewAccount {
         username: Username::parse(name).unwrap(),
         email: email.map(|email| Email::parse(email).unwrap()),
-        password_hash: PasswordHash::stored(HASH.to_owned()),
+        password_hash: hash(),
     }
 }
 
-fn life(kid: Kid) -> KeyMetadata {
-    KeyMetadata::made(kid, Timestamp::from_secs(NOW.as_secs() + 100), Activation::Immediately, NOW)
+fn hash() -> PasswordHash {
+    PasswordHash::stored(HASH.to_owned())
 }
 
-async fn change(store: &Arc<dyn Store>, change: impl Fn(&KeySnapshot) -> Vec<KeyChange> + Send + Sync) {
-    store.change_keys(&record(1), &|_| Vec::new(), &mut |picture| Ok(change(picture))).await.unwrap();
+fn key(kid: Kid) -> KeyMetadata {
+    KeyMetadata::created(kid, Timestamp::from_secs(NOW.as_secs() + 100), Activation::Immediately, NOW)
+}
+
+async fn change(store: &Arc<dyn Store>, changes: impl Fn(&KeySnapshot) -> Vec<KeyChange>) {
+    let snapshot = snapshot(store).await;
+    assert_eq!(store.apply(snapshot.version, changes(&snapshot)).await.unwrap(), Applied::Yes);
+}
+
+fn insert_into(snapshot: &KeySnapshot) -> Vec<KeyChange> {
+    vec![KeyChange::Insert { key: key(snapshot.next_kid), sealed: b"sealed".to_vec() }]
 }
 
 async fn insert(store: &Arc<dyn Store>) -> Kid {
-    change(store, |picture| {
-        vec![KeyChange::Insert { life: life(picture.next_kid), sealed: b"sealed".to_vec() }]
-    })
-    .await;
-    picture(store).await.lives.last().unwrap().kid
+    change(store, insert_into).await;
+    snapshot(store).await.keys.last().unwrap().kid
 }
 
-async fn picture(store: &Arc<dyn Store>) -> KeySnapshot {
-    store.keys(&|lives| lives.iter().map(|life| life.kid).collect()).await.unwrap()
+async fn snapshot(store: &Arc<dyn Store>) -> KeySnapshot {
+    store.keys(&SealedRows::All).await.unwrap()
 }
 
-#[tokio::test]
-async fn the_first_master_key_stays_whoever_comes_second() {
-    let (_dir, store) = empty().await;
-    assert_eq!(store.master_key().await.unwrap(), None);
-    store.initialize(record(1), &mut |_| Ok(Vec::new())).await.unwrap();
-    let present = store.initialize(record(2), &mut |_| panic!("it is not asked")).await.unwrap();
-    assert_eq!((present, store.master_key().await.unwrap()), (record(1), Some(record(1))));
+fn sign_in(user: UserId, checked: PasswordHash, signed_by: Option<Kid>) -> NewSignIn {
+    NewSignIn { user, checked, signed_by, from: [127, 0, 0, 1].into(), at: NOW }
 }
 
 #[tokio::test]
-async fn a_key_comes_back_as_it_went_in_and_its_life_as_it_went_on() {
-    let (_dir, store) = founded().await;
+async fn of_two_first_master_keys_exactly_one_is_kept() {
+    let (dir, one) = empty().await;
+    let other = handle(&dir).await;
+    let version = snapshot(&one).await.version;
+    assert_eq!(snapshot(&one).await.master_key, None);
+    let set = |number| {
+        let mut record = record(1);
+        record.check_value = vec![number; 20];
+        vec![KeyChange::SetMasterKey(record)]
+    };
+    let (first, second) = tokio::join!(one.apply(version, set(1)), other.apply(version, set(2)));
+    let applied = [first.unwrap(), second.unwrap()];
+    assert!(applied.contains(&Applied::Yes) && applied.contains(&Applied::Conflict), "{applied:?}");
+    let kept = if applied[0] == Applied::Yes { 1 } else { 2 };
+    assert_eq!(snapshot(&other).await.master_key.unwrap().check_value, vec![kept; 20]);
+}
+
+#[tokio::test]
+async fn a_master_key_is_replaced_only_by_its_successor() {
+    let (_dir, [one, other]) = two_handles().await;
+    change(&one, |_| vec![KeyChange::SetMasterKey(record(2))]).await;
+    let version = snapshot(&other).await.version;
+    for number in [1, 2, 4] {
+        let applied = other.apply(version, vec![KeyChange::SetMasterKey(record(number))]).await.unwrap();
+        assert_eq!(applied, Applied::Conflict, "{number}");
+    }
+    assert_eq!(snapshot(&one).await.master_key, Some(record(2)));
+}
+
+#[tokio::test]
+async fn a_key_comes_back_as_it_was_stored_and_changed() {
+    let (_dir, [store, other]) = two_handles().await;
     let kid = insert(&store).await;
     let at = |seconds: i64| Timestamp::from_millis(NOW.as_millis() + seconds * 1000 + 7);
     let exp = Timestamp::from_secs(NOW.as_secs() + 5);
@@ -89,7 +136,7 @@ async fn a_key_comes_back_as_it_went_in_and_its_life_as_it_went_on() {
         ]
     })
     .await;
-    let picture = picture(&store).await;
+    let snapshot = snapshot(&other).await;
     let expected = KeyMetadata {
         kid,
         exp,
@@ -99,83 +146,209 @@ async fn a_key_comes_back_as_it_went_in_and_its_life_as_it_went_on() {
         revoked_at: Some(at(3)),
         expired_at: Some(at(4)),
     };
-    assert_eq!(picture.lives, [expected]);
-    let row = &picture.sealed[0];
+    assert_eq!((snapshot.keys, snapshot.newest_signer), (vec![expected], Some(kid)));
+    let row = &snapshot.sealed[0];
     assert_eq!((row.kid, row.exp, row.bytes.as_slice()), (kid, exp, b"again".as_slice()));
+    assert_eq!(snapshot.store_time, None);
+}
+
+#[tokio::test]
+async fn a_snapshot_contains_the_sealed_rows_that_were_asked_for() {
+    let (_dir, store) = initialized().await;
+    let kids = [insert(&store).await, insert(&store).await, insert(&store).await, insert(&store).await];
+    let [expired, revoked, newest_expired, usable] = kids;
+    change(&store, |_| {
+        vec![
+            KeyChange::Expire { kid: expired, at: NOW },
+            KeyChange::Revoke { kid: revoked, at: NOW },
+            KeyChange::Expire { kid: newest_expired, at: NOW },
+        ]
+    })
+    .await;
+    let rows = async |sealed: SealedRows| {
+        let snapshot = store.keys(&sealed).await.unwrap();
+        assert_eq!(snapshot.keys.len(), 4);
+        snapshot.sealed.into_iter().map(|row| row.kid).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(SealedRows::All).await, kids);
+    assert_eq!(rows(SealedRows::One(revoked)).await, [revoked]);
+    let usable_rows = |unreadable| SealedRows::Usable { now: NOW, unreadable };
+    assert_eq!(rows(usable_rows(Vec::new())).await, [newest_expired, usable]);
+    assert_eq!(rows(usable_rows(vec![newest_expired])).await, [expired, newest_expired, usable]);
+}
+
+#[tokio::test]
+async fn external_keys_are_published_replaced_and_withdrawn() {
+    let (_dir, [store, other]) = two_handles().await;
+    let row = |sealed: &[u8], exp| SealedExternalKey {
+        kid: "theirs".to_owned(),
+        exp,
+        added_at: NOW,
+        sealed: sealed.to_vec(),
+    };
+    let exp = Some(Timestamp::from_secs(NOW.as_secs() + 9));
+    for row in [row(b"one", None), row(b"two", exp)] {
+        change(&store, |_| vec![KeyChange::Publish(row.clone())]).await;
+        let stored = snapshot(&other).await.external;
+        assert_eq!(format!("{stored:?}"), format!("{:?}", [row]));
+    }
+    change(&other, |_| vec![KeyChange::Withdraw { kid: "theirs".to_owned() }]).await;
+    assert!(snapshot(&store).await.external.is_empty());
 }
 
 #[tokio::test]
 async fn a_kid_is_never_used_again() {
-    let (_dir, store) = founded().await;
+    let (_dir, store) = initialized().await;
     let (first, second) = (insert(&store).await, insert(&store).await);
     change(&store, |_| {
         vec![KeyChange::Delete { kid: second, at: NOW }, KeyChange::Delete { kid: first, at: NOW }]
     })
     .await;
-    let picture = picture(&store).await;
-    assert!(picture.lives.is_empty() && picture.next_kid > second, "{picture:?}");
+    let snapshot = snapshot(&store).await;
+    assert!(snapshot.keys.is_empty() && snapshot.next_kid > second, "{snapshot:?}");
 }
 
 #[tokio::test]
-async fn a_change_that_was_refused_or_failed_half_way_leaves_nothing() {
-    let (_dir, store) = founded().await;
+async fn of_two_changes_to_one_version_exactly_one_is_stored() {
+    let (_dir, stores) = two_handles().await;
+    for round in 1..=20 {
+        let version = snapshot(&stores[0]).await.version;
+        let before = snapshot(&stores[0]).await;
+        let (one, other) = tokio::join!(
+            stores[0].apply(version, insert_into(&before)),
+            stores[1].apply(version, insert_into(&before)),
+        );
+        let applied = [one.unwrap(), other.unwrap()];
+        assert!(applied.contains(&Applied::Yes) && applied.contains(&Applied::Conflict), "{applied:?}");
+        assert_eq!(snapshot(&stores[1]).await.keys.len(), round);
+    }
+}
+
+#[tokio::test]
+async fn a_change_to_an_old_version_stores_nothing() {
+    let (_dir, [one, other]) = two_handles().await;
+    let old = snapshot(&one).await;
+    insert(&other).await;
+    let before = format!("{:?}", snapshot(&one).await);
+    assert_eq!(one.apply(old.version, insert_into(&old)).await.unwrap(), Applied::Conflict);
+    assert_eq!(one.apply(KeyVersion(i64::MAX), Vec::new()).await.unwrap(), Applied::Conflict);
+    assert_eq!(format!("{:?}", snapshot(&one).await), before);
+}
+
+#[tokio::test]
+async fn a_change_that_waited_too_long_for_the_lock_is_a_conflict() {
+    let (dir, store) = initialized().await;
+    let before = snapshot(&store).await;
+    let mut db = database(&dir).await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut db).await.unwrap();
+    let changes = insert_into(&before);
+    let version = before.version;
+    let waiting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.apply(version, changes).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), Applied::Conflict);
+    assert!(snapshot(&store).await.keys.is_empty());
+    assert_eq!(
+        store.apply(version, insert_into(&before)).await.unwrap(),
+        Applied::Yes,
+        "the next one is stored"
+    );
+}
+
+#[tokio::test]
+async fn a_change_that_fails_halfway_stores_nothing() {
+    let (_dir, store) = initialized().await;
     insert(&store).await;
-    let before = format!("{:?}", picture(&store).await);
-    let refused = store.change_keys(&record(1), &|_| Vec::new(), &mut |_| Err(Refusal)).await;
-    assert!(matches!(refused, Err(StoreError::Refused)));
-    let failed = store
-        .change_keys(&record(1), &|_| Vec::new(), &mut |picture| {
-            let life = life(picture.next_kid);
-            let missing = KeyChange::Promote { kid: Kid(99), at: NOW };
-            Ok(vec![KeyChange::Insert { life, sealed: Vec::new() }, missing])
-        })
-        .await;
+    let before = snapshot(&store).await;
+    let mut changes = insert_into(&before);
+    changes.push(KeyChange::Promote { kid: Kid(99), at: NOW });
+    let failed = store.apply(before.version, changes).await;
     assert!(matches!(failed, Err(StoreError::Corrupt(_))), "{failed:?}");
-    assert_eq!(format!("{:?}", picture(&store).await), before);
+    assert_eq!(format!("{:?}", snapshot(&store).await), format!("{before:?}"));
 }
 
 #[tokio::test]
-async fn nothing_is_changed_under_a_master_key_that_is_no_more() {
-    let (_dir, store) = founded().await;
-    store.replace_master_key(&record(1), &record(2), &mut |_| Ok(Vec::new()), &|_| Ok(())).await.unwrap();
-    let changed = store.change_keys(&record(1), &|_| Vec::new(), &mut |_| panic!("it is not asked")).await;
-    assert!(matches!(changed, Err(StoreError::MasterKeyChanged)));
-    let replaced =
-        store.replace_master_key(&record(1), &record(3), &mut |_| Ok(Vec::new()), &|_| Ok(())).await;
-    assert!(matches!(replaced, Err(StoreError::MasterKeyChanged)));
-    assert_eq!(store.master_key().await.unwrap(), Some(record(2)));
-}
-
-#[tokio::test]
-async fn a_master_key_that_does_not_pass_the_check_is_not_kept() {
-    let (_dir, store) = founded().await;
-    let replaced = store
-        .replace_master_key(&record(1), &record(2), &mut |_| Ok(Vec::new()), &|picture| {
-            assert_eq!(picture.master_key, Some(record(2)));
-            Err(Refusal)
-        })
-        .await;
-    assert!(matches!(replaced, Err(StoreError::Refused)));
-    assert_eq!(store.master_key().await.unwrap(), Some(record(1)));
-}
-
-#[tokio::test]
-async fn changes_to_the_keys_are_counted_and_nothing_else_is() {
-    let (_dir, store) = founded().await;
-    let before = store.key_changes().await.unwrap();
+async fn the_version_counts_changes_to_the_keys_and_nothing_else() {
+    let (_dir, [store, other]) = two_handles().await;
+    let before = store.key_version().await.unwrap();
     let id = store.register(account("alice", None), NOW).await.unwrap();
-    let hash = PasswordHash::stored(HASH.to_owned());
-    assert!(store.record_sign_in(id, &hash, [127, 0, 0, 1].into(), NOW).await.unwrap());
-    assert_eq!(store.key_changes().await.unwrap(), before);
+    let recorded = store.record_sign_in(sign_in(id, hash(), None)).await.unwrap();
+    assert_eq!((recorded, store.key_version().await.unwrap()), (SignInOutcome::Recorded, before));
     insert(&store).await;
-    let after = store.key_changes().await.unwrap();
+    let after = other.key_version().await.unwrap();
     assert!(after > before);
-    assert_eq!(picture(&store).await.changes, after);
+    assert_eq!(snapshot(&store).await.version, after);
 }
 
 #[tokio::test]
-async fn names_and_addresses_are_given_out_once() {
-    let (_dir, store) = founded().await;
+async fn a_sign_in_is_recorded_only_while_its_key_is_valid() {
+    let (_dir, [store, other]) = two_handles().await;
+    let id = store.register(account("alice", None), NOW).await.unwrap();
+    let [valid, revoked, expired] = [insert(&store).await, insert(&store).await, insert(&store).await];
+    change(&other, |_| {
+        vec![KeyChange::Revoke { kid: revoked, at: NOW }, KeyChange::Expire { kid: expired, at: NOW }]
+    })
+    .await;
+    let at_exp = key(valid).exp;
+    for (signed_by, at, expected) in [
+        (Some(valid), NOW, SignInOutcome::Recorded),
+        (Some(valid), at_exp, SignInOutcome::KeyEnded),
+        (Some(revoked), NOW, SignInOutcome::KeyEnded),
+        (Some(expired), NOW, SignInOutcome::KeyEnded),
+        (Some(Kid(99)), NOW, SignInOutcome::KeyEnded),
+        (None, NOW, SignInOutcome::Recorded),
+    ] {
+        let outcome = store.record_sign_in(NewSignIn { at, ..sign_in(id, hash(), signed_by) }).await.unwrap();
+        assert_eq!(outcome, expected, "{signed_by:?}");
+    }
+    assert_eq!(store.newest_sign_in().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn no_sign_in_is_recorded_after_the_account_was_disabled_by_another_process() {
+    let (_dir, [one, other]) = two_handles().await;
+    let id = one.register(account("alice", None), NOW).await.unwrap();
+    let sign_ins: Vec<_> = (0..200)
+        .map(|_| {
+            let store = Arc::clone(&one);
+            tokio::spawn(async move { store.record_sign_in(sign_in(id, hash(), None)).await.unwrap() })
+        })
+        .collect();
+    assert!(changed(&other, id, AccountChange::Disable).await);
+    let rows_when_disabled = other.newest_sign_in().await.unwrap();
+    let mut recorded = 0;
+    for sign_in in sign_ins {
+        recorded += i64::from(sign_in.await.unwrap() == SignInOutcome::Recorded);
+    }
+    assert_eq!(recorded, rows_when_disabled, "each was recorded before the change, or not at all");
+    assert_eq!(other.newest_sign_in().await.unwrap(), rows_when_disabled);
+}
+
+#[tokio::test]
+async fn of_two_registrations_of_one_name_exactly_one_succeeds() {
+    let (_dir, [one, other]) = two_handles().await;
+    for number in 0..20 {
+        let name = format!("user{number}");
+        let (first, second) =
+            tokio::join!(one.register(account(&name, None), NOW), other.register(account(&name, None), NOW));
+        let conflict = match (first, second) {
+            (Ok(_), Err(conflict)) | (Err(conflict), Ok(_)) => conflict,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(conflict, StoreError::Conflict(Unique::Username)), "{conflict:?}");
+    }
+}
+
+async fn database(dir: &TempDir) -> SqliteConnection {
+    SqliteConnection::connect(&format!("sqlite://{}", dir.path().join("store.db").display())).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_name_and_an_address_are_given_out_once() {
+    let (_dir, store) = initialized().await;
     store.register(account("alice", Some("a@example.com")), NOW).await.unwrap();
     for (account, taken) in
         [(account("ALICE", None), Unique::Username), (account("bob", Some("A@example.com")), Unique::Email)]
@@ -190,26 +363,25 @@ async fn names_and_addresses_are_given_out_once() {
 }
 
 #[tokio::test]
-async fn a_candidate_is_found_whatever_the_case_and_a_sign_in_of_an_old_hash_is_not_recorded() {
-    let (_dir, store) = founded().await;
-    let nobody = store.sign_in_candidate("alice").await.unwrap();
-    assert!(nobody.account.is_none() && nobody.costs.is_empty());
+async fn a_candidate_is_found_regardless_of_case_and_a_sign_in_with_an_old_hash_is_not_recorded() {
+    let (_dir, store) = initialized().await;
+    let unknown = store.sign_in_candidate("alice").await.unwrap();
+    assert!(unknown.account.is_none() && unknown.costs.is_empty());
     store.register(account("Alice", None), NOW).await.unwrap();
     let candidate = store.sign_in_candidate("aLICE").await.unwrap();
     let found = candidate.account.unwrap();
     assert_eq!((found.id, found.username.as_str()), (UserId(1), "Alice"));
     assert_eq!(candidate.costs, [HashCost("$argon2id$v=19$m=8,t=1,p=1$".to_owned())]);
     let another = PasswordHash::stored("$argon2id$…".to_owned());
-    assert!(!store.record_sign_in(found.id, &another, [127, 0, 0, 1].into(), NOW).await.unwrap());
-    assert!(
-        !store.record_sign_in(UserId(9), &found.password_hash, [127, 0, 0, 1].into(), NOW).await.unwrap()
-    );
+    for (user, checked) in [(found.id, another), (UserId(9), found.password_hash)] {
+        let outcome = store.record_sign_in(sign_in(user, checked, None)).await.unwrap();
+        assert_eq!(outcome, SignInOutcome::AccountChanged);
+    }
 }
 
 #[tokio::test]
-async fn of_sign_ins_that_come_together_each_is_answered_for_itself() {
-    let (dir, store) = founded().await;
-    let hash = PasswordHash::stored(HASH.to_owned());
+async fn each_sign_in_of_a_batch_gets_its_own_answer() {
+    let (dir, store) = initialized().await;
     let another = PasswordHash::stored("$argon2id$…\0\"'".to_owned());
     let mut ids = Vec::new();
     for name in ["alice", "bob", "carol"] {
@@ -218,17 +390,17 @@ async fn of_sign_ins_that_come_together_each_is_answered_for_itself() {
     assert!(changed(&store, ids[2], AccountChange::Disable).await);
     let sign_ins = (0..300).map(|n| {
         let (store, later) = (Arc::clone(&store), Timestamp::from_secs(NOW.as_secs() + n));
-        // Alice twice in a row, Bob by a hash that is not his, Carol who may not, and somebody who is not there.
-        let (user, hash) = match n % 5 {
-            0 | 1 => (ids[0], hash.clone()),
+        // Alice twice in a row, Bob with a wrong hash, Carol who is disabled, and an unknown account.
+        let (user, checked) = match n % 5 {
+            0 | 1 => (ids[0], hash()),
             2 => (ids[1], another.clone()),
-            3 => (ids[2], hash.clone()),
-            _ => (UserId(9), hash.clone()),
+            3 => (ids[2], hash()),
+            _ => (UserId(9), hash()),
         };
         tokio::spawn(async move {
             let gone = n % 10 == 1;
-            let recording = store.record_sign_in(user, &hash, [127, 0, 0, 1].into(), later);
-            // Some are not waited for.
+            let recording = store.record_sign_in(NewSignIn { at: later, ..sign_in(user, checked, None) });
+            // Some clients disconnect.
             if gone {
                 tokio::time::timeout(Duration::ZERO, recording).await.ok()
             } else {
@@ -239,11 +411,11 @@ async fn of_sign_ins_that_come_together_each_is_answered_for_itself() {
     let sign_ins: Vec<_> = sign_ins.collect();
     for (n, sign_in) in sign_ins.into_iter().enumerate() {
         if let Some(recorded) = sign_in.await.unwrap() {
-            assert_eq!(recorded.unwrap(), n % 5 < 2, "{n}");
+            let expected = if n % 5 < 2 { SignInOutcome::Recorded } else { SignInOutcome::AccountChanged };
+            assert_eq!(recorded.unwrap(), expected, "{n}");
         }
     }
-    let url = format!("sqlite://{}", dir.path().join("store.db").display());
-    let mut db = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let mut db = database(&dir).await;
     let (rows, users): (i64, i64) = sqlx::query_as("SELECT count(*), count(DISTINCT user_id) FROM auth_logs")
         .fetch_one(&mut db)
         .await
@@ -258,11 +430,11 @@ async fn changed(store: &Arc<dyn Store>, user: UserId, change: AccountChange) ->
 }
 
 #[tokio::test]
-async fn a_deleted_account_leaves_its_number_and_a_name_that_is_used_up() {
-    let (_dir, store) = founded().await;
+async fn a_deleted_account_keeps_its_number_and_its_name_is_never_given_out_again() {
+    let (_dir, store) = initialized().await;
     let id = store.register(account("alice", Some("a@example.com")), NOW).await.unwrap();
-    let hash = PasswordHash::stored(HASH.to_owned());
-    assert!(store.record_sign_in(id, &hash, [127, 0, 0, 1].into(), NOW).await.unwrap());
+    let recorded = store.record_sign_in(sign_in(id, hash(), None)).await.unwrap();
+    assert_eq!(recorded, SignInOutcome::Recorded);
     assert!(changed(&store, id, AccountChange::Delete).await);
 
     let report = store.account(&format!("deleted:{id}")).await.unwrap().unwrap();
@@ -289,34 +461,33 @@ async fn a_deleted_account_leaves_its_number_and_a_name_that_is_used_up() {
         AccountChange::Disable,
         AccountChange::Enable,
         AccountChange::SetEmail(None),
-        AccountChange::SetHash { hash, instead_of: None },
+        AccountChange::SetHash { hash: hash(), instead_of: None },
     ] {
-        assert!(!changed(&store, id, change).await, "there is nothing left to change");
+        assert!(!changed(&store, id, change).await, "a deleted account cannot be changed");
     }
     let rows = sign_ins(&store, &SignInFilter::default()).await;
     assert_eq!((rows.len(), rows[0].user), (1, Some(id)));
 }
 
 #[tokio::test]
-async fn a_disabled_account_is_no_candidate_and_its_sign_in_is_not_recorded() {
-    let (_dir, store) = founded().await;
+async fn a_disabled_account_cannot_sign_in() {
+    let (_dir, store) = initialized().await;
     let id = store.register(account("alice", None), NOW).await.unwrap();
-    let hash = PasswordHash::stored(HASH.to_owned());
     let signs_in = async || {
         let is_candidate = store.sign_in_candidate("alice").await.unwrap().account.is_some();
-        let is_recorded = store.record_sign_in(id, &hash, [127, 0, 0, 1].into(), NOW).await.unwrap();
-        (is_candidate, is_recorded)
+        let outcome = store.record_sign_in(sign_in(id, hash(), None)).await.unwrap();
+        (is_candidate, outcome)
     };
     assert!(changed(&store, id, AccountChange::Disable).await);
-    assert!(changed(&store, id, AccountChange::Disable).await, "twice is no mistake");
-    assert_eq!(signs_in().await, (false, false));
+    assert!(changed(&store, id, AccountChange::Disable).await, "disabling twice is allowed");
+    assert_eq!(signs_in().await, (false, SignInOutcome::AccountChanged));
     assert!(changed(&store, id, AccountChange::Enable).await);
-    assert_eq!(signs_in().await, (true, true));
+    assert_eq!(signs_in().await, (true, SignInOutcome::Recorded));
 }
 
 #[tokio::test]
-async fn a_hash_is_replaced_only_where_it_is_the_one_that_was_expected() {
-    let (_dir, store) = founded().await;
+async fn a_hash_is_replaced_only_if_it_is_the_expected_one() {
+    let (_dir, store) = initialized().await;
     let id = store.register(account("alice", None), NOW).await.unwrap();
     let hash = |memory: u32| PasswordHash::stored(HASH.replace("m=8", &format!("m={memory}")));
     let set = |new, old: Option<u32>| AccountChange::SetHash { hash: hash(new), instead_of: old.map(hash) };
@@ -328,8 +499,8 @@ async fn a_hash_is_replaced_only_where_it_is_the_one_that_was_expected() {
 }
 
 #[tokio::test]
-async fn an_address_can_be_changed_to_one_that_nobody_has() {
-    let (_dir, store) = founded().await;
+async fn an_address_can_be_changed_only_to_an_unused_one() {
+    let (_dir, store) = initialized().await;
     let alice = store.register(account("alice", Some("a@example.com")), NOW).await.unwrap();
     store.register(account("bob", Some("b@example.com")), NOW).await.unwrap();
     let email = |text: &str| AccountChange::SetEmail(Some(Email::parse(text).unwrap()));
@@ -342,7 +513,7 @@ async fn an_address_can_be_changed_to_one_that_nobody_has() {
 
 #[tokio::test]
 async fn accounts_are_listed_page_by_page() {
-    let (_dir, store) = founded().await;
+    let (_dir, store) = initialized().await;
     for number in 0..5 {
         store.register(account(&format!("user{number}"), None), NOW).await.unwrap();
     }
@@ -357,7 +528,7 @@ async fn accounts_are_listed_page_by_page() {
     assert_eq!(names, ["user0", "user1", "user2", "user3", "user4"]);
 }
 
-/// All that match, read in pages of two.
+/// All rows that match, read in pages of two.
 async fn sign_ins(store: &Arc<dyn Store>, filter: &SignInFilter) -> Vec<SignIn> {
     let (mut rows, mut cursor): (Vec<SignIn>, _) = (Vec::new(), None);
     loop {
@@ -369,15 +540,16 @@ async fn sign_ins(store: &Arc<dyn Store>, filter: &SignInFilter) -> Vec<SignIn> 
 }
 
 #[tokio::test]
-async fn sign_ins_are_listed_by_time_account_and_address_and_trimmed_from_the_oldest_on() {
-    let (_dir, store) = founded().await;
+async fn sign_ins_are_listed_by_time_account_and_address_and_deleted_oldest_first() {
+    let (_dir, store) = initialized().await;
     let alice = store.register(account("alice", None), NOW).await.unwrap();
     let bob = store.register(account("bob", None), NOW).await.unwrap();
-    let hash = PasswordHash::stored(HASH.to_owned());
     let at = |seconds: i64| Timestamp::from_secs(NOW.as_secs() + seconds);
     // The clock goes back before the fourth.
     for (user, ip, seconds) in [(alice, 1, 0), (bob, 1, 10), (alice, 2, 20), (alice, 1, 5), (bob, 2, 30)] {
-        store.record_sign_in(user, &hash, [192, 0, 2, ip].into(), at(seconds)).await.unwrap();
+        let from = [192, 0, 2, ip].into();
+        let row = NewSignIn { from, at: at(seconds), ..sign_in(user, hash(), None) };
+        assert_eq!(store.record_sign_in(row).await.unwrap(), SignInOutcome::Recorded);
     }
     let ids = async |filter: SignInFilter| {
         sign_ins(&store, &filter).await.iter().map(|row| row.cursor.id).collect::<Vec<_>>()
@@ -389,7 +561,7 @@ async fn sign_ins_are_listed_by_time_account_and_address_and_trimmed_from_the_ol
     assert_eq!(ids(SignInFilter { since: Some(at(10)), user: Some(bob), from: None }).await, [2, 5]);
 
     let last = store.before_last_sign_ins(&all, 2, i64::MAX).await.unwrap().unwrap();
-    assert_eq!(last.id, 2, "behind it lie the last two");
+    assert_eq!(last.id, 2, "the last two come after it");
     assert!(store.before_last_sign_ins(&all, 5, i64::MAX).await.unwrap().is_none());
     assert_eq!(store.newest_sign_in().await.unwrap(), 5);
     let newer =
@@ -400,7 +572,7 @@ async fn sign_ins_are_listed_by_time_account_and_address_and_trimmed_from_the_ol
         (Some(at(20)), "192.0.2.2", Some("alice"))
     );
 
-    assert_eq!(store.delete_sign_ins_before(at(10), 1).await.unwrap(), 1, "no more at once than was said");
+    assert_eq!(store.delete_sign_ins_before(at(10), 1).await.unwrap(), 1, "at most one");
     assert_eq!(store.delete_sign_ins_before(at(10), 10).await.unwrap(), 1);
     assert_eq!(ids(all).await, [2, 3, 5]);
 }

@@ -1,44 +1,44 @@
-//! `jwksd argon2-tune`: which Argon2id settings make a hash take a given time on this machine.
+//! `jwksd argon2-tune`: finds Argon2id settings with which a hash takes a given time on this machine.
 //!
-//! One lane and two passes, and as much memory as the time allows, because memory is what an attacker's hardware has
-//! least of; more passes only when the memory is all used. Never below OWASP's minimum.
+//! One lane, two passes, and as much memory as the time allows, because memory is what an attacker's hardware has least
+//! of. More passes only at the maximum of memory. Never below OWASP's minimum.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{list, say};
+use super::output;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::password::{Argon2Backend, Hasher, Password, Salt};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 /// OWASP's minimum for one lane: memory in KiB, and passes.
-const LEAST: Cost = Cost { memory_kib: 19456, iterations: 2 };
+const MIN_COST: Cost = Cost { memory_kib: 19456, iterations: 2 };
 
-/// How often each cost is tried; the fastest counts, as the one that the rest of the machine disturbed least.
+/// Measurements of each cost. The fastest counts, because other processes disturbed it least.
 const TRIES: usize = 5;
 
-/// How long one cost is tried.
-const ENOUGH: Duration = Duration::from_secs(1);
+/// Maximum time for the measurements of one cost.
+const MAX_TRYING: Duration = Duration::from_secs(1);
 
-/// The longest that a hash may be asked to take.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Maximum of `--target`.
+const MAX_TARGET: Duration = Duration::from_secs(10);
 
 #[derive(Args, Debug)]
 pub(super) struct TuneArgs {
     /// How long one hash may take
     #[arg(long, default_value = "50ms", value_parser = target)]
     target: Duration,
-    /// The most memory that one hash may take, in MiB; as many run at once as there are cores
+    /// Maximum memory of one hash in MiB; one hash per core runs at a time
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(19..=4096))]
     max_memory: u32,
 }
 
 fn target(text: &str) -> Result<Duration, String> {
-    let target = humantime::parse_duration(text).ok().filter(|target| *target <= LONGEST);
-    target.ok_or_else(|| "a time such as 50ms or 1s, at most 10s, would do".to_owned())
+    let target = humantime::parse_duration(text).ok().filter(|target| *target <= MAX_TARGET);
+    target.ok_or_else(|| "use a time such as 50ms or 1s, at most 10s".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,44 +48,44 @@ struct Cost {
 }
 
 pub(super) fn run(args: &TuneArgs) -> anyhow::Result<()> {
-    let most = args.max_memory.saturating_mul(1024).max(LEAST.memory_kib);
+    let most = args.max_memory.saturating_mul(1024).max(MIN_COST.memory_kib);
     let (cost, takes) = tune(args.target, most, time)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let per_second = f64::from(u32::try_from(cores)?) / takes.as_secs_f64();
     if takes > args.target {
-        say("OWASP's minimum takes longer than that here, and less would be too little:");
+        output::message("OWASP's minimum takes longer than that here, and anything less is too weak:");
     }
-    list([
+    output::lines([
         format!("ARGON2_MEMORY_KIB={}", cost.memory_kib),
         format!("ARGON2_ITERATIONS={}", cost.iterations),
         "ARGON2_PARALLELISM=1".to_owned(),
     ])?;
-    say(&format!(
-        "one hash takes {} ms here: at most {per_second:.0} sign-ins a second on {cores} cores, with {} MiB. \
-         Put the three lines into .env; old hashes follow as their owners sign in",
+    output::message(&format!(
+        "one hash takes {} ms here: at most {per_second:.0} sign-ins a second on {cores} cores, with {} MiB of memory. Put \
+         the three lines into .env; old hashes are replaced when their owners sign in",
         takes.as_millis(),
         u64::from(cost.memory_kib / 1024).saturating_mul(u64::try_from(cores)?),
     ));
     Ok(())
 }
 
-/// The dearest cost that takes no longer than `target`, or the least that is allowed, and how long it takes.
+/// The highest cost that takes at most `target`, or else OWASP's minimum, and how long it takes.
 fn tune(
     target: Duration,
     most_kib: u32,
     mut time: impl FnMut(Cost) -> anyhow::Result<Duration>,
 ) -> anyhow::Result<(Cost, Duration)> {
-    let mut best = (LEAST, time(LEAST)?);
+    let mut best = (MIN_COST, time(MIN_COST)?);
     if best.1 >= target {
         return Ok(best);
     }
-    // Memory first. The time grows a little faster than the memory, so that it is approached in steps.
-    let mut cost = LEAST;
+    // Memory first. Time grows a little faster than memory, so one proportional step is not enough.
+    let mut cost = MIN_COST;
     let mut takes = best.1;
     for _ in 0..4 {
-        let memory_kib = scaled(cost.memory_kib, target, takes).clamp(LEAST.memory_kib, most_kib);
-        // In whole MiB.
-        cost = Cost { memory_kib: (memory_kib & !1023).max(LEAST.memory_kib), ..LEAST };
+        let memory_kib = scaled(cost.memory_kib, target, takes).clamp(MIN_COST.memory_kib, most_kib);
+        // Round down to whole MiB.
+        cost = Cost { memory_kib: (memory_kib & !1023).max(MIN_COST.memory_kib), ..MIN_COST };
         takes = time(cost)?;
         if takes <= target && cost.memory_kib >= best.0.memory_kib {
             best = (cost, takes);
@@ -103,7 +103,7 @@ fn tune(
     Ok(best)
 }
 
-/// What takes `target`, if `value` takes `takes` and the time is in proportion.
+/// The value that takes `target`, if `value` takes `takes` and time is proportional.
 fn scaled(value: u32, target: Duration, takes: Duration) -> u32 {
     let scaled = u128::from(value) * target.as_nanos() / takes.as_nanos().max(1);
     u32::try_from(scaled).unwrap_or(u32::MAX)
@@ -117,14 +117,12 @@ fn time(cost: Cost) -> anyhow::Result<Duration> {
     let clock = SystemClock::start();
     let mut fastest = Duration::MAX;
     for _ in 0..TRIES {
-        // What is slow varies less, and nobody waits for it five times.
-        if clock.monotonic() > ENOUGH {
+        // Slow hashes vary less, so fewer measurements are enough.
+        if clock.monotonic() > MAX_TRYING {
             break;
         }
         let begun = clock.monotonic();
-        hasher
-            .hash(&password, &salt)
-            .context("this much memory cannot be had: a lower --max-memory would do")?;
+        hasher.hash(&password, &salt).context("there is not enough memory: use a lower --max-memory")?;
         fastest = fastest.min(clock.monotonic().saturating_sub(begun));
     }
     Ok(fastest)
@@ -134,7 +132,7 @@ fn time(cost: Cost) -> anyhow::Result<Duration> {
 mod tests {
     use super::*;
 
-    /// A machine on which a MiB takes so many microseconds a pass.
+    /// A machine on which a MiB takes this many microseconds per pass.
     fn machine(micros: u32) -> impl FnMut(Cost) -> anyhow::Result<Duration> {
         move |cost| Ok(Duration::from_micros((cost.memory_kib / 1024 * cost.iterations * micros).into()))
     }
@@ -150,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn when_the_memory_is_used_up_it_takes_more_passes() {
+    fn more_passes_are_added_at_the_maximum_of_memory() {
         let tuned = tune(Duration::from_millis(100), 64 * 1024, machine(200)).unwrap();
         assert_eq!(tuned, (Cost { memory_kib: 64 * 1024, iterations: 7 }, Duration::from_micros(89_600)));
     }
 
     #[test]
-    fn a_machine_too_slow_for_the_target_keeps_to_the_minimum() {
+    fn a_machine_too_slow_for_the_target_gets_the_minimum() {
         let tuned = tune(Duration::from_millis(50), 256 * 1024, machine(2000)).unwrap();
-        assert_eq!(tuned, (LEAST, Duration::from_millis(76)));
+        assert_eq!(tuned, (MIN_COST, Duration::from_millis(76)));
     }
 }

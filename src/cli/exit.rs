@@ -1,42 +1,51 @@
-//! What a command ends with: the exit status that scripts go by.
+//! How a command ends: the errors of commands, and the exit status of each.
 
 use std::process::ExitCode;
 
 use thiserror::Error;
 
-use super::opening::{Missing, Refused};
-use super::say;
-use crate::config::ConfigError;
+use super::output;
 use crate::issuer::{ExternalKeyError, IssuerError, KeyCommandError};
+use crate::setting::ConfigError;
 use crate::store::StoreError;
 
-/// What `--help` says of them.
+/// The part of `--help` about exit statuses.
 pub(super) const HELP: &str = "Exit status:
   0  done
-  1  not done; of doctor: there are warnings; of jwt verify: the token is not valid
-  2  refused before anything was done: a setting, the command line or the store cannot work; of doctor: there are errors
-  3  the account, the key or the store is not there
-  4  the name or the address was given out before
+  1  failed; doctor: there are warnings; jwt verify: the token is invalid
+  2  nothing was done: invalid setting, invalid command line or unusable store; doctor: there are errors
+  3  account, key or store not found
+  4  username or email address taken
 ";
 
-/// Not done, for a reason that has no status of its own.
+/// A failure without a status of its own.
 const FAILED: u8 = 1;
 
-/// Refused before anything was done: a setting, the command line or the store cannot work.
+/// The setting, the command line or the store is invalid, and nothing was done.
 pub(super) const REFUSED: u8 = 2;
 
-/// What was named is not there.
-const MISSING: u8 = 3;
+/// The account, the key or the store does not exist.
+const NOT_FOUND: u8 = 3;
 
-/// A name or an address was given out before.
+/// The username or the email address is taken.
 const TAKEN: u8 = 4;
 
-/// An end with a status of its own and nothing to say: what was found has been told already.
+/// The command cannot run as it was called. The text says why, and what to do.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct UsageError(pub(super) String);
+
+/// The store that a command needs does not exist.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct NotFound(pub(super) String);
+
+/// An end with this status and no message, because the command has already printed what it found.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("ended with status {0}")]
 pub(super) struct Status(pub(super) u8);
 
-/// Says what went wrong, and gives the status.
+/// Prints the error, if there is one, and returns the exit status.
 pub(super) fn finish(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -44,23 +53,23 @@ pub(super) fn finish(result: anyhow::Result<()>) -> ExitCode {
     if let Some(Status(status)) = error.downcast_ref() {
         return ExitCode::from(*status);
     }
-    say(&format!("jwksd: {error:#}"));
+    output::message(&format!("jwksd: {error:#}"));
     ExitCode::from(status(&error))
 }
 
 fn status(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<Refused>() {
+    if error.is::<ConfigError>() || error.is::<UsageError>() {
         return REFUSED;
     }
-    if error.is::<Missing>() {
-        return MISSING;
+    if error.is::<NotFound>() {
+        return NOT_FOUND;
     }
     match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(
             IssuerError::NoSuchAccount
             | IssuerError::KeyCommand(KeyCommandError::Unknown(_))
             | IssuerError::ExternalKey(ExternalKeyError::Unknown(_)),
-        ) => MISSING,
+        ) => NOT_FOUND,
         Some(IssuerError::Store(StoreError::Conflict(_))) => TAKEN,
         _ => FAILED,
     }

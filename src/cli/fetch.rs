@@ -1,6 +1,7 @@
-//! The HTTP client of `jwk` and `jwt`: bounded in size and time, and careful about where it is led.
+//! The HTTP client of `jwk` and `jwt`: bounded in size and time, and strict about redirects.
 //!
-//! Roots of trust are Mozilla's, compiled in. Proxies of the environment are not used: `config` alone reads that.
+//! It trusts Mozilla's root certificates, which are compiled in. It ignores proxy variables: only `config` reads the
+//! environment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +13,17 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 use url::{Host, Url};
 
-use crate::config::Secret;
 use crate::domain::jose::json;
+use crate::setting::Secret;
 
-/// How long one request may take, from the name's lookup to the last byte.
+/// Timeout of one request, from the DNS lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest answer that is read.
+/// Maximum length of a response in bytes.
 const LIMIT: u64 = 1024 * 1024;
 
-/// How many redirects are followed.
-const REDIRECTS: usize = 3;
+/// Maximum number of redirects.
+const REDIRECTS_MAX: usize = 3;
 
 /// The client.
 pub(super) struct Client(Agent);
@@ -51,47 +52,48 @@ impl Client {
 
     /// Fetches JSON.
     ///
-    /// A redirect is followed to https, or to the same origin: nobody on the way may lead a verifier to other keys.
+    /// Follows redirects only to https or to the same origin, so that an attacker on the network cannot substitute keys.
     pub(super) fn get(&self, url: &Url) -> anyhow::Result<Value> {
         let mut at = url.clone();
-        for _ in 0..=REDIRECTS {
-            let mut answer = self.0.get(at.as_str()).call().with_context(|| format!("cannot fetch {at}"))?;
-            if !answer.status().is_redirection() {
-                return json(&at, &mut answer);
+        for _ in 0..=REDIRECTS_MAX {
+            let mut response =
+                self.0.get(at.as_str()).call().with_context(|| format!("cannot fetch {at}"))?;
+            if !response.status().is_redirection() {
+                return json(&at, &mut response);
             }
-            at = target(&at, &answer)?;
+            at = target(&at, &response)?;
         }
-        bail!("{url} leads from redirect to redirect");
+        bail!("{url} redirects more than {REDIRECTS_MAX} times");
     }
 
-    /// Sends JSON with a bearer token, and follows no redirect with it. Returns status and body.
+    /// Sends JSON with a bearer token. Follows no redirect, which could disclose the token. Returns status and body.
     pub(super) fn post(&self, url: &Url, token: &Secret, body: &str) -> anyhow::Result<(u16, Vec<u8>)> {
         let authorization = zeroize::Zeroizing::new(format!("Bearer {}", token.reveal()));
-        let mut answer = self
+        let mut response = self
             .0
             .post(url.as_str())
             .header("Authorization", authorization.as_str())
             .content_type("application/json")
             .send(body)
             .with_context(|| format!("cannot send to {url}"))?;
-        let body = text(&mut answer).with_context(|| format!("cannot read the answer of {url}"))?;
-        Ok((answer.status().as_u16(), body))
+        let body = text(&mut response).with_context(|| format!("cannot read the response of {url}"))?;
+        Ok((response.status().as_u16(), body))
     }
 }
 
-/// Reads a URL of http or https.
+/// Parses an http or https URL.
 pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = url else {
-        bail!("{text:?} is no URL: https://login.example.com/jwks would do");
+        bail!("{text:?} is not an http or https URL: use one such as https://login.example.com/jwks");
     };
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("a URL with a name and a password in it is not fetched");
+        bail!("the URL contains a username or a password: remove it");
     }
     Ok(url)
 }
 
-/// Whether somebody on the way could read and change what goes there.
+/// Whether an attacker on the network could read and change the traffic to this URL.
 pub(super) fn is_exposed(url: &Url) -> bool {
     let is_local = match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -102,26 +104,26 @@ pub(super) fn is_exposed(url: &Url) -> bool {
     url.scheme() != "https" && !is_local
 }
 
-fn json(url: &Url, answer: &mut Response<Body>) -> anyhow::Result<Value> {
-    let status = answer.status();
+fn json(url: &Url, response: &mut Response<Body>) -> anyhow::Result<Value> {
+    let status = response.status();
     if status != 200 {
-        bail!("{url} answers {status}");
+        bail!("{url} answered {status}");
     }
-    let text = text(answer).with_context(|| format!("cannot read the answer of {url}"))?;
-    json::value(&text).with_context(|| format!("the answer of {url} is of no use"))
+    let text = text(response).with_context(|| format!("cannot read the response of {url}"))?;
+    json::value(&text).with_context(|| format!("cannot use the response of {url}"))
 }
 
-fn text(answer: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
-    answer.body_mut().with_config().limit(LIMIT).read_to_vec()
+fn text(response: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
+    response.body_mut().with_config().limit(LIMIT).read_to_vec()
 }
 
-fn target(from: &Url, answer: &Response<Body>) -> anyhow::Result<Url> {
-    let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
+fn target(from: &Url, response: &Response<Body>) -> anyhow::Result<Url> {
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
     let Some(to) = location.and_then(|location| from.join(location).ok()) else {
-        bail!("{from} answers {} without saying where to", answer.status());
+        bail!("{from} answered {} without a valid Location header", response.status());
     };
     if to.scheme() != "https" && to.origin() != from.origin() {
-        bail!("{from} leads to {to}: a redirect is followed to https or to the same origin alone");
+        bail!("{from} redirects to {to}: redirects are followed only to https or to the same origin");
     }
     Ok(to)
 }
@@ -140,7 +142,7 @@ mod tests {
 
     const ROOT: &[u8] = include_bytes!("../../tests/data/tls/root.pem");
 
-    /// A server with a certificate for `localhost` by `ROOT`, which answers every request with a JWKS.
+    /// A server with a certificate for `localhost` signed by `ROOT`. It answers every request with a JWKS.
     fn secure_site() -> u16 {
         let certificate = include_bytes!("../../tests/data/tls/leaf.pem");
         let key = include_bytes!("../../tests/data/tls/leaf.key.pem");
@@ -173,22 +175,19 @@ mod tests {
     }
 
     #[test]
-    fn https_is_by_the_roots_that_are_trusted_and_by_the_name() {
+    fn https_requires_a_trusted_root_and_the_right_name() {
         let port = secure_site();
         let url = |host| parse(&format!("https://{host}:{port}/jwks")).unwrap();
         let root = Certificate::from_pem(ROOT).unwrap();
         let client = Client::trusting(RootCerts::new_with_certs(&[root]));
         assert_eq!(client.get(&url("localhost")).unwrap(), serde_json::json!({"keys": []}));
-        let refused = |client: &Client, host| format!("{:#}", client.get(&url(host)).unwrap_err());
-        assert!(refused(&client, "127.0.0.1").contains("not valid for name"), "another name");
-        assert!(
-            refused(&Client::new(), "localhost").contains("UnknownIssuer"),
-            "a root that is not Mozilla's"
-        );
+        let error = |client: &Client, host| format!("{:#}", client.get(&url(host)).unwrap_err());
+        assert!(error(&client, "127.0.0.1").contains("not valid for name"), "another name");
+        assert!(error(&Client::new(), "localhost").contains("UnknownIssuer"), "a root that is not Mozilla's");
     }
 
     #[test]
-    fn plain_http_is_exposed_but_to_this_machine() {
+    fn plain_http_is_exposed_unless_it_stays_on_this_machine() {
         for (url, exposed) in [
             ("https://example.com", false),
             ("http://127.0.0.1:8080", false),
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_http_is_refused() {
+    fn other_urls_and_urls_with_credentials_are_rejected() {
         for url in
             ["", "example.com/jwks", "file:///etc/passwd", "ftp://example.com", "https://me:x@example.com"]
         {

@@ -1,4 +1,4 @@
-//! What `jwk` and `jwt` read and write: a file or standard input, bounded; new files that are the owner's alone.
+//! Files of `jwk` and `jwt`: bounded input from a file or standard input, and new files that only their owner can read.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
-/// The longest input.
+/// Maximum length of an input in bytes.
 const LIMIT: usize = 1024 * 1024;
 
-/// All of a file, or of standard input for `-`. It may be secret.
+/// Reads a file, or standard input for `-`. The content may be secret.
 pub(super) fn read(name: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let source = shown(name);
     let text = if name == "-" {
@@ -25,20 +25,20 @@ pub(super) fn read(name: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(text)
 }
 
-/// What an input is called in a message.
+/// The name of an input in messages.
 pub(super) fn shown(name: &str) -> &str {
     if name == "-" { "standard input" } else { name }
 }
 
-/// Room for all of it is made at once, so that no copy stays behind where it grew.
+/// Reserves the maximum at once: a growing buffer would leave copies of a secret in memory.
 fn read_bounded(source: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut text = Zeroizing::new(Vec::with_capacity(LIMIT + 64));
-    let most = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    source.take(most).read_to_end(&mut text)?;
+    let max = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    source.take(max).read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// Writes a file that was not there. It appears whole, on disk and readable by its owner alone, or not at all.
+/// Creates a file with mode 0600. It appears completely and synced to disk, or not at all.
 pub(super) fn write_new(path: &Path, text: &[u8]) -> anyhow::Result<()> {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -46,7 +46,7 @@ pub(super) fn write_new(path: &Path, text: &[u8]) -> anyhow::Result<()> {
     };
     write_in(directory, path, text).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("{} is there already, and nothing is overwritten", path.display())
+            anyhow::anyhow!("{} already exists, and files are never replaced", path.display())
         }
         _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
     })
@@ -63,14 +63,14 @@ fn write_in(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether others than its owner can do something with a file.
+/// Whether users other than its owner have access to a file.
 #[cfg(unix)]
 pub(super) fn is_open_to_others(name: &str) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    name != "-" && std::fs::metadata(name).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+    name != "-" && std::fs::metadata(name).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-/// Whether others than its owner can do something with a file: a question that has its answer in other terms here.
+/// Always false: other systems do not express access as mode bits.
 #[cfg(not(unix))]
 pub(super) fn is_open_to_others(_: &str) -> bool {
     false

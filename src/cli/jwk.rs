@@ -1,4 +1,4 @@
-//! `jwksd jwk`: make keys and convert them. The private half leaves only where somebody asked for it.
+//! `jwksd jwk`: generates and converts keys. Private keys are written only if the user asks for it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,39 +7,40 @@ use clap::{ArgMatches, Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::exit::UsageError;
 use super::files;
-use super::opening::Refused;
+use super::output;
 use super::upload::{ServerArgs, Upload};
-use super::{list, say};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
+use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::json::SecretJson;
-use crate::domain::jose::jwk::{InvalidJwk, PublicJwk, to_public};
+use crate::domain::jose::jwk::{Jwk, to_public};
 use crate::domain::jose::pem::{self, Key};
 use crate::domain::jose::private_key::{NewKey, PrivateKey, private_jwk};
 use crate::domain::jose::public_key::PublicKey;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JwkCommand {
-    /// Make a key, and print its public half as a JWK
+    /// Generate a key and print its public JWK
     Generate(GenerateArgs),
     /// Print the SHA-256 thumbprint of a JWK (RFC 7638)
     Thumbprint {
         /// The JWK, public or private; - for standard input
         file: String,
     },
-    /// Print the public half of a JWK, or of every key of a JWK Set
+    /// Print the public JWK of a JWK, or of every key in a JWK Set
     Public {
         /// The JWK or JWK Set; - for standard input
         file: String,
     },
-    /// Turn a JWK into PEM: SPKI of a public one, PKCS#8 of a private one
+    /// Convert a JWK to PEM: SPKI for a public key, PKCS#8 for a private key
     ToPem {
         /// The JWK; - for standard input
         file: String,
         #[command(flatten)]
         private: PrivateArgs,
     },
-    /// Turn a PEM into a JWK, the public half unless told otherwise
+    /// Convert PEM to a JWK, the public one by default
     FromPem {
         /// PKCS#8, PKCS#1, SEC 1 or SPKI; - for standard input
         file: String,
@@ -48,7 +49,7 @@ pub(super) enum JwkCommand {
         #[command(flatten)]
         private: PrivateArgs,
     },
-    /// Send the public half of a key to a server
+    /// Send the public key to a server
     Upload {
         /// A PEM or a JWK; - for standard input
         file: String,
@@ -61,21 +62,21 @@ pub(super) enum JwkCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct GenerateArgs {
-    /// What kind of key
+    /// Type of the key
     #[arg(long = "type", value_name = "TYPE", default_value = "rsa")]
-    kind: Kind,
-    /// Bits of an RSA key: 2048 unless told otherwise
+    key_type: TypeArg,
+    /// Size of an RSA key in bits [default: 2048]
     #[arg(long, value_name = "BITS", value_parser = ["2048", "3072", "4096"])]
     key_size: Option<String>,
-    /// Curve of an EC key: P-256 unless told otherwise
+    /// Curve of an EC key [default: P-256]
     #[arg(long, value_name = "CURVE", value_parser = ["P-256", "P-384", "P-521"])]
     curve: Option<String>,
     #[command(flatten)]
     about: AboutArgs,
-    /// Write the private key to KID.pem: PKCS#8, mode 0600, never over another file
+    /// Write the private key to KID.pem: PKCS#8, mode 0600, never replacing a file
     #[arg(long)]
     save: bool,
-    /// Send the public key to the server's /upload, with `ADMIN_TOKEN`
+    /// Send the public key to /upload of the server, with `ADMIN_TOKEN`
     #[arg(long)]
     upload: bool,
     /// Print the private JWK instead of the public one
@@ -86,31 +87,31 @@ pub(super) struct GenerateArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
+enum TypeArg {
     Rsa,
     Ec,
     Ed25519,
 }
 
-/// What a JWK says beside its numbers.
+/// The metadata of a JWK.
 #[derive(Args, Debug)]
 pub(super) struct AboutArgs {
-    /// What tokens will call the key: its thumbprint unless told otherwise
+    /// Key ID that tokens will name [default: the thumbprint]
     #[arg(long)]
     kid: Option<String>,
-    /// The one algorithm it is for: the usual one of its type unless told otherwise
+    /// Algorithm of the key [default: the default algorithm of its type]
     #[arg(long, value_name = "ALG")]
     alg: Option<String>,
 }
 
 impl AboutArgs {
-    fn jwk(&self, key: PublicKey) -> anyhow::Result<PublicJwk> {
+    fn jwk(&self, key: PublicKey) -> anyhow::Result<Jwk> {
         let kid = self.kid.clone().unwrap_or_else(|| key.thumbprint());
         let algorithm = match &self.alg {
-            Some(name) => named(name)?,
-            None => key.key_type().usual_algorithm(),
+            Some(name) => algorithm_from_name(name)?,
+            None => key.key_type().default_algorithm(),
         };
-        Ok(PublicJwk::new(key, kid, algorithm).map_err(|error| Refused(error.to_string()))?)
+        Ok(Jwk::new(key, kid, algorithm).map_err(|error| UsageError(error.to_string()))?)
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) struct PrivateArgs {
     /// Print the private key on standard output
     #[arg(long)]
     private: bool,
-    /// Write to a file: mode 0600, never over another file
+    /// Write to a file: mode 0600, never replacing a file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -129,7 +130,7 @@ pub(super) fn run(command: JwkCommand, matches: &ArgMatches) -> anyhow::Result<(
         JwkCommand::Generate(args) => generate(&args, matches),
         JwkCommand::Thumbprint { file } => {
             let json = read_json(&file)?;
-            let key = public_key(json.reveal()).with_context(|| about(&file))?;
+            let key = public_key(json.reveal()).with_context(|| cannot_use(&file))?;
             show(&key.thumbprint())
         }
         JwkCommand::Public { file } => print_public(&file),
@@ -142,19 +143,19 @@ pub(super) fn run(command: JwkCommand, matches: &ArgMatches) -> anyhow::Result<(
     }
 }
 
-/// The algorithm of this name.
-pub(super) fn named(name: &str) -> Result<Algorithm, Refused> {
-    Algorithm::named(name).ok_or_else(|| {
+/// Finds an algorithm by its name.
+pub(super) fn algorithm_from_name(name: &str) -> Result<Algorithm, UsageError> {
+    Algorithm::from_name(name).ok_or_else(|| {
         let names = Algorithm::ALL.map(Algorithm::name).join(", ");
-        Refused(format!("{name:?} is no algorithm that is known: {names} would do"))
+        UsageError(format!("{name:?} is not a supported algorithm: use {names}"))
     })
 }
 
 fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
-    let what = what_to_make(args)?;
+    let new = new_key(args)?;
     if args.upload && !args.save && !args.private {
-        return Err(Refused(
-            "--upload without --save would lose the private key: --save keeps it as KID.pem".to_owned(),
+        return Err(UsageError(
+            "--upload without --save would lose the private key: add --save to keep it as KID.pem".to_owned(),
         )
         .into());
     }
@@ -164,87 +165,90 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     if args.upload
         && args.about.kid.as_deref().is_some_and(|kid| kid.bytes().all(|byte| byte.is_ascii_digit()))
     {
-        return Err(
-            Refused("--kid: names of digits alone are those of the server's own keys".to_owned()).into()
-        );
+        return Err(UsageError(
+            "--kid: only the server's own keys may consist of digits: use another kid".to_owned(),
+        )
+        .into());
     }
     let upload = args.upload.then(|| Upload::prepare(&args.server, matches)).transpose()?;
-    // The name is looked at before a key is made in vain.
-    args.about.alg.as_deref().map(named).transpose()?;
+    // Checked before the key is generated, because RSA 4096 takes seconds.
+    args.about.alg.as_deref().map(algorithm_from_name).transpose()?;
 
-    let key = PrivateKey::generate(what)?;
+    let key = PrivateKey::generate(new)?;
     let public = args.about.jwk(key.public().clone())?;
     let file = args.save.then(|| save(&key, &public)).transpose()?;
     let sent = upload.map(|upload| send(&upload, &public, file.as_deref(), &args.server));
-    // Whatever became of the upload, the key is shown; whoever reads no more has seen enough.
+    // The key is printed even if the upload failed, because it may be the only copy.
     if args.private {
         print_private(&private_jwk(&key, &public)?)?;
     } else {
         show(&serde_json::to_string_pretty(&public)?)?;
     }
     if file.is_none() && !args.private {
-        say("the private key was not kept: --save writes it to a file, --private prints it");
+        output::message(
+            "the private key was not kept: use --save to write it to a file, or --private to print it",
+        );
     }
     sent.unwrap_or(Ok(()))
 }
 
-fn send(upload: &Upload, public: &PublicJwk, file: Option<&str>, server: &ServerArgs) -> anyhow::Result<()> {
+fn send(upload: &Upload, public: &Jwk, file: Option<&str>, server: &ServerArgs) -> anyhow::Result<()> {
     upload.send(public).with_context(|| match file {
         Some(file) => {
             let (kid, server) = (public.kid().unwrap_or_default(), &server.server);
-            let alg = public.algorithm().unwrap_or(public.key().key_type().usual_algorithm());
+            let alg = public.algorithm().unwrap_or(public.key().key_type().default_algorithm());
             format!(
-                "the key is kept, but not uploaded: `jwksd jwk upload {file} --kid={kid} --alg {alg} --server {server}` \
-                 tries again"
+                "the key was saved, but not uploaded: try again with `jwksd jwk upload {file} --kid={kid} --alg {alg} \
+                 --server {server}`"
             )
         }
-        None => "the key is printed, but not uploaded".to_owned(),
+        None => "the key was printed, but not uploaded".to_owned(),
     })
 }
 
-/// On standard output.
+/// Prints to standard output.
 fn show(text: &str) -> anyhow::Result<()> {
-    list([text.to_owned()])?;
+    output::lines([text.to_owned()])?;
     Ok(())
 }
 
-fn what_to_make(args: &GenerateArgs) -> Result<NewKey, Refused> {
-    if args.key_size.is_some() && args.kind != Kind::Rsa {
-        return Err(Refused("--key-size is for --type rsa alone".to_owned()));
+fn new_key(args: &GenerateArgs) -> Result<NewKey, UsageError> {
+    if args.key_size.is_some() && args.key_type != TypeArg::Rsa {
+        return Err(UsageError("--key-size is only for --type rsa".to_owned()));
     }
-    if args.curve.is_some() && args.kind != Kind::Ec {
-        return Err(Refused("--curve is for --type ec alone".to_owned()));
+    if args.curve.is_some() && args.key_type != TypeArg::Ec {
+        return Err(UsageError("--curve is only for --type ec".to_owned()));
     }
-    Ok(match (args.kind, args.key_size.as_deref(), args.curve.as_deref()) {
-        (Kind::Rsa, Some("4096"), _) => NewKey::Rsa4096,
-        (Kind::Rsa, Some("3072"), _) => NewKey::Rsa3072,
-        (Kind::Rsa, _, _) => NewKey::Rsa2048,
-        (Kind::Ec, _, name) => {
+    Ok(match (args.key_type, args.key_size.as_deref(), args.curve.as_deref()) {
+        (TypeArg::Rsa, Some("4096"), _) => NewKey::Rsa4096,
+        (TypeArg::Rsa, Some("3072"), _) => NewKey::Rsa3072,
+        (TypeArg::Rsa, _, _) => NewKey::Rsa2048,
+        (TypeArg::Ec, _, name) => {
             let curve = Curve::ALL.into_iter().find(|curve| Some(curve.name()) == name);
             NewKey::Ec(curve.unwrap_or(Curve::P256))
         }
-        (Kind::Ed25519, _, _) => NewKey::Ed25519,
+        (TypeArg::Ed25519, _, _) => NewKey::Ed25519,
     })
 }
 
-/// A `kid` becomes the name of a file, which must stay in this directory and be seen there.
-fn check_file_name(kid: &str) -> Result<(), Refused> {
+/// Checks that a `kid` is a file name in this directory, and not a hidden one.
+fn check_file_name(kid: &str) -> Result<(), UsageError> {
     let is_plain = kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if is_plain && !kid.is_empty() && !kid.starts_with(['.', '-']) && kid.len() <= 200 {
         return Ok(());
     }
-    Err(Refused(format!(
-        "{kid:?} cannot be the name of a file: with --save, a kid of letters, digits and . _ - would do, which does \
-         not begin with . or -"
+    Err(UsageError(format!(
+        "{kid:?} cannot be a file name: with --save, use a kid of letters, digits and . _ - that does not start with \
+         . or -"
     )))
 }
 
-fn save(key: &PrivateKey, public: &PublicJwk) -> anyhow::Result<String> {
+fn save(key: &PrivateKey, public: &Jwk) -> anyhow::Result<String> {
     let kid = public.kid().unwrap_or_default();
-    // A thumbprint may begin with a dash, which a command would take for a flag.
+    // A thumbprint may start with a dash, which commands would read as a flag.
     let name = if kid.starts_with('-') { format!("./{kid}.pem") } else { format!("{kid}.pem") };
     files::write_new(Path::new(&name), pem::private_pem(key)?.as_bytes())?;
-    say(&format!("the private key is in {name}"));
+    output::message(&format!("the private key is in {name}"));
     Ok(name)
 }
 
@@ -252,92 +256,93 @@ fn print_public(file: &str) -> anyhow::Result<()> {
     let json = read_json(file)?;
     let value = json.reveal();
     let public = match value.get("keys").and_then(Value::as_array) {
-        None => to_public(value).with_context(|| about(file))?,
+        None => to_public(value).with_context(|| cannot_use(file))?,
         Some(keys) => {
-            let halves: Result<Vec<_>, _> = keys.iter().map(to_public).collect();
-            serde_json::json!({ "keys": halves.with_context(|| about(file))? })
+            let public: Result<Vec<_>, _> = keys.iter().map(to_public).collect();
+            serde_json::json!({ "keys": public.with_context(|| cannot_use(file))? })
         }
     };
     show(&serde_json::to_string_pretty(&public)?)
 }
 
-fn to_pem(file: &str, wanted: &PrivateArgs) -> anyhow::Result<()> {
+fn to_pem(file: &str, private: &PrivateArgs) -> anyhow::Result<()> {
     let json = read_json(file)?;
-    let members = json.reveal().as_object().ok_or(InvalidJwk::NoObject).with_context(|| about(file))?;
+    let members = json.reveal().as_object().ok_or(InvalidJwk::NotObject).with_context(|| cannot_use(file))?;
     if members.contains_key("d") {
-        if !wanted.private && wanted.output.is_none() {
-            return Err(Refused(format!(
-                "{} is a private key: --output FILE writes it to a file, --private prints it; `jwksd jwk public` \
-                 gives the public half",
+        if !private.private && private.output.is_none() {
+            return Err(UsageError(format!(
+                "{} is a private key: use --output FILE to write it to a file, --private to print it, or `jwksd jwk public` \
+                 to get its public key",
                 files::shown(file)
             ))
             .into());
         }
-        let key = PrivateKey::of_members(members).with_context(|| about(file))?;
-        return deliver(wanted, pem::private_pem(&key)?.trim_end());
+        let key = PrivateKey::from_members(members).with_context(|| cannot_use(file))?;
+        return deliver(private, pem::private_pem(&key)?.trim_end());
     }
-    let key = public_key(json.reveal()).with_context(|| about(file))?;
-    if wanted.private {
-        return Err(InvalidJwk::Public).with_context(|| about(file));
+    let key = public_key(json.reveal()).with_context(|| cannot_use(file))?;
+    if private.private {
+        return Err(InvalidJwk::Public).with_context(|| cannot_use(file));
     }
-    deliver(wanted, pem::public_pem(&key)?.trim_end())
+    deliver(private, pem::public_pem(&key)?.trim_end())
 }
 
-fn from_pem(file: &str, told: &AboutArgs, wanted: &PrivateArgs) -> anyhow::Result<()> {
+fn from_pem(file: &str, about: &AboutArgs, private: &PrivateArgs) -> anyhow::Result<()> {
     let key = read_pem(file)?;
-    let public = told.jwk(key.public().clone())?;
-    if !wanted.private {
-        return deliver(wanted, &serde_json::to_string_pretty(&public)?);
+    let public = about.jwk(key.public().clone())?;
+    if !private.private {
+        return deliver(private, &serde_json::to_string_pretty(&public)?);
     }
     let Key::Private(key) = key else {
-        return Err(InvalidJwk::Public).with_context(|| about(file));
+        return Err(InvalidJwk::Public).with_context(|| cannot_use(file));
     };
     let json = private_jwk(&key, &public)?;
     let text = Zeroizing::new(serde_json::to_string_pretty(json.reveal())?);
-    deliver(wanted, &text)
+    deliver(private, &text)
 }
 
-/// The public half of a PEM, or of a JWK with what that says of itself.
-fn upload_key(file: &str, told: &AboutArgs) -> anyhow::Result<PublicJwk> {
+/// The public JWK of a PEM or JWK file. Flags win over the metadata in the file.
+fn upload_key(file: &str, about: &AboutArgs) -> anyhow::Result<Jwk> {
     let text = files::read(file)?;
     if !text.trim_ascii_start().starts_with(b"{") {
-        return told.jwk(parse_pem(file, &text)?.public().clone());
+        return about.jwk(parse_pem(file, &text)?.public().clone());
     }
-    let json = SecretJson::parse(&text).with_context(|| about(file))?;
-    let key = PublicJwk::parse(&to_public(json.reveal()).with_context(|| about(file))?);
-    let key = key.with_context(|| about(file))?;
-    let said = AboutArgs {
-        kid: told.kid.clone().or_else(|| key.kid().map(str::to_owned)),
-        alg: told.alg.clone().or_else(|| key.algorithm().map(|algorithm| algorithm.name().to_owned())),
+    let json = SecretJson::parse(&text).with_context(|| cannot_use(file))?;
+    let key = Jwk::parse(&to_public(json.reveal()).with_context(|| cannot_use(file))?);
+    let key = key.with_context(|| cannot_use(file))?;
+    let about = AboutArgs {
+        kid: about.kid.clone().or_else(|| key.kid().map(str::to_owned)),
+        alg: about.alg.clone().or_else(|| key.algorithm().map(|algorithm| algorithm.name().to_owned())),
     };
-    said.jwk(key.key().clone())
+    about.jwk(key.key().clone())
 }
 
 fn public_key(json: &Value) -> Result<PublicKey, InvalidJwk> {
-    let members = json.as_object().ok_or(InvalidJwk::NoObject)?;
+    let members = json.as_object().ok_or(InvalidJwk::NotObject)?;
     if members.get("keys").is_some_and(Value::is_array) {
         return Err(InvalidJwk::Set);
     }
-    PublicKey::of_members(members)
+    PublicKey::from_members(members)
 }
 
 fn read_json(file: &str) -> anyhow::Result<SecretJson> {
-    SecretJson::parse(&files::read(file)?).with_context(|| about(file))
+    SecretJson::parse(&files::read(file)?).with_context(|| cannot_use(file))
 }
 
 fn read_pem(file: &str) -> anyhow::Result<Key> {
     parse_pem(file, &files::read(file)?)
 }
 
-/// A key in PEM, of either half.
+/// Reads a private or public key in PEM.
 pub(super) fn parse_pem(file: &str, text: &[u8]) -> anyhow::Result<Key> {
-    let text =
-        std::str::from_utf8(text).map_err(|_| pem::InvalidPem::Malformed).with_context(|| about(file))?;
-    Key::from_pem(text).with_context(|| about(file))
+    let text = std::str::from_utf8(text)
+        .map_err(|_| pem::InvalidPem::Malformed)
+        .with_context(|| cannot_use(file))?;
+    Key::from_pem(text).with_context(|| cannot_use(file))
 }
 
-/// What an error in a file is about.
-pub(super) fn about(file: &str) -> String {
+/// The context of an error in a file.
+pub(super) fn cannot_use(file: &str) -> String {
     format!("cannot use {}", files::shown(file))
 }
 
@@ -346,8 +351,8 @@ fn print_private(json: &SecretJson) -> anyhow::Result<()> {
     show(&text)
 }
 
-fn deliver(wanted: &PrivateArgs, text: &str) -> anyhow::Result<()> {
-    match &wanted.output {
+fn deliver(private: &PrivateArgs, text: &str) -> anyhow::Result<()> {
+    match &private.output {
         Some(path) => files::write_new(path, Zeroizing::new(format!("{text}\n")).as_bytes()),
         None => show(text),
     }

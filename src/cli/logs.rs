@@ -1,4 +1,4 @@
-//! `jwksd logs`: who signed in, when and from where.
+//! `jwksd logs`: lists sign-ins.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -7,41 +7,41 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::opening::{self, Opened};
+use super::bootstrap::{self, OpenStore};
+use super::output::{self, or_dash};
 use super::text::printable;
-use super::{list, or_dash};
 use crate::config::Config;
 use crate::domain::clock::Timestamp;
 use crate::issuer::IssuerError;
 use crate::store::{Page, SignIn, SignInFilter, Store};
 
-/// Rows that are read at once.
+/// Rows of one query.
 const PAGE: u32 = 1000;
 
-/// How often it looks for new rows.
-const LOOK: Duration = Duration::from_millis(500);
+/// Time between two queries for new rows.
+const POLL: Duration = Duration::from_millis(500);
 
-/// What `--follow` begins with, when nothing else is said.
-const LAST_WHEN_FOLLOWING: u32 = 10;
+/// Sign-ins that `--follow` lists first, unless `--since` or `--last` is given.
+const DEFAULT_LAST: u32 = 10;
 
 #[derive(Args, Debug)]
 pub(super) struct LogsArgs {
-    /// Sign-ins of this account
+    /// Only sign-ins of this account
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Sign-ins from this address
+    /// Only sign-ins from this address
     #[arg(long, value_name = "ADDR")]
     ip: Option<IpAddr>,
-    /// Not older than this: 90s, 1h, 7d, or a time in UTC such as 2026-01-31 or 2026-01-31T09:05:00Z
+    /// Only sign-ins since this time: 90s, 1h or 7d ago, or in UTC, such as 2026-01-31 or 2026-01-31T09:05:00Z
     #[arg(long, value_name = "TIME", value_parser = Since::parse)]
     since: Option<Since>,
-    /// Only the last so many
+    /// Only the last N sign-ins
     #[arg(long, value_name = "N")]
     last: Option<u32>,
-    /// Go on with what comes, until Ctrl-C; begins with the last 10 if neither --since nor --last says otherwise
+    /// Print new sign-ins until Ctrl-C; starts with the last 10 unless --since or --last is given
     #[arg(long)]
     follow: bool,
-    /// As JSON, an object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -49,23 +49,23 @@ pub(super) struct LogsArgs {
 #[derive(Clone, Copy, Debug)]
 enum Since {
     Ago(Duration),
-    Moment(SystemTime),
+    Time(SystemTime),
 }
 
 impl Since {
     fn parse(text: &str) -> Result<Self, String> {
         humantime::parse_duration(text)
             .map(Self::Ago)
-            .or_else(|_| humantime::parse_rfc3339_weak(text).map(Self::Moment))
-            .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text}:00")).map(Self::Moment))
-            .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")).map(Self::Moment))
-            .map_err(|_| "a time such as 90s, 1h, 7d, 2026-01-31 or 2026-01-31T09:05:00Z would do".to_owned())
+            .or_else(|_| humantime::parse_rfc3339_weak(text).map(Self::Time))
+            .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text}:00")).map(Self::Time))
+            .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")).map(Self::Time))
+            .map_err(|_| "use a time such as 90s, 1h, 7d, 2026-01-31 or 2026-01-31T09:05:00Z".to_owned())
     }
 
     fn timestamp(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Ago(ago) => now.minus(ago).max(Timestamp::from_secs(0)),
-            Self::Moment(time) => {
+            Self::Time(time) => {
                 let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_secs(0).plus(since_epoch)
             }
@@ -74,13 +74,13 @@ impl Since {
 }
 
 pub(super) async fn run(config: Config, args: LogsArgs) -> anyhow::Result<()> {
-    let opened = opening::open_existing(&config).await?;
-    let shown = show(&opened, &args).await;
-    opened.close(shown).await
+    let open_store = bootstrap::open_existing(&config).await?;
+    let listed = list(&open_store, &args).await;
+    open_store.close(listed).await
 }
 
-async fn show(opened: &Opened, args: &LogsArgs) -> anyhow::Result<()> {
-    let store = opened.context.store.as_ref();
+async fn list(open_store: &OpenStore, args: &LogsArgs) -> anyhow::Result<()> {
+    let store = open_store.context.store.as_ref();
     let filter = SignInFilter {
         user: match &args.user {
             None => None,
@@ -90,25 +90,28 @@ async fn show(opened: &Opened, args: &LogsArgs) -> anyhow::Result<()> {
             }
         },
         from: args.ip.map(|ip| ip.to_canonical()),
-        since: args.since.map(|since| since.timestamp(opened.context.clock.now())),
+        since: args.since.map(|since| since.timestamp(open_store.context.clock.now())),
     };
-    // What is there now is listed in the order of time; what comes later has greater numbers.
+    // Present rows are listed in the order of their times, new ones in the order of their ids.
     let newest = store.newest_sign_in().await?;
     let header = format!("{:<20}  {:<39}  ACCOUNT", "TIME", "ADDRESS");
-    if (args.json || list([header])?) && list_up_to(newest, store, &filter, args).await? && args.follow {
+    if (args.json || output::lines([header])?)
+        && list_up_to(newest, store, &filter, args).await?
+        && args.follow
+    {
         follow(newest, store, &filter, args).await?;
     }
     Ok(())
 }
 
-/// Returns whether anybody reads on.
+/// Lists the sign-ins up to this id. Returns false if the reader has closed the pipe.
 async fn list_up_to(
     newest: i64,
     store: &dyn Store,
     filter: &SignInFilter,
     args: &LogsArgs,
 ) -> anyhow::Result<bool> {
-    let default = (args.follow && args.since.is_none()).then_some(LAST_WHEN_FOLLOWING);
+    let default = (args.follow && args.since.is_none()).then_some(DEFAULT_LAST);
     let mut left = args.last.or(default);
     let mut cursor = match left {
         Some(last) => store.before_last_sign_ins(filter, last, newest).await?,
@@ -136,19 +139,19 @@ async fn follow(
     args: &LogsArgs,
 ) -> anyhow::Result<()> {
     loop {
-        // Asked for first, so that nothing that comes meanwhile is passed over.
+        // Read before the page, so that a row inserted in between is in the next page.
         let seen = store.newest_sign_in().await?;
         let page = store.sign_ins(filter, &Page::NewerThan(newest), PAGE).await?;
         newest = match page.last() {
             Some(last) if page.len() == PAGE as usize => last.cursor.id,
-            // Whatever else is that old does not match.
+            // Older rows that are not in the page do not match the filter.
             last => last.map_or(seen, |last| last.cursor.id.max(seen)),
         };
         if !print_page(&page, args.json)? {
             return Ok(());
         }
         if page.is_empty() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 }
@@ -156,12 +159,12 @@ async fn follow(
 fn print_page(page: &[SignIn], json: bool) -> anyhow::Result<bool> {
     let lines: Vec<String> = if json {
         page.iter()
-            .map(|sign_in| Ok(printable(&serde_json::to_string(&Line::of(sign_in))?)))
+            .map(|sign_in| Ok(printable(&serde_json::to_string(&Line::new(sign_in))?)))
             .collect::<anyhow::Result<_>>()?
     } else {
         page.iter().map(row).collect()
     };
-    Ok(list(lines)?)
+    Ok(output::lines(lines)?)
 }
 
 fn row(sign_in: &SignIn) -> String {
@@ -179,7 +182,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(sign_in: &'a SignIn) -> Self {
+    fn new(sign_in: &'a SignIn) -> Self {
         Self {
             id: sign_in.cursor.id,
             time: sign_in.at.map(|time| time.to_string()),

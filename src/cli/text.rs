@@ -1,14 +1,14 @@
-//! Text that others wrote, on its way to a terminal: what would steer it is escaped.
+//! Escapes text of others before it is printed, so that it cannot control the terminal.
 
 use std::fmt::Write as _;
 
-/// Text in which what is not to be seen is written as JSON escapes it. In JSON it stands in strings alone, so that JSON
-/// stays the same JSON.
+/// Escapes invisible characters as JSON does, except line feeds. In JSON they occur only in strings, so the value of a
+/// JSON text stays the same.
 pub(super) fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// The same, of what must stay one line.
+/// As [`printable_lines`], for text that must stay one line.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -24,7 +24,7 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// Controls, and what changes the direction or hides the end of a line (Unicode, Bidirectional Algorithm, 2).
+/// Control characters, and characters that change the direction of text (Unicode Standard Annex #9 §2) or hide it.
 fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_steer_a_terminal_is_escaped_and_json_stays_the_same() {
+    fn control_characters_are_escaped_and_json_keeps_its_value() {
         let value = json!({"sub": "é\u{1b}[31m\u{9b}\u{202e}x\u{e0041}\u{7f}"});
         let shown = printable_lines(&value.to_string());
         assert_eq!(shown, r#"{"sub":"é\u001b[31m\u009b\u202ex\udb40\udc41\u007f"}"#);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_stay_a_line_stays_one() {
+    fn printable_escapes_line_feeds_and_printable_lines_keeps_them() {
         assert_eq!((printable("a\nb"), printable_lines("a\nb")), ("a\\u000ab".to_owned(), "a\nb".to_owned()));
     }
 }

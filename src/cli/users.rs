@@ -1,4 +1,4 @@
-//! `jwksd users`: accounts from the command line. A server that runs follows with the next request.
+//! `jwksd users`: manages accounts. A running server applies a change with the next request.
 
 use std::io::Read as _;
 
@@ -7,74 +7,76 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::opening::{self, Refused};
+use super::bootstrap;
+use super::confirm::confirm;
+use super::exit::UsageError;
+use super::output::{self, or_dash};
 use super::text::printable;
-use super::{confirm, list, or_dash, print, say};
 use crate::config::Config;
 use crate::domain::account::{AccountReport, AccountState, Email, UserId, Username};
 use crate::domain::password::{PASSWORD_MAX, Password};
-use crate::issuer::Issuer;
+use crate::issuer::Accounts;
 
-/// Accounts that are read at once.
+/// Accounts of one query.
 const PAGE: u32 = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UsersCommand {
-    /// Make an account; its password is a random one, which is printed, unless --password-stdin gives it
+    /// Create an account, and print its random password unless --password-stdin supplies one
     Add {
         /// 1 to 64 ASCII letters, digits and . _ - @ +
         name: String,
-        /// The e-mail address of the account
+        /// The email address of the account
         #[arg(long)]
         email: Option<String>,
         #[command(flatten)]
         password: PasswordArgs,
         #[command(flatten)]
-        output: OutputArgs,
+        format: FormatArgs,
     },
-    /// Delete an account for good; its name is never given out again
+    /// Delete an account permanently; its username is never assigned again
     Delete {
-        /// As `users list` shows it
+        /// The username, as in `users list`
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        output: OutputArgs,
+        format: FormatArgs,
     },
-    /// Keep an account from signing in, until it is enabled
+    /// Reject sign-ins of an account until it is enabled
     Disable(NamedArgs),
-    /// Let an account sign in again
+    /// Accept sign-ins of an account again
     Enable(NamedArgs),
-    /// Show every account
+    /// List all accounts
     List {
-        /// Deleted ones too
+        /// Also list deleted accounts
         #[arg(long)]
         deleted: bool,
         #[command(flatten)]
-        output: OutputArgs,
+        format: FormatArgs,
     },
-    /// Give an account a new password: a random one, which is printed, unless --password-stdin gives it
+    /// Set a new password, and print it unless --password-stdin supplies it
     Reset {
-        /// As `users list` shows it
+        /// The username, as in `users list`
         name: String,
         #[command(flatten)]
         password: PasswordArgs,
         #[command(flatten)]
-        output: OutputArgs,
+        format: FormatArgs,
     },
-    /// Give an account another e-mail address
+    /// Change the email address of an account
     SetEmail {
-        /// As `users list` shows it
+        /// The username, as in `users list`
         name: String,
         /// The new address
         #[arg(required_unless_present = "none")]
         email: Option<String>,
-        /// Take the address away
+        /// Remove the address
         #[arg(long, conflicts_with = "email")]
         none: bool,
         #[command(flatten)]
-        output: OutputArgs,
+        format: FormatArgs,
     },
     /// Show one account
     Show(NamedArgs),
@@ -82,10 +84,10 @@ pub(super) enum UsersCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct NamedArgs {
-    /// As `users list` shows it
+    /// The username, as in `users list`
     name: String,
     #[command(flatten)]
-    output: OutputArgs,
+    format: FormatArgs,
 }
 
 #[derive(Args, Clone, Copy, Debug)]
@@ -96,14 +98,14 @@ pub(super) struct PasswordArgs {
 }
 
 #[derive(Args, Clone, Copy, Debug)]
-pub(super) struct OutputArgs {
-    /// As JSON, an object a line
+pub(super) struct FormatArgs {
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
-/// A command whose input was looked at: nothing else can be refused before the store is asked.
-enum Act {
+/// A command with valid input.
+enum Action {
     Add(Username, Option<Email>, Option<Password>),
     Delete,
     Disable,
@@ -114,81 +116,81 @@ enum Act {
 }
 
 pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result<()> {
-    if let UsersCommand::List { deleted, output } = command {
-        let opened = opening::open_existing(&config).await?;
-        let listed = async { show_all(&opened.issuer(&config, String::new()).await?, deleted, output).await };
+    if let UsersCommand::List { deleted, format } = command {
+        let open_store = bootstrap::open_existing(&config).await?;
+        let listed = async { list(&open_store.accounts(&config), deleted, format).await };
         let listed = listed.await;
-        return opened.close(listed).await;
+        return open_store.close(listed).await;
     }
-    let (act, name, output) = read(command)?;
-    let failing = || format!("cannot {} {name:?}", act.verb());
-    let opened = match act {
-        Act::Add(..) => opening::open(&config, opening::look(&config).await?).await?,
-        _ => opening::open_existing(&config).await?,
+    let (action, name, format) = parse(command)?;
+    let failing = || format!("cannot {} {name:?}", action.verb());
+    let open_store = match action {
+        Action::Add(..) => bootstrap::open(&config).await?,
+        _ => bootstrap::open_existing(&config).await?,
     };
-    // No token is issued here, so that it does not matter what it would say.
     let done = async {
-        let issuer = opened.issuer(&config, String::new()).await?;
-        let password = carry_out(&act, &issuer, &name).await?;
-        // A deleted account is nobody's any more: there is nothing to show of it.
-        let account = if matches!(act, Act::Delete) { None } else { Some(issuer.account(&name).await?) };
+        // These commands issue no token, so `iss` does not matter.
+        let accounts = open_store.accounts(&config);
+        let password = apply(&action, &accounts, &name).await?;
+        // A deleted account can no longer be found by its name.
+        let account = if matches!(action, Action::Delete) { None } else { Some(accounts.find(&name).await?) };
         anyhow::Ok((password, account))
     };
     let done = done.await;
-    let (password, account) = opened.close(done).await.with_context(failing)?;
-    tell(&act, &name, account, password.as_ref(), output)
+    let (password, account) = open_store.close(done).await.with_context(failing)?;
+    print(&action, &name, account, password.as_ref(), format)
 }
 
-/// Looks at all input before a store is made.
-fn read(command: UsersCommand) -> anyhow::Result<(Act, String, OutputArgs)> {
-    let (act, name, output) = match command {
-        UsersCommand::Add { name, email, password, output } => {
-            let unfit = |why: &dyn std::fmt::Display| Refused(format!("cannot add {name:?}: {why}"));
-            let username = Username::parse(&name).map_err(|why| unfit(&why))?;
-            let email = email.as_deref().map(Email::parse).transpose().map_err(|why| unfit(&why))?;
-            (Act::Add(username, email, password.read()?), name, output)
+/// Parses all input, so that invalid input does not create a store.
+fn parse(command: UsersCommand) -> anyhow::Result<(Action, String, FormatArgs)> {
+    let (action, name, format) = match command {
+        UsersCommand::Add { name, email, password, format } => {
+            let invalid = |why: &dyn std::fmt::Display| UsageError(format!("cannot add {name:?}: {why}"));
+            let username = Username::parse(&name).map_err(|why| invalid(&why))?;
+            let email = email.as_deref().map(Email::parse).transpose().map_err(|why| invalid(&why))?;
+            (Action::Add(username, email, password.read()?), name, format)
         }
-        UsersCommand::Delete { name, yes, output } => {
+        UsersCommand::Delete { name, yes, format } => {
             confirm(&format!("Deleting the account {name:?} cannot be undone"), yes)?;
-            (Act::Delete, name, output)
+            (Action::Delete, name, format)
         }
-        UsersCommand::Disable(NamedArgs { name, output }) => (Act::Disable, name, output),
-        UsersCommand::Enable(NamedArgs { name, output }) => (Act::Enable, name, output),
-        UsersCommand::Reset { name, password, output } => (Act::Reset(password.read()?), name, output),
-        UsersCommand::SetEmail { name, email, none: _, output } => {
-            let unfit = |why| Refused(format!("cannot change the address of {name:?}: {why}"));
-            let email = email.as_deref().map(Email::parse).transpose().map_err(unfit)?;
-            (Act::SetEmail(email), name, output)
+        UsersCommand::Disable(NamedArgs { name, format }) => (Action::Disable, name, format),
+        UsersCommand::Enable(NamedArgs { name, format }) => (Action::Enable, name, format),
+        UsersCommand::Reset { name, password, format } => (Action::Reset(password.read()?), name, format),
+        UsersCommand::SetEmail { name, email, none: _, format } => {
+            let invalid = |why| UsageError(format!("cannot change the address of {name:?}: {why}"));
+            let email = email.as_deref().map(Email::parse).transpose().map_err(invalid)?;
+            (Action::SetEmail(email), name, format)
         }
-        UsersCommand::Show(NamedArgs { name, output }) => (Act::Show, name, output),
-        UsersCommand::List { .. } => anyhow::bail!("a list has no name"),
+        UsersCommand::Show(NamedArgs { name, format }) => (Action::Show, name, format),
+        UsersCommand::List { .. } => anyhow::bail!("`users list` takes no username"),
     };
-    Ok((act, name, output))
+    Ok((action, name, format))
 }
 
-/// Does it; returns the password if one had to be made up.
-async fn carry_out(act: &Act, issuer: &Issuer, name: &str) -> anyhow::Result<Option<Password>> {
-    match act {
-        Act::Add(username, email, Some(password)) => {
-            issuer.add_account(username.clone(), email.clone(), password.clone()).await?;
+/// Applies the action. Returns the password if one was generated.
+async fn apply(action: &Action, accounts: &Accounts, name: &str) -> anyhow::Result<Option<Password>> {
+    match action {
+        Action::Add(username, email, Some(password)) => {
+            accounts.add(username.clone(), email.clone(), password.clone()).await?;
         }
-        Act::Add(username, email, None) => {
-            return Ok(Some(issuer.register(username.clone(), email.clone()).await?));
+        Action::Add(username, email, None) => {
+            return Ok(Some(accounts.register(username.clone(), email.clone()).await?));
         }
-        Act::Delete => issuer.delete(name).await?,
-        Act::Disable => issuer.disable(name).await?,
-        Act::Enable => issuer.enable(name).await?,
-        Act::Reset(Some(password)) => {
-            issuer.reset_password(name, Some(password.clone())).await?;
+        Action::Delete => accounts.delete(name).await?,
+        Action::Disable => accounts.disable(name).await?,
+        Action::Enable => accounts.enable(name).await?,
+        Action::Reset(Some(password)) => {
+            accounts.reset_password(name, Some(password.clone())).await?;
         }
-        Act::Reset(None) => return Ok(Some(issuer.reset_password(name, None).await?)),
-        Act::SetEmail(email) => issuer.set_email(name, email.clone()).await?,
-        Act::Show => {}
+        Action::Reset(None) => return Ok(Some(accounts.reset_password(name, None).await?)),
+        Action::SetEmail(email) => accounts.set_email(name, email.clone()).await?,
+        Action::Show => {}
     }
     Ok(None)
 }
 
-impl Act {
+impl Action {
     fn verb(&self) -> &'static str {
         match self {
             Self::Add(..) => "add",
@@ -201,80 +203,88 @@ impl Act {
         }
     }
 
-    fn in_words(&self, name: &str) -> Option<String> {
-        let still_valid = "tokens that are out stay valid until they expire";
+    fn report(&self, name: &str) -> Option<String> {
+        let still_valid = "issued tokens stay valid until they expire";
         Some(match self {
-            Self::Add(..) => format!("made the account {name}"),
-            Self::Delete => format!("deleted the account {name}, whose name is used up; {still_valid}"),
-            Self::Disable => format!("the account {name} may not sign in any more; {still_valid}"),
-            Self::Enable => format!("the account {name} may sign in"),
-            Self::Reset(_) => format!("the account {name} has a new password"),
-            Self::SetEmail(Some(email)) => format!("the account {name} has the address {}", email.as_ref()),
-            Self::SetEmail(None) => format!("the account {name} has no address any more"),
+            Self::Add(..) => format!("created the account {name}"),
+            Self::Delete => {
+                format!("deleted the account {name}; its username is never assigned again; {still_valid}")
+            }
+            Self::Disable => {
+                format!("disabled the account {name}, which can no longer sign in; {still_valid}")
+            }
+            Self::Enable => format!("enabled the account {name}, which can sign in"),
+            Self::Reset(_) => format!("changed the password of {name}"),
+            Self::SetEmail(Some(email)) => {
+                format!("changed the email address of {name} to {}", email.as_ref())
+            }
+            Self::SetEmail(None) => format!("removed the email address of {name}"),
             Self::Show => return None,
         })
     }
 }
 
-fn tell(
-    act: &Act,
+fn print(
+    action: &Action,
     name: &str,
     account: Option<AccountReport>,
     password: Option<&Password>,
-    output: OutputArgs,
+    format: FormatArgs,
 ) -> anyhow::Result<()> {
-    let words = act.in_words(name);
-    if let Some(words) = words {
-        let shown = if password.is_some() { "; its password, shown this once:" } else { "" };
-        say(&format!("{words}{shown}"));
+    if let Some(report) = action.report(name) {
+        let shown = if password.is_some() { "; the password, shown only once:" } else { "" };
+        output::message(&format!("{report}{shown}"));
     }
     if let Some(account) = &account
         && account.state == AccountState::Disabled
-        && matches!(act, Act::Reset(_))
+        && matches!(action, Action::Reset(_))
     {
-        say("it is disabled all the same: `users enable` lets it sign in");
+        output::message("the account is still disabled: `users enable` lets it sign in");
     }
     let printed = match (account, password) {
-        (Some(account), password) if output.json => {
-            print(&printable(&serde_json::to_string(&Line::of(account, password))?))
+        (Some(account), password) if format.json => {
+            output::value(&printable(&serde_json::to_string(&Line::new(account, password))?))
         }
-        (None, _) if output.json => {
-            print(&printable(&serde_json::to_string(&Gone { username: name, state: "deleted" })?))
+        (None, _) if format.json => {
+            output::value(&printable(&serde_json::to_string(&Gone { username: name, state: "deleted" })?))
         }
-        (_, Some(password)) => print(password.reveal()),
-        (Some(account), None) if matches!(act, Act::Show) => print(&in_full(&account)),
+        (_, Some(password)) => output::value(password.reveal()),
+        (Some(account), None) if matches!(action, Action::Show) => output::value(&in_full(&account)),
         _ => Ok(()),
     };
-    printed.with_context(|| match (password, act) {
-        (Some(_), Act::Add(..)) => "the account is made, but its password could not be shown: reset it",
-        (Some(_), _) => "the password was changed, but could not be shown: reset it again",
-        (None, _) => "it is done, but could not be shown",
+    printed.with_context(|| match (password, action) {
+        (Some(_), Action::Add(..)) => {
+            "the account was created, but its password could not be printed: reset it"
+        }
+        (Some(_), _) => "the password was changed, but could not be printed: reset it again",
+        (None, _) => "the command succeeded, but its format could not be printed",
     })
 }
 
-/// Page by page: there may be millions.
-async fn show_all(issuer: &Issuer, deleted: bool, output: OutputArgs) -> anyhow::Result<()> {
-    if !output.json {
+/// Lists page by page, because there may be millions of accounts.
+async fn list(accounts: &Accounts, deleted: bool, format: FormatArgs) -> anyhow::Result<()> {
+    if !format.json {
         let header = ["ID", "NAME", "EMAIL", "REGISTERED", "LAST LOGIN", "STATE"].map(str::to_owned);
-        if !list([row(&header)])? {
+        if !output::lines([row(&header)])? {
             return Ok(());
         }
     }
     let mut after = UserId(i64::MIN);
     loop {
-        let page = issuer.accounts(after, PAGE).await?;
+        let page = accounts.list(after, PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(());
         };
         after = last.id;
         let shown = page.into_iter().filter(|account| deleted || account.state != AccountState::Deleted);
-        let lines: Vec<String> = if output.json {
-            let json = |account| serde_json::to_string(&Line::of(account, None)).map(|line| printable(&line));
+        let lines: Vec<String> = if format.json {
+            let json =
+                |account| serde_json::to_string(&Line::new(account, None)).map(|line| printable(&line));
             shown.map(json).collect::<Result<_, _>>()?
         } else {
             shown.map(|account| row(&cells(&account))).collect()
         };
-        if !list(lines)? {
+        if !output::lines(lines)? {
             return Ok(());
         }
     }
@@ -297,8 +307,10 @@ fn cells(account: &AccountReport) -> [String; 6] {
 
 fn in_full(account: &AccountReport) -> String {
     let [id, name, email, registered, last_login, state] = cells(account);
-    let cost =
-        account.cost.as_ref().map_or_else(|| "none that a password matches".to_owned(), ToString::to_string);
+    let cost = account
+        .cost
+        .as_ref()
+        .map_or_else(|| "not a hash that can be checked".to_owned(), ToString::to_string);
     format!(
         "id          {id}\nname        {name}\nemail       {email}\nregistered  {registered}\n\
          last login  {last_login}\nstate       {state}\nhash        {cost}"
@@ -319,7 +331,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(account: AccountReport, password: Option<&'a Password>) -> Self {
+    fn new(account: AccountReport, password: Option<&'a Password>) -> Self {
         Self {
             id: account.id.0,
             username: account.username,
@@ -340,7 +352,7 @@ struct Gone<'a> {
 }
 
 impl PasswordArgs {
-    /// All of standard input, less the end of its last line.
+    /// All of standard input, without the end of its last line.
     fn read(self) -> anyhow::Result<Option<Password>> {
         if !self.password_stdin {
             return Ok(None);
@@ -350,7 +362,7 @@ impl PasswordArgs {
         std::io::stdin().take(limit).read_to_string(&mut text).context("cannot read the password")?;
         let text =
             text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-        let unfit = |why| Refused(format!("cannot take the password: {why}"));
-        Ok(Some(Password::chosen(text.to_owned()).map_err(unfit)?))
+        let invalid = |why| UsageError(format!("cannot use this password: {why}"));
+        Ok(Some(Password::chosen(text.to_owned()).map_err(invalid)?))
     }
 }

@@ -1,209 +1,174 @@
-//! Where the texts of settings come from: flags, environment, `.env`, files of secrets.
+//! Where the texts of settings come from: flags, environment, `.env`, and files that hold secrets.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
-use super::{ADMIN_TOKEN, ConfigError, DOTENV, SECRETS, SETTINGS, Secret, parse_master_secret};
+use super::table::{SECRETS, SETTINGS};
 use crate::domain::key::seal::MasterSecret;
+use crate::http::config::ADMIN_TOKEN;
+use crate::issuer::config::MASTER_KEY;
+use crate::setting::{ConfigError, Secret, SecretDeclaration, Source};
 
-/// Where texts of settings come from.
+/// The file of settings in the working directory.
+pub(crate) const DOTENV: &str = ".env";
+
+/// All sources, as they were when they were read.
 pub(super) struct Sources<'a> {
-    /// Of the whole command line; those of its subcommands are inside.
-    matches: &'a ArgMatches,
-    dotenv: HashMap<String, Zeroizing<String>>,
+    /// Of the whole command line, with those of its subcommands inside.
+    pub(super) matches: &'a ArgMatches,
+    pub(super) dotenv: HashMap<String, Zeroizing<String>>,
 }
 
 impl<'a> Sources<'a> {
-    /// All sources, as they are now.
-    pub(super) fn of(matches: &'a ArgMatches) -> Result<Self, ConfigError> {
-        Ok(Self { matches, dotenv: dotenv()? })
+    pub(super) fn new(matches: &'a ArgMatches) -> Result<Self, ConfigError> {
+        Ok(Self { matches, dotenv: read_dotenv()? })
     }
 
-    /// The text of a setting. An empty one is as good as none: the default holds.
-    pub(super) fn given(&self, name: &'static str) -> Option<String> {
-        let matches = self.level(name);
-        let typed = matches.get_one::<OsString>(name).map(|text| text.to_string_lossy());
-        let text = match matches.value_source(name) {
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable) => typed,
-            _ => self.dotenv.get(name).map(|text| text.as_str().into()).or(typed),
-        };
-        let default = || SETTINGS.iter().find(|setting| setting.name == name)?.default;
-        text.filter(|text| !text.is_empty()).or_else(|| default().map(Into::into)).map(Into::into)
-    }
-
-    /// Where on the line the flag of a setting stands: before the command, or behind it, which wins.
+    /// The part of the command line that has the flag: before the command, or after it, which wins.
     fn level(&self, name: &'static str) -> &'a ArgMatches {
-        let mut found = self.matches;
+        let mut typed_at = self.matches;
         let mut level = self.matches;
         while let Some((_, inner)) = level.subcommand() {
             if is_typed(inner, name) {
-                found = inner;
+                typed_at = inner;
             }
             level = inner;
         }
-        found
+        typed_at
+    }
+}
+
+impl Source for Sources<'_> {
+    fn text(&self, name: &'static str) -> Option<String> {
+        let matches = self.level(name);
+        let text = match matches.value_source(name) {
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable) => {
+                matches.get_one::<OsString>(name).map(|text| text.to_string_lossy().into_owned())
+            }
+            _ => self.dotenv.get(name).map(|text| text.as_str().to_owned()),
+        };
+        text.filter(|text| !text.is_empty())
     }
 
-    pub(super) fn text(&self, name: &'static str) -> Result<String, ConfigError> {
-        self.parse(name, |text| Ok(text.to_owned()))
-    }
-
-    pub(super) fn parse<T>(
-        &self,
-        name: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<T, ConfigError> {
-        let value = self.given(name).unwrap_or_default();
-        if value.contains(char::REPLACEMENT_CHARACTER) {
-            return Err(ConfigError::Setting { name, value, wanted: "a value in UTF-8 would do".to_owned() });
-        }
-        parse(&value).map_err(|wanted| ConfigError::Setting { name, value, wanted })
-    }
-
-    pub(super) fn optional<T>(
-        &self,
-        name: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, ConfigError> {
-        if self.given(name).is_some() { self.parse(name, parse).map(Some) } else { Ok(None) }
-    }
-
-    pub(super) fn master_secret(&self, name: &'static str) -> Result<Option<MasterSecret>, ConfigError> {
-        self.secret(name)?.map(|secret| parse_master_secret(name, &secret.0)).transpose()
-    }
-
-    /// The bearer token: what a header can carry (RFC 6750, 2.1).
-    pub(super) fn admin_token(&self) -> Result<Option<Secret>, ConfigError> {
-        let token = self.secret(ADMIN_TOKEN)?;
-        match token {
-            Some(token) if !token.0.bytes().all(|byte| byte.is_ascii_graphic()) => Err(ConfigError::Secret {
-                name: ADMIN_TOKEN,
-                wanted:
-                    "it has characters that no header carries; `openssl rand -hex 32` makes one that works"
-                        .to_owned(),
-            }),
-            token => Ok(token),
-        }
-    }
-
-    /// The files that hold secrets.
-    pub(super) fn secret_files(&self) -> Vec<PathBuf> {
-        let names = SETTINGS.iter().map(|setting| setting.name).filter(|name| name.ends_with("_FILE"));
-        names.filter_map(|name| self.given(name)).map(PathBuf::from).collect()
-    }
-
-    /// The value of a secret, from the environment, from `.env`, or from the file that `…_FILE` names.
-    pub(super) fn secret(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
-        let file_setting = SETTINGS
-            .iter()
-            .map(|setting| setting.name)
-            .find(|setting| setting.strip_suffix("_FILE").is_some_and(|secret| secret == name));
+    fn secret(&self, secret: &SecretDeclaration) -> Result<Option<Secret>, ConfigError> {
+        let SecretDeclaration { name, file, .. } = *secret;
         let direct = match environment_secret(name)? {
-            Some(text) => Some(Zeroizing::new(text)),
+            Some(text) => Some(text),
             None => self.dotenv.get(name).cloned(),
         };
-        let direct = direct.filter(|text| !text.is_empty());
-        let file = file_setting.and_then(|setting| self.given(setting));
-        let wrong = |wanted| ConfigError::Secret { name, wanted };
-        match (direct, file) {
-            (Some(_), Some(file)) => {
-                Err(wrong(format!("it is set, and {name}_FILE names {file:?} as well; keep one of them")))
+        match (direct.filter(|text| !text.is_empty()), self.text(file.name)) {
+            (Some(_), Some(path)) => {
+                let problem = format!("is set, and {} names {path:?} as well: keep one of them", file.name);
+                Err(ConfigError::Secret { name, problem })
             }
-            (Some(text), None) => Ok(Some(Secret(text))),
-            (None, Some(file)) => match std::fs::read_to_string(&file).map(Zeroizing::new) {
-                Ok(text) if text.trim().is_empty() => Err(wrong(format!("the file {file:?} is empty"))),
-                Ok(text) => Ok(Some(Secret(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))),
-                Err(error) => Err(wrong(format!("the file {file:?} cannot be read: {error}"))),
-            },
+            (Some(text), None) => Ok(Some(Secret::new(text))),
+            (None, Some(path)) => secret_file(&path).map(Some).map_err(|remedy| ConfigError::Setting {
+                name: file.name,
+                value: path,
+                remedy,
+            }),
             (None, None) => Ok(None),
         }
     }
 }
 
-/// Whether the flag of a setting stands here. Not every command has them.
-pub(super) fn is_typed(matches: &ArgMatches, name: &str) -> bool {
-    matches.try_contains_id(name).is_ok() && matches.value_source(name) == Some(ValueSource::CommandLine)
+/// The admin token, for commands that read no other setting.
+///
+/// # Errors
+/// When `.env`, or the file that `ADMIN_TOKEN_FILE` names, cannot be read.
+pub(crate) fn admin_token(matches: &ArgMatches) -> Result<Option<Secret>, ConfigError> {
+    ADMIN_TOKEN.read(&Sources::new(matches)?)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the reader of the environment")]
-fn environment_secret(name: &'static str) -> Result<Option<String>, ConfigError> {
-    match std::env::var(name) {
-        Ok(text) => Ok(Some(text)),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(ConfigError::Secret { name, wanted: "it is not UTF-8".to_owned() })
-        }
-    }
+/// The first setting whose flag stands before the command.
+pub(crate) fn typed_setting(matches: &ArgMatches) -> Option<&'static str> {
+    SETTINGS.iter().map(|setting| setting.name).find(|name| is_typed(matches, name))
 }
 
-/// The `.env` of the working directory, not of its parents.
-pub(super) fn dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
-    let text = match std::fs::read_to_string(DOTENV).map(Zeroizing::new) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(ConfigError::Dotenv(error.to_string())),
-    };
-    dotenv_of(&text)
+/// The master key that `.env` holds now. Another process may have written it since the settings were read.
+///
+/// # Errors
+/// When it is invalid.
+pub(crate) fn dotenv_master_key() -> Result<Option<MasterSecret>, ConfigError> {
+    read_dotenv()?
+        .get(MASTER_KEY.name)
+        .filter(|text| !text.is_empty())
+        .map(|text| MASTER_KEY.parse(text))
+        .transpose()
 }
 
 /// What the text of a `.env` sets.
-pub(super) fn dotenv_of(text: &str) -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
+pub(super) fn parse_dotenv(text: &str) -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
     // Editors on Windows begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    refuse_substitution_in_secrets(text)?;
+    reject_substitution_in_secrets(text)?;
     dotenvy::from_read_iter(text.as_bytes())
         .map(|line| match line {
             Ok((name, value)) => Ok((name, Zeroizing::new(value))),
             // The library's message quotes the line, which may be the master key.
             Err(_) => Err(ConfigError::Dotenv(
-                "a line cannot be read: NAME=value would do, with 'quotes' around a value that has spaces"
+                "a line cannot be read: write NAME=value, with 'quotes' around a value that has spaces"
                     .to_owned(),
             )),
         })
         .collect()
 }
 
-/// `$NAME` in a value is replaced, as in a shell: a master key with a `$` would be another one than it looks.
-fn refuse_substitution_in_secrets(text: &str) -> Result<(), ConfigError> {
+/// The `.env` of the working directory, not of its parents.
+fn read_dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
+    match std::fs::read_to_string(DOTENV).map(Zeroizing::new) {
+        Ok(text) => parse_dotenv(&text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(HashMap::new()),
+        Err(error) => Err(ConfigError::Dotenv(format!(
+            "the file cannot be read ({error}): change its owner or its mode"
+        ))),
+    }
+}
+
+/// Rejects a secret with a `$` outside single quotes.
+fn reject_substitution_in_secrets(text: &str) -> Result<(), ConfigError> {
     for line in text.lines().map(|line| line.trim_start().trim_start_matches("export ").trim_start()) {
         let Some((name, value)) = line.split_once('=') else {
             continue;
         };
-        let secret = SECRETS.iter().find(|(secret, _)| *secret == name.trim_end());
-        if let Some((name, _)) = secret
+        let secret = SECRETS.iter().find(|secret| secret.name == name.trim_end());
+        // dotenvy replaces $NAME as a shell does, so the master key would differ from the text in the file.
+        if let Some(secret) = secret
             && value.contains('$')
             && !value.trim_start().starts_with('\'')
         {
-            let wanted = format!("in {DOTENV}, a value with a $ must stand in 'single quotes'");
-            return Err(ConfigError::Secret { name, wanted });
+            let problem = format!("has a $ in {DOTENV}: put the value in 'single quotes'");
+            return Err(ConfigError::Secret { name: secret.name, problem });
         }
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::{Config, args};
-    use super::*;
+/// True if the flag of a setting stands here. Not every command has these flags.
+fn is_typed(matches: &ArgMatches, name: &str) -> bool {
+    matches.try_contains_id(name).is_ok() && matches.value_source(name) == Some(ValueSource::CommandLine)
+}
 
-    #[test]
-    fn debug_of_all_settings_shows_no_secret() {
-        let matches = clap::Command::new("jwksd").args(args()).get_matches_from(["jwksd"]);
-        let text = "NOT_MY_KEY='hunter2 hunter2 hunter2'\nNEW_NOT_MY_KEY='hunter2 hunter2 hunter3'\nADMIN_TOKEN=hunter2\n";
-        let config =
-            Config::resolve(&Sources { matches: &matches, dotenv: dotenv_of(text).unwrap() }).unwrap();
-        let shown = format!("{config:?}");
-        for part in [
-            "master_secret: Some(MasterSecret), new_master_secret: Some(MasterSecret)",
-            "admin_token: Some(Secret)",
-        ] {
-            assert!(shown.contains(part), "{shown}");
+#[expect(clippy::disallowed_methods, reason = "this is the reader of the environment")]
+fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, ConfigError> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(ConfigError::Secret { name, problem: "is not UTF-8: set it to a text".to_owned() })
         }
-        assert!(!shown.contains("hunter"), "{shown}");
+    }
+}
+
+/// The secret in this file, without the end of its last line.
+fn secret_file(path: &str) -> Result<Secret, String> {
+    match std::fs::read_to_string(path).map(Zeroizing::new) {
+        Ok(text) if text.trim().is_empty() => Err("the file is empty: write the secret to it".to_owned()),
+        Ok(text) => Ok(Secret::new(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))),
+        Err(error) => Err(format!("the file cannot be read ({error}): name one that can")),
     }
 }

@@ -1,4 +1,4 @@
-//! Accounts: who may sign in. Names and addresses are parsed once, here, and never checked again.
+//! Accounts, usernames and e-mail addresses. They are validated only here, when they are parsed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,23 +9,23 @@ use thiserror::Error;
 use super::clock::Timestamp;
 use super::password::{HashCost, PasswordHash};
 
-/// The most characters a username may have.
+/// Maximum length of a username in characters.
 pub const USERNAME_MAX: usize = 64;
 
-/// The most characters an e-mail address may have (RFC 5321, 4.5.3.1.3, less the angle brackets).
+/// Maximum length of an e-mail address in bytes (RFC 5321 §4.5.3.1.3, without the angle brackets).
 pub const EMAIL_MAX: usize = 254;
 
-/// A name a new account may have: 1 to 64 ASCII letters, digits and `. _ - @ +`, kept as typed.
+/// The username of a new account: 1 to 64 ASCII letters, digits and `. _ - @ +`, in the spelling of the user.
 ///
-/// ASCII alone, so that two names that look alike are alike.
+/// Only ASCII, because different Unicode names can look the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 
 impl Username {
-    /// Reads a name.
+    /// Parses a username.
     ///
     /// # Errors
-    /// [`InvalidUsername`] says which rule it breaks.
+    /// [`InvalidUsername`] names the rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, InvalidUsername> {
         if text.is_empty() {
             return Err(InvalidUsername::Empty);
@@ -52,13 +52,13 @@ impl fmt::Display for Username {
     }
 }
 
-/// Why a text is no [`Username`].
+/// Why a text is not a [`Username`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidUsername {
-    /// A character outside of the allowed ones.
+    /// A character that is not allowed.
     #[error("A username may have only ASCII letters, digits and . _ - @ +")]
     Character,
-    /// Nothing at all.
+    /// An empty text.
     #[error("The username is empty")]
     Empty,
     /// More than [`USERNAME_MAX`] characters.
@@ -66,19 +66,19 @@ pub enum InvalidUsername {
     TooLong,
 }
 
-/// An e-mail address, kept as typed; two that differ only by case are the same to the store.
+/// An e-mail address in the spelling of the user. The store ignores case when it compares addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email(String);
 
 impl Email {
-    /// Reads an ASCII address of the form `local@domain` (RFC 5321, 4.1.2) without quotes, whose domain has a dot and
-    /// is no IP literal. ASCII alone, because the store tells no case of other letters.
+    /// Parses an ASCII address `local@domain` (RFC 5321 §4.1.2) without quotes. The domain must contain a dot and must
+    /// not be an IP literal. Only ASCII, because the store ignores case only for ASCII letters.
     ///
     /// # Errors
-    /// [`InvalidEmail`] for everything else.
+    /// [`InvalidEmail`] for any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidEmail> {
         let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
-        // No blank, because behind one the library takes an address in brackets, with whatever is around it.
+        // No spaces: after one, the library accepts an address in brackets and ignores the text around it.
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
         if text.len() > EMAIL_MAX || !is_plain || EmailAddress::parse_with_options(text, options).is_err() {
             return Err(InvalidEmail);
@@ -93,7 +93,7 @@ impl AsRef<str> for Email {
     }
 }
 
-/// The text is no e-mail address.
+/// The text is not an e-mail address.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("The email is not an e-mail address")]
 pub struct InvalidEmail;
@@ -116,62 +116,62 @@ impl fmt::Display for UserId {
     }
 }
 
-/// An account that is about to be made.
+/// An account to create.
 #[derive(Debug)]
 pub struct NewAccount {
-    /// Its name.
+    /// The username.
     pub username: Username,
-    /// Its address, if it has one.
+    /// The e-mail address, if any.
     pub email: Option<Email>,
-    /// What its password is checked against.
+    /// The hash of its password.
     pub password_hash: PasswordHash,
 }
 
-/// An account as the store knows it.
+/// An account in the store.
 ///
-/// The name is plain text: a store that was taken over may hold names that [`Username`] would refuse today.
+/// The username is a plain string: a store of another implementation may contain names that [`Username`] rejects.
 #[derive(Debug)]
 pub struct Account {
-    /// Its number.
+    /// The ID.
     pub id: UserId,
-    /// Its name, spelled as at registration.
+    /// The username, in the spelling of the registration.
     pub username: String,
-    /// What its password is checked against.
+    /// The hash of its password.
     pub password_hash: PasswordHash,
 }
 
 /// An account as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountReport {
-    /// Its number.
+    /// The ID.
     pub id: UserId,
-    /// Its name, spelled as at registration.
+    /// The username, in the spelling of the registration.
     pub username: String,
-    /// Its address, if it has one.
+    /// The e-mail address, if any.
     pub email: Option<String>,
-    /// When it was made, if the store says so in a form that can be read.
+    /// When it was registered; `None` if the stored text is not a time.
     pub registered: Option<Timestamp>,
-    /// When it last signed in.
+    /// The last sign-in.
     pub last_login: Option<Timestamp>,
     /// Whether it may sign in.
     pub state: AccountState,
-    /// What checking its password costs; nothing if it has none that could match.
+    /// The cost of verifying its password; `None` if no password can match.
     pub cost: Option<HashCost>,
 }
 
 /// Whether an account may sign in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountState {
-    /// It may.
+    /// It may sign in.
     Active,
-    /// It may not, and will never again: its name is used up.
+    /// It may never sign in again. Its username is not reused.
     Deleted,
-    /// It may not until it is enabled.
+    /// It may not sign in until it is enabled.
     Disabled,
 }
 
 impl AccountState {
-    /// The word for it.
+    /// The name of the state.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -187,13 +187,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_username_of_64_allowed_characters_is_kept_as_typed() {
+    fn a_username_of_64_allowed_characters_keeps_its_spelling() {
         let name = format!("Ab9._-@+{}", "x".repeat(56));
         assert_eq!(Username::parse(&name).unwrap().as_ref(), name);
     }
 
     #[test]
-    fn a_username_outside_of_the_rules_is_refused_with_the_rule() {
+    fn an_invalid_username_is_rejected_with_the_broken_rule() {
         assert_eq!(Username::parse(""), Err(InvalidUsername::Empty));
         assert_eq!(Username::parse(&"é".repeat(65)), Err(InvalidUsername::TooLong));
         for name in ["a b", "a\0b", "a\nb", "caf\u{e9}", "cafe\u{301}", "a'b", "a/b", "<a>", " a", "a "] {

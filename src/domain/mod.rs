@@ -1,6 +1,6 @@
-//! The ground floor: keys and their lifecycle, passwords, tokens, accounts, time.
+//! The lowest layer: keys and their lifecycle, passwords, tokens, accounts, time.
 //!
-//! Nothing here does I/O or knows of axum, sqlx or tokio. Time and randomness come in as parameters.
+//! It does no I/O and does not use axum, sqlx or tokio. Time and randomness are parameters.
 
 pub mod account;
 pub mod clock;

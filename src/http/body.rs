@@ -1,9 +1,8 @@
-//! Request bodies: bounded, and read as JSON or as a form by what they are rather than by their label alone.
+//! Request bodies: bounded in size and time, and recognised by their content rather than only by their label.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -14,27 +13,27 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
-use super::error::{ApiError, is_too_large};
-use super::keys::UPLOAD_MAX;
+use super::error::ApiError;
 
-/// The longest body that is read.
-const LIMIT: usize = 16 * 1024;
+/// Maximum size of a body in bytes.
+const MAX_LEN: usize = 16 * 1024;
 
-/// How much of a longer body is drained before the answer, so that clients who send first and read then get it.
-const DRAIN: usize = 4 * 1024 * 1024;
+/// Maximum size of a body that is read to its end although it is too large. Many clients send everything before they
+/// read the response; without draining they see a closed connection instead of the 413.
+const MAX_DRAINED: usize = 4 * 1024 * 1024;
 
-/// How long a client may take for its body.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for sending a body.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A body and what it is written in.
+/// A body in a known format.
 #[derive(Debug)]
-pub(super) enum Payload {
+pub(super) enum RequestBody {
     Empty,
     Form(Text),
     Json(Text),
 }
 
-/// A body's text; it may hold a password, and is wiped when dropped.
+/// The text of a body. It can hold a password, so it is zeroised when dropped.
 pub(super) struct Text(Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for Text {
@@ -43,12 +42,12 @@ impl std::fmt::Debug for Text {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Payload {
+impl<S: Send + Sync> FromRequest<S> for RequestBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let label = media_type(request.headers());
-        let text = Text(read(request.into_body(), LIMIT).await?);
+        let text = Text(read(request.into_body(), MAX_LEN).await?);
         let first = text.first();
         match (first, label.as_deref()) {
             (Some(b'{'), _) => Ok(Self::Json(text)),
@@ -67,9 +66,9 @@ impl Text {
         self.0.iter().copied().find(|byte| !byte.is_ascii_whitespace())
     }
 
-    /// Reads a JSON object. The message names no value of it: one could be a password.
+    /// Reads a JSON object. Errors name no value, because it could be a password.
     pub(super) fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T, ApiError> {
-        // serde would take an array for a struct as well.
+        // serde would also accept an array for a struct.
         if self.first() != Some(b'{') && serde_json::from_slice::<IgnoredAny>(&self.0).is_ok() {
             return Err(ApiError::InvalidBody(format!("The body must be {expected}")));
         }
@@ -81,8 +80,7 @@ impl Text {
         })
     }
 
-    /// Reads a form, which must be UTF-8 throughout: to make up a character for one that is none would make different
-    /// passwords equal.
+    /// Reads a form, which must be UTF-8: replacement characters would make different passwords equal.
     pub(super) fn form<T: DeserializeOwned>(&self, expected: &str) -> Result<T, ApiError> {
         if percent_decode(&self.0).decode_utf8().is_err() {
             return Err(ApiError::InvalidBody("The form is not UTF-8".to_owned()));
@@ -97,14 +95,14 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(label.split(';').next()?.trim().to_ascii_lowercase())
 }
 
-/// Reads a body of at most so many bytes.
+/// Reads a body of at most `limit` bytes.
 pub(super) async fn read(body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    in_time(collect(body, limit)).await?
+    within_time_limit(collect(body, limit)).await?
 }
 
-/// What a client has sent in time.
-pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError> {
-    tokio::time::timeout(PATIENCE, reading).await.map_err(|_| ApiError::BodyTooSlow)
+/// Bounds the time in which a client must send its body.
+pub(super) async fn within_time_limit<T>(reading: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(TIMEOUT, reading).await.map_err(|_| ApiError::BodyTooSlow)
 }
 
 async fn collect(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
@@ -116,16 +114,11 @@ async fn collect(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, Api
         seen += data.len();
         if seen <= limit {
             text.extend_from_slice(&data);
-        } else if seen > DRAIN {
+        } else if seen > MAX_DRAINED {
             break;
         }
     }
     if seen > limit { Err(ApiError::BodyTooLarge { most: limit }) } else { Ok(text) }
-}
-
-/// What it means that a form of files could not be read: too long, or not what was expected.
-pub(super) fn refused(error: &MultipartError, unfit: ApiError) -> ApiError {
-    if is_too_large(error.status()) { ApiError::BodyTooLarge { most: UPLOAD_MAX } } else { unfit }
 }
 
 #[cfg(test)]
@@ -134,7 +127,7 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing_of_a_body() {
-        let body = Payload::Json(Text(Zeroizing::new(br#"{"password":"hunter2"}"#.to_vec())));
+        let body = RequestBody::Json(Text(Zeroizing::new(br#"{"password":"hunter2"}"#.to_vec())));
         assert_eq!(format!("{body:?}"), "Json(Text)");
     }
 }

@@ -1,24 +1,18 @@
-//! Which address a request comes from: the peer's, or behind a trusted proxy the one that proxy names.
+//! The client's address: the peer's, or behind a trusted proxy the one that the proxy forwards.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
 use axum::http::HeaderMap;
-use axum::middleware::Next;
-use axum::response::Response;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use super::HttpConfig;
-
-/// Whose word on a client's address is taken, and where it is read.
+/// Which peers may forward a client's address, and in which header.
 #[derive(Clone, Debug)]
 pub struct ClientIpPolicy {
-    /// The peers that are believed.
+    /// The networks of trusted proxies.
     pub trusted: Vec<IpNet>,
-    /// The one header that is read; all others are ignored.
+    /// The only header that is read.
     pub header: ClientIpHeader,
 }
 
@@ -27,9 +21,9 @@ pub struct ClientIpPolicy {
 pub enum ClientIpHeader {
     /// `Forwarded` (RFC 7239).
     Forwarded,
-    /// `X-Forwarded-For`, the addresses a request came through, nearest last.
+    /// `X-Forwarded-For`: the addresses that a request passed, nearest last.
     XForwardedFor,
-    /// `X-Real-IP`, one address.
+    /// `X-Real-IP`: one address.
     XRealIp,
 }
 
@@ -46,30 +40,18 @@ impl FromStr for ClientIpHeader {
     }
 }
 
-/// No header that names clients.
+/// The name is not that of a supported header.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("x-forwarded-for, forwarded or x-real-ip would do")]
+#[error("use x-forwarded-for, forwarded or x-real-ip")]
 pub struct UnknownHeader;
 
-/// The address of the client of a request.
+/// The client's address, as an extension of the request. The fast path inserts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClientIp(pub(super) IpAddr);
 
-/// Puts the [`ClientIp`] into the request.
-pub(super) async fn identify(
-    State(settings): State<Arc<HttpConfig>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let client = settings.client_ip.client(peer.ip(), request.headers());
-    request.extensions_mut().insert(ClientIp(client));
-    next.run(request).await
-}
-
 impl ClientIpPolicy {
-    /// The right-most address that is not a trusted proxy itself. A part that is no address ends the search: what
-    /// lies beyond it is hearsay.
+    /// The right-most address that is not a trusted proxy. An unreadable part ends the search, because no trusted proxy
+    /// vouches for what stands left of it.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
@@ -133,10 +115,9 @@ impl ClientIpHeader {
     }
 }
 
-/// Splits at commas that stand in no quoted string, the last part first.
+/// Splits at commas outside quoted strings, the last part first.
 ///
-/// Read from the right, a part that a proxy has put behind those of its client begins where the proxy began it, whatever
-/// quotes the client has left open.
+/// From the right, because a proxy appends its part: quotes that the client left open cannot swallow it.
 fn split_from_the_right(line: &str) -> Vec<&str> {
     let (mut is_quoted, mut at) = (false, line.len());
     line.rsplit(|c: char| {
@@ -149,13 +130,13 @@ fn split_from_the_right(line: &str) -> Vec<&str> {
     .collect()
 }
 
-/// Whether the character at this position has a backslash of its own before it.
+/// Whether a backslash that is not itself escaped stands before this position.
 fn is_escaped(line: &str, at: usize) -> bool {
     let before = line.get(..at).unwrap_or_default();
     before.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// Splits at a separator that stands in no quoted string (RFC 9110, 5.6.4).
+/// Splits at separators outside quoted strings (RFC 9110 §5.6.4).
 fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     text.split(|c: char| {
@@ -201,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+    fn an_untrusted_peer_is_the_client_whatever_headers_it_sends() {
         assert_eq!(client(ClientIpHeader::XForwardedFor, "192.0.2.9", &["198.51.100.1"]), "192.0.2.9");
     }
 
     #[test]
-    fn behind_trusted_proxies_the_right_most_stranger_counts() {
+    fn behind_trusted_proxies_the_right_most_untrusted_address_is_the_client() {
         let xff = |lines| client(ClientIpHeader::XForwardedFor, "10.0.0.1", lines);
         assert_eq!(xff(&[]), "10.0.0.1");
         assert_eq!(xff(&["198.51.100.1"]), "198.51.100.1");
@@ -225,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_rfc_7239_writes_it() {
+    fn forwarded_is_parsed_by_rfc_7239() {
         let forwarded = |line| client(ClientIpHeader::Forwarded, "10.0.0.1", &[line]);
         assert_eq!(forwarded("for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");
         assert_eq!(forwarded("for=192.0.2.60;proto=http;by=203.0.113.43"), "192.0.2.60");
@@ -239,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_leaves_open_changes_nothing_of_what_its_proxy_appends() {
+    fn open_quotes_of_a_client_do_not_hide_what_its_proxy_appends() {
         let prefixes =
             ["x=\"", "for=6.6.6.6;x=\"", "for=6.6.6.6;x=\"\\", "for=6.6.6.6;x=\"\\\"", "\"", "\\", ",\",\""];
         for prefix in prefixes {

@@ -1,44 +1,130 @@
 //! The settings of the HTTP layer.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{AdminToken, ClientIpPolicy};
+use ipnet::IpNet;
 
-/// What the HTTP floor is told by the settings.
+use super::admin_auth::AdminToken;
+use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
+use crate::issuer::config::JWKS_MAX_AGE;
+use crate::rate_limit::REGISTER_RATE_LIMIT;
+use crate::setting::values::{one_of, text};
+use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
+
+pub(crate) const AUTH_MODE: Setting<AuthMode> = Setting {
+    name: "AUTH_MODE",
+    default: "password",
+    help: "password, or open: /auth checks no passwords",
+    parse: |text| one_of(text, &[("password", AuthMode::Password), ("open", AuthMode::Open)]),
+};
+
+pub(crate) const OPEN_AUTH_ANYWAY: Setting<bool> = Setting {
+    name: "OPEN_AUTH_ANYWAY",
+    default: "false",
+    help: "Lets open mode start where it otherwise refuses: true or false",
+    parse: |text| one_of(text, &[("true", true), ("false", false)]),
+};
+
+pub(crate) const REGISTRATION: Setting<Registration> = Setting {
+    name: "REGISTRATION",
+    default: "open",
+    help: "open, or closed: only `jwksd users add` creates accounts",
+    parse: |text| one_of(text, &[("open", Registration::Open), ("closed", Registration::Closed)]),
+};
+
+pub(crate) const TRUSTED_PROXIES: OptionalSetting<Vec<IpNet>> = OptionalSetting {
+    name: "TRUSTED_PROXIES",
+    help: "Comma-separated CIDRs of peers whose CLIENT_IP_HEADER is trusted",
+    parse: networks,
+};
+
+pub(crate) const CLIENT_IP_HEADER: Setting<ClientIpHeader> = Setting {
+    name: "CLIENT_IP_HEADER",
+    default: "x-forwarded-for",
+    help: "The header that names the client behind a trusted proxy: x-forwarded-for, forwarded or x-real-ip",
+    parse: |text| text.parse().map_err(|error: UnknownHeader| error.to_string()),
+};
+
+pub(crate) const ADMIN_TOKEN: SecretSetting<Secret> = SecretSetting {
+    name: "ADMIN_TOKEN",
+    help: "The bearer token of the admin API, which is closed when unset",
+    file: OptionalSetting { name: "ADMIN_TOKEN_FILE", help: "A file that holds ADMIN_TOKEN", parse: text },
+    parse: bearer_token,
+};
+
+/// The settings of the HTTP layer. The limits themselves belong to the rate limiter.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// The issuer's URL, from which discovery derives the others.
-    pub issuer_url: String,
     /// How long verifiers may cache what is published.
     pub max_age: Duration,
-    /// Whether /auth asks for credentials.
+    /// Whether /auth checks passwords.
     pub auth_mode: AuthMode,
-    /// Whether /register makes accounts.
+    /// Whether /register creates accounts.
     pub registration: Registration,
-    /// /auth requests per second and client; 0 for no limit.
-    pub auth_rate_limit: u32,
-    /// /register requests per second and client; 0 for no limit.
+    /// Requests per second and client that the outer guard of /register admits; 0 for no guard.
     pub register_rate_limit: u32,
-    /// Which address of a request counts.
+    /// Which address of a request is the client's.
     pub client_ip: ClientIpPolicy,
-    /// Who may use the admin surface; nobody if there is none.
+    /// The bearer token of the admin API, which is closed without one.
     pub admin_token: Option<AdminToken>,
 }
 
-/// Whether /auth asks for credentials.
+impl HttpConfig {
+    /// Reads the settings of the HTTP layer.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        Ok(Self {
+            max_age: JWKS_MAX_AGE.read(source)?,
+            auth_mode: AUTH_MODE.read(source)?,
+            registration: REGISTRATION.read(source)?,
+            register_rate_limit: REGISTER_RATE_LIMIT.read(source)?,
+            client_ip: ClientIpPolicy {
+                trusted: TRUSTED_PROXIES.read(source)?.unwrap_or_default(),
+                header: CLIENT_IP_HEADER.read(source)?,
+            },
+            admin_token: ADMIN_TOKEN.read(source)?.map(|token| AdminToken::new(token.reveal())),
+        })
+    }
+}
+
+/// Whether /auth checks passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Anybody gets a token for any name.
+    /// No: anyone gets a token for any name.
     Open,
-    /// Only those who know the password of an account.
+    /// Yes: a token needs the password of an account.
     Password,
 }
 
-/// Whether /register makes accounts.
+/// Whether /register creates accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// It answers 403.
+    /// No: it answers 403.
     Closed,
-    /// It makes an account for anybody.
+    /// Yes, for anyone.
     Open,
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let remedy = || format!("use CIDRs such as 10.0.0.0/8 or 2001:db8::/32 instead of {part:?}");
+            network(part).map_err(|_| remedy())
+        })
+        .collect()
+}
+
+/// What a header can carry (RFC 6750 §2.1).
+fn bearer_token(text: &str) -> Result<Secret, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(Secret::new(text.to_owned().into()))
+    } else {
+        Err("has characters that no header can carry: generate one with `openssl rand -hex 32`".to_owned())
+    }
 }

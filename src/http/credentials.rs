@@ -1,4 +1,4 @@
-//! Credentials as JSON, as a form or as HTTP Basic (RFC 7617). What the body says wins over Basic.
+//! Credentials as JSON, as a form or as HTTP Basic (RFC 7617). The body takes precedence over Basic.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -8,59 +8,59 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::body::Payload;
+use super::body::RequestBody;
 use super::error::ApiError;
 use crate::domain::password::Password;
 
 const EXPECTED: &str = "an object with the texts `username` and `password`, and nothing else";
 const EXPECTED_FORM: &str = "a form with `username` and `password`, each once, and nothing else";
 
-/// What a caller said of himself; parts of it may be missing.
+/// The credentials that a client sent; either part may be missing.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
     pub(super) username: Option<String>,
     pub(super) password: Option<Password>,
-    /// Whether he speaks HTTP Basic.
+    /// Whether the client used HTTP Basic.
     pub(super) basic_was_used: bool,
 }
 
-/// The name and the password of an account; HTTP Basic may say them instead.
+/// The username and password of an account. HTTP Basic can carry them instead.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Credentials")]
-pub(super) struct Fields {
+pub(super) struct CredentialFields {
     username: Option<String>,
     #[schemars(with = "Option<String>")]
     password: Option<Password>,
 }
 
 impl Credentials {
-    /// Those of HTTP Basic alone.
-    pub(super) fn of_basic(headers: &HeaderMap) -> Option<Self> {
+    /// Reads only HTTP Basic.
+    pub(super) fn from_basic(headers: &HeaderMap) -> Option<Self> {
         basic(headers)
     }
 
-    /// Reads them from wherever they are. Any scheme but Basic in `Authorization` is nobody's business here.
+    /// Reads the body and HTTP Basic. Other schemes in `Authorization` are ignored.
     ///
     /// # Errors
-    /// When there is a body that does not say credentials.
-    pub(super) fn read(headers: &HeaderMap, payload: &Payload) -> Result<Self, ApiError> {
+    /// Fails if there is a body that is not credentials.
+    pub(super) fn read(headers: &HeaderMap, body: &RequestBody) -> Result<Self, ApiError> {
         let basic = basic(headers);
-        let fields: Fields = match payload {
-            Payload::Empty => return Ok(basic.unwrap_or_default()),
-            Payload::Form(text) => text.form(EXPECTED_FORM)?,
-            Payload::Json(text) => text.json(EXPECTED)?,
+        let fields: CredentialFields = match body {
+            RequestBody::Empty => return Ok(basic.unwrap_or_default()),
+            RequestBody::Form(text) => text.form(EXPECTED_FORM)?,
+            RequestBody::Json(text) => text.json(EXPECTED)?,
         };
         match (fields, basic) {
-            (Fields { username: None, password: None }, Some(basic)) => Ok(basic),
-            (Fields { username, password }, basic) => {
+            (CredentialFields { username: None, password: None }, Some(basic)) => Ok(basic),
+            (CredentialFields { username, password }, basic) => {
                 Ok(Self { username, password, basic_was_used: basic.is_some() })
             }
         }
     }
 }
 
-/// Basic credentials, also malformed ones: those are then without name and password.
+/// Malformed Basic credentials count as used, but have neither username nor password.
 fn basic(headers: &HeaderMap) -> Option<Credentials> {
     let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, value) = header.split_once(' ').unwrap_or((header, ""));
@@ -84,7 +84,7 @@ mod tests {
     fn debug_shows_no_password() {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, "Basic YWxpY2U6aHVudGVyMg==".parse().unwrap());
-        let credentials = Credentials::read(&headers, &Payload::Empty).unwrap();
+        let credentials = Credentials::read(&headers, &RequestBody::Empty).unwrap();
         assert_eq!(credentials.password.as_ref().unwrap().reveal(), "hunter2");
         assert_eq!(
             format!("{credentials:?}"),

@@ -1,4 +1,4 @@
-//! The only place where failures become status codes, and the one shape they have:
+//! The only place where failures become status codes, with one body for all:
 //! `{"error": "<sentence>", "code": "<stable_snake_case>"}`.
 
 use std::borrow::Cow;
@@ -6,20 +6,21 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::response::json;
 use crate::domain::account::{InvalidEmail, InvalidUsername};
 use crate::issuer::{ExternalKeyError, IssuerError, NotReady, WorkError};
 use crate::store::{StoreError, Unique};
 
-/// Seconds after which a client may find a store that did not answer answering again.
+/// `Retry-After` in seconds while the store fails. The minimum, because most failures of the store are short.
 const RETRY_STORE: u64 = 1;
 
-/// Why a request was not answered as it wished.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum ApiError {
     AdminClosed,
@@ -50,11 +51,11 @@ pub(super) enum ApiError {
     UsernameTaken,
 }
 
-/// What programs tell failures apart by. Each has one status.
+/// The stable code of an error, for programs. Each code has one status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub(super) enum Code {
+pub(crate) enum ErrorCode {
     AdminClosed,
     BodyTooLarge,
     BodyTooSlow,
@@ -83,8 +84,8 @@ pub(super) enum Code {
     UsernameTaken,
 }
 
-impl Code {
-    /// The status of every answer that has it.
+impl ErrorCode {
+    /// The status of every response with this code.
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::InvalidBody
@@ -107,7 +108,7 @@ impl Code {
         }
     }
 
-    /// The header that every answer of this code has.
+    /// The header of every response with this code.
     pub(super) const fn header(self) -> Option<HeaderName> {
         match self.status() {
             StatusCode::METHOD_NOT_ALLOWED => Some(ALLOW),
@@ -119,34 +120,34 @@ impl Code {
 }
 
 impl ApiError {
-    const fn code(&self) -> Code {
+    const fn code(&self) -> ErrorCode {
         match self {
-            Self::AdminClosed => Code::AdminClosed,
-            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
-            Self::BodyTooSlow => Code::BodyTooSlow,
-            Self::EmailTaken => Code::EmailTaken,
-            Self::FaultsClosed => Code::FaultsClosed,
-            Self::Internal(_) => Code::Internal,
-            Self::InvalidAdminToken { .. } => Code::InvalidAdminToken,
-            Self::InvalidBody(_) => Code::InvalidBody,
-            Self::InvalidCredentials { .. } => Code::InvalidCredentials,
-            Self::InvalidEmail(_) => Code::InvalidEmail,
-            Self::InvalidExpired => Code::InvalidExpired,
-            Self::InvalidFault => Code::InvalidFault,
-            Self::InvalidJwk(_) => Code::InvalidJwk,
-            Self::InvalidUsername(_) => Code::InvalidUsername,
-            Self::KidTaken(_) => Code::KidTaken,
-            Self::MethodNotAllowed => Code::MethodNotAllowed,
-            Self::NoKeyToPublish => Code::NoKey,
-            Self::NoSuitableKey => Code::NoSuitableKey,
-            Self::NotFound => Code::NotFound,
-            Self::NotReady(_) => Code::NotReady,
-            Self::RateLimited { .. } => Code::RateLimited,
-            Self::RegistrationClosed => Code::RegistrationClosed,
-            Self::Unavailable { .. } => Code::Unavailable,
-            Self::UnknownKey(_) => Code::UnknownKey,
-            Self::UnsupportedMediaType => Code::UnsupportedMediaType,
-            Self::UsernameTaken => Code::UsernameTaken,
+            Self::AdminClosed => ErrorCode::AdminClosed,
+            Self::BodyTooLarge { .. } => ErrorCode::BodyTooLarge,
+            Self::BodyTooSlow => ErrorCode::BodyTooSlow,
+            Self::EmailTaken => ErrorCode::EmailTaken,
+            Self::FaultsClosed => ErrorCode::FaultsClosed,
+            Self::Internal(_) => ErrorCode::Internal,
+            Self::InvalidAdminToken { .. } => ErrorCode::InvalidAdminToken,
+            Self::InvalidBody(_) => ErrorCode::InvalidBody,
+            Self::InvalidCredentials { .. } => ErrorCode::InvalidCredentials,
+            Self::InvalidEmail(_) => ErrorCode::InvalidEmail,
+            Self::InvalidExpired => ErrorCode::InvalidExpired,
+            Self::InvalidFault => ErrorCode::InvalidFault,
+            Self::InvalidJwk(_) => ErrorCode::InvalidJwk,
+            Self::InvalidUsername(_) => ErrorCode::InvalidUsername,
+            Self::KidTaken(_) => ErrorCode::KidTaken,
+            Self::MethodNotAllowed => ErrorCode::MethodNotAllowed,
+            Self::NoKeyToPublish => ErrorCode::NoKey,
+            Self::NoSuitableKey => ErrorCode::NoSuitableKey,
+            Self::NotFound => ErrorCode::NotFound,
+            Self::NotReady(_) => ErrorCode::NotReady,
+            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::RegistrationClosed => ErrorCode::RegistrationClosed,
+            Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::UnknownKey(_) => ErrorCode::UnknownKey,
+            Self::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
+            Self::UsernameTaken => ErrorCode::UsernameTaken,
         }
     }
 
@@ -158,8 +159,8 @@ impl ApiError {
             }
             Self::BodyTooSlow => "The body did not come in time",
             Self::EmailTaken => "The email is taken",
-            Self::FaultsClosed => "Tokens with faults are issued in open mode alone",
-            Self::Internal(_) => "Something went wrong on our side",
+            Self::FaultsClosed => "Tokens with faults are issued only in open mode",
+            Self::Internal(_) => "Internal error",
             Self::InvalidAdminToken { .. } => "The bearer token is missing or wrong",
             Self::InvalidBody(why) => return why.clone().into(),
             Self::InvalidCredentials { .. } => "Invalid username or password",
@@ -172,10 +173,10 @@ impl ApiError {
                 return format!("The keys cannot be published: {why}").into();
             }
             Self::InvalidUsername(why) => return why.to_string().into(),
-            Self::MethodNotAllowed => "This path does not know this method",
+            Self::MethodNotAllowed => "Method not allowed",
             Self::NoKeyToPublish => "There is no key to publish",
             Self::NoSuitableKey => "No suitable key found",
-            Self::NotFound => "There is nothing at this path",
+            Self::NotFound => "Not found",
             Self::NotReady(why) => return format!("Not ready: {why}").into(),
             Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
             Self::RegistrationClosed => "Registration is closed",
@@ -189,13 +190,13 @@ impl ApiError {
 
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let value = match self {
-            // A challenge is due with every 401 (RFC 9110, 15.5.2), but `Basic` would make browsers open a dialog.
+            // Every 401 needs a challenge (RFC 9110 §15.5.2), but `Basic` would make browsers open a dialog.
             Self::InvalidCredentials { basic_was_used } => HeaderValue::from_static(if *basic_was_used {
                 r#"Basic realm="jwksd", charset="UTF-8""#
             } else {
                 r#"Password realm="jwksd""#
             }),
-            // RFC 6750, 3: no error code for a caller who gave no token.
+            // RFC 6750 §3: no error code for a client that sent no token.
             Self::InvalidAdminToken { was_given } => HeaderValue::from_static(if *was_given {
                 r#"Bearer realm="jwksd", error="invalid_token""#
             } else {
@@ -205,7 +206,7 @@ impl ApiError {
                 (*retry_after).max(1).into()
             }
             Self::NoKeyToPublish | Self::NotReady(_) => RETRY_STORE.into(),
-            // `Allow` is the router's.
+            // The router adds `Allow`.
             _ => return None,
         };
         Some((self.code().header()?, value))
@@ -214,7 +215,7 @@ impl ApiError {
     fn cause(self) -> Option<Failure> {
         match self {
             Self::Internal(cause) | Self::Unavailable { cause, .. } => Some(Failure(Arc::from(cause))),
-            // Probes ask again and again, and the body says the reason.
+            // Only the store's failure is logged: probes repeat, and the body gives the other reasons.
             Self::NotReady(NotReady::Store(cause)) => Some(Failure(Arc::new(cause))),
             Self::NoKeyToPublish => Some(Failure(Arc::new(NotReady::NoSigner))),
             _ => None,
@@ -222,13 +223,13 @@ impl ApiError {
     }
 }
 
-/// What lies behind a 5xx. It travels beside the response to the log, and never into the body.
+/// The cause of a 5xx. An extension of the response carries it to the log; the body never shows it.
 #[derive(Clone, Debug)]
 pub(super) struct Failure(pub(super) Arc<dyn Error + Send + Sync>);
 
 impl Failure {
-    /// Whether it was the store that failed.
-    pub(super) fn is_of_the_store(&self) -> bool {
+    /// Whether the store failed.
+    pub(super) fn is_from_store(&self) -> bool {
         let mut cause: Option<&(dyn Error + 'static)> = Some(self.0.as_ref());
         while let Some(error) = cause {
             if error.is::<StoreError>() {
@@ -240,19 +241,19 @@ impl Failure {
     }
 }
 
-/// Why a request was not answered as it wished.
+/// Why a request failed.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Error")]
-pub(super) struct Body {
+pub(super) struct ErrorBody {
     /// A sentence for people.
     error: Cow<'static, str>,
-    /// What programs tell failures apart by.
-    code: Code,
+    /// A stable code for programs.
+    code: ErrorCode,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Body { error: self.sentence(), code: self.code() };
+        let body = ErrorBody { error: self.sentence(), code: self.code() };
         let mut response = json(&body);
         *response.status_mut() = body.code.status();
         if let Some((name, value)) = self.header() {
@@ -281,6 +282,9 @@ impl From<IssuerError> for ApiError {
             }
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
+            error @ (IssuerError::Contention | IssuerError::MasterKeyChanged) => {
+                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
+            }
             IssuerError::Store(error) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
@@ -313,40 +317,17 @@ impl From<NotReady> for ApiError {
     }
 }
 
-/// `Retry-After` counts in seconds (RFC 9110, 10.2.3); rounded up, so that nobody comes too early.
+/// `Retry-After` in seconds (RFC 9110 §10.2.3). Rounded up, so that clients do not retry too early.
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// Whether this is the answer of [`ApiError::RateLimited`].
+/// Whether this is the response to [`ApiError::RateLimited`].
 pub(super) fn was_rate_limited(response: &Response) -> bool {
     response.status() == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// Whether this is the status of a body that is too long.
+/// Whether this is the status of a body that is too large.
 pub(super) fn is_too_large(status: StatusCode) -> bool {
     status == StatusCode::PAYLOAD_TOO_LARGE
-}
-
-/// A JSON body.
-pub(super) fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(body) => {
-            let mut response = Response::new(body.into());
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-/// Keeps caches from answering in our place: passwords and tokens are for one client.
-pub(super) async fn never_stored(mut response: Response) -> Response {
-    forbid_storing(&mut response);
-    response
-}
-
-/// The same, of an answer that comes from the front.
-pub(super) fn forbid_storing(response: &mut Response) {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

@@ -1,5 +1,4 @@
-//! What strangers can write into a request, for `crate::fuzzing`: read as the handlers read it, and held to what they
-//! are promised.
+//! Fuzz oracles for requests: they parse input as the handlers do and check what the parsers promise.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a fuzzer's finding is a panic")]
 
@@ -18,11 +17,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use super::auth::Asked;
-use super::body::Payload;
+use super::body::RequestBody;
 use super::client_ip::{ClientIpHeader, ClientIpPolicy};
 use super::credentials::Credentials;
-use super::open;
+use super::open_mode;
+use super::token_request::TokenRequest;
 use crate::domain::password::Password;
 use crate::domain::token::TokenKind;
 
@@ -32,28 +31,28 @@ static TIMERS: LazyLock<Runtime> =
 const JSON: &[u8] = b"application/json";
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Credentials in a body, in `Authorization`, or in both. What was read is read again from each of the three forms.
+/// Parses credentials from a body, from `Authorization`, or from both; writes them in each format and parses them again.
 pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) {
-    let (headers, Some(payload)) = request(label, authorization, body) else {
+    let (headers, Some(parsed)) = request(label, authorization, body) else {
         return;
     };
-    if let Ok((subject, overrides)) = open::read(&headers, &payload) {
+    if let Ok((subject, overrides)) = open_mode::read(&headers, &parsed) {
         assert!(!subject.is_empty() && !subject.contains(char::is_control));
         assert!(overrides.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0));
     }
-    let Ok(read) = Credentials::read(&headers, &payload) else {
+    let Ok(read) = Credentials::read(&headers, &parsed) else {
         return;
     };
-    if matches!(payload, Payload::Json(_)) {
+    if matches!(parsed, RequestBody::Json(_)) {
         expect_the_body_to_win(body, &read);
     }
     let (Some(username), Some(password)) = (&read.username, &read.password) else {
         return;
     };
     for (label, authorization, body) in written(username, password.reveal()) {
-        let (headers, payload) = request(label, authorization.as_deref(), &body);
-        // A text of control characters is six times as long in JSON, and may be too long to be read.
-        let Some(again) = payload.and_then(|payload| Credentials::read(&headers, &payload).ok()) else {
+        let (headers, parsed) = request(label, authorization.as_deref(), &body);
+        // Control characters take six bytes in JSON, so what was written can exceed the size limit.
+        let Some(again) = parsed.and_then(|parsed| Credentials::read(&headers, &parsed).ok()) else {
             assert!(body.len() > 4096, "what was written is read");
             continue;
         };
@@ -75,7 +74,7 @@ fn expect_the_body_to_win(body: &[u8], read: &Credentials) {
 
 type Written = (Option<&'static [u8]>, Option<Vec<u8>>, Vec<u8>);
 
-/// The same credentials as JSON, as a form, and if there is a way to say them so, as HTTP Basic.
+/// The same credentials as JSON, as a form, and as HTTP Basic if the username has no colon.
 fn written(username: &str, password: &str) -> Vec<Written> {
     let json = json!({"username": username, "password": password}).to_string();
     let form = serde_urlencoded::to_string([("username", username), ("password", password)]).unwrap();
@@ -87,8 +86,12 @@ fn written(username: &str, password: &str) -> Vec<Written> {
     written
 }
 
-/// The headers of a request and its body, if that can be credentials at all.
-fn request(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) -> (HeaderMap, Option<Payload>) {
+/// The headers of a request, and its body if that is in a known format.
+fn request(
+    label: Option<&[u8]>,
+    authorization: Option<&[u8]>,
+    body: &[u8],
+) -> (HeaderMap, Option<RequestBody>) {
     let mut request = Request::new(Body::from(body.to_vec()));
     for (name, value) in [(CONTENT_TYPE, label), (AUTHORIZATION, authorization)] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
@@ -96,31 +99,31 @@ fn request(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) -> (
         }
     }
     let headers = request.headers().clone();
-    let read = pin!(Payload::from_request(request, &()));
-    // A body is read against a timer, which has to be from somewhere.
+    let read = pin!(RequestBody::from_request(request, &()));
+    // Reading a body has a time limit, which needs a runtime's timer.
     let _timers = TIMERS.enter();
-    let Poll::Ready(payload) = { read }.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+    let Poll::Ready(parsed) = { read }.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         return (headers, None);
     };
-    (headers, payload.ok())
+    (headers, parsed.ok())
 }
 
-/// What the query of /auth asks for: the same when it is written out, and whatever else the query says.
+/// Parses the query of /auth; other parameters and another spelling must not change the result.
 pub(crate) fn query(text: &str) {
-    let asked = Asked::read(text).ok();
-    assert_eq!(Asked::read(&format!("{text}&other=expired")).ok(), asked);
-    assert_eq!(Asked::read(&format!("expired=true&expired=true&{text}")).ok(), None);
-    if let Some(asked) = asked {
-        let written = match asked {
-            Asked::Token(TokenKind::Valid) => "expired=false".to_owned(),
-            Asked::Token(TokenKind::Expired) => "expired".to_owned(),
-            Asked::Fault(fault) => format!("fault={}", fault.name()),
+    let wanted = TokenRequest::parse(text).ok();
+    assert_eq!(TokenRequest::parse(&format!("{text}&other=expired")).ok(), wanted);
+    assert_eq!(TokenRequest::parse(&format!("expired=true&expired=true&{text}")).ok(), None);
+    if let Some(wanted) = wanted {
+        let written = match wanted {
+            TokenRequest::Token(TokenKind::Valid) => "expired=false".to_owned(),
+            TokenRequest::Token(TokenKind::Expired) => "expired".to_owned(),
+            TokenRequest::Fault(fault) => format!("fault={}", fault.name()),
         };
-        assert_eq!(Asked::read(&written).ok(), Some(asked));
+        assert_eq!(TokenRequest::parse(&written).ok(), Some(wanted));
     }
 }
 
-/// Which address counts, when these lines come from this peer: the right-most that is not a trusted proxy's.
+/// Finds the client's address from a peer and header lines: the right-most that is not a trusted proxy's.
 pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap());
     let known = [ClientIpHeader::Forwarded, ClientIpHeader::XForwardedFor, ClientIpHeader::XRealIp];
@@ -159,7 +162,7 @@ pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
     if !is_trusted(found) {
         assert_eq!(client(Some("198.51.100.7"), None), found, "what the client itself has said");
     }
-    // Most proxies append to the line of their client.
+    // Most proxies append to the line that their client sent.
     if let Some(last) = values.last().and_then(|value| value.to_str().ok()) {
         let mut headers = HeaderMap::new();
         let appended = line("198.51.100.7");

@@ -1,36 +1,31 @@
-//! `GET /metrics`: what the service does in figures, in the Prometheus text format.
+//! Metrics in the Prometheus format.
 //!
-//! Counters and histograms are kept here, where requests come by; what the floors below know by themselves is asked of
-//! them at each scrape.
+//! Counters and histograms are kept here; gauges are read from the layers below at each scrape.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, Opts, Registry, TextEncoder,
 };
 
-use super::error::{ApiError, Failure, was_rate_limited};
+use super::error::{Failure, was_rate_limited};
 use crate::domain::clock::Clock;
 use crate::domain::key::lifecycle::Phase;
-use crate::issuer::{BlockingPool, Issuer};
+use crate::issuer::{Accounts, BlockingPool, Keyring};
 
-/// Upper bounds in seconds: from a JWKS to a sign-in that waits in a long queue.
+/// Upper bounds of the histograms in seconds, from a JWKS response to a sign-in in a long queue.
 const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// The route of a request that no route matched: the paths that strangers think of are not counted one by one.
+/// The `route` label of requests that no route matched. Their paths would make the number of series unbounded.
 const UNMATCHED: &str = "unmatched";
 
-/// The routes of which one can have had too much; their counts are there from the start.
-const LIMITED: [&str; 3] = ["/auth", "/metrics", "/register"];
-
-/// The figures of one server.
+/// The metrics of one server.
 pub struct Metrics {
     clock: Arc<dyn Clock>,
     registry: Registry,
@@ -47,35 +42,42 @@ pub struct Metrics {
     signing_key_age: Gauge,
     next_rotation: Gauge,
     rotation_failures: Gauge,
+    self_check_failures: IntGauge,
 }
 
-/// The figures of one route and status, looked up once: to find them costs more than to count.
-pub(super) struct Tally {
+/// The metrics of one route and status. Kept where a lookup per request would cost more than the counting.
+pub(super) struct RouteMetrics {
     clock: Arc<dyn Clock>,
     requests: IntCounter,
     latency: Histogram,
 }
 
-impl Tally {
-    pub(super) fn count(&self, begun: Duration) {
+impl RouteMetrics {
+    pub(super) fn count(&self, started: Duration) {
         self.requests.inc();
-        self.latency.observe(self.clock.monotonic().saturating_sub(begun).as_secs_f64());
+        self.latency.observe(self.clock.monotonic().saturating_sub(started).as_secs_f64());
     }
 }
 
-/// What came of a sign-in.
+/// The metrics as text, and its media type.
+pub(super) struct Exposition {
+    pub(super) media_type: String,
+    pub(super) text: Vec<u8>,
+}
+
+/// The outcome of a sign-in.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Outcome {
+pub(super) enum SignInResult {
     Accepted,
     Failed,
     Refused,
 }
 
 impl Metrics {
-    /// All figures at zero.
+    /// Returns metrics that are all zero.
     ///
     /// # Errors
-    /// When two of them have the same name.
+    /// Fails if two metrics have the same name.
     pub fn new(clock: Arc<dyn Clock>) -> Result<Self, prometheus::Error> {
         let counters = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
@@ -84,30 +86,37 @@ impl Metrics {
             registry: Registry::new_custom(Some("jwksd".to_owned()), None)?,
             requests: counters("http_requests_total", "Answered requests", &["route", "status"])?,
             latency: HistogramVec::new(
-                seconds("http_request_duration_seconds", "From a request's head to its answer's"),
+                seconds("http_request_duration_seconds", "Time from a request's head to its response's"),
                 &["route"],
             )?,
             rate_limited: counters("http_rate_limited_total", "Requests answered 429", &["route"])?,
             sign_ins: counters("sign_ins_total", "Sign-ins of password mode", &["outcome"])?,
-            store_errors: IntCounter::new("store_errors_total", "Requests that the store did not serve")?,
-            hashing: Histogram::with_opts(seconds("argon2_duration_seconds", "Hashing for one request"))?,
-            hash_wait: Histogram::with_opts(seconds("argon2_wait_seconds", "Waiting for a core to do so"))?,
-            hashes_running: IntGauge::new("argon2_running", "Requests for which a password is being hashed")?,
-            hashes_waiting: IntGauge::new("argon2_waiting", "Requests whose password waits for a core")?,
+            store_errors: IntCounter::new("store_errors_total", "Requests that failed because of the store")?,
+            hashing: Histogram::with_opts(seconds("argon2_duration_seconds", "Time to hash a password"))?,
+            hash_wait: Histogram::with_opts(seconds(
+                "argon2_wait_seconds",
+                "Time that a password waits for a hashing thread",
+            ))?,
+            hashes_running: IntGauge::new("argon2_running", "Passwords that are being hashed")?,
+            hashes_waiting: IntGauge::new("argon2_waiting", "Passwords that wait for a hashing thread")?,
             keys: GaugeVec::new(Opts::new("keys", "Keys by phase"), &["phase"])?,
-            signing_key_age: Gauge::new("signing_key_age_seconds", "How long the current key has signed")?,
+            signing_key_age: Gauge::new(
+                "signing_key_age_seconds",
+                "Time since the current key first signed",
+            )?,
             next_rotation: Gauge::new(
                 "next_rotation_seconds",
-                "Until another key signs; negative when overdue",
+                "Time until another key signs; negative if overdue",
             )?,
-            rotation_failures: Gauge::new("rotation_failures", "Failed rounds of the rotation in a row")?,
+            rotation_failures: Gauge::new("rotation_failures", "Rotation ticks that failed in a row")?,
+            self_check_failures: IntGauge::new(
+                "self_check_failures",
+                "Key sets that were not published because a probe token did not verify through them",
+            )?,
         };
         metrics.register()?;
-        for outcome in [Outcome::Accepted, Outcome::Failed, Outcome::Refused] {
+        for outcome in [SignInResult::Accepted, SignInResult::Failed, SignInResult::Refused] {
             metrics.sign_ins.with_label_values(&[outcome.name()]);
-        }
-        for route in LIMITED {
-            metrics.rate_limited.with_label_values(&[route]);
         }
         Ok(metrics)
     }
@@ -117,7 +126,7 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let collectors: [Box<dyn prometheus::core::Collector>; 14] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 15] = [
             Box::new(self.requests.clone()),
             Box::new(self.latency.clone()),
             Box::new(self.rate_limited.clone()),
@@ -131,9 +140,10 @@ impl Metrics {
             Box::new(self.signing_key_age.clone()),
             Box::new(self.next_rotation.clone()),
             Box::new(self.rotation_failures.clone()),
+            Box::new(self.self_check_failures.clone()),
             Box::new(
                 IntGauge::with_opts(
-                    Opts::new("build_info", "Which jwksd this is")
+                    Opts::new("build_info", "The version of jwksd")
                         .const_label("version", env!("CARGO_PKG_VERSION")),
                 )
                 .inspect(|info| info.set(1))?,
@@ -142,7 +152,7 @@ impl Metrics {
         collectors.into_iter().try_for_each(|collector| self.registry.register(collector))
     }
 
-    /// BlockingPool whose computations are measured.
+    /// Returns a handle to the same pool that records queue and run times here.
     #[must_use]
     pub fn observe(&self, pool: &BlockingPool) -> BlockingPool {
         let (wait, hashing) = (self.hash_wait.clone(), self.hashing.clone());
@@ -153,21 +163,39 @@ impl Metrics {
         pool.observed(Arc::new(record))
     }
 
-    pub(super) fn count_sign_in(&self, outcome: Outcome) {
+    pub(super) fn count_sign_in(&self, outcome: SignInResult) {
         self.sign_ins.with_label_values(&[outcome.name()]).inc();
     }
 
-    /// The figures of one route and status.
-    pub(super) fn tally(&self, route: &str, status: StatusCode) -> Tally {
-        Tally {
+    /// The metrics of one route and status.
+    pub(super) fn route(&self, route: &str, status: StatusCode) -> RouteMetrics {
+        RouteMetrics {
             clock: Arc::clone(&self.clock),
             requests: self.requests.with_label_values(&[route, status.as_str()]),
             latency: self.latency.with_label_values(&[route]),
         }
     }
 
-    pub(super) fn count_rate_limited(&self, route: &str) -> IntCounter {
+    /// The count of 429s of one route. It exists from this call on: a counter that appears late hides its first increase
+    /// from queries.
+    pub(super) fn rate_limited(&self, route: &str) -> IntCounter {
         self.rate_limited.with_label_values(&[route])
+    }
+
+    /// All metrics as text.
+    ///
+    /// # Errors
+    /// Fails if the encoder rejects a metric.
+    pub(super) fn export(
+        &self,
+        accounts: &Accounts,
+        keyring: &Keyring,
+    ) -> Result<Exposition, prometheus::Error> {
+        self.refresh(accounts, keyring);
+        let encoder = TextEncoder::new();
+        let mut text = Vec::new();
+        encoder.encode(&self.registry.gather(), &mut text)?;
+        Ok(Exposition { media_type: encoder.format_type().to_owned(), text })
     }
 
     fn count(&self, route: &str, response: &Response, took: Duration) {
@@ -177,34 +205,35 @@ impl Metrics {
         if was_rate_limited(response) {
             self.rate_limited.with_label_values(&[route]).inc();
         }
-        if response.extensions().get().is_some_and(Failure::is_of_the_store) {
+        if response.extensions().get().is_some_and(Failure::is_from_store) {
             self.store_errors.inc();
         }
     }
 
-    /// Asks the floors below for what they know by themselves.
-    fn ask(&self, issuer: &Issuer) {
-        let (running, waiting) = issuer.hashes();
+    /// Sets the gauges from the layers below.
+    fn refresh(&self, accounts: &Accounts, keyring: &Keyring) {
+        let (running, waiting) = accounts.hashing_load();
         self.hashes_running.set(i64::try_from(running).unwrap_or(i64::MAX));
         self.hashes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        let figures = issuer.keyring().rotation_status();
+        let status = keyring.rotation_status();
         for phase in Phase::ALL {
-            let keys = figures.by_phase.get(&phase).copied().unwrap_or(0);
+            let keys = status.by_phase.get(&phase).copied().unwrap_or(0);
             self.keys
                 .with_label_values(&[phase.name()])
                 .set(f64::from(u32::try_from(keys).unwrap_or(u32::MAX)));
         }
-        // Nothing signs: there is no such figure.
-        self.signing_key_age.set(figures.signing_for.map_or(f64::NAN, |age| age.as_secs_f64()));
+        // NaN while no key signs: zero would claim a new key.
+        self.signing_key_age.set(status.signing_for.map_or(f64::NAN, |age| age.as_secs_f64()));
         let now = self.clock.now();
-        self.next_rotation.set(figures.next_rotation.map_or(f64::NAN, |next| {
+        self.next_rotation.set(status.next_rotation.map_or(f64::NAN, |next| {
             if next >= now { next.since(now).as_secs_f64() } else { -now.since(next).as_secs_f64() }
         }));
-        self.rotation_failures.set(issuer.keyring().failures().into());
+        self.rotation_failures.set(keyring.failed_ticks().into());
+        self.self_check_failures.set(i64::try_from(keyring.self_check_failures()).unwrap_or(i64::MAX));
     }
 }
 
-impl Outcome {
+impl SignInResult {
     const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -214,25 +243,12 @@ impl Outcome {
     }
 }
 
-/// Counts an answer by its route and its status.
+/// Middleware that counts each response by route and status.
 pub(super) async fn measure(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let begun = metrics.clock.monotonic();
+    let started = metrics.clock.monotonic();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-    metrics.count(route, &response, metrics.clock.monotonic().saturating_sub(begun));
+    metrics.count(route, &response, metrics.clock.monotonic().saturating_sub(started));
     response
-}
-
-pub(super) async fn get(
-    State(issuer): State<Issuer>,
-    State(metrics): State<Arc<Metrics>>,
-) -> Result<Response, ApiError> {
-    metrics.ask(&issuer);
-    let mut text = Vec::new();
-    let encoder = TextEncoder::new();
-    encoder
-        .encode(&metrics.registry.gather(), &mut text)
-        .map_err(|error| ApiError::Internal(Box::new(error)))?;
-    Ok(([(CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response())
 }

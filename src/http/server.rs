@@ -1,4 +1,4 @@
-//! Serving: a listener, what answers its requests, a reason to stop.
+//! The HTTP/1 server: accepts connections, bounds their number and lifetime, and drains them at shutdown.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,49 +16,59 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Front;
+use super::FastPath;
+use crate::telemetry::Outage;
 
-/// How long requests that are in flight may take to finish once the server is to stop; closing the store has the rest
-/// of the ten seconds that are promised.
+/// Time limit for requests in flight at shutdown. One second less than the promised ten: the store must close as well.
 const DRAIN: Duration = Duration::from_secs(9);
 
-/// How often a connection is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often each connection is checked for activity.
+const TICK: Duration = Duration::from_secs(1);
 
-/// A connection on which nothing has gone on for so many looks is closed: it is idle, or its client sends a head or takes
-/// an answer too slowly. Longer than proxies keep theirs, which is a minute. The second number counts while more than half
-/// of the places are taken, or nobody else can come in.
-const PATIENCE: (u32, u32) = (75, 1);
-
-/// How often memory that was for passing crowds is given back.
-const TIDYING: Duration = Duration::from_secs(10);
-
-/// How long to wait when no connection can be accepted, for want of files or memory.
-const BREATH: Duration = Duration::from_millis(100);
-
-/// The longest head of a request, in bytes.
-const HEAD_MAX: usize = 32 * 1024;
-
-/// Answers requests until `until` is done; then accepts no more, and finishes those in flight within nine seconds.
+/// Idle timeout in ticks of one second. Above the 60 s that proxies keep connections.
 ///
-/// At most `most` connections are open at once; whoever comes then waits until a place is free.
-pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl Future<Output = ()>) {
+/// The timeout also applies to clients that send a request or read a response too slowly.
+const IDLE_TICKS: u32 = 75;
+
+/// Idle timeout in ticks while more than half of the connection limit is in use, or `accept` fails.
+const CROWDED_IDLE_TICKS: u32 = 1;
+
+/// How often idle rate-limit entries are evicted and ended outages are logged.
+const MAINTENANCE: Duration = Duration::from_secs(10);
+
+/// Wait before the next `accept` after it failed, such as with EMFILE.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Maximum size of a request head in bytes.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// Answers requests until `shutdown` completes; then stops accepting and finishes the requests in flight.
+///
+/// At most `max_connections` connections are open at once; further clients wait in the listener's queue. Requests that
+/// take longer than nine seconds after `shutdown` are cut off.
+pub async fn serve(
+    listener: TcpListener,
+    fast_path: FastPath,
+    max_connections: usize,
+    shutdown: impl Future<Output = ()>,
+) {
     let graceful = GracefulShutdown::new();
-    let mut door = Door { listener, places: Places::new(most), was_shut: false };
-    let mut until = pin!(until);
-    let mut tidying = tokio::time::interval(TIDYING);
+    let mut acceptor = Acceptor::new(listener, ConnectionLimit::new(max_connections));
+    let mut shutdown = pin!(shutdown);
+    let mut maintenance = tokio::time::interval(MAINTENANCE);
     loop {
         tokio::select! {
-            guest = door.next() => converse(guest, front.clone(), &graceful),
-            _ = tidying.tick() => {
-                front.tidy();
-                door.tidy();
+            connection = acceptor.accept() => serve_connection(connection, fast_path.clone(), &graceful),
+            _ = maintenance.tick() => {
+                fast_path.maintain();
+                acceptor.maintain();
             }
-            () = &mut until => break,
+            () = &mut shutdown => break,
         }
     }
-    door.places.is_closing.store(true, Ordering::Relaxed);
-    drop(door);
+    acceptor.limit.state.is_closing.store(true, Ordering::Relaxed);
+    // Closes the listener: clients are refused from here on.
+    drop(acceptor);
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(DRAIN) => {
@@ -67,135 +77,138 @@ pub async fn serve(listener: TcpListener, front: Front, most: usize, until: impl
     }
 }
 
-/// Where connections come in.
-struct Door {
+/// Accepts connections within the connection limit.
+struct Acceptor {
     listener: TcpListener,
-    places: Places,
-    /// Whether it was shut at any time since it was tidied.
-    was_shut: bool,
+    limit: ConnectionLimit,
+    has_failed_since_maintenance: bool,
 }
 
-/// A connection, and the place that it takes.
-struct Guest {
+/// An accepted connection and its permit.
+struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    place: Place,
+    permit: Permit,
 }
 
-impl Door {
-    /// The next connection. What keeps one from being accepted ends nothing: files and memory come back.
-    async fn next(&mut self) -> Guest {
-        let place = self.places.take().await;
+impl Acceptor {
+    fn new(listener: TcpListener, limit: ConnectionLimit) -> Self {
+        Self { listener, limit, has_failed_since_maintenance: false }
+    }
+
+    /// Returns the next connection. Failures of `accept` are retried: file descriptors and memory become free again.
+    async fn accept(&mut self) -> Connection {
+        let permit = self.limit.acquire().await;
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => return Guest { stream, peer, place },
-                Err(error) if was_the_client(&error) => {}
+                Ok((stream, peer)) => return Connection { stream, peer, permit },
+                Err(error) if is_caused_by_client(&error) => {}
                 Err(error) => {
-                    self.was_shut = true;
-                    if !self.places.is_shut.swap(true, Ordering::Relaxed) {
-                        tracing::error!("no connection can be accepted, which is tried again: {error}");
-                    }
-                    tokio::time::sleep(BREATH).await;
+                    self.has_failed_since_maintenance = true;
+                    let outage = &self.limit.state.accept_outage;
+                    outage.failed(|| format!("cannot accept connections, trying again: {error}"));
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }
         }
     }
 
-    /// Says when everybody has come in for a while, and not whenever one of many has.
-    fn tidy(&mut self) {
-        if !std::mem::take(&mut self.was_shut) && self.places.is_shut.swap(false, Ordering::Relaxed) {
-            tracing::info!("connections are accepted again");
+    /// Ends the outage after one interval without a failure. One success is not enough: while descriptors are scarce,
+    /// successes and failures alternate.
+    fn maintain(&mut self) {
+        if !std::mem::take(&mut self.has_failed_since_maintenance) {
+            self.limit.state.accept_outage.recovered(|| "connections are accepted again");
         }
     }
 }
 
-/// Whether it was the client who went away before we came to the door.
-fn was_the_client(error: &io::Error) -> bool {
+/// Whether the client closed the connection before it was accepted.
+fn is_caused_by_client(error: &io::Error) -> bool {
     use io::ErrorKind as K;
     matches!(error.kind(), K::ConnectionAborted | K::ConnectionRefused | K::ConnectionReset)
 }
 
-/// As many places as there may be connections.
+/// Bounds the number of open connections.
 #[derive(Clone)]
-struct Places {
-    most: usize,
+struct ConnectionLimit {
+    max: usize,
     free: Arc<Semaphore>,
-    /// Whether somebody could lately not come in, for want of something else than a place; which was said.
-    is_shut: Arc<AtomicBool>,
-    /// Whether the server is to stop: nobody is waited for who has not asked for anything yet.
-    is_closing: Arc<AtomicBool>,
+    state: Arc<AcceptState>,
 }
 
-/// One of them, free again when dropped.
-struct Place {
-    among: Places,
-    _taken: Option<OwnedSemaphorePermit>,
+#[derive(Default)]
+struct AcceptState {
+    /// Ongoing while `accept` fails for a reason other than the connection limit (such as EMFILE).
+    accept_outage: Outage,
+    /// Whether the server shuts down. Idle connections are then closed immediately.
+    is_closing: AtomicBool,
 }
 
-impl Places {
-    fn new(most: usize) -> Self {
-        let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            most,
-            free: Arc::new(Semaphore::new(most)),
-            is_shut: Arc::default(),
-            is_closing: Arc::default(),
-        }
+/// One connection of the limit; dropping it makes room for another.
+struct Permit {
+    limit: ConnectionLimit,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl ConnectionLimit {
+    fn new(max: usize) -> Self {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        Self { max, free: Arc::new(Semaphore::new(max)), state: Arc::default() }
     }
 
-    async fn take(&self) -> Place {
-        // It is never closed.
-        let taken = Arc::clone(&self.free).acquire_owned().await.ok();
-        Place { among: self.clone(), _taken: taken }
+    async fn acquire(&self) -> Permit {
+        // The semaphore is never closed, so there always is a permit.
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
+        Permit { limit: self.clone(), _permit: permit }
     }
 
-    /// How many looks a connection may show nothing new.
-    fn patience(&self) -> u32 {
-        if self.is_closing.load(Ordering::Relaxed) {
+    /// The number of ticks without activity after which a connection is closed.
+    fn idle_ticks(&self) -> u32 {
+        if self.state.is_closing.load(Ordering::Relaxed) {
             return 0;
         }
-        let is_roomy =
-            self.free.available_permits() >= self.most.div_ceil(2) && !self.is_shut.load(Ordering::Relaxed);
-        if is_roomy { PATIENCE.0 } else { PATIENCE.1 }
+        let is_crowded =
+            self.free.available_permits() < self.max.div_ceil(2) || self.state.accept_outage.is_ongoing();
+        if is_crowded { CROWDED_IDLE_TICKS } else { IDLE_TICKS }
     }
 }
 
-/// Answers the requests of one connection, beside all others.
-fn converse(guest: Guest, front: Front, graceful: &GracefulShutdown) {
-    let Guest { stream, peer, place } = guest;
-    // Small answers leave at once instead of waiting for more to send.
+/// Spawns a task that answers the requests of one connection.
+fn serve_connection(connection: Connection, fast_path: FastPath, graceful: &GracefulShutdown) {
+    let Connection { stream, peer, permit } = connection;
+    // Small responses leave immediately instead of waiting for more data (Nagle's algorithm).
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps its delay");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let activity = Arc::new(Activity::default());
-    let seen = Arc::clone(&activity);
+    let watched = Arc::clone(&activity);
     let service = service_fn(move |request| {
-        let (front, activity) = (front.clone(), Arc::clone(&activity));
+        let (fast_path, activity) = (fast_path.clone(), Arc::clone(&activity));
         async move {
             activity.note();
-            let response = front.answer(peer, request).await;
+            let response = fast_path.answer(peer, request).await;
             activity.note();
             Ok::<_, Infallible>(response)
         }
     });
     let mut http = http1::Builder::new();
-    // Who has said all may close that side and still be answered.
-    http.half_close(true).max_header_size(HEAD_MAX);
+    // A client may close its sending side after the request and still read the response.
+    http.half_close(true).max_header_size(MAX_HEAD);
     let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
         tokio::select! {
             biased;
-            ended = connection => if let Err(error) = ended {
+            result = connection => if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended");
             },
-            () = seen.ceased(&place) => tracing::debug!("a connection was closed: nothing came of it"),
+            () = watched.wait_until_idle(&permit) => tracing::debug!("an idle connection was closed"),
         }
     });
 }
 
-/// What goes on on a connection: odd while a request is being answered, and another number with each.
+/// Activity counter, incremented when a request starts and when it ends; odd means one is in progress.
 ///
-/// One timer a connection looks at it now and then. A timer a request, as hyper has it, would cost a twentieth of a JWKS.
+/// One timer per connection reads it. A timer per request, as hyper has it, would cost a twentieth of a JWKS response.
 #[derive(Default)]
 struct Activity(AtomicU64);
 
@@ -204,18 +217,21 @@ impl Activity {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Done when nothing has gone on for longer than there is patience. The place is taken until then: what an async block
-    /// does not name as a whole it does not keep as a whole.
-    async fn ceased(&self, place: &Place) {
-        let (mut before, mut quiet) = (None, 0);
+    /// Completes when nothing has happened for the idle timeout.
+    ///
+    /// Borrows the whole permit, because an async block captures only the fields it names: the spawned task would
+    /// otherwise drop the semaphore's permit at its start.
+    async fn wait_until_idle(&self, permit: &Permit) {
+        let (mut before, mut idle_ticks) = (None, 0);
         loop {
             let now = self.0.load(Ordering::Relaxed);
-            quiet = if before == Some(now) && now.is_multiple_of(2) { quiet + 1 } else { 0 };
-            if quiet > place.among.patience() {
+            let is_idle = before == Some(now) && now.is_multiple_of(2);
+            idle_ticks = if is_idle { idle_ticks + 1 } else { 0 };
+            if idle_ticks > permit.limit.idle_ticks() {
                 return;
             }
             before = Some(now);
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(TICK).await;
         }
     }
 }

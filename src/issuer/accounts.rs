@@ -1,36 +1,64 @@
-//! Accounts: register, sign in, and the trace that a sign-in leaves.
+//! Accounts: registering one, checking its password, and keeping its hash up to date.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use super::{Issuer, IssuerError, WorkError, lock};
+use super::config::{BackendChoice, PasswordConfig};
+use super::context::lock;
+use super::{Context, IssuerError};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
-use crate::domain::password::{HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome};
-use crate::domain::token::{Subject, Token, TokenKind};
+use crate::domain::password::{
+    Argon2Backend, CredentialCache, HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome,
+};
 use crate::store::{AccountChange, SignInCandidate};
 
-/// How often a password is checked anew because the hash it was checked against has changed meanwhile: another sign-in
-/// has brought it to today's cost, or it was reset.
-const ATTEMPTS: usize = 5;
+/// The accounts of a store.
+#[derive(Clone)]
+pub struct Accounts {
+    pub(super) context: Context,
+    hasher: Hasher,
+    credential_cache: Arc<CredentialCache>,
+    /// Accounts whose hash is being computed again: once for each is enough.
+    rehashing: Arc<Mutex<HashSet<UserId>>>,
+}
 
-impl Issuer {
-    /// Makes an account with a random password, which its owner is shown this once.
+impl Accounts {
+    /// The accounts of the store in `context`.
+    #[must_use]
+    pub fn new(context: Context, config: &PasswordConfig) -> Self {
+        let backend = match config.backend {
+            BackendChoice::Auto => context.rng.with(Argon2Backend::select_verified),
+            BackendChoice::Reference => Argon2Backend::Reference,
+        };
+        if (config.backend, backend) == (BackendChoice::Auto, Argon2Backend::Reference) {
+            tracing::warn!(
+                "the faster implementation of Argon2 failed its self-test on this machine; using the reference"
+            );
+        }
+        let cache = context.rng.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
+        Self {
+            context,
+            hasher: config.hasher.clone().with_backend(backend),
+            credential_cache: Arc::new(cache),
+            rehashing: Arc::default(),
+        }
+    }
+
+    /// Creates an account with a random password, which is shown to its owner this once.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::store::StoreError::Conflict) when the name or the address was given out before.
+    /// [`StoreError::Conflict`](crate::store::StoreError::Conflict) when the name or the address is taken.
     pub async fn register(&self, username: Username, email: Option<Email>) -> Result<Password, IssuerError> {
-        let password = self.rng.with(Password::generate);
-        self.add_account(username, email, password.clone()).await?;
+        let password = self.context.rng.with(Password::generate);
+        self.add(username, email, password.clone()).await?;
         Ok(password)
     }
 
-    /// Makes an account with this password.
+    /// Creates an account with this password.
     ///
     /// # Errors
-    /// As [`Issuer::register`].
-    pub async fn add_account(
+    /// As [`Accounts::register`].
+    pub async fn add(
         &self,
         username: Username,
         email: Option<Email>,
@@ -38,50 +66,69 @@ impl Issuer {
     ) -> Result<UserId, IssuerError> {
         let password_hash = self.hash(password).await?;
         let account = NewAccount { username, email, password_hash };
-        Ok(self.store.register(account, self.clock.now()).await?)
+        Ok(self.context.store.register(account, self.context.clock.now()).await?)
     }
 
-    /// Checks a name and a password, and issues a token about that account.
-    ///
-    /// Takes the same time whether or not there is such an account. When this returns a token, the sign-in has been
-    /// recorded.
+    /// How many passwords are being hashed, and how many requests wait for that.
+    #[must_use]
+    pub fn hashing_load(&self) -> (usize, usize) {
+        self.context.pool.load()
+    }
+
+    /// Checks a username and a password. Takes the same time whether or not the account exists.
     ///
     /// # Errors
-    /// [`IssuerError::InvalidCredentials`], whatever is wrong with them; [`IssuerError::NoSuitableKey`].
-    pub async fn sign_in(
-        &self,
-        username: &str,
-        password: Password,
-        from: IpAddr,
-        kind: TokenKind,
-    ) -> Result<Token, IssuerError> {
-        for _ in 0..ATTEMPTS {
-            let account = self.check(username, password.clone()).await?;
-            let subject = Subject { name: &account.username, uid: Some(account.id) };
-            let token = self.issue(subject, kind)?;
-            let now = self.clock.now();
-            if self.store.record_sign_in(account.id, &account.password_hash, from, now).await? {
-                self.hash_anew(account, password);
-                return Ok(token);
+    /// [`IssuerError::InvalidCredentials`] for an unknown name and for a wrong password.
+    pub(super) async fn verify(&self, username: &str, password: &Password) -> Result<Account, IssuerError> {
+        let SignInCandidate { account, costs } = self.context.store.sign_in_candidate(username).await?;
+        let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let account = match (self.is_cached(account.as_ref(), password), account) {
+            (true, Some(account)) => return Ok(account),
+            (_, account) => account,
+        };
+        let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
+        let (hasher, checked) = (self.hasher.clone(), password.clone());
+        let outcome = self
+            .context
+            .pool
+            .run(move || verify_in_equal_time(&hasher, &checked, stored.as_ref(), &costs))
+            .await?;
+        match (account, outcome) {
+            (Some(account), VerifyOutcome::Match) => {
+                let now = self.context.clock.monotonic();
+                self.credential_cache.insert(password, &account.password_hash, now);
+                Ok(account)
             }
+            (Some(account), VerifyOutcome::Unreadable) => {
+                let id = account.id;
+                tracing::debug!(user.id = %id, "the password hash of account {id} is not an Argon2 hash");
+                Err(IssuerError::InvalidCredentials)
+            }
+            (_, VerifyOutcome::NotComputed) => Err(HashError.into()),
+            _ => Err(IssuerError::InvalidCredentials),
         }
-        // The password was right each time; two processes with other settings each undo what the other has done.
-        Err(WorkError::Busy { retry_after: Duration::ZERO }.into())
     }
 
-    /// Brings an old hash to today's cost, after the answer. It is no failure if that does not come about: the next
-    /// sign-in tries again.
-    fn hash_anew(&self, account: Account, password: Password) {
+    /// Whether this password was verified for this account recently. An unknown account takes as long to look up.
+    fn is_cached(&self, account: Option<&Account>, password: &Password) -> bool {
+        let dummy = PasswordHash::dummy(&self.hasher.cost());
+        let hash = account.map_or(&dummy, |account| &account.password_hash);
+        self.credential_cache.contains(password, hash, self.context.clock.monotonic())
+    }
+
+    /// Hashes the password again in the background if its hash has another cost than new ones. A failure is only logged:
+    /// the next sign-in tries again.
+    pub(super) fn rehash_if_outdated(&self, account: Account, password: Password) {
         if account.password_hash.has_cost(&self.hasher.cost()) {
             return;
         }
-        let (issuer, id) = (self.clone(), account.id);
-        let Some(turn) = Turn::take(&self.rehashing, id) else {
+        let (accounts, id) = (self.clone(), account.id);
+        let Some(slot) = RehashSlot::take(&self.rehashing, id) else {
             return;
         };
         tokio::spawn(async move {
-            let _turn = turn;
-            match issuer.replace_hash(account, password).await {
+            let _slot = slot;
+            match accounts.replace_hash(account, password).await {
                 Ok(()) => {
                     tracing::debug!(user.id = %id, "the password of account {id} is hashed at today's cost");
                 }
@@ -95,92 +142,61 @@ impl Issuer {
     async fn replace_hash(&self, account: Account, password: Password) -> Result<(), IssuerError> {
         let hash = self.hash(password).await?;
         let change = AccountChange::SetHash { hash, instead_of: Some(account.password_hash) };
-        self.store.change_account(account.id, &change, self.clock.now()).await?;
+        self.context.store.change_account(account.id, &change, self.context.clock.now()).await?;
         Ok(())
     }
 
     pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, IssuerError> {
         let hasher = self.hasher.clone();
-        let salt = self.rng.with(Salt::generate);
-        Ok(self.pool.run(move || hasher.hash(&password, &salt)).await??)
-    }
-
-    /// A refusal costs one hash of each cost that the store holds, whoever is asked for and whatever their hash is:
-    /// otherwise a stopwatch would tell the names that have accounts from those that have none.
-    async fn check(&self, username: &str, password: Password) -> Result<Account, IssuerError> {
-        let SignInCandidate { account, costs } = self.store.sign_in_candidate(username).await?;
-        let stored = account.as_ref().map(|account| account.password_hash.clone());
-        let account = match (self.is_cached(account.as_ref(), &password), account) {
-            (true, Some(account)) => return Ok(account),
-            (_, account) => account,
-        };
-        let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
-        let (hasher, checked) = (self.hasher.clone(), password.clone());
-        let verdict = self.pool.run(move || verdict(&hasher, &checked, stored.as_ref(), &costs)).await?;
-        match (account, verdict) {
-            (Some(account), VerifyOutcome::Match) => {
-                self.credential_cache.insert(&password, &account.password_hash, self.clock.monotonic());
-                Ok(account)
-            }
-            (Some(account), VerifyOutcome::Unreadable) => {
-                tracing::debug!(user.id = %account.id, "the password hash of account {} is none that can be checked", account.id);
-                Err(IssuerError::InvalidCredentials)
-            }
-            (_, VerifyOutcome::NotComputed) => Err(HashError.into()),
-            _ => Err(IssuerError::InvalidCredentials),
-        }
-    }
-
-    /// Whether this password has lately been verified for this account; nobody's is looked for in the same way.
-    fn is_cached(&self, account: Option<&Account>, password: &Password) -> bool {
-        let nobody = PasswordHash::dummy(&self.hasher.cost());
-        let hash = account.map_or(&nobody, |account| &account.password_hash);
-        self.credential_cache.contains(password, hash, self.clock.monotonic())
+        let salt = self.context.rng.with(Salt::generate);
+        Ok(self.context.pool.run(move || hasher.hash(&password, &salt)).await??)
     }
 }
 
-/// Checks one hash of each cost, always in the same order: the stored one where its cost comes, and for every other cost
-/// one that nothing matches. Even the order would tell by what it leaves in the caches. Only a match ends it early, and
-/// where one of them could not be computed, nobody but who matches is told more.
-fn verdict(
+/// Checks one hash of each cost in the store: the real one at its cost, and a dummy at every other cost. A refusal takes
+/// the same time whether or not the account exists, and whatever its hash costs.
+///
+/// The order is fixed: cache effects would otherwise reveal which cost is real. Only a match returns early. If one of the
+/// hashes could not be computed, only a match is reported.
+fn verify_in_equal_time(
     hasher: &Hasher,
     password: &Password,
     stored: Option<&PasswordHash>,
     costs: &[HashCost],
 ) -> VerifyOutcome {
-    // A hash without one of these costs is no Argon2 hash, and costs nothing to check.
+    // A hash without one of these costs is not an Argon2 hash, and takes no time to check.
     let is_listed = |stored: &PasswordHash| costs.iter().any(|cost| stored.has_cost(cost));
     let unlisted = stored.filter(|stored| !is_listed(stored));
-    let mut verdict = unlisted.map_or(VerifyOutcome::Mismatch, |stored| hasher.verify(password, stored));
-    let mut is_computed = verdict != VerifyOutcome::NotComputed;
+    let mut outcome = unlisted.map_or(VerifyOutcome::Mismatch, |stored| hasher.verify(password, stored));
+    let mut is_computed = outcome != VerifyOutcome::NotComputed;
     for cost in costs {
         let real =
             stored.filter(|stored| stored.has_cost(cost)).map(|stored| hasher.verify(password, stored));
-        verdict = real.unwrap_or(verdict);
-        if verdict == VerifyOutcome::Match {
-            return verdict;
+        outcome = real.unwrap_or(outcome);
+        if outcome == VerifyOutcome::Match {
+            return outcome;
         }
-        // What only begins like a hash has cost nothing to check.
+        // A text that only starts like an Argon2 hash took no time: the dummy takes it instead.
         let dummy = matches!(real, None | Some(VerifyOutcome::Unreadable))
             .then(|| hasher.verify(password, &PasswordHash::dummy(cost)));
         is_computed &= ![real, dummy].contains(&Some(VerifyOutcome::NotComputed));
     }
-    if is_computed { verdict } else { VerifyOutcome::NotComputed }
+    if is_computed { outcome } else { VerifyOutcome::NotComputed }
 }
 
-/// An account whose hash is being made anew. Others that would do the same leave it to this one.
-struct Turn {
+/// Held while the hash of an account is computed again. Other sign-ins to it then leave that to this one.
+struct RehashSlot {
     taken: Arc<Mutex<HashSet<UserId>>>,
     id: UserId,
 }
 
-impl Turn {
+impl RehashSlot {
     fn take(taken: &Arc<Mutex<HashSet<UserId>>>, id: UserId) -> Option<Self> {
         lock(taken).insert(id).then(|| Self { taken: Arc::clone(taken), id })
     }
 }
 
-impl Drop for Turn {
+impl Drop for RehashSlot {
     fn drop(&mut self) {
         lock(&self.taken).remove(&self.id);
     }

@@ -1,4 +1,4 @@
-//! The one door through which slow computations (Argon2, RSA key generation) leave the async threads.
+//! A bounded thread pool for slow computations (Argon2, RSA key generation), which must not block the async threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use tokio::sync::oneshot;
 
 use crate::domain::clock::Clock;
 
-/// How many computations may be queued for each that runs: they hold what they work on in memory.
+/// Maximum number of queued jobs per thread. Bounded, because a queued job holds its inputs in memory.
 const QUEUED_PER_THREAD: usize = 256;
 
-/// A computation that would wait for longer than this is refused at once: its caller would have gone away.
+/// Maximum expected wait of a job. A longer one is refused immediately: its client would give up before.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a thread without work stays, and with it the memory that it works in.
+/// Idle timeout of a thread. Its Argon2 memory is freed with it.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// How far the threads stand behind the others of this process: publishing keys does not wait for a crowd that signs in.
+/// Niceness of the threads relative to the process, so that many sign-ins do not delay the JWKS.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 5;
 
-/// Runs slow computations on threads of their own, a bounded number at once, with a bounded queue before them.
+/// A pool of threads for slow computations, with a bounded queue.
 #[derive(Clone)]
 pub struct BlockingPool {
     threads: Arc<Threads>,
@@ -32,26 +32,26 @@ pub struct BlockingPool {
     record: Option<Record>,
 }
 
-/// Told how long a computation waited, and how long it took.
+/// Called after each job with its queue time and its run time.
 pub type Record = Arc<dyn Fn(Duration, Duration) + Send + Sync>;
 
-/// The threads: those that a runtime keeps for what blocks, made when they are needed and ended when they are not.
+/// The blocking threads of a runtime of our own, which starts them on demand and ends idle ones.
 struct Threads {
     runtime: Option<Runtime>,
     handle: Handle,
     at_once: usize,
-    /// Computations that wait or run.
+    /// Number of jobs that wait or run.
     queued: AtomicUsize,
     running: AtomicUsize,
-    /// What a computation has taken lately, in microseconds; 0 before the first.
+    /// Moving average of run times in microseconds; 0 before the first job.
     typical: AtomicU64,
 }
 
 impl BlockingPool {
-    /// BlockingPool for this many computations at once; at least one.
+    /// A pool of at most `at_once` threads, and at least one.
     ///
     /// # Errors
-    /// [`WorkError::Lost`] when the system gives no threads.
+    /// [`WorkError::Lost`] when the system cannot start threads.
     pub fn new(at_once: usize, clock: Arc<dyn Clock>) -> Result<Self, WorkError> {
         let at_once = at_once.max(1);
         let runtime = Builder::new_current_thread()
@@ -72,44 +72,44 @@ impl BlockingPool {
         Ok(Self { threads: Arc::new(threads), clock, record: None })
     }
 
-    /// The same pool, through a door at which somebody notes the times.
+    /// Returns a handle to the same pool that reports queue and run times to `record`.
     #[must_use]
     pub fn observed(&self, record: Record) -> Self {
         Self { record: Some(record), ..self.clone() }
     }
 
-    /// How many computations run, and how many wait.
+    /// How many jobs run, and how many wait.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         let running = self.threads.running.load(Ordering::Relaxed);
         (running, self.threads.queued.load(Ordering::Relaxed).saturating_sub(running))
     }
 
-    /// Runs one computation when its job has come.
+    /// Queues a computation and waits for its result.
     ///
-    /// A caller who goes away gives up his job; a computation that has begun is finished.
+    /// Dropping the future removes the job from the queue. A job that has started is finished.
     ///
     /// # Errors
-    /// [`WorkError::Busy`] when too many wait already, [`WorkError::Lost`] when the computation panicked or the program
-    /// is ending.
+    /// [`WorkError::Busy`] when too many jobs wait already, [`WorkError::Lost`] when the computation panicked or the
+    /// program is ending.
     pub async fn run<T: Send + 'static>(
         &self,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkError> {
-        let job = self.job()?;
+        let job = self.enqueue()?;
         let (answer, answered) = oneshot::channel();
         let work = move || {
             if !answer.is_closed() {
-                // It fails if the caller goes away just now.
-                let _ = answer.send(job.take(compute));
+                // Sending fails if the caller is dropped at this moment, which changes nothing.
+                let _ = answer.send(job.run(compute));
             }
         };
         self.threads.handle.spawn_blocking(work);
         answered.await.map_err(|_| WorkError::Lost)
     }
 
-    /// A job in the queue, unless that is too long.
-    fn job(&self) -> Result<Job, WorkError> {
+    /// A place in the queue, unless the wait is too long.
+    fn enqueue(&self) -> Result<Job, WorkError> {
         let threads = &self.threads;
         let ahead = threads.queued.fetch_add(1, Ordering::Relaxed);
         let job = Job { pool: self.clone(), came: self.clock.monotonic() };
@@ -121,14 +121,14 @@ impl BlockingPool {
     }
 }
 
-/// A place in the queue and then on a thread; given back when dropped, whatever became of it.
+/// A place in the queue and then on a thread. Dropping it frees the place, also after a panic.
 struct Job {
     pool: BlockingPool,
     came: Duration,
 }
 
 impl Job {
-    fn take<T>(self, compute: impl FnOnce() -> T) -> T {
+    fn run<T>(self, compute: impl FnOnce() -> T) -> T {
         let BlockingPool { threads, clock, record } = &self.pool;
         threads.running.fetch_add(1, Ordering::Relaxed);
         let _running = Running(threads);
@@ -149,7 +149,7 @@ impl Drop for Job {
     }
 }
 
-/// Counts a computation that runs, until it ends or panics.
+/// Counts a running job until it ends or panics.
 struct Running<'a>(&'a Threads);
 
 impl Drop for Running<'_> {
@@ -159,13 +159,14 @@ impl Drop for Running<'_> {
 }
 
 impl Threads {
-    /// How long one waits behind so many, as things have been lately.
+    /// Expected wait behind this many jobs, from the average run time.
     fn wait_behind(&self, ahead: usize) -> Duration {
         let rounds = u64::try_from(ahead / self.at_once).unwrap_or(u64::MAX);
         Duration::from_micros(self.typical.load(Ordering::Relaxed).saturating_mul(rounds))
     }
 
-    /// Lets the last eight count for about two thirds. Two threads that do so at once may lose one of them.
+    /// Updates the moving average, in which the last eight jobs weigh about two thirds. Two threads that update it at the
+    /// same time may lose one value.
     fn learn(&self, ran: Duration) {
         let ran = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
         let typical = match self.typical.load(Ordering::Relaxed) {
@@ -178,7 +179,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Waiting for a computation would block whoever drops the last handle.
+        // Waiting for a job would block the thread that drops the last handle.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -191,25 +192,25 @@ impl fmt::Debug for BlockingPool {
     }
 }
 
-/// On Linux alone a thread can stand back by itself.
+/// Only Linux has a priority per thread.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "a worker keeps the priority of the process");
+        tracing::debug!(%error, "a pool thread keeps the priority of the process");
     }
 }
 
-/// A computation was not done.
+/// Why a computation was not done.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum WorkError {
-    /// Too many wait already.
-    #[error("too many computations are waiting")]
+    /// Too many jobs wait already.
+    #[error("too many computations are waiting already")]
     Busy {
-        /// How long those will take that wait.
+        /// Expected time until the waiting jobs are done.
         retry_after: Duration,
     },
-    /// It panicked, or was cut off by the end of the program.
-    #[error("a computation panicked or was cut off by the end of the program")]
+    /// It panicked, or the program ended before.
+    #[error("a computation panicked or the program ended before it was done")]
     Lost,
 }
 
@@ -223,7 +224,7 @@ mod tests {
         (BlockingPool::new(at_once, Arc::clone(&clock) as _).unwrap(), clock)
     }
 
-    /// Computations that do not end before the returned sender is dropped.
+    /// Jobs that do not end before the returned sender is dropped.
     async fn occupied(pool: &BlockingPool, computations: usize) -> std::sync::mpsc::Sender<()> {
         let (keep, kept) = std::sync::mpsc::channel::<()>();
         let kept = Arc::new(std::sync::Mutex::new(kept));
@@ -231,7 +232,7 @@ mod tests {
             let (pool, kept) = (pool.clone(), Arc::clone(&kept));
             let mut work =
                 Box::pin(async move { pool.run(move || kept.lock().unwrap().recv().is_err()).await });
-            // Polled once, it has its job.
+            // Polled once, it is in the queue.
             assert!(poll_once(&mut work).await.is_none(), "{n}");
             tokio::spawn(work);
         }
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_would_wait_for_too_long_is_refused_and_told_for_how_long() {
+    async fn a_job_with_too_long_a_wait_is_refused_with_that_wait() {
         let (pool, clock) = pool(1);
         pool.run(move || clock.advance(Duration::from_secs(2))).await.unwrap();
         let _busy = occupied(&pool, 3).await;
@@ -257,14 +258,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_queue_is_bounded_also_before_anything_has_been_measured() {
+    async fn the_queue_is_bounded_before_any_run_time_is_known() {
         let (pool, _) = pool(2);
         let _busy = occupied(&pool, 2 * QUEUED_PER_THREAD).await;
         assert!(matches!(pool.run(|| ()).await, Err(WorkError::Busy { .. })));
     }
 
     #[tokio::test]
-    async fn a_computation_that_panics_loses_itself_alone() {
+    async fn a_panic_loses_only_its_own_job() {
         let (pool, _) = pool(1);
         assert_eq!(pool.run(|| panic!("on purpose")).await, Err::<(), _>(WorkError::Lost));
         assert_eq!(pool.run(|| 7).await, Ok(7));
@@ -272,10 +273,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_away_gives_up_his_turn() {
+    async fn a_dropped_future_leaves_the_queue() {
         let (pool, _) = pool(1);
         let busy = occupied(&pool, 1).await;
-        let mut work = Box::pin(pool.run(|| panic!("nobody waits for this")));
+        let mut work = Box::pin(pool.run(|| panic!("its caller is gone")));
         assert!(poll_once(&mut work).await.is_none());
         drop(work);
         drop(busy);

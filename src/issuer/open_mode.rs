@@ -1,55 +1,55 @@
-//! Tokens for anybody: what open mode issues, to test verifiers with.
+//! Open mode: tokens without credentials, to test verifiers with.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Issuer, IssuerError};
 use crate::domain::clock::Timestamp;
-use crate::domain::key::{Kid, SigningKey};
+use crate::domain::key::{DEFAULT_ALGORITHM, Kid, SigningKey};
 use crate::domain::token::fault::{Fault, Signer};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenOverrides, TokenPolicy};
 
 impl Issuer {
-    /// Issues a token to anybody, without a question.
+    /// Issues a token about any subject, without checking credentials.
     ///
     /// # Errors
-    /// [`IssuerError::NoSuitableKey`] when there is no key of the kind asked for; [`IssuerError::TtlTooLong`] when none
-    /// could vouch for a token of that life.
-    pub fn issue_to_anybody(
+    /// [`IssuerError::NoSuitableKey`] when there is no key of that kind; [`IssuerError::TtlTooLong`] when no key lives that
+    /// long.
+    pub fn issue_unchecked(
         &self,
         name: &str,
         kind: TokenKind,
         overrides: TokenOverrides,
     ) -> Result<Token, IssuerError> {
-        let now = self.clock.now();
+        let now = self.now();
         let key = self.key_for(kind, now)?;
         let ends_too_late = |ttl| now.plus(ttl).as_secs() > key.exp().as_secs();
         if kind == TokenKind::Valid && overrides.ttl.is_some_and(ends_too_late) {
             return Err(IssuerError::TtlTooLong { most: key.exp().since(now) });
         }
-        let policy = self.policy_of(&overrides);
+        let policy = self.policy_with(&overrides);
         let claims = self.claims(&policy, name, kind, &key, now).with(overrides);
         Ok(Token::sign(&key, &claims)?)
     }
 
-    /// Issues a token that a good verifier refuses, for just this reason.
+    /// Issues a token that a correct verifier refuses because of this fault.
     ///
     /// # Errors
-    /// [`IssuerError::NoSuitableKey`] when it takes a key that is not there: only an operator revokes one.
+    /// [`IssuerError::NoSuitableKey`] when no key was revoked yet: only an operator revokes keys.
     pub async fn issue_faulty(
         &self,
         name: &str,
         fault: Fault,
         overrides: TokenOverrides,
     ) -> Result<Token, IssuerError> {
-        let now = self.clock.now();
+        let now = self.now();
         let current = self.key_for(TokenKind::Valid, now)?;
         let signer = match fault.signer() {
             Signer::Current => Arc::clone(&current),
             Signer::Revoked => self.keyring.revoked_signer().await?.ok_or(IssuerError::NoSuitableKey)?,
             Signer::Unpublished => self.unpublished_key().await?,
         };
-        let policy = self.policy_of(&overrides);
+        let policy = self.policy_with(&overrides);
         let claims = self.claims(&policy, name, TokenKind::Valid, &current, now).with(overrides);
         Ok(fault.token(&current, &signer, claims, now)?)
     }
@@ -63,21 +63,26 @@ impl Issuer {
         now: Timestamp,
     ) -> Claims<'a> {
         let subject = Subject { name, uid: None };
-        self.rng.with(|rng| Claims::new(policy, subject, kind, key, now, rng))
+        self.context.rng.with(|rng| Claims::new(policy, subject, kind, key, now, rng))
     }
 
-    fn policy_of(&self, overrides: &TokenOverrides) -> Cow<'_, TokenPolicy> {
+    fn policy_with(&self, overrides: &TokenOverrides) -> Cow<'_, TokenPolicy> {
         match overrides.ttl {
             None => Cow::Borrowed(&self.tokens),
             Some(ttl) => Cow::Owned(TokenPolicy { ttl, ..TokenPolicy::clone(&self.tokens) }),
         }
     }
 
-    /// A key that nobody publishes, made when it is first asked for and forgotten with the process.
+    /// A key that is never published. It is generated at its first use and lives as long as the process.
     async fn unpublished_key(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let make = async || {
             let key = self.keyring.generate().await?;
-            Ok::<_, IssuerError>(Arc::new(SigningKey::new(Kid(0), Timestamp::from_secs(0), &key)?))
+            Ok::<_, IssuerError>(Arc::new(SigningKey::new(
+                Kid(0),
+                Timestamp::from_secs(0),
+                key,
+                DEFAULT_ALGORITHM,
+            )?))
         };
         self.unpublished_key.get_or_try_init(make).await.cloned()
     }

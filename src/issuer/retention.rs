@@ -1,4 +1,4 @@
-//! How long `auth_logs` are kept: a plain clock-driven broom, that sweeps a little at a time.
+//! How long `auth_logs` are kept.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use super::Context;
 use crate::domain::clock::ClockAnchor;
 use crate::store::StoreError;
 
-/// Rows of one transaction: it takes a few milliseconds, which is what a sign-in may have to wait for it.
+/// Maximum number of rows in one transaction. It takes a few milliseconds, for which a sign-in may have to wait.
 const BATCH: u32 = 200;
 
-/// Sees to it that `auth_logs` hold nothing older than they should.
+/// Deletes rows of `auth_logs` that are older than they should be kept.
 pub struct Retention {
     context: Context,
     keep: Duration,
     started: ClockAnchor,
 }
 
-/// What one sweep came to.
+/// The result of one sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swept {
-    /// Nothing too old is left.
+    /// No old rows are left.
     All,
     /// There may be more.
     Some,
@@ -33,15 +33,17 @@ impl Retention {
         Self { context, keep, started }
     }
 
-    /// Removes a batch of what is too old. A wall clock that was set forward while we ran removes nothing before its
-    /// time.
+    /// Deletes one batch of old rows.
+    ///
+    /// Trusts the wall clock only as far as the monotonic clock confirms it: a clock that was set forward while we run
+    /// must not delete rows too early.
     ///
     /// # Errors
-    /// Whatever the store says.
+    /// [`StoreError`] when the store fails.
     pub async fn sweep(&mut self) -> Result<Swept, StoreError> {
         let clock = &self.context.clock;
         let now = self.started.trusted_now(clock.now(), clock.monotonic());
-        let removed = self.context.store.delete_sign_ins_before(now.minus(self.keep), BATCH).await?;
-        Ok(if removed < u64::from(BATCH) { Swept::All } else { Swept::Some })
+        let deleted = self.context.store.delete_sign_ins_before(now.minus(self.keep), BATCH).await?;
+        Ok(if deleted < u64::from(BATCH) { Swept::All } else { Swept::Some })
     }
 }

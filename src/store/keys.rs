@@ -1,40 +1,92 @@
-//! The keys of a store at one moment, and changes to them.
+//! The keys of a store as data: a snapshot to decide from, and the changes that were decided.
+
+use std::fmt;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyMetadata;
+use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::SALT_LEN;
+
+/// Counts the changes to the keys of a store. Sign-ins and registrations leave it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyVersion(pub i64);
+
+impl fmt::Display for KeyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The one row that says which master key a store is sealed under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterKeyRecord {
-    /// Which master key of this store it is: the first, the second, …
+    /// Counts the master keys that the store has had, from 1.
     pub number: i64,
-    /// What a passphrase is stretched with.
+    /// Salt for deriving a key from a passphrase.
     pub salt: [u8; SALT_LEN],
-    /// A sealed constant.
+    /// A sealed constant, which opens only under the right master key.
     pub check_value: Vec<u8>,
 }
 
 /// The keys of a store at one moment.
 #[derive(Debug)]
 pub struct KeySnapshot {
-    /// How many changes led here.
-    pub changes: i64,
-    /// The master key the store is sealed under.
+    /// The version that [`Store::apply`](super::Store::apply) compares.
+    pub version: KeyVersion,
+    /// The store's own time, if it has a clock: many machines then agree on one. SQLite has none.
+    pub store_time: Option<Timestamp>,
+    /// The master key that the store is sealed under.
     pub master_key: Option<MasterKeyRecord>,
-    /// The keys whose life is known.
-    pub lives: Vec<KeyMetadata>,
-    /// Rows of `keys` whose life is not known: another program wrote them.
+    /// What is recorded about each key.
+    pub keys: Vec<KeyMetadata>,
+    /// Rows of `keys` about which nothing is recorded: another program wrote them.
     pub unmanaged: Vec<SealedKey>,
-    /// The rows that were selected.
+    /// The sealed private keys that [`SealedRows`] asked for.
     pub sealed: Vec<SealedKey>,
-    /// Keys of others.
-    pub uploaded: Vec<UploadedKey>,
+    /// External keys: public keys of other issuers, published next to ours.
+    pub external: Vec<SealedExternalKey>,
     /// Above every `kid` ever used.
     pub next_kid: Kid,
-    /// The newest key that has ever signed, though it may be gone.
+    /// The newest key that has ever signed, also when its row is gone.
     pub newest_signer: Option<Kid>,
+}
+
+/// Which sealed private keys a snapshot contains. A store may hold thousands that expired; reading them all takes long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SealedRows {
+    /// Every row.
+    All,
+    /// The row of one key.
+    One(Kid),
+    /// The keys that can sign or be published, and the newest expired one.
+    Usable {
+        /// The time that decides which keys have expired.
+        now: Timestamp,
+        /// Keys that are known not to open. They are read again, and none of them is taken for the newest expired one.
+        unreadable: Vec<Kid>,
+    },
+}
+
+impl SealedRows {
+    /// The rows to read, out of those of these keys.
+    #[must_use]
+    pub fn select(&self, keys: &[KeyMetadata]) -> Vec<Kid> {
+        match self {
+            Self::All => keys.iter().map(|key| key.kid).collect(),
+            Self::One(kid) => vec![*kid],
+            Self::Usable { now, unreadable } => usable(keys, *now, unreadable),
+        }
+    }
+}
+
+fn usable(keys: &[KeyMetadata], now: Timestamp, unreadable: &[Kid]) -> Vec<Kid> {
+    let readable: Vec<_> = keys.iter().filter(|key| !unreadable.contains(&key.kid)).copied().collect();
+    let newest_expired = KeyTimeline::at(&readable, now).newest_expired().map(|key| key.kid);
+    let is_usable = |key: &&KeyMetadata| {
+        let has_ended = key.expired_at.is_some() || key.revoked_at.is_some();
+        !has_ended || Some(key.kid) == newest_expired || unreadable.contains(&key.kid)
+    };
+    keys.iter().filter(is_usable).map(|key| key.kid).collect()
 }
 
 /// A row of `keys`.
@@ -42,36 +94,36 @@ pub struct KeySnapshot {
 pub struct SealedKey {
     /// Its number.
     pub kid: Kid,
-    /// Its expiry; whole seconds.
+    /// When it expires, in whole seconds.
     pub exp: Timestamp,
-    /// Its bytes, sealed if we wrote them.
+    /// The private key, sealed if jwksd wrote the row.
     pub bytes: Vec<u8>,
 }
 
-/// A row of `uploaded_keys`.
+/// A row of `uploaded_keys`: an external key.
 #[derive(Clone, Debug)]
-pub struct UploadedKey {
-    /// What tokens call it.
+pub struct SealedExternalKey {
+    /// Its key ID.
     pub kid: String,
-    /// Until when it is published; whole seconds.
+    /// When its publication ends, in whole seconds; without one it is published until it is withdrawn.
     pub exp: Option<Timestamp>,
-    /// When it came.
-    pub uploaded_at: Timestamp,
+    /// When it was added.
+    pub added_at: Timestamp,
     /// Its JWK, sealed.
     pub sealed: Vec<u8>,
 }
 
 /// One change to the keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum KeyChange {
-    /// Begin the life of a row that is there already, sealed anew if bytes are given.
+    /// Start to manage a row that is there already, with new bytes if some are given.
     Adopt {
-        /// What is known of it.
-        life: KeyMetadata,
-        /// What replaces its bytes.
+        /// What is recorded about it from now on.
+        key: KeyMetadata,
+        /// The bytes that replace those of the row.
         sealed: Option<Vec<u8>>,
     },
-    /// Remove the row for good; its `kid` is never used again.
+    /// Delete the row. Its `kid` is never used again.
     Delete {
         /// Which key.
         kid: Kid,
@@ -87,9 +139,9 @@ pub enum KeyChange {
     },
     /// Add a row.
     Insert {
-        /// Its life.
-        life: KeyMetadata,
-        /// Its bytes.
+        /// What is recorded about it.
+        key: KeyMetadata,
+        /// Its private key, sealed.
         sealed: Vec<u8>,
     },
     /// Record that the key signs.
@@ -99,21 +151,23 @@ pub enum KeyChange {
         /// Since when.
         at: Timestamp,
     },
-    /// Record that the key counts as published from this time on.
-    ResetPublishedAt {
-        /// Which key.
-        kid: Kid,
-        /// Since when.
-        at: Timestamp,
-    },
+    /// Add an external key, or replace it.
+    Publish(SealedExternalKey),
     /// Replace the bytes and the expiry of a row.
     Reseal {
         /// Which key.
         kid: Kid,
-        /// Its expiry from now on; whole seconds.
+        /// Its new expiry, in whole seconds.
         exp: Timestamp,
-        /// Its bytes, sealed into the place that has this expiry.
+        /// Its private key, sealed for a row with this expiry.
         sealed: Vec<u8>,
+    },
+    /// Record a later time of publication.
+    ResetPublishedAt {
+        /// Which key.
+        kid: Kid,
+        /// Since when it counts as published.
+        at: Timestamp,
     },
     /// Record that the key was revoked.
     Revoke {
@@ -122,11 +176,21 @@ pub enum KeyChange {
         /// When.
         at: Timestamp,
     },
-    /// Add a key of others, or replace it.
-    Publish(UploadedKey),
-    /// Remove a key of others.
+    /// Record which master key the store is sealed under: its first, or the successor of the one it has.
+    SetMasterKey(MasterKeyRecord),
+    /// Remove an external key.
     Withdraw {
-        /// What tokens call it.
+        /// Its key ID.
         kid: String,
     },
+}
+
+/// Whether [`Store::apply`](super::Store::apply) wrote the changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Applied {
+    /// All of them are stored.
+    Yes,
+    /// None is: the keys have another version by now, or the write lock took so long that the time in the plan is stale.
+    Conflict,
 }

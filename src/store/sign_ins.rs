@@ -1,54 +1,84 @@
-//! Rows of `auth_logs`, and which of them are wanted.
+//! Sign-ins: recording one, and reading `auth_logs`.
 
 use std::net::IpAddr;
 
 use crate::domain::account::UserId;
 use crate::domain::clock::Timestamp;
+use crate::domain::key::Kid;
+use crate::domain::password::PasswordHash;
+
+/// A sign-in that is about to be answered with a token.
+#[derive(Clone, Debug)]
+pub struct NewSignIn {
+    /// Who signs in.
+    pub user: UserId,
+    /// The hash that the password was checked against.
+    pub checked: PasswordHash,
+    /// The key that signed the token. Without one (a token that is made expired) no key is checked.
+    pub signed_by: Option<Kid>,
+    /// The address of the client.
+    pub from: IpAddr,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Whether a sign-in was recorded. Only then may its token leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum SignInOutcome {
+    /// The account may not sign in any more, or its password hash has changed.
+    AccountChanged,
+    /// The key that signed the token was revoked, or has expired.
+    KeyEnded,
+    /// It is stored.
+    Recorded,
+}
 
 /// A row of `auth_logs`.
 #[derive(Clone, Debug)]
 pub struct SignIn {
-    /// Where it stands.
+    /// Where to continue reading after this row.
     pub cursor: Cursor,
-    /// When; nothing if another program wrote something that is no time.
+    /// When; nothing if another program wrote a value that is not a time.
     pub at: Option<Timestamp>,
-    /// From which address.
+    /// The address of the client.
     pub from: String,
     /// Who.
     pub user: Option<UserId>,
-    /// The name of that account now.
+    /// The name that the account has now.
     pub username: Option<String>,
 }
 
-/// A place in `auth_logs`, in the order of time.
+/// A place in `auth_logs`, ordered by time.
 #[derive(Clone, Debug)]
 pub struct Cursor {
-    pub(crate) time: String,
+    /// The time of the row, in the form that the store sorts by. Only the store reads it.
+    pub(crate) position: String,
     /// The number of the row.
     pub id: i64,
 }
 
-/// Which rows of `auth_logs` are wanted.
+/// Which rows of `auth_logs` to read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SignInFilter {
-    /// Of one account.
+    /// Only those of this account.
     pub user: Option<UserId>,
-    /// From one address.
+    /// Only those from this address.
     pub from: Option<IpAddr>,
-    /// Not older than this; [`Page::NewerThan`] does not ask.
+    /// Only those since this time. [`Page::NewerThan`] ignores it.
     pub since: Option<Timestamp>,
 }
 
 /// A part of `auth_logs`.
 #[derive(Clone, Debug)]
 pub enum Page {
-    /// In the order of time, from behind this place on.
+    /// Ordered by time, after this cursor.
     After {
-        /// From the first on, if nothing is said.
+        /// Without one, from the first row.
         cursor: Option<Cursor>,
-        /// The greatest number that still counts.
+        /// The greatest row number to include.
         up_to: i64,
     },
-    /// In the order in which they came, those with greater numbers than this.
+    /// Ordered by row number, those with a greater number than this.
     NewerThan(i64),
 }

@@ -18,7 +18,7 @@ async fn expect_refused(app: &TestApp, name: &str, password: &str) {
 async fn a_reset_takes_effect_with_the_next_request() {
     let app = TestApp::spawn().await;
     let old = app.register("alice").await;
-    let new = app.issuer.reset_password("ALICE", None).await.unwrap();
+    let new = app.accounts.reset_password("ALICE", None).await.unwrap();
     expect_refused(&app, "alice", &old).await;
     app.auth("alice", new.reveal()).await.token();
 }
@@ -27,10 +27,10 @@ async fn a_reset_takes_effect_with_the_next_request() {
 async fn a_disabled_account_is_refused_like_a_wrong_password_until_it_is_enabled() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    app.issuer.disable("alice").await.unwrap();
+    app.accounts.disable("alice").await.unwrap();
     expect_refused(&app, "alice", &password).await;
     assert_eq!(app.count("auth_logs").await, 0);
-    app.issuer.enable("alice").await.unwrap();
+    app.accounts.enable("alice").await.unwrap();
     app.auth("alice", &password).await.token();
 }
 
@@ -39,14 +39,14 @@ async fn a_deleted_account_leaves_only_its_username_its_id_and_its_sign_ins() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     app.auth("alice", &password).await.token();
-    app.issuer.delete("alice").await.unwrap();
+    app.accounts.delete("alice").await.unwrap();
     expect_refused(&app, "alice", &password).await;
     for name in ["alice", "Alice"] {
         let body = serde_json::json!({"username": name, "email": "a@example.com"});
         let answer = Answer::of(app.post("/register").json(&body)).await;
         answer.expect_error(409, "username_taken", "The username is taken");
     }
-    assert!(app.issuer.delete("alice").await.is_err() && app.issuer.account("alice").await.is_err());
+    assert!(app.accounts.delete("alice").await.is_err() && app.accounts.find("alice").await.is_err());
     assert_eq!((app.count("users").await, app.count("auth_logs").await), (1, 1));
 }
 
@@ -55,7 +55,7 @@ async fn an_issued_token_outlives_its_account() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     let token = app.auth("alice", &password).await.token();
-    app.issuer.delete("alice").await.unwrap();
+    app.accounts.delete("alice").await.unwrap();
     assert_eq!(verify(&token, &app.jwks().await).unwrap()["sub"], "alice");
 }
 
@@ -63,13 +63,13 @@ async fn an_issued_token_outlives_its_account() {
 async fn a_released_email_address_can_be_registered_again() {
     let app = TestApp::spawn().await;
     app.register("alice").await;
-    app.issuer.set_email("alice", Some(Email::parse("new@example.com").unwrap())).await.unwrap();
+    app.accounts.set_email("alice", Some(Email::parse("new@example.com").unwrap())).await.unwrap();
     let body = serde_json::json!({"username": "bob", "email": "alice@example.com"});
     assert_eq!(Answer::of(app.post("/register").json(&body)).await.status, 201);
 }
 
 async fn hashed_at(app: &TestApp, name: &str) -> String {
-    app.issuer.account(name).await.unwrap().cost.unwrap().to_string()
+    app.accounts.find(name).await.unwrap().cost.unwrap().to_string()
 }
 
 /// Waits for the rehash, which happens after the response.

@@ -193,7 +193,7 @@ async fn without_a_suitable_key_the_response_is_404() {
         .await
         .unwrap();
     db.execute("DELETE FROM keys WHERE kid = 2").await.unwrap();
-    app.issuer.keyring().tick().await.unwrap_err();
+    app.keyring.tick().await.unwrap_err();
     let body = json!({"username": "ivan", "password": password});
     let expired = Answer::of(app.post("/auth?expired").json(&body)).await;
     expired.expect_error(404, "no_suitable_key", "No suitable key found");

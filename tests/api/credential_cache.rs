@@ -67,7 +67,7 @@ async fn a_chosen_password_is_never_cached() {
     let counted = spawn(5 * MINUTE).await;
     let chosen = Password::chosen("correct horse battery staple".to_owned()).unwrap();
     let alice = Username::parse("alice").unwrap();
-    counted.app.issuer.add_account(alice, None, chosen.clone()).await.unwrap();
+    counted.app.accounts.add(alice, None, chosen.clone()).await.unwrap();
     counted.so_far.set(1);
     for _ in 0..2 {
         assert_eq!(sign_in(&counted, "alice", chosen.reveal()).await, (200, 1));
@@ -103,11 +103,11 @@ async fn a_cached_password_is_refused_after_a_reset_and_for_disabled_or_deleted_
     counted.app.db().await.execute("UPDATE account_states SET disabled_at = NULL").await.unwrap();
     assert_eq!(sign_in(&counted, "alice", &old).await, (200, 0));
 
-    let new = counted.app.issuer.reset_password("alice", None).await.unwrap();
+    let new = counted.app.accounts.reset_password("alice", None).await.unwrap();
     counted.so_far.set(counted.so_far.get() + 1);
     assert_eq!(sign_in(&counted, "alice", &old).await, (401, 1));
     assert_eq!(sign_in(&counted, "alice", new.reveal()).await, (200, 1));
     assert_eq!(sign_in(&counted, "alice", new.reveal()).await, (200, 0));
-    counted.app.issuer.delete("alice").await.unwrap();
+    counted.app.accounts.delete("alice").await.unwrap();
     assert_eq!(sign_in(&counted, "alice", new.reveal()).await, (401, 1));
 }

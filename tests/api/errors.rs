@@ -6,7 +6,7 @@ use crate::helpers::{Answer, TestApp};
 async fn an_unknown_path_is_404() {
     let app = TestApp::spawn().await;
     for path in ["/", "/auth/", "/.well-known/", "/jwks.json", "/auth/../etc"] {
-        app.get(path).await.expect_error(404, "not_found", "There is nothing at this path");
+        app.get(path).await.expect_error(404, "not_found", "Not found");
     }
 }
 
@@ -35,7 +35,7 @@ async fn an_unsupported_method_is_405_with_the_supported_ones() {
             if method == Method::HEAD {
                 assert_eq!((answer.status.as_u16(), answer.text.as_str()), (405, ""));
             } else {
-                answer.expect_error(405, "method_not_allowed", "This path does not know this method");
+                answer.expect_error(405, "method_not_allowed", "Method not allowed");
             }
             assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
         }

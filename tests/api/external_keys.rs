@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::algorithm::Algorithm;
-use jwksd::domain::jose::jwk::PublicJwk;
+use jwksd::domain::jose::jwk::Jwk;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer;
@@ -35,8 +35,8 @@ async fn upload(app: &TestApp, body: impl Into<reqwest::Body>) -> Answer {
 /// An external key.
 fn key(kid: &str) -> Value {
     let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
-    let algorithm = Algorithm::named("EdDSA").unwrap();
-    serde_json::to_value(PublicJwk::new(key.public().clone(), kid.to_owned(), algorithm).unwrap()).unwrap()
+    let algorithm = Algorithm::from_name("EdDSA").unwrap();
+    serde_json::to_value(Jwk::new(key.public().clone(), kid.to_owned(), algorithm).unwrap()).unwrap()
 }
 
 async fn published(app: &TestApp) -> Vec<Value> {
@@ -174,8 +174,8 @@ async fn an_upload_of_256_kib_is_read_and_one_byte_more_is_refused() {
 async fn the_holder_of_an_external_key_can_issue_our_tokens_until_it_is_withdrawn() {
     let app = app().await;
     let theirs = PrivateKey::generate(NewKey::Rsa2048).unwrap();
-    let rs256 = Algorithm::named("RS256").unwrap();
-    let jwk = PublicJwk::new(theirs.public().clone(), "theirs".to_owned(), rs256).unwrap();
+    let rs256 = Algorithm::from_name("RS256").unwrap();
+    let jwk = Jwk::new(theirs.public().clone(), "theirs".to_owned(), rs256).unwrap();
     upload(&app, serde_json::to_string(&jwk).unwrap()).await;
 
     let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
@@ -227,8 +227,8 @@ async fn our_keys_cannot_be_published_under_another_kid() {
     alias["kid"] = json!("alias");
     let sentence = "The keys cannot be published: the key \"alias\" is our own key 1";
     upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
-    app.issuer.keyring().rotate(true).await.unwrap();
-    app.issuer.keyring().revoke(jwksd::domain::key::Kid(1)).await.unwrap();
+    app.keyring.rotate(true).await.unwrap();
+    app.keyring.revoke(jwksd::domain::key::Kid(1)).await.unwrap();
     upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
     assert_eq!(upload(&app, ours.to_string()).await.json["message"], "0 added, 1 left as they are");
     assert_eq!(app.published_kids().await, ["3"]);
@@ -253,11 +253,7 @@ async fn an_external_key_survives_a_rekey_but_not_an_edit() {
     let app = app().await;
     upload(&app, key("mine").to_string()).await;
     let context = context(&app.dir, &app.clock).await;
-    let old = issuer::unlock(
-        &MasterSecret::parse(MASTER_KEY).unwrap(),
-        context.store.master_key().await.unwrap().unwrap(),
-    )
-    .unwrap();
+    let old = crate::helpers::master_key(MASTER_KEY, &context).await;
     issuer::rekey(&context, &old, &MasterSecret::parse(NEW).unwrap(), false).await.unwrap();
     let TestApp { dir, clock, .. } = app;
     let app = TestApp::with(Setup { dir, clock, master_key: NEW, ..Setup::default() }).await;
@@ -265,7 +261,7 @@ async fn an_external_key_survives_a_rekey_but_not_an_edit() {
 
     let mut db = app.db().await;
     sqlx::query("UPDATE uploaded_keys SET exp = 4102444800").execute(&mut db).await.unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(published(&app).await.len(), 1, "the longer lifetime was not sealed");
     let jwk = key("theirs").to_string();
     sqlx::query("INSERT INTO uploaded_keys (kid, jwk, uploaded_at) VALUES ('theirs', ?, 0)")
@@ -273,7 +269,7 @@ async fn an_external_key_survives_a_rekey_but_not_an_edit() {
         .execute(&mut db)
         .await
         .unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(published(&app).await.len(), 1, "a key that is not sealed is not published");
 }
 

@@ -106,7 +106,7 @@ async fn password_mode_takes_no_overrides_and_issues_no_fault_tokens() {
     ask(&app, "?fault=expired", credentials).await.expect_error(
         403,
         "faults_closed",
-        "Tokens with faults are issued in open mode alone",
+        "Tokens with faults are issued only in open mode",
     );
     assert_eq!(app.count("auth_logs").await, 0);
 }
@@ -156,8 +156,8 @@ async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
 #[tokio::test]
 async fn another_library_refuses_every_fault_for_its_own_reason() {
     let app = open().await;
-    app.issuer.keyring().rotate(true).await.unwrap();
-    app.issuer.keyring().revoke(Kid(1)).await.unwrap();
+    app.keyring.rotate(true).await.unwrap();
+    app.keyring.revoke(Kid(1)).await.unwrap();
     let good = ask(&app, "", json!({})).await.token();
     judge(&app, &good).await.unwrap();
     let reasons = [

@@ -7,14 +7,24 @@ use std::time::Duration;
 
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jwksd::app::App;
+use jwksd::config::Config;
 use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
+use jwksd::domain::jose::pem::to_pkcs1_pem;
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::password::{CredentialCache, Hasher};
-use jwksd::domain::token::TokenPolicy;
-use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Metrics, Registration};
-use jwksd::issuer::{self, BlockingPool, Context, Issuer, Keyring, SharedRng};
-use jwksd::store::{Contents, DatabaseFile, SqliteStore};
+use jwksd::domain::password::Hasher;
+use jwksd::http::{
+    AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
+};
+use jwksd::issuer::{
+    self, Accounts, BackendChoice, BlockingPool, Context, KeyConfig, Keyring, MasterKey, PasswordConfig,
+    SharedRng, TokenConfig,
+};
+use jwksd::rate_limit::RateLimits;
+use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
+use jwksd::telemetry::{LogConfig, LogFormat};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -70,9 +80,51 @@ impl Default for Setup {
     }
 }
 
+impl Setup {
+    fn config(&self) -> Config {
+        Config {
+            listen: ListenConfig { host: "127.0.0.1".into(), port: 0, issuer: Some(ISSUER.into()) },
+            database: database_file(&self.dir),
+            keys: KeyConfig {
+                master_key: Some(MasterSecret::parse(self.master_key).unwrap()),
+                new_master_key: None,
+                policy: self.policy,
+                jwks_max_age: 5 * MINUTE,
+            },
+            tokens: TokenConfig { audience: self.audience.map(Into::into) },
+            passwords: PasswordConfig {
+                hasher: self.hasher.clone(),
+                backend: BackendChoice::Reference,
+                credential_cache_ttl: self.credential_cache_ttl,
+            },
+            http: self.http_config(),
+            limits: RateLimits { sign_in: self.auth_rate_limit, registration: self.register_rate_limit },
+            open_auth_anyway: false,
+            log_retention: None,
+            log: LogConfig { format: LogFormat::Text, filter: "info".into() },
+            secret_files: Vec::new(),
+        }
+    }
+
+    fn http_config(&self) -> HttpConfig {
+        HttpConfig {
+            max_age: 5 * MINUTE,
+            auth_mode: self.auth_mode,
+            registration: self.registration,
+            register_rate_limit: self.register_rate_limit,
+            client_ip: ClientIpPolicy {
+                trusted: self.trusted_proxies.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+                header: ClientIpHeader::XForwardedFor,
+            },
+            admin_token: self.admin_token.map(AdminToken::new),
+        }
+    }
+}
+
 pub(crate) struct TestApp {
     pub(crate) url: String,
-    pub(crate) issuer: Issuer,
+    pub(crate) accounts: Accounts,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: TempDir,
     client: Client,
@@ -84,42 +136,19 @@ impl TestApp {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
-        let location = location(&setup.dir);
-        let secret = MasterSecret::parse(setup.master_key).unwrap();
-        let found = location.probe().await.unwrap().contents;
-        let mut context = context(&setup.dir, &setup.clock).await;
-        let master_key = match found {
-            Contents::Ours(record) => issuer::unlock(&secret, record).unwrap(),
-            _ => issuer::initialize(&secret, &context).await.unwrap(),
-        };
-        let metrics = Metrics::new(Arc::clone(&context.clock)).unwrap();
-        context.pool = metrics.observe(&context.pool);
-        let keyring = Keyring::open(context.clone(), master_key, setup.policy).await.unwrap();
-        let tokens =
-            TokenPolicy { issuer: ISSUER.into(), audience: setup.audience.map(Into::into), ttl: TTL };
-        keyring.tick().await.unwrap();
-        let known = context.rng.with(|rng| CredentialCache::new(setup.credential_cache_ttl, rng));
-        let issuer = Issuer::new(context, setup.hasher, known, tokens, keyring);
-        let settings = HttpConfig {
-            issuer_url: ISSUER.into(),
-            max_age: 5 * MINUTE,
-            auth_mode: setup.auth_mode,
-            registration: setup.registration,
-            auth_rate_limit: setup.auth_rate_limit,
-            register_rate_limit: setup.register_rate_limit,
-            client_ip: ClientIpPolicy {
-                trusted: setup.trusted_proxies.iter().map(|cidr| cidr.parse().unwrap()).collect(),
-                header: ClientIpHeader::XForwardedFor,
-            },
-            admin_token: setup.admin_token.map(AdminToken::new),
-        };
+        let context = context(&setup.dir, &setup.clock).await;
+        let master_key = master_key(setup.master_key, &context).await;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
-        let front = jwksd::http::front(issuer.clone(), settings, metrics);
-        tokio::spawn(jwksd::http::serve(listener, front, setup.connections, std::future::pending()));
+        let config = setup.config();
+        let App { accounts, keyring, fast_path, .. } =
+            App::build(&config, context, master_key, address.port()).await.unwrap();
+        // Without the rotation loop: a test lets the keyring tick when it has moved the clock.
+        tokio::spawn(jwksd::http::serve(listener, fast_path, setup.connections, std::future::pending()));
         let url = format!("http://{address}");
         conformance::register_server(&url, setup.auth_mode);
-        Self { url, issuer, clock: setup.clock, dir: setup.dir, client: Client::new() }
+        let Setup { clock, dir, .. } = setup;
+        Self { url, accounts, keyring, clock, dir, client: Client::new() }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -165,7 +194,7 @@ impl TestApp {
     /// Moves the clock, and lets the rotation do what has become due.
     pub(crate) async fn pass(&self, time: Duration) {
         self.clock.advance(time);
-        self.issuer.keyring().tick().await.unwrap();
+        self.keyring.tick().await.unwrap();
     }
 
     pub(crate) fn now(&self) -> i64 {
@@ -185,14 +214,19 @@ impl TestApp {
 /// A second handle on the store, as another process has one.
 pub(crate) async fn context(dir: &TempDir, clock: &Arc<ManualClock>) -> Context {
     Context {
-        store: Arc::new(SqliteStore::open(&location(dir)).await.unwrap()),
+        store: Arc::new(SqliteStore::open(&database_file(dir)).await.unwrap()),
         clock: Arc::clone(clock) as _,
         rng: SharedRng::new(StdRng::try_from_rng(&mut SysRng).unwrap()),
         pool: BlockingPool::new(2, Arc::clone(clock) as _).unwrap(),
     }
 }
 
-pub(crate) fn location(dir: &TempDir) -> DatabaseFile {
+/// The master key of the store. A new store gets it here.
+pub(crate) async fn master_key(secret: &str, context: &Context) -> MasterKey {
+    issuer::initialize(&MasterSecret::parse(secret).unwrap(), context).await.unwrap()
+}
+
+pub(crate) fn database_file(dir: &TempDir) -> DatabaseFile {
     DatabaseFile::parse(path(dir).to_str().unwrap()).unwrap()
 }
 
@@ -274,4 +308,9 @@ pub(crate) fn verify(token: &str, jwks: &JwkSet) -> Result<Value, String> {
     jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation)
         .map(|data| data.claims)
         .map_err(|error| error.to_string())
+}
+
+/// A new RSA private key as PKCS#1 PEM, the form of the `keys` table.
+pub(crate) fn rsa_pem() -> zeroize::Zeroizing<String> {
+    to_pkcs1_pem(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).unwrap()
 }

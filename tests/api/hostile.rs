@@ -169,7 +169,7 @@ async fn a_client_that_disconnects_early_leaks_nothing() {
         drop(stream);
     }
     app.auth("alice", &password).await.token();
-    assert_eq!(app.issuer.hashes(), (0, 0));
+    assert_eq!(app.accounts.hashing_load(), (0, 0));
 }
 
 #[tokio::test]

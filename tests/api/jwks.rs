@@ -85,9 +85,9 @@ async fn a_key_that_left_the_jwks_stays_out_when_the_clock_is_set_back() {
     app.clock.set(later.minus(HOUR));
     assert_eq!(app.published_kids().await, ["3"]);
     app.clock.set(later);
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     app.clock.set(later.minus(HOUR));
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
@@ -98,7 +98,7 @@ async fn without_a_key_to_publish_the_response_is_503_and_not_an_empty_jwks() {
     let answer = app.get("/jwks").await;
     answer.expect_error(503, "no_key", "There is no key to publish");
     assert_eq!(answer.header("retry-after"), Some("1"));
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
@@ -113,7 +113,7 @@ async fn a_key_that_left_the_jwks_stays_out_even_if_its_expiry_was_not_recorded_
     // Another process changes a key, so that the snapshot is reloaded.
     let touch = sqlx::query("UPDATE key_lives SET made_at = made_at");
     touch.execute(&mut app.db().await).await.unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     let recorded: Option<i64> = sqlx::query_scalar("SELECT expired_at FROM key_lives WHERE kid = 1")
         .fetch_one(&mut app.db().await)

@@ -1,15 +1,18 @@
 //! The `keys` commands and `rekey`, and how a running server applies them.
 
 use jwksd::domain::clock::Clock as _;
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::Phase;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::key::{Kid, PrivateKey};
+use jwksd::domain::key::{Kid, import};
 use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
-use jwksd::store::Contents;
+use jwksd::store::sqlite::Contents;
 use serde_json::json;
 use sqlx::Row as _;
 
-use crate::helpers::{Answer, DAY, HOUR, MINUTE, Setup, TTL, TestApp, context, decode, location, verify};
+use crate::helpers::{
+    Answer, DAY, HOUR, MINUTE, Setup, TTL, TestApp, context, database_file, decode, verify,
+};
 
 const NEW_KEY: &str = "another passphrase";
 
@@ -29,7 +32,7 @@ fn policy() -> jwksd::domain::key::lifecycle::RotationPolicy {
 }
 
 async fn master_key(app: &TestApp, secret: &str) -> issuer::MasterKey {
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     issuer::unlock(&MasterSecret::parse(secret).unwrap(), record).unwrap()
@@ -58,7 +61,7 @@ async fn keys_rotate_creates_the_next_key_and_the_server_publishes_it_in_the_nex
         "key 3 is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now",
     );
     assert_eq!(app.published_kids().await, ["1"]);
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["1", "3"]);
     assert_eq!(decode(&app.token().await).0["kid"], "1");
     app.pass(2 * HOUR + MINUTE).await;
@@ -75,7 +78,7 @@ async fn keys_rotate_now_signs_with_the_new_key_immediately() {
     command.rotate(true).await.unwrap();
     let expected = [(1, Phase::Retiring), (2, Phase::Expired), (3, Phase::Retiring), (4, Phase::Current)];
     assert_eq!(phases(&command), expected, "the next key signs, and no other is created");
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(decode(&app.token().await).0["kid"], "4");
 }
 
@@ -86,7 +89,7 @@ async fn a_revoked_key_leaves_the_jwks_immediately_and_another_key_signs() {
     let command = command(&app).await;
     command.revoke(Kid(1)).await.unwrap();
     assert_eq!(phases(&command), [(1, Phase::Revoked), (2, Phase::Expired), (3, Phase::Current)]);
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
     assert_eq!(decode(&app.token().await).0["kid"], "3");
@@ -94,11 +97,7 @@ async fn a_revoked_key_leaves_the_jwks_immediately_and_another_key_signs() {
     expect_operation_error(command.revoke(Kid(2)).await, "key 2 has expired already");
     expect_operation_error(command.revoke(Kid(9)).await, "there is no key 9 that can be used");
     app.pass(DAY).await;
-    assert_eq!(
-        phases(app.issuer.keyring())[0],
-        (1, Phase::Revoked),
-        "a revoked key stays revoked after its exp"
-    );
+    assert_eq!(phases(&app.keyring)[0], (1, Phase::Revoked), "a revoked key stays revoked after its exp");
 }
 
 #[tokio::test]
@@ -118,9 +117,9 @@ async fn keys_expire_reseals_the_key_with_its_new_exp_and_it_signs_expired_token
     command.expire(Kid(1)).await.unwrap();
     let row = sqlx::query("SELECT exp FROM keys WHERE kid = 1").fetch_one(&mut app.db().await).await.unwrap();
     assert_eq!(row.get::<i64, _>("exp"), app.now());
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
-    assert_eq!(app.issuer.keyring().unreadable(), []);
+    assert_eq!(app.keyring.unreadable(), []);
     let body = json!({"username": "alice", "password": app.register("alice").await});
     let expired = Answer::of(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&expired).0["kid"], "1");
@@ -132,7 +131,7 @@ async fn an_exported_key_can_be_imported_into_another_store_and_verifies_its_tok
     let (here, there) = (TestApp::spawn().await, TestApp::spawn().await);
     let token = here.token().await;
     let pem = command(&here).await.export(Kid(1)).await.unwrap();
-    let key = PrivateKey::from_pem(&pem).unwrap();
+    let key = import::parse(&pem).unwrap();
 
     let command = command(&there).await;
     command.import(&key).await.unwrap();
@@ -146,7 +145,7 @@ async fn an_exported_key_can_be_imported_into_another_store_and_verifies_its_tok
     let there = TestApp::spawn().await;
     let command = self::command(&there).await;
     command.import(&key).await.unwrap();
-    there.issuer.keyring().tick().await.unwrap();
+    there.keyring.tick().await.unwrap();
     let (own, imported) = (here.get("/jwks").await.json, there.get("/jwks").await.json);
     assert_eq!(own["keys"][0]["n"], imported["keys"][1]["n"]);
     verify(&token, &here.jwks().await).unwrap();
@@ -162,13 +161,13 @@ async fn the_report_has_the_start_and_end_of_signing_for_each_key() {
     let begun = app.clock.now();
     app.pass(DAY - TTL - 2 * HOUR - MINUTE).await;
     let made = app.clock.now();
-    let report = app.issuer.keyring().report();
+    let report = app.keyring.report();
     let (current, next) = (report[0], report[2]);
     assert_eq!((current.phase, current.signs_from), (Phase::Current, Some(begun)));
     assert_eq!((next.phase, next.created_at), (Phase::Next, made));
     let from = made.plus(2 * HOUR + std::time::Duration::from_secs(1));
     assert_eq!((current.signs_until, next.signs_from), (Some(from), Some(from)));
-    let status = app.issuer.keyring().rotation_status();
+    let status = app.keyring.rotation_status();
     assert_eq!(status.signing_for, Some(made.since(begun)));
     assert_eq!(status.next_rotation, Some(from));
     assert_eq!(
@@ -198,7 +197,7 @@ async fn a_rekeyed_store_opens_only_with_the_new_master_key_and_keeps_all_keys()
 
     let report = issuer::rekey(&context, &old, &new, false).await.unwrap();
     assert_eq!((report.moved, report.left), (vec![Kid(1), Kid(2)], vec![]));
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     assert_eq!(record.number, 2);
@@ -242,7 +241,7 @@ async fn a_server_with_the_old_master_key_signs_and_publishes_from_memory_and_wr
     // A rotation is due too: it must not seal under the old master key.
     app.clock.advance(DAY - 2 * HOUR);
     for _ in 0..2 {
-        let error = app.issuer.keyring().tick().await.unwrap_err().to_string();
+        let error = app.keyring.tick().await.unwrap_err().to_string();
         assert_eq!(error, "the master key of the store has changed: restart with the new NOT_MY_KEY");
     }
     assert_eq!(app.count("keys").await, 2);
@@ -267,11 +266,11 @@ async fn a_server_with_the_old_master_key_still_withdraws_revoked_keys() {
     let context = context(&app.dir, &app.clock).await;
     let old = master_key(&app, crate::helpers::MASTER_KEY).await;
     issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
-    app.issuer.keyring().tick().await.unwrap_err();
+    app.keyring.tick().await.unwrap_err();
     assert_eq!(app.published_kids().await, ["1"]);
     let command = Keyring::open(context, master_key(&app, NEW_KEY).await, policy()).await.unwrap();
     command.revoke(Kid(1)).await.unwrap();
-    app.issuer.keyring().tick().await.unwrap_err();
+    app.keyring.tick().await.unwrap_err();
     app.get("/jwks").await.expect_error(503, "no_key", "There is no key to publish");
     assert!(app.get("/readyz").await.text.contains("restart with the new NOT_MY_KEY"));
 }
@@ -294,8 +293,8 @@ async fn a_retiring_key_does_not_sign_again_when_the_current_key_is_corrupt_or_m
         let app = TestApp::spawn().await;
         command(&app).await.rotate(true).await.unwrap();
         sqlx::query(damage).execute(&mut app.db().await).await.unwrap();
-        app.issuer.keyring().tick().await.unwrap();
-        let phases = phases(app.issuer.keyring());
+        app.keyring.tick().await.unwrap();
+        let phases = phases(&app.keyring);
         assert!(
             phases.contains(&(1, Phase::Retiring)) && phases.contains(&(4, Phase::Current)),
             "{damage}: {phases:?}"
@@ -309,7 +308,7 @@ async fn of_two_next_keys_the_one_published_longer_signs_first() {
     let command = command(&app).await;
     command.rotate(false).await.unwrap();
     app.clock.advance(HOUR);
-    command.import(&PrivateKey::generate().unwrap()).await.unwrap();
+    command.import(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).await.unwrap();
     command.revoke(Kid(1)).await.unwrap();
     let phases = phases(&command);
     assert_eq!(phases[2..], [(3, Phase::Current), (4, Phase::Next)]);
@@ -325,10 +324,10 @@ async fn a_clock_set_back_by_more_than_a_lifetime_creates_one_key_and_not_many()
     for _ in 0..20 {
         app.pass(std::time::Duration::from_secs(1)).await;
     }
-    assert!(app.count("keys").await <= 4, "{:?}", phases(app.issuer.keyring()));
+    assert!(app.count("keys").await <= 4, "{:?}", phases(&app.keyring));
     let command = command(&app).await;
     command.rotate(true).await.unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
     app.token().await;
 }

@@ -6,14 +6,14 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
-use jwksd::domain::key::PrivateKey;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
-use jwksd::store::Contents;
+use jwksd::store::sqlite::Contents;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
-    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, decode, location, verify,
+    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, database_file, decode,
+    rsa_pem, verify,
 };
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
@@ -22,7 +22,7 @@ async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
 }
 
 fn reasons(app: &TestApp) -> Vec<String> {
-    app.issuer.keyring().unreadable().iter().map(|row| format!("{}: {}", row.kid, row.why)).collect()
+    app.keyring.unreadable().iter().map(|row| format!("{}: {}", row.kid, row.why)).collect()
 }
 
 /// Restarts the service on the same store.
@@ -72,7 +72,7 @@ async fn a_tampered_row_is_reported_and_ignored_and_the_other_keys_stay_in_use()
 async fn a_running_server_detects_a_tampered_row() {
     let app = TestApp::spawn().await;
     app.db().await.execute("UPDATE keys SET exp = exp + 1 WHERE kid = 1").await.unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
 }
 
@@ -126,7 +126,7 @@ async fn when_the_newest_expired_key_is_corrupt_an_older_one_signs_expired_token
     let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&token).0["kid"], "4", "if no expired key opens, one is created");
     let changes = app.count("key_lives").await;
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.count("key_lives").await, changes, "the next tick changes nothing");
 }
 
@@ -134,7 +134,7 @@ async fn when_the_newest_expired_key_is_corrupt_an_older_one_signs_expired_token
 async fn a_row_that_is_sealed_as_the_contract_specifies_is_published() {
     let app = TestApp::spawn().await;
     let key = base64::engine::general_purpose::URL_SAFE.decode(MASTER_KEY).unwrap();
-    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let pem = rsa_pem();
     let (kid, exp) = (40, app.now() + 1000);
     let aad = format!("jwksd:keys:{kid}:{exp}");
     let payload = Payload { msg: pem.as_bytes(), aad: aad.as_bytes() };
@@ -147,14 +147,14 @@ async fn a_row_that_is_sealed_as_the_contract_specifies_is_published() {
         .execute(&mut app.db().await)
         .await
         .unwrap();
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["1", "40"]);
 }
 
 #[tokio::test]
 async fn a_wrong_master_key_is_detected_before_anything_is_written() {
     let app = TestApp::spawn().await;
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let wrong = MasterSecret::parse("another passphrase").unwrap();
@@ -197,8 +197,8 @@ async fn the_database_of_another_implementation_is_imported() {
     let now = setup.clock.now().as_secs();
     let mut db = database(&setup.dir).await;
     db.execute(FOREIGN).await.unwrap();
-    let valid = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
-    let expired = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let valid = rsa_pem();
+    let expired = rsa_pem();
     for (key, exp) in
         [(valid.as_bytes(), now + 3600), (expired.as_bytes(), now - 3600), (b"gAAAAABfernet", now + 3600)]
     {
@@ -248,7 +248,7 @@ async fn the_database_of_another_implementation_is_imported() {
             "a plaintext key is still in the file"
         );
     }
-    let foreign = "it is not in jwksd's sealed form: another program wrote it";
+    let foreign = "it is not sealed by jwksd: another program wrote it";
     assert_eq!(reasons(&app), [format!("3: {foreign}"), format!("4: {foreign}")]);
 
     let answer =
@@ -259,7 +259,7 @@ async fn the_database_of_another_implementation_is_imported() {
 #[tokio::test]
 async fn a_plaintext_key_that_appears_later_is_not_trusted() {
     let app = TestApp::spawn().await;
-    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let pem = rsa_pem();
     sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
         .bind(pem.as_bytes())
         .bind(app.now() + 1000)
@@ -268,7 +268,7 @@ async fn a_plaintext_key_that_appears_later_is_not_trusted() {
         .unwrap();
     let app = restart(app).await;
     assert_eq!(app.published_kids().await, ["1"]);
-    assert_eq!(reasons(&app), ["3: it is not in jwksd's sealed form: another program wrote it"]);
+    assert_eq!(reasons(&app), ["3: it is not sealed by jwksd: another program wrote it"]);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn a_database_with_other_tables_is_refused_unchanged() {
     let setup = Setup::default();
     let mut db = database(&setup.dir).await;
     db.execute("CREATE TABLE keys(id INTEGER PRIMARY KEY, pem TEXT)").await.unwrap();
-    let error = location(&setup.dir).probe().await.unwrap_err();
+    let error = database_file(&setup.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "its table keys has the columns id,pem, and not kid,key,exp");
 }
 
@@ -292,8 +292,7 @@ async fn a_store_of_the_first_schema_opens_with_its_keys_and_accounts() {
         let payload = Payload { msg: text, aad: aad.as_bytes() };
         [&[1], [9; 12].as_slice(), &cipher.encrypt(&Nonce::from([9; 12]), payload).unwrap()].concat()
     };
-    let (pem, exp) =
-        (PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap(), setup.clock.now().as_secs() + 50_000);
+    let (pem, exp) = (rsa_pem(), setup.clock.now().as_secs() + 50_000);
     sqlx::query("INSERT INTO master_key (id, salt, check_value) VALUES (1, zeroblob(16), ?)")
         .bind(seal(b"jwksd", "jwksd:master_key"))
         .execute(&mut db)
@@ -323,12 +322,12 @@ async fn a_store_of_the_first_schema_opens_with_its_keys_and_accounts() {
 async fn a_file_that_is_not_a_database_and_a_newer_schema_are_refused() {
     let setup = Setup::default();
     std::fs::write(crate::helpers::path(&setup.dir), "x".repeat(5000)).unwrap();
-    let error = location(&setup.dir).probe().await.unwrap_err();
+    let error = database_file(&setup.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "it is no SQLite database");
 
     let app = TestApp::spawn().await;
     app.db().await.execute("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2").await.unwrap();
-    let error = location(&app.dir).probe().await.unwrap_err();
+    let error = database_file(&app.dir).probe().await.unwrap_err();
     assert_eq!(error.to_string(), "its schema is at version 9999: a newer jwksd made it");
 }
 
@@ -389,7 +388,7 @@ async fn changes_of_another_process_are_served_after_one_tick() {
     app.clock.advance(DAY);
     let other = other_process(&app).await;
     assert_eq!(rows(&app).await.len(), 3);
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
     assert_eq!(rows(&app).await.len(), 3, "one new key, not two");
     drop(other);
@@ -397,7 +396,7 @@ async fn changes_of_another_process_are_served_after_one_tick() {
 
 /// A second keyring on the same file, as another process has one.
 async fn other_process(app: &TestApp) -> Keyring {
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();

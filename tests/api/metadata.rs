@@ -73,6 +73,6 @@ async fn a_rotation_that_stalls_for_a_minute_makes_the_service_not_ready() {
         "not_ready",
         "Not ready: the key rotation has not completed a round for 60 s",
     );
-    app.issuer.keyring().tick().await.unwrap();
+    app.keyring.tick().await.unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
 }

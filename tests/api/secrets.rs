@@ -1,19 +1,19 @@
 //! Secret types: what they print, serialize and leave in memory.
 
-use jwksd::config::Secret;
 use jwksd::domain::jose::json::SecretJson;
-use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey as AnyPrivateKey};
+use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey};
+use jwksd::domain::key::SigningKey;
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
-use jwksd::domain::key::{PrivateKey, SigningKey};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
 use jwksd::issuer::{self, MasterKey};
-use jwksd::store::Contents;
+use jwksd::setting::Secret;
+use jwksd::store::sqlite::Contents;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::helpers::{MASTER_KEY, MINUTE, TestApp, location};
+use crate::helpers::{MASTER_KEY, MINUTE, TestApp, database_file};
 
 /// Compiles only for types that do not implement `Serialize`.
 macro_rules! expect_no_serialize {
@@ -32,7 +32,6 @@ macro_rules! expect_no_serialize {
 fn secret_types_do_not_implement_serialize() {
     expect_no_serialize!(
         AdminToken,
-        AnyPrivateKey,
         CredentialCache,
         MasterKey,
         MasterSecret,
@@ -60,7 +59,7 @@ fn the_buffers_of_secrets_are_wiped_on_drop() {
 #[tokio::test]
 async fn debug_shows_no_secret() {
     let app = TestApp::spawn().await;
-    let Contents::Ours(record) = location(&app.dir).probe().await.unwrap().contents else {
+    let Contents::Ours(record) = database_file(&app.dir).probe().await.unwrap().contents else {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
@@ -71,11 +70,9 @@ async fn debug_shows_no_secret() {
     );
     assert_eq!(format!("{:?}", SecretJson::parse(br#"{"d":"hunter2"}"#).unwrap()), "SecretJson");
     let settings = HttpConfig {
-        issuer_url: String::new(),
         max_age: MINUTE,
         auth_mode: AuthMode::Password,
         registration: Registration::Open,
-        auth_rate_limit: 0,
         register_rate_limit: 0,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
         admin_token: Some(AdminToken::new("hunter2")),

@@ -1,19 +1,19 @@
 //! What an attacker who writes the store's file, but does not have `NOT_MY_KEY`, can and cannot do.
 
 use jwksd::domain::jose::external_key::ExternalKey;
-use jwksd::domain::jose::jwk::PublicJwk;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey as AnyPrivateKey};
-use jwksd::domain::key::{Kid, PrivateKey};
+use jwksd::domain::jose::jwk::Jwk;
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd::domain::key::Kid;
 use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::issuer::Keyring;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use sqlx::Executor as _;
 
-use crate::helpers::{Setup, TestApp, decode, verify};
+use crate::helpers::{Setup, TestApp, decode, rsa_pem, verify};
 
 fn keyring(app: &TestApp) -> &Keyring {
-    app.issuer.keyring()
+    &app.keyring
 }
 
 /// Writes to the file, and runs a tick in which the service reads it.
@@ -27,9 +27,9 @@ async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
     let keys: Vec<_> = keys
         .iter()
         .map(|(kid, exp)| {
-            let public = AnyPrivateKey::generate(NewKey::Rsa2048).unwrap().public().clone();
-            let algorithm = public.key_type().usual_algorithm();
-            let jwk = PublicJwk::new(public, (*kid).to_owned(), algorithm).unwrap();
+            let public = PrivateKey::generate(NewKey::Rsa2048).unwrap().public().clone();
+            let algorithm = public.key_type().default_algorithm();
+            let jwk = Jwk::new(public, (*kid).to_owned(), algorithm).unwrap();
             let mut jwk = serde_json::to_value(jwk).unwrap();
             if let Some(exp) = exp {
                 jwk["exp"] = (*exp).into();
@@ -116,7 +116,7 @@ async fn a_value_sealed_for_one_table_does_not_open_in_another() {
 #[tokio::test]
 async fn a_store_without_its_master_key_record_imports_plaintext_keys() {
     let app = TestApp::spawn().await;
-    let pem = PrivateKey::generate().unwrap().to_pkcs1_pem().unwrap();
+    let pem = rsa_pem();
     sqlx::query("INSERT INTO keys (kid, key, exp) VALUES (50, ?, ?)")
         .bind(pem.as_bytes())
         .bind(app.now() + 1000)
@@ -154,7 +154,7 @@ async fn a_hash_with_an_extreme_cost_does_not_delay_other_sign_ins() {
 async fn an_attacker_who_writes_a_hash_can_sign_in_to_that_account() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
-    app.issuer.disable("alice").await.unwrap();
+    app.accounts.disable("alice").await.unwrap();
     let theirs = Password::chosen("chosen by the attacker".to_owned()).unwrap();
     let hash =
         Hasher::new(8, 1, 1).unwrap().hash(&theirs, &Salt::generate(&mut StdRng::seed_from_u64(1))).unwrap();

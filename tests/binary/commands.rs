@@ -14,7 +14,7 @@ fn a_password_that_cannot_be_shown_is_an_error() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = jwksd(dir.path(), &["users", "add", "alice"], &[]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("its password could not be shown"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("its password could not be printed"), "{}", stderr(&output));
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn users_add_as_the_first_command_initializes_the_store_and_its_password_s
     let output = run(dir.path(), &["users", "add", "userABC", "--password-stdin"], &[], "password123\r\n");
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
-        stderr(&output).ends_with("made the account userABC\n") && output.stdout.is_empty(),
+        stderr(&output).ends_with("created the account userABC\n") && output.stdout.is_empty(),
         "{}",
         stderr(&output)
     );
@@ -52,7 +52,7 @@ async fn users_add_as_the_first_command_initializes_the_store_and_its_password_s
         (
             &["users", "add", "eve", "--password-stdin"],
             2,
-            "jwksd: cannot take the password: a password must have 1 to 1024 bytes\n",
+            "jwksd: cannot use this password: a password must have 1 to 1024 bytes\n",
         ),
     ] {
         let output = run(dir.path(), args, &[], "");
@@ -73,7 +73,7 @@ async fn the_keys_commands_report_results_and_errors() {
         (Some(0), 3),
         "the first command initializes the store: {table}"
     );
-    assert!(table.starts_with("  KID  PHASE     MADE"), "{table}");
+    assert!(table.starts_with("  KID  PHASE     CREATED"), "{table}");
     let (code, listing, _) = keys(&["list", "--json"]);
     let listing: serde_json::Value = serde_json::from_str(&listing).unwrap();
     let phases: Vec<_> =
@@ -88,7 +88,7 @@ async fn the_keys_commands_report_results_and_errors() {
     assert!(code == Some(0) && said.starts_with("key 3 signs now\n") && said.contains(".NET"), "{said}");
     let (code, _, said) = keys(&["revoke", "3"]);
     assert!(
-        code == Some(0) && said.contains("key 4 signs now, perhaps before every verifier has learnt it"),
+        code == Some(0) && said.contains("key 4 signs now, and some verifiers may not know it yet"),
         "{said}"
     );
     let (code, _, said) = keys(&["expire", "1"]);

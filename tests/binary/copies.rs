@@ -43,7 +43,7 @@ async fn a_backup_under_load_is_complete_and_can_be_restored_and_used() {
         let (_, said) = done(dir, &["backup", &format!("copy{number}.db")]);
         assert!(
             said.starts_with(&format!(
-                "copy{number}.db is a whole copy: keys: 2, which all open; accounts: "
+                "copy{number}.db is a complete copy: keys: 2, which all open; accounts: "
             )),
             "{said}"
         );
@@ -52,7 +52,7 @@ async fn a_backup_under_load_is_complete_and_can_be_restored_and_used() {
     let listed = |args: &[&str]| done(dir, args).0.lines().count();
     assert!(listed(&["users", "list"]) > 2 && listed(&["logs"]) > 1, "the load changed the store");
     let (status, _, said) = command(dir, &["backup", "copy0.db"]);
-    assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db is there already; another name would do\n"));
+    assert_eq!((status, said.as_str()), (2, "jwksd: copy0.db already exists: use another name\n"));
     // After the copy, a username is assigned, and keys are created and revoked.
     done(dir, &["users", "add", "late"]);
     done(dir, &["keys", "rotate", "--now"]);
@@ -70,7 +70,7 @@ async fn a_backup_under_load_is_complete_and_can_be_restored_and_used() {
     server.child.kill().unwrap();
     server.wait();
     let (_, said) = done(dir, &["restore", "copy2.db"]);
-    assert!(said.starts_with(&format!("{DB} is what copy2.db holds: keys: 4, which all open; ")), "{said}");
+    assert!(said.starts_with(&format!("restored {DB} from copy2.db: keys: 4, which all open; ")), "{said}");
 
     let server = Server::start(dir, &[]);
     assert_eq!(get(&server, "/jwks").await, late_jwks, "issued tokens still verify");
@@ -223,7 +223,7 @@ async fn a_restore_without_a_previous_store_skips_ids_that_may_be_assigned() {
     done(dir, &["backup", "copy.db"]);
     fs::remove_file(dir.join(DB)).unwrap();
     let (_, said) = done(dir, &["restore", "copy.db"]);
-    assert!(said.contains("go on a million later"), "{said}");
+    assert!(said.contains("continue a million later"), "{said}");
     let (bob, _) = done(dir, &["users", "add", "bob", "--json"]);
     assert_eq!(objects(&bob)[0]["id"], 1_000_002);
 }

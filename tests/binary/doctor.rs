@@ -77,7 +77,7 @@ fn an_invalid_setting_is_an_error() {
         &[("PORT", "70000")],
         "error",
         "settings",
-        "PORT is \"70000\": a number from 0 to 65535",
+        "PORT is 70000: use a port from 1 to 65535",
     );
 }
 
@@ -85,7 +85,7 @@ fn an_invalid_setting_is_an_error() {
 fn valid_but_risky_settings_are_warnings() {
     let public = [("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
     let closed = ("REGISTRATION", "closed");
-    expect(dir().path(), &public, "warning", "settings", "anybody may make accounts");
+    expect(dir().path(), &public, "warning", "settings", "anyone may create accounts");
     for (setting, text) in [
         (("ISSUER", "http://x.example"), "travel in the clear"),
         (("ISSUER", ""), "ISSUER is not set"),
@@ -106,7 +106,7 @@ fn other_hash_costs_are_listed_and_are_not_a_finding() {
     let dearer = [("ARGON2_ITERATIONS", "3"), ("PORT", "0")];
     assert_eq!(doctor(dir.path(), &dearer), (0, Vec::new()));
     let text = String::from_utf8(run(dir.path(), &["doctor"], &dearer, "").stdout).unwrap();
-    let costs = "new ones cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, refusals also cost \
+    let costs = "new hashes cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, each refused sign-in also costs \
                  argon2id v=19 m=19456,t=2,p=1 (1 accounts)";
     assert!(text.contains(costs), "{text}");
 }
@@ -115,7 +115,7 @@ fn other_hash_costs_are_listed_and_are_not_a_finding() {
 fn open_mode_on_a_public_host_or_with_accounts_is_an_error() {
     let open = ("AUTH_MODE", "open");
     let world = [open, ("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
-    expect(dir().path(), &world, "error", "settings", "HOST=127.0.0.1 would do");
+    expect(dir().path(), &world, "error", "settings", "set HOST=127.0.0.1");
     expect(store().path(), &[open], "error", "settings", "has accounts");
 }
 
@@ -146,7 +146,7 @@ fn expect_store_error(dir: &Path, text: &str) {
     let found = findings.iter().find(|(level, ..)| level == "error").unwrap();
     assert_eq!((status, found.1.as_str()), (2, "store"));
     assert!(
-        found.2.contains(text) && found.2.ends_with("`jwksd restore` puts a backup in its place"),
+        found.2.contains(text) && found.2.ends_with("replace it by a backup with `jwksd restore`"),
         "{found:?}"
     );
 }
@@ -225,7 +225,7 @@ async fn an_overwritten_page_is_an_error() {
 async fn a_tampered_key_is_a_warning() {
     let dir = store();
     sql(dir.path(), "UPDATE keys SET exp = exp + 1 WHERE kid = 2").await;
-    expect(dir.path(), &[], "warning", "sealing", "key 2 is left out of signing and of the JWKS");
+    expect(dir.path(), &[], "warning", "sealing", "key 2 is neither published nor used");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ fn readable_and_unwritable_files_are_reported() {
     }
     let dir = store();
     set(&dir.path().join(DB), 0o400);
-    expect(dir.path(), &[], "error", "files", "cannot be written");
+    expect(dir.path(), &[], "error", "files", "is not writable");
 }
 
 #[test]

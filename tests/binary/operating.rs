@@ -19,7 +19,7 @@ async fn changes_by_users_commands_take_effect_on_a_running_server_immediately()
     assert_eq!(sign_in(&server, "alice", &first).await, 200);
 
     let (second, said) = done(dir, &["users", "reset", "Alice"]);
-    assert_eq!(said, "the account Alice has a new password; its password, shown this once:\n");
+    assert_eq!(said, "changed the password of Alice; the password, shown only once:\n");
     let second = second.trim_end();
     assert_eq!(
         (sign_in(&server, "alice", &first).await, sign_in(&server, "alice", second).await),
@@ -28,7 +28,7 @@ async fn changes_by_users_commands_take_effect_on_a_running_server_immediately()
     done(dir, &["users", "disable", "alice"]);
     assert_eq!(sign_in(&server, "alice", second).await, 401);
     let (third, said) = done(dir, &["users", "reset", "alice"]);
-    assert!(said.ends_with("it is disabled all the same: `users enable` lets it sign in\n"), "{said}");
+    assert!(said.ends_with("the account is still disabled: `users enable` lets it sign in\n"), "{said}");
     assert_eq!(sign_in(&server, "alice", third.trim_end()).await, 401);
     done(dir, &["users", "enable", "alice"]);
     assert_eq!(sign_in(&server, "alice", third.trim_end()).await, 200);
@@ -95,8 +95,8 @@ fn users_commands_distinguish_missing_from_taken() {
         (
             &["users", "delete", "bob"],
             2,
-            "jwksd: Deleting the account \"bob\" cannot be undone, and there is no terminal to ask on: --yes \
-             would do\n"
+            "jwksd: Deleting the account \"bob\" cannot be undone, and there is no terminal to confirm it on: \
+             add --yes\n"
                 .to_owned(),
         ),
     ] {

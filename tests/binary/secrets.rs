@@ -197,8 +197,8 @@ async fn secrets_appear_neither_in_logs_nor_in_errors_nor_in_other_files() {
 
 #[test]
 fn secrets_have_no_flag_and_an_attempt_does_not_echo_them() {
-    for (name, _) in jwksd::config::SECRETS {
-        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+    for secret in jwksd::config::SECRETS {
+        let flag = format!("--{}", secret.name.to_lowercase().replace('_', "-"));
         for args in
             [vec!["serve".to_owned(), format!("{flag}=hunter2")], vec![flag.clone(), "hunter2".to_owned()]]
         {

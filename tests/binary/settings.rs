@@ -9,55 +9,55 @@ use crate::{KEY, dir, get, stderr};
 fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
     let dir = dir();
     let cases = [
-        ("PORT", "70000", r#"PORT is "70000": a number from 0 to 65535 would do"#),
+        ("PORT", "70000", "PORT is 70000: use a port from 1 to 65535, or 0 for any free one"),
         (
             "TOKEN_TTL",
             "15 parsecs",
-            r#"TOKEN_TTL is "15 parsecs": a time in whole seconds such as 90s, 15m, 24h or 7d would do"#,
+            r#"TOKEN_TTL is "15 parsecs": use whole seconds, such as 90s, 15m, 24h or 7d"#,
         ),
-        ("TOKEN_TTL", "0s", r#"TOKEN_TTL is "0s": 1s or more would do"#),
+        ("TOKEN_TTL", "0s", "TOKEN_TTL is 0s: use 1s or more"),
         (
             "KEY_LIFETIME",
             "4h",
-            r#"KEY_LIFETIME is "4h": 4h 15m or more would do: 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0"#,
+            "KEY_LIFETIME is 4h: use 4h 15m or more, which is 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0",
         ),
-        ("KEY_LEAD", "9m", r#"KEY_LEAD is "9m": 2 × JWKS_MAX_AGE = 10m or more, or 0, would do"#),
+        ("KEY_LEAD", "9m", "KEY_LEAD is 9m: use 2 × JWKS_MAX_AGE = 10m or more, or 0"),
         (
             "TRUSTED_PROXIES",
             "10.0.0.0/8, x",
-            r#"TRUSTED_PROXIES is "10.0.0.0/8, x": "x" is no CIDR; 10.0.0.0/8 or 2001:db8::/32 would do"#,
+            r#"TRUSTED_PROXIES is "10.0.0.0/8, x": use CIDRs such as 10.0.0.0/8 or 2001:db8::/32 instead of "x""#,
         ),
         (
             "CLIENT_IP_HEADER",
             "cf-ip",
-            r#"CLIENT_IP_HEADER is "cf-ip": x-forwarded-for, forwarded or x-real-ip would do"#,
+            "CLIENT_IP_HEADER is cf-ip: use x-forwarded-for, forwarded or x-real-ip",
         ),
-        ("AUTH_MODE", "closed", r#"AUTH_MODE is "closed": password or open would do"#),
-        ("REGISTRATION", "no", r#"REGISTRATION is "no": open or closed would do"#),
-        ("AUTH_RATE_LIMIT", "-1", r#"AUTH_RATE_LIMIT is "-1": a number from 0 to 4294967295 would do"#),
+        ("AUTH_MODE", "closed", "AUTH_MODE is closed: use password or open"),
+        ("REGISTRATION", "no", "REGISTRATION is no: use open or closed"),
+        ("AUTH_RATE_LIMIT", "-1", "AUTH_RATE_LIMIT is -1: use a number from 0 to 4294967295"),
         (
             "DATABASE_URL",
             "postgres://x",
-            r#"DATABASE_URL is "postgres://x": sqlite://FILE or the path of a file would do"#,
+            "DATABASE_URL is postgres://x: use sqlite://FILE or the path of a file",
         ),
         (
             "ISSUER",
             "example.com",
-            r#"ISSUER is "example.com": a URL such as https://login.example.com, without query or fragment, would do"#,
+            "ISSUER is example.com: use a URL such as https://login.example.com, without query or fragment",
         ),
-        ("LOG_FORMAT", "xml", r#"LOG_FORMAT is "xml": text or json would do"#),
-        ("ARGON2_ITERATIONS", "101", r#"ARGON2_ITERATIONS is "101": a number from 1 to 100 would do"#),
-        (
-            "ARGON2_MEMORY_KIB",
-            "7",
-            r#"ARGON2_MEMORY_KIB is "7 with ARGON2_ITERATIONS 2 and ARGON2_PARALLELISM 1": 1 pass or more, 1 lane or more, and 8 KiB or more a lane would do"#,
-        ),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT is xml: use text or json"),
+        ("ARGON2_ITERATIONS", "101", "ARGON2_ITERATIONS is 101: use a number from 1 to 100"),
+        ("ARGON2_MEMORY_KIB", "7", "ARGON2_MEMORY_KIB is 7: use a number from 8 to 4194304"),
         (
             "NOT_MY_KEY",
             "s3cret",
-            "NOT_MY_KEY: it cannot be a master key: 32 bytes as base64 or hex, or a text of at least 16 characters, would do",
+            "NOT_MY_KEY is not a master key: use 32 bytes as base64 or hex, or a passphrase of 16 characters or more",
         ),
     ];
+    let lanes = [("ARGON2_MEMORY_KIB", "15"), ("ARGON2_PARALLELISM", "2")];
+    let message =
+        "jwksd: ARGON2_MEMORY_KIB is 15: use 16 or more, which is 8 for each lane of ARGON2_PARALLELISM\n";
+    assert_eq!(stderr(&run(dir.path(), &["serve"], &lanes, "")), message);
     for (name, value, message) in cases {
         let output = run(dir.path(), &["serve"], &[(name, value)], "");
         assert_eq!(
@@ -67,10 +67,10 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
         );
     }
     let output = run(dir.path(), &["serve"], &[("NOT_MY_KEY_FILE", "nowhere")], "");
-    assert!(stderr(&output).starts_with("jwksd: NOT_MY_KEY: the file \"nowhere\" cannot be read: "));
+    assert!(stderr(&output).starts_with("jwksd: NOT_MY_KEY_FILE is nowhere: the file cannot be read ("));
     let both = [KEY, ("NOT_MY_KEY_FILE", "nowhere")];
     let message =
-        "jwksd: NOT_MY_KEY: it is set, and NOT_MY_KEY_FILE names \"nowhere\" as well; keep one of them\n";
+        "jwksd: NOT_MY_KEY is set, and NOT_MY_KEY_FILE names \"nowhere\" as well: keep one of them\n";
     assert_eq!(stderr(&run(dir.path(), &["serve"], &both, "")), message);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is created");
 }
@@ -80,7 +80,7 @@ fn a_dotenv_with_a_bom_and_crlf_is_read_and_an_unquoted_dollar_is_refused() {
     let dir = dir();
     let write = |text: &str| fs::write(dir.path().join(".env"), text).unwrap();
     write("NOT_MY_KEY=correct$horse-battery-staple\n");
-    let message = "jwksd: NOT_MY_KEY: in .env, a value with a $ must stand in 'single quotes'\n";
+    let message = "jwksd: NOT_MY_KEY has a $ in .env: put the value in 'single quotes'\n";
     let output = run(dir.path(), &["serve"], &[("PORT", "0")], "");
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message));
     write("\u{feff}NOT_MY_KEY='correct$horse-battery-staple'\r\n");
@@ -98,7 +98,7 @@ fn a_setting_that_is_not_utf_8_is_named() {
         .env("HOST", std::ffi::OsStr::from_bytes(b"\xFF"))
         .output()
         .unwrap();
-    let message = "jwksd: HOST is \"\u{fffd}\": a value in UTF-8 would do\n";
+    let message = "jwksd: HOST is \"\u{fffd}\": use a value in UTF-8\n";
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message));
 }
 
@@ -157,7 +157,7 @@ fn help_lists_every_setting_with_its_default_and_shows_no_value() {
             assert!(help.contains(&format!("[default: {default}]")), "{}", setting.name);
         }
     }
-    assert!(jwksd::config::SECRETS.iter().all(|(name, _)| help.contains(name)));
+    assert!(jwksd::config::SECRETS.iter().all(|secret| help.contains(secret.name)));
     assert!(!help.contains("s3cret"));
 }
 
@@ -176,7 +176,7 @@ fn the_example_settings_are_the_settings_with_their_defaults() {
     let mut expected: Vec<_> = jwksd::config::SETTINGS
         .iter()
         .map(|setting| (setting.name.to_owned(), setting.default.unwrap_or_default().to_owned()))
-        .chain(jwksd::config::SECRETS.iter().map(|(name, _)| ((*name).to_owned(), String::new())))
+        .chain(jwksd::config::SECRETS.iter().map(|secret| (secret.name.to_owned(), String::new())))
         .collect();
     let mut lines = lines;
     lines.sort();

@@ -18,7 +18,7 @@ fn each_type_of_key_is_generated_and_its_public_part_printed() {
         let said = desk.run(&[&["jwk", "generate"], &args[..]].concat());
         assert_eq!(
             said.stderr,
-            "the private key was not kept: --save writes it to a file, --private prints it\n"
+            "the private key was not kept: use --save to write it to a file, or --private to print it\n"
         );
         let jwk = said.json();
         assert_eq!((&jwk["kty"], &jwk["crv"], &jwk["alg"]), (&json!(kty), &crv, &json!(alg)));
@@ -50,7 +50,7 @@ fn a_saved_key_is_readable_only_by_its_owner_and_overwrites_nothing() {
     assert_eq!(desk.run(&["jwk", "from-pem", "mine.pem", "--kid", "mine"]).json(), public);
 
     let again = desk.run(&["jwk", "generate", "--save", "--kid", "mine"]);
-    again.refused(1, "mine.pem is there already, and nothing is overwritten");
+    again.refused(1, "mine.pem already exists, and files are never replaced");
     assert_eq!((desk.read("mine.pem"), desk.files()), (pem, vec!["mine.pem".to_owned()]));
 }
 
@@ -59,20 +59,20 @@ fn invalid_options_of_generate_are_refused_before_a_key_is_generated() {
     let desk = Desk::new();
     let name = |kid: &str| {
         format!(
-            "{kid:?} cannot be the name of a file: with --save, a kid of letters, digits and . _ - would do, which does not begin with . or -"
+            "{kid:?} cannot be a file name: with --save, use a kid of letters, digits and . _ - that does not start with . or -"
         )
     };
-    let algorithms = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA would do";
+    let algorithms = "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA";
     for (args, message) in [
-        (vec!["--type", "ec", "--key-size", "2048"], "--key-size is for --type rsa alone".to_owned()),
-        (vec!["--curve", "P-256"], "--curve is for --type ec alone".to_owned()),
+        (vec!["--type", "ec", "--key-size", "2048"], "--key-size is only for --type rsa".to_owned()),
+        (vec!["--curve", "P-256"], "--curve is only for --type ec".to_owned()),
         (vec!["--save", "--kid", "../x"], name("../x")),
         (vec!["--save", "--kid", ".x"], name(".x")),
         (vec!["--save", "--kid="], name("")),
-        (vec!["--alg", "HS256"], format!("\"HS256\" is no algorithm that is known: {algorithms}")),
+        (vec!["--alg", "HS256"], format!("\"HS256\" is not a supported algorithm: {algorithms}")),
         (
             vec!["--alg", "ES256"],
-            "\"alg\" is \"ES256\", which is none for an RSA key: RS256, RS384, RS512, PS256, PS384, PS512 would do"
+            "\"alg\" is \"ES256\", which does not fit an RSA key: use RS256, RS384, RS512, PS256, PS384, PS512"
                 .to_owned(),
         ),
         (vec!["--kid", "a\nb"], "\"kid\" must have 1 to 256 bytes and no control characters".to_owned()),
@@ -83,7 +83,7 @@ fn invalid_options_of_generate_are_refused_before_a_key_is_generated() {
         assert_eq!(desk.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
     }
     desk.run(&["--port", "1", "jwk", "generate"])
-        .refused(2, "--port is a setting, and this command reads none");
+        .refused(2, "--port is a setting, which this command does not read: leave it out");
     assert_eq!(desk.files(), [""; 0]);
 }
 
@@ -139,13 +139,13 @@ fn a_private_key_is_written_only_to_the_requested_place() {
     desk.key("k", &["ed25519"]);
     desk.run(&["jwk", "to-pem", "k.jwk"]).refused(
         2,
-        "k.jwk is a private key: --output FILE writes it to a file, --private prints it; `jwksd jwk public` gives the public half",
+        "k.jwk is a private key: use --output FILE to write it to a file, --private to print it, or `jwksd jwk public` to get its public key",
     );
     let said = desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]);
     assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
     assert_eq!(desk.read("k.pem"), desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out());
     desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"])
-        .refused(1, "k.pem is there already, and nothing is overwritten");
+        .refused(1, "k.pem already exists, and files are never replaced");
 
     let public = desk.run(&["jwk", "from-pem", "k.pem", "--kid", "k"]).json();
     assert_eq!(public, desk.run(&["jwk", "public", "k.jwk"]).json(), "the output is the public part");
@@ -157,38 +157,30 @@ fn an_invalid_key_is_refused_without_quoting_private_parameters() {
     desk.key("k", &["ed25519"]);
     let of = |text: &str, args: &[&str]| desk.run_with(args, &[], text);
     for (args, text, message) in [
-        (
-            &["jwk", "thumbprint", "-"][..],
-            "x",
-            "it is not JSON that can be read in one way only: expected value at line 1 column 1",
-        ),
+        (&["jwk", "thumbprint", "-"][..], "x", "not valid JSON: expected value at line 1 column 1"),
         (
             &["jwk", "thumbprint", "-"],
             r#"{"kty":"RSA","kty":"EC"}"#,
-            "it is not JSON that can be read in one way only: the member \"kty\" comes twice at line 1 column 24",
+            "not valid JSON: the member \"kty\" appears twice at line 1 column 24",
         ),
-        (
-            &["jwk", "thumbprint", "-"],
-            r#"{"keys":[]}"#,
-            "a JWK Set, where one key is wanted: take one out of its \"keys\"",
-        ),
+        (&["jwk", "thumbprint", "-"], r#"{"keys":[]}"#, "this is a JWK Set: use one key of its \"keys\""),
         (
             &["jwk", "public", "-"],
             r#"{"kty":"oct","k":"c2VjcmV0"}"#,
-            "a symmetric key (\"kty\" is \"oct\"): it has no public half, and whoever verifies with it can sign",
+            "this is a symmetric key (\"kty\" is \"oct\"): it has no public key, and everyone who can verify with it can also sign",
         ),
-        (&["jwk", "to-pem", "-"], "[]", "a JWK is a JSON object"),
+        (&["jwk", "to-pem", "-"], "[]", "a JWK must be a JSON object"),
         (&["jwk", "from-pem", "-"], "x", "not a key in PEM"),
         (
             &["jwk", "from-pem", "-"],
             include_str!("../data/rsa-1024.pem"),
-            "an RSA key of 1024 bits: 2048 to 8192 would do",
+            "the RSA key has 1024 bits: use 2048 to 8192",
         ),
     ] {
         of(text, args).refused(1, &format!("cannot use standard input: {message}"));
     }
     desk.run(&["jwk", "to-pem", "k.pub", "--private"])
-        .refused(1, "cannot use k.pub: a public key (it has no \"d\"), where the private one is wanted");
+        .refused(1, "cannot use k.pub: this is a public key (it has no \"d\"): use the private key");
     desk.run(&["jwk", "thumbprint", "nowhere"])
         .refused(1, "cannot read nowhere: No such file or directory (os error 2)");
     let long = " ".repeat(1024 * 1024 + 1);

@@ -64,7 +64,7 @@ fn a_token_is_saved_to_a_file_that_only_its_owner_can_read() {
         let mode = std::fs::metadata(desk.path().join("token")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    desk.run(&args).refused(1, "token is there already, and nothing is overwritten");
+    desk.run(&args).refused(1, "token already exists, and files are never replaced");
     assert_eq!(desk.read("token"), token);
 }
 
@@ -76,7 +76,7 @@ fn a_key_file_that_others_can_read_is_a_warning() {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
     std::fs::set_permissions(desk.path().join("k.jwk"), open).unwrap();
     let said = desk.run(&["jwt", "sign", "--key-file", "k.jwk"]);
-    assert_eq!(said.stderr, "warning: others can read k.jwk: `chmod 600 k.jwk` ends that\n");
+    assert_eq!(said.stderr, "warning: other users can read k.jwk: run `chmod 600 k.jwk`\n");
     assert_eq!(said.code, Some(0));
 }
 
@@ -87,50 +87,50 @@ fn invalid_claims_and_keys_are_refused() {
     desk.write("list.json", "[]");
     desk.write("twice.json", r#"{"sub":"a","sub":"b"}"#);
     desk.write("enc.jwk", &desk.read("k.jwk").replace("\"sig\"", "\"enc\""));
-    let strict = "it is not JSON that can be read in one way only:";
+    let strict = "not valid JSON:";
     for (code, file, args, message) in [
         (
             2,
             "k.jwk",
             &["--alg", "RS256"][..],
-            "--alg RS256 is none for an EC P-256 key: ES256 would do".to_owned(),
+            "--alg RS256 does not fit an EC P-256 key: use ES256".to_owned(),
         ),
         (
             2,
             "k.jwk",
             &["--claim", "sub=1"],
-            "the claim \"sub\" must be a string: --claim 'sub=\"…\"' makes it one".to_owned(),
+            "the claim \"sub\" must be a string: use --claim 'sub=\"…\"'".to_owned(),
         ),
         (
             2,
             "k.jwk",
             &["--claim", "exp=9", "--ttl", "1m"],
-            "--ttl, and \"exp\" among the claims: one of them would do".to_owned(),
+            "both --ttl and the claim \"exp\" are given: use only one".to_owned(),
         ),
         (2, "k.jwk", &["--claim", "a=1", "--claim", "a=2"], "the claim \"a\" is given twice".to_owned()),
-        (2, "k.jwk", &["--claim", "a"], "--claim \"a\": name=value would do".to_owned()),
-        (2, "k.jwk", &["--ttl", "0"], "--ttl: 1s or more would do".to_owned()),
+        (2, "k.jwk", &["--claim", "a"], "--claim \"a\": use name=value".to_owned()),
+        (2, "k.jwk", &["--ttl", "0"], "--ttl is 0: use at least 1s".to_owned()),
         (2, "-", &["--payload", "-"], "--key-file and --payload cannot both be standard input".to_owned()),
-        (1, "k.jwk", &["--payload", "list.json"], "cannot use list.json: it is not a JSON object".to_owned()),
+        (1, "k.jwk", &["--payload", "list.json"], "cannot use list.json: not a JSON object".to_owned()),
         (
             1,
             "k.jwk",
             &["--payload", "twice.json"],
-            format!("cannot use twice.json: {strict} the member \"sub\" comes twice at line 1 column 21"),
+            format!("cannot use twice.json: {strict} the member \"sub\" appears twice at line 1 column 21"),
         ),
         (
             1,
             "k.pub",
             &[],
-            "cannot use k.pub: a public key (it has no \"d\"), where the private one is wanted".to_owned(),
+            "cannot use k.pub: this is a public key (it has no \"d\"): use the private key".to_owned(),
         ),
-        (1, "enc.jwk", &[], "cannot use enc.jwk: \"use\" is \"enc\", and not \"sig\"".to_owned()),
+        (1, "enc.jwk", &[], "cannot use enc.jwk: \"use\" is \"enc\": it must be \"sig\"".to_owned()),
     ] {
         desk.run(&[&["jwt", "sign", "--key-file", file], args].concat()).refused(code, &message);
     }
     desk.key("r", &["rsa"]);
     desk.run(&["jwt", "sign", "--key-file", "r.jwk", "--alg", "PS256"])
-        .refused(2, "--alg PS256: the key says that it is for RS256 alone");
+        .refused(2, "--alg PS256: the key is only for RS256");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn inspect_shows_a_token_in_readable_form_with_its_oddities() {
     let (before, after) = shown.split_once(" (2011-03-22T18:43:00Z, ").unwrap();
     assert_eq!(
         before,
-        "not verified: anybody could have written this\nheader\n  alg  \"RS256\"\nclaims\n  exp                         1300819380 "
+        "not verified: anyone could have written this\nheader\n  alg  \"RS256\"\nclaims\n  exp                         1300819380 "
     );
     assert!(
         after.ends_with(" ago)\n  http://example.com/is_root  true\n  iss                         \"joe\"\n"),
@@ -150,7 +150,7 @@ fn inspect_shows_a_token_in_readable_form_with_its_oddities() {
     );
     assert!(
         odd.starts_with(
-            "  it names no key (no \"kid\")\n  it is for nobody in particular (no \"aud\")\n  it expired "
+            "  the token names no key (no \"kid\")\n  the token names no audience (no \"aud\")\n  the token expired "
         ),
         "{odd}"
     );
@@ -178,44 +178,40 @@ fn inspect_names_each_oddity() {
     };
     let header = json!({"alg": "RS256", "kid": "1"});
     for (header, claims, line) in [
-        (json!({"alg": "none", "kid": "1"}), fine.clone(), "it is not signed at all (\"alg\" is \"none\")"),
+        (json!({"alg": "none", "kid": "1"}), fine.clone(), "the token is not signed (\"alg\" is \"none\")"),
         (
             json!({"alg": "RS256", "kid": "1", "jku": "x"}),
             fine.clone(),
-            "its header brings its own key (\"jku\"), which nobody should take",
+            "the header brings its own key (\"jku\"), which verifiers must not use",
         ),
         (
             json!({"alg": "RS256", "kid": "1", "crit": ["b64"]}),
             fine.clone(),
-            "it has a \"crit\": it may be used by those alone who understand what that names",
+            "the header has \"crit\": only verifiers that support the listed extensions may accept the token",
         ),
-        (json!({"alg": "RS256", "kid": 1}), fine.clone(), "its \"kid\" is no string"),
+        (json!({"alg": "RS256", "kid": 1}), fine.clone(), "\"kid\" is not a string"),
         (
             json!({"alg": "RS256", "kid": "1", "typ": "logout+jwt"}),
             fine.clone(),
-            "its \"typ\" is \"logout+jwt\": it is for one purpose, which was not checked",
+            "\"typ\" is \"logout+jwt\": the token is for one purpose, which was not checked",
         ),
-        (header.clone(), json!({}), "it would be valid for ever (no \"exp\")"),
-        (
-            header.clone(),
-            with(json!({"exp": "4000000000"})),
-            "its \"exp\" is not a time in seconds since 1970",
-        ),
+        (header.clone(), json!({}), "the token never expires (no \"exp\")"),
+        (header.clone(), with(json!({"exp": "4000000000"})), "\"exp\" is not a time in seconds since 1970"),
         (
             header.clone(),
             with(json!({"exp": 4_000_000_000_000_i64})),
-            "its \"exp\" looks like milliseconds: it is in seconds",
+            "\"exp\" looks like milliseconds: it must be in seconds",
         ),
-        (header.clone(), with(json!({"iat": 4_100_000_000_i64})), "it expired before it was issued"),
+        (header.clone(), with(json!({"iat": 4_100_000_000_i64})), "the token expired before it was issued"),
         (
             header.clone(),
             with(json!({"iat": 3_999_000_000_i64})),
-            "it lives long: 11days 13h from \"iat\" to \"exp\"",
+            "the token has a long lifetime: 11days 13h from \"iat\" to \"exp\"",
         ),
         (
             header.clone(),
             with(json!({"nbf": 4_000_000_000_i64})),
-            "it is never valid: \"nbf\" is not before \"exp\"",
+            "the token is never valid: \"nbf\" is not before \"exp\"",
         ),
     ] {
         let found = odd(header, claims);
@@ -226,9 +222,7 @@ fn inspect_names_each_oddity() {
 #[test]
 fn an_invalid_token_cannot_be_inspected() {
     let desk = Desk::new();
-    desk.run(&["jwt", "inspect", "a.b"]).refused(
-        1,
-        "this is no token that can be read: a token has three parts with points between, and this has 2",
-    );
+    desk.run(&["jwt", "inspect", "a.b"])
+        .refused(1, "cannot read the token: a token has three parts separated by dots, but this one has 2");
     assert_eq!(desk.run(&["jwt", "inspect"]).code, Some(2), "the token is missing");
 }

@@ -36,7 +36,7 @@ fn an_issuer_url_is_enough() {
     let said = desk.run(&["jwt", "verify", "--issuer", &site.url, &other]);
     assert_eq!(
         first(&said),
-        format!("invalid: it is of \"https://them\", and not of {:?} (wrong_issuer)", site.url)
+        format!("invalid: the issuer is \"https://them\", not {:?} (wrong_issuer)", site.url)
     );
 }
 
@@ -60,14 +60,19 @@ fn a_jwks_url_is_redirected_only_to_the_same_origin_or_https() {
     verify("/away").refused(
         2,
         &format!(
-            "could not tell: {url}/away leads to {}/keys: a redirect is followed to https or to the same origin alone",
+            "could not verify the token: {url}/away redirects to {}/keys: redirects are followed only to https or to the same origin",
             elsewhere.url
         ),
     );
-    verify("/round").refused(2, &format!("could not tell: {url}/round leads from redirect to redirect"));
-    verify("/nowhere")
-        .refused(2, &format!("could not tell: {url}/nowhere answers 302 Found without saying where to"));
-    verify("/none").refused(2, &format!("could not tell: {url}/none answers 404 Not Found"));
+    verify("/round")
+        .refused(2, &format!("could not verify the token: {url}/round redirects more than 3 times"));
+    verify("/nowhere").refused(
+        2,
+        &format!(
+            "could not verify the token: {url}/nowhere answered 302 Found without a valid Location header"
+        ),
+    );
+    verify("/none").refused(2, &format!("could not verify the token: {url}/none answered 404 Not Found"));
     assert!(elsewhere.asked().is_empty());
 }
 
@@ -79,28 +84,28 @@ fn discovery_of_another_issuer_or_to_another_origin_is_refused() {
     for (meta, message) in [
         (
             r#"{"issuer":"https://them","jwks_uri":"URL/keys"}"#,
-            "WELL is about the issuer \"https://them\", and not \"URL\"",
+            "WELL names the issuer \"https://them\", not \"URL\"",
         ),
-        (no_object, "WELL is about the issuer \"\", and not \"URL\""),
+        (no_object, "WELL names the issuer \"\", not \"URL\""),
         (r#"{"issuer":"URL"}"#, "WELL has no \"jwks_uri\""),
         (
             r#"{"issuer":"URL","jwks_uri":"keys"}"#,
-            "the \"jwks_uri\" of WELL: \"keys\" is no URL: https://login.example.com/jwks would do",
+            "the \"jwks_uri\" of WELL: \"keys\" is not an http or https URL: use one such as https://login.example.com/jwks",
         ),
         (
             r#"{"issuer":"URL","jwks_uri":"http://example.com/keys"}"#,
-            "WELL says that its keys are at http://example.com/keys: https or the same origin would do",
+            "WELL has the \"jwks_uri\" http://example.com/keys: it must be https or the same origin",
         ),
         (
             "{",
-            "the answer of WELL is of no use: it is not JSON that can be read in one way only: EOF while parsing an object at line 1 column 1",
+            "cannot use the response of WELL: not valid JSON: EOF while parsing an object at line 1 column 1",
         ),
     ] {
         let site = Site::start(&[(DISCOVERY, JSON, meta), ("/keys", JSON, &keys)]);
         let message = message.replace("WELL", &format!("{}{DISCOVERY}", site.url)).replace("URL", &site.url);
-        let message = message.replace(&format!("is no {}", site.url), "is no URL");
+        let message = message.replace(&format!("https {}", site.url), "https URL");
         desk.run(&["jwt", "verify", "--issuer", &site.url, &token])
-            .refused(2, &format!("could not tell: {message}"));
+            .refused(2, &format!("could not verify the token: {message}"));
     }
 }
 
@@ -113,25 +118,26 @@ fn an_invalid_oversized_or_missing_jwks_is_status_2() {
         Site::start(&[("/empty", JSON, "{}"), ("/long", JSON, &long), ("/list", JSON, r#"{"keys":1}"#)]);
     let url = &site.url;
     for (path, message) in [
-        ("/empty", format!("cannot use {url}/empty: it is no JWK Set: it has no \"keys\"")),
-        ("/list", format!("cannot use {url}/list: its \"keys\" is no array")),
+        ("/empty", format!("cannot use {url}/empty: this is not a JWK Set: it has no \"keys\"")),
+        ("/list", format!("cannot use {url}/list: \"keys\" is not an array")),
         (
             "/long",
             format!(
-                "cannot read the answer of {url}/long: the response body is larger than request limit: 1048576"
+                "cannot read the response of {url}/long: the response body is larger than request limit: 1048576"
             ),
         ),
     ] {
         desk.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token])
-            .refused(2, &format!("could not tell: {message}"));
+            .refused(2, &format!("could not verify the token: {message}"));
     }
-    desk.run(&["jwt", "verify", "--jwks-file", "nowhere", &token])
-        .refused(2, "could not tell: cannot read nowhere: No such file or directory (os error 2)");
+    desk.run(&["jwt", "verify", "--jwks-file", "nowhere", &token]).refused(
+        2,
+        "could not verify the token: cannot read nowhere: No such file or directory (os error 2)",
+    );
     desk.run(&["jwt", "verify", "--jwks-file", "-", "-"])
-        .refused(2, "could not tell: the token and --jwks-file cannot both be standard input");
-    let missing =
-        "nobody's keys are trusted yet: --issuer URL, --jwks-url URL or --jwks-file FILE says whose";
-    desk.run(&["jwt", "verify", &token]).refused(2, &format!("could not tell: {missing}"));
+        .refused(2, "could not verify the token: the token and --jwks-file cannot both be standard input");
+    let missing = "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE";
+    desk.run(&["jwt", "verify", &token]).refused(2, &format!("could not verify the token: {missing}"));
 
     let said = desk.run(&["jwt", "verify", "--json", &token]);
     let json: Value = serde_json::from_str(&said.stdout).unwrap();
@@ -170,6 +176,6 @@ fn an_empty_jwks_verifies_no_token() {
     let said = desk.run(&["jwt", "verify", "--jwks-file", "jwks.json", &token]);
     assert_eq!(
         (said.code, first(&said)),
-        (Some(1), "invalid: it names the key \"k\", and the set has no keys (unknown_kid)")
+        (Some(1), "invalid: the token names the key \"k\"; the set has no keys (unknown_kid)")
     );
 }

@@ -56,17 +56,17 @@ fn an_impossible_upload_is_refused_before_a_key_is_generated() {
         desk.run_with(&[&["jwk", "generate", "--type", "ed25519", "--upload"], args].concat(), env, "")
     };
     with(&[], &[TOKEN])
-        .refused(2, "--upload without --save would lose the private key: --save keeps it as KID.pem");
-    with(&["--save"], &[]).refused(2, "ADMIN_TOKEN is not set; see .env.example");
+        .refused(2, "--upload without --save would lose the private key: add --save to keep it as KID.pem");
+    with(&["--save"], &[]).refused(2, "ADMIN_TOKEN is not set: set it in the environment or in .env");
     with(&["--save", "--server", "http://example.com"], &[TOKEN]).refused(
         2,
-        "ADMIN_TOKEN is not sent to http://example.com/ over plain http, where it could be read on the way: https would do",
+        "ADMIN_TOKEN is not sent to http://example.com/ over plain http, where others could read it: use https",
     );
     with(&["--save", "--server", "example.com"], &[TOKEN])
-        .refused(2, "--server: \"example.com\" is no URL: https://login.example.com/jwks would do");
+        .refused(2, "--server: \"example.com\" is not an http or https URL: use one such as https://login.example.com/jwks");
     with(&["--save"], &[("ADMIN_TOKEN", "a\nb")]).refused(
         2,
-        "ADMIN_TOKEN: it has characters that no header carries; `openssl rand -hex 32` makes one that works",
+        "ADMIN_TOKEN has characters that no header can carry: generate one with `openssl rand -hex 32`",
     );
     assert_eq!(desk.files(), [""; 0]);
 }
@@ -83,15 +83,15 @@ fn a_key_that_the_server_refuses_is_saved_and_the_command_to_retry_is_shown() {
     assert_eq!(
         said.stderr,
         format!(
-            "the private key is in k.pem\njwksd: the key is kept, but not uploaded: \
-             `jwksd jwk upload k.pem --kid=k --alg EdDSA --server {url}` tries again: \
-             {url}/upload answers 401: no\\u001b[31m\n"
+            "the private key is in k.pem\njwksd: the key was saved, but not uploaded: try again with \
+             `jwksd jwk upload k.pem --kid=k --alg EdDSA --server {url}`: \
+             {url}/upload answered 401: no\\u001b[31m\n"
         )
     );
     let elsewhere = Site::start(&[]);
     let moved = format!("307 Temporary Redirect\r\nLocation: {}/upload", elsewhere.url);
     let site = Site::start(&[("/upload", &moved, "")]);
     let said = desk.run_with(&["jwk", "upload", "k.pem", "--server", &site.url], &[TOKEN], "");
-    said.refused(1, &format!("{}/upload answers 307", site.url));
+    said.refused(1, &format!("{}/upload answered 307", site.url));
     assert!(elsewhere.asked().is_empty(), "the token is not sent to a redirect");
 }

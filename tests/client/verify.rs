@@ -104,9 +104,9 @@ fn a_valid_token_is_shown_with_the_checks_that_were_not_made() {
         lines[..4],
         [
             "valid",
-            "  iss was not checked: --issuer does",
-            "  aud was not checked: it is for [\"you\", \"me\"], and --audience says who you are",
-            "  its \"typ\" is \"logout+jwt\": it is for one purpose, which was not checked",
+            "  iss was not checked: use --issuer to check it",
+            "  aud was not checked: the token is for [\"you\", \"me\"]; use --audience to check it",
+            "  \"typ\" is \"logout+jwt\": the token is for one purpose, which was not checked",
         ]
     );
     assert!(lines[4..].contains(&"  sub  \"x\""), "{said}");
@@ -131,27 +131,27 @@ fn each_untrusted_header_is_refused_for_its_own_reason() {
     let forger = Forger::new();
     let set = r#"the set has "1", "2", "enc", "weak", "oaep", "private""#;
     for (changes, reason, message) in [
-        (json!({"alg": "none"}), "alg_none", "it is not signed at all (\"alg\" is \"none\")".to_owned()),
-        (json!({"alg": "nOnE"}), "alg_none", "it is not signed at all (\"alg\" is \"none\")".to_owned()),
-        (json!({"alg": "HS256"}), "alg_hmac", "HS256 is a shared secret: with a public key for it, anybody could have signed".to_owned()),
-        (json!({"alg": "es256"}), "alg_unsupported", "\"es256\" is no algorithm that is known".to_owned()),
-        (json!({"alg": null}), "malformed", "its header has no \"alg\"".to_owned()),
-        (json!({"alg": 1}), "malformed", "\"alg\" in its header is no string".to_owned()),
-        (json!({"jwk": {}}), "embedded_key", "its header brings its own key (\"jwk\"): whoever made it could have chosen that".to_owned()),
-        (json!({"jku": "https://x"}), "embedded_key", "its header brings its own key (\"jku\"): whoever made it could have chosen that".to_owned()),
-        (json!({"x5u": "https://x"}), "embedded_key", "its header brings its own key (\"x5u\"): whoever made it could have chosen that".to_owned()),
-        (json!({"x5c": []}), "embedded_key", "its header brings its own key (\"x5c\"): whoever made it could have chosen that".to_owned()),
-        (json!({"crit": ["b64", "x"]}), "crit", "it may be used by those alone who understand \"b64\", \"x\" (\"crit\")".to_owned()),
-        (json!({"crit": []}), "crit", "\"crit\" is not a list of names".to_owned()),
-        (json!({"kid": null}), "no_kid", format!("it names no key (no \"kid\"), and {set}")),
-        (json!({"kid": 1}), "malformed", "\"kid\" in its header is no string".to_owned()),
-        (json!({"kid": "3\u{1b}"}), "unknown_kid", format!("it names the key \"3\\u{{1b}}\", and {set}")),
-        (json!({"kid": "2"}), "alg_mismatch", "it says ES256, and the key is for RS256 alone".to_owned()),
-        (json!({"alg": "RS256"}), "alg_mismatch", "it says RS256, and the key is for ES256 alone".to_owned()),
-        (json!({"kid": "oaep"}), "alg_mismatch", "the key it names cannot be used: \"alg\" is \"RSA-OAEP\", which is none for an RSA key: RS256, RS384, RS512, PS256, PS384, PS512 would do".to_owned()),
-        (json!({"kid": "enc"}), "key_use", "the key it names cannot be used: \"use\" is \"enc\", and not \"sig\"".to_owned()),
-        (json!({"kid": "weak"}), "weak_key", "the key it names cannot be used: the RSA exponent must be odd, 3 or more, and have 33 bits at most; 65537 is usual".to_owned()),
-        (json!({"kid": "private"}), "invalid_key", "the key it names cannot be used: a private key (it has \"d\"), where the public one is wanted: `jwksd jwk public` strips it".to_owned()),
+        (json!({"alg": "none"}), "alg_none", "the token is not signed (\"alg\" is \"none\")".to_owned()),
+        (json!({"alg": "nOnE"}), "alg_none", "the token is not signed (\"alg\" is \"none\")".to_owned()),
+        (json!({"alg": "HS256"}), "alg_hmac", "HS256 uses a shared secret: with a public key as the secret, anyone could have signed the token".to_owned()),
+        (json!({"alg": "es256"}), "alg_unsupported", "\"es256\" is not a supported algorithm".to_owned()),
+        (json!({"alg": null}), "malformed", "the header has no \"alg\"".to_owned()),
+        (json!({"alg": 1}), "malformed", "\"alg\" in the header is not a string".to_owned()),
+        (json!({"jwk": {}}), "embedded_key", "the header brings its own key (\"jwk\"): an attacker could have chosen it".to_owned()),
+        (json!({"jku": "https://x"}), "embedded_key", "the header brings its own key (\"jku\"): an attacker could have chosen it".to_owned()),
+        (json!({"x5u": "https://x"}), "embedded_key", "the header brings its own key (\"x5u\"): an attacker could have chosen it".to_owned()),
+        (json!({"x5c": []}), "embedded_key", "the header brings its own key (\"x5c\"): an attacker could have chosen it".to_owned()),
+        (json!({"crit": ["b64", "x"]}), "crit", "the token requires extensions that are not supported: \"b64\", \"x\" (\"crit\")".to_owned()),
+        (json!({"crit": []}), "crit", "\"crit\" must be a list of names that is not empty".to_owned()),
+        (json!({"kid": null}), "no_kid", format!("the token names no key (no \"kid\"); {set}")),
+        (json!({"kid": 1}), "malformed", "\"kid\" in the header is not a string".to_owned()),
+        (json!({"kid": "3\u{1b}"}), "unknown_kid", format!("the token names the key \"3\\u{{1b}}\"; {set}")),
+        (json!({"kid": "2"}), "alg_mismatch", "\"alg\" is ES256, but the key is only for RS256".to_owned()),
+        (json!({"alg": "RS256"}), "alg_mismatch", "\"alg\" is RS256, but the key is only for ES256".to_owned()),
+        (json!({"kid": "oaep"}), "alg_mismatch", "the key that the token names cannot be used: \"alg\" is \"RSA-OAEP\", which does not fit an RSA key: use RS256, RS384, RS512, PS256, PS384, PS512".to_owned()),
+        (json!({"kid": "enc"}), "key_use", "the key that the token names cannot be used: \"use\" is \"enc\": it must be \"sig\"".to_owned()),
+        (json!({"kid": "weak"}), "weak_key", "the key that the token names cannot be used: the RSA exponent must be odd, at least 3 and at most 33 bits long: use 65537".to_owned()),
+        (json!({"kid": "private"}), "invalid_key", "the key that the token names cannot be used: this is a private key (it has \"d\"): get its public key with `jwksd jwk public`".to_owned()),
     ] {
         let token = forger.sign(&header(&changes), &claims());
         assert_eq!(forger.refusal(&token, &[]), (reason.to_owned(), message), "{changes}");
@@ -163,17 +163,13 @@ fn claims_are_checked_after_the_signature_and_each_is_refused_for_its_own_reason
     let forger = Forger::new();
     let expected = ["--issuer", "us", "--audience", "me"];
     for (changes, reason, message) in [
-        (json!({"iss": "them"}), "wrong_issuer", "it is of \"them\", and not of \"us\""),
-        (json!({"iss": null}), "wrong_issuer", "it has no \"iss\"; \"us\" is expected"),
-        (json!({"aud": "them"}), "wrong_audience", "it is for [\"them\"], and not for \"me\""),
-        (
-            json!({"aud": null}),
-            "wrong_audience",
-            "it is for nobody in particular (no \"aud\"), and not for \"me\"",
-        ),
-        (json!({"exp": null}), "no_exp", "it has no \"exp\", and would be valid for ever"),
-        (json!({"nbf": EXP - 1}), "not_yet_valid", "it is not valid before 2096-10-02T07:06:39Z, in "),
-        (json!({"exp": 1_300_819_380}), "expired", "it expired at 2011-03-22T18:43:00Z, "),
+        (json!({"iss": "them"}), "wrong_issuer", "the issuer is \"them\", not \"us\""),
+        (json!({"iss": null}), "wrong_issuer", "the token has no \"iss\"; it must be \"us\""),
+        (json!({"aud": "them"}), "wrong_audience", "the token is for [\"them\"], not for \"me\""),
+        (json!({"aud": null}), "wrong_audience", "the token has no \"aud\"; it must be for \"me\""),
+        (json!({"exp": null}), "no_exp", "the token has no \"exp\": it never expires"),
+        (json!({"nbf": EXP - 1}), "not_yet_valid", "the token is not valid before 2096-10-02T07:06:39Z, in "),
+        (json!({"exp": 1_300_819_380}), "expired", "the token expired at 2011-03-22T18:43:00Z, "),
     ] {
         let mut claims: Value = serde_json::from_str(&claims()).unwrap();
         for (name, value) in changes.as_object().unwrap() {
@@ -191,7 +187,7 @@ fn claims_are_checked_after_the_signature_and_each_is_refused_for_its_own_reason
         let (code, said) = forger.refusal(&broken, &expected);
         assert_eq!(
             (code.as_str(), said.as_str()),
-            ("bad_signature", "the signature is not of this key over this header and these claims")
+            ("bad_signature", "the signature does not match the key, the header and the claims")
         );
     }
 }
@@ -202,7 +198,7 @@ fn claims_of_the_wrong_type_are_malformed() {
     for (claims, message) in [
         (r#"{"exp":"4000000000"}"#, "\"exp\" is not a time in seconds since 1970"),
         (r#"{"exp":4000000000,"nbf":true}"#, "\"nbf\" is not a time in seconds since 1970"),
-        (r#"{"exp":4000000000,"iss":1}"#, "\"iss\" is no string"),
+        (r#"{"exp":4000000000,"iss":1}"#, "\"iss\" is not a string"),
         (r#"{"exp":4000000000,"aud":[1]}"#, "\"aud\" is neither a string nor a list of strings"),
     ] {
         let token = forger.sign(&header(&json!({})), claims);
@@ -218,33 +214,31 @@ fn ambiguous_input_is_malformed() {
     let forger = Forger::new();
     let good = forger.sign(&header(&json!({})), &claims());
     let (message, signature) = good.rsplit_once('.').unwrap();
-    let twice = "it is not JSON that can be read in one way only: the member";
+    let twice = "not valid JSON: the member";
     for (token, words) in [
         (String::new(), "there is no token".to_owned()),
-        ("a".to_owned(), "a token has three parts with points between, and this has 1".to_owned()),
+        ("a".to_owned(), "a token has three parts separated by dots, but this one has 1".to_owned()),
         (
             format!("Bearer {good}"),
-            "it has white space in it: a token is one word, without \"Bearer\" before it".to_owned(),
+            "the token contains white space: remove it, and any \"Bearer\" before the token".to_owned(),
         ),
         (
             "a.b.c.d.e".to_owned(),
-            "it is encrypted (a JWE of five parts): verify what is inside of it".to_owned(),
+            "the token is encrypted (a JWE with five parts): decrypt it and verify the token inside"
+                .to_owned(),
         ),
-        (format!("{message}.{signature}="), "its signature is not base64url without padding".to_owned()),
-        (format!("!{good}"), "its header is not base64url without padding".to_owned()),
+        (format!("{message}.{signature}="), "the signature is not base64url without padding".to_owned()),
+        (format!("!{good}"), "the header is not base64url without padding".to_owned()),
         (
             forger.sign(r#"{"alg":"none","alg":"ES256"}"#, "{}"),
-            format!("its header is of no use: {twice} \"alg\" comes twice at line 1 column 28"),
+            format!("the header is invalid: {twice} \"alg\" appears twice at line 1 column 28"),
         ),
-        (forger.sign("[]", "{}"), "its header is of no use: it is not a JSON object".to_owned()),
+        (forger.sign("[]", "{}"), "the header is invalid: not a JSON object".to_owned()),
         (
             forger.sign(&header(&json!({})), r#"{"exp":1,"exp":4000000000}"#),
-            format!("its payload holds no claims: {twice} \"exp\" comes twice at line 1 column 26"),
+            format!("the payload is invalid: {twice} \"exp\" appears twice at line 1 column 26"),
         ),
-        (
-            forger.sign(&header(&json!({})), "4"),
-            "its payload holds no claims: it is not a JSON object".to_owned(),
-        ),
+        (forger.sign(&header(&json!({})), "4"), "the payload is invalid: not a JSON object".to_owned()),
     ] {
         assert_eq!(forger.refusal(&token, &[]), ("malformed".to_owned(), words));
     }
@@ -267,7 +261,7 @@ fn leeway_and_ignore_exp_change_only_the_time_checks() {
     let (code, said) = verdict(&past, &["--ignore-exp"]);
     assert!(
         code == Some(0)
-            && said.starts_with("valid\n  it expired at ")
+            && said.starts_with("valid\n  the token expired at ")
             && said.ends_with(" ago (--ignore-exp)"),
         "{said}"
     );
@@ -275,7 +269,10 @@ fn leeway_and_ignore_exp_change_only_the_time_checks() {
     assert_eq!((verdict(&early, &[]).0, verdict(&early, &["--leeway", "10m"]).0), (Some(1), Some(0)));
     let ahead = desk.token("1", &["iss=us", &format!("iat={}", now + 300)]);
     let (code, said) = verdict(&ahead, &[]);
-    assert!(code == Some(0) && said.contains("it says that it was issued at "), "odd, and no more: {said}");
+    assert!(
+        code == Some(0) && said.contains("the token says that it was issued in the future: "),
+        "odd, and no more: {said}"
+    );
     assert_eq!(desk.run(&["jwt", "verify", "--leeway", "soon", "x"]).code, Some(2));
 }
 
@@ -286,16 +283,16 @@ fn a_single_trusted_key_needs_no_kid_and_accepts_no_other() {
     let verify = |token: &str| forger.desk.run(&[&one[..], &[token]].concat());
     let said = verify(&forger.sign(&header(&json!({"kid": null})), &claims())).out();
     assert!(
-        said.starts_with(
-            "valid\n  it names no key (no \"kid\"): the one key that was given is taken\nheader\n"
-        ),
+        said.starts_with("valid\n  the token names no key (no \"kid\"): the given key was used\nheader\n"),
         "{said}"
     );
     let said = verify(&forger.sign(&header(&json!({"kid": "2"})), &claims()));
     assert_eq!(said.code, Some(1));
-    assert!(said.stdout.starts_with(
-        "invalid: it names the key \"2\", and the one that is trusted is \"1\" (unknown_kid)\n"
-    ));
+    assert!(
+        said.stdout.starts_with(
+            "invalid: the token names the key \"2\", but the trusted key is \"1\" (unknown_kid)\n"
+        )
+    );
 }
 
 #[test]
@@ -312,7 +309,7 @@ fn the_signatures_of_the_rfc_examples_are_valid() {
         if is_jwt {
             assert_eq!((said.code, first), (Some(0), "valid"), "{}", example["example"]);
         } else {
-            assert!(first.starts_with("invalid: its payload holds no claims: "), "{first}");
+            assert!(first.starts_with("invalid: the payload is invalid: "), "{first}");
         }
     }
 }

@@ -1,65 +1,58 @@
-//! What is configured: settings that work, but not as their owner may think.
+//! Checks settings that are valid, but may not do what the operator wants.
 
-use super::Findings;
-use crate::cli::serve::authority;
+use super::findings::Findings;
 use crate::config::Config;
-use crate::http::{AuthMode, Registration};
+use crate::http::{AdminToken, AuthMode, Registration};
 
 const ABOUT: &str = "settings";
 
-/// An admin token shorter than this may be guessed.
-const TOKEN_LEAST: usize = 16;
-
 pub(super) fn examine(config: &Config, findings: &mut Findings) {
-    let is_public = !is_loopback(&config.host);
+    let http = &config.http;
+    let is_public = !is_loopback(&config.listen.host);
     issuer(config, is_public, findings);
-    if is_public && config.registration == Registration::Open && config.auth_mode == AuthMode::Password {
+    if is_public && http.registration == Registration::Open && http.auth_mode == AuthMode::Password {
         findings.warning(
             ABOUT,
-            "REGISTRATION is open, and HOST is not this machine alone: anybody may make \
-                                 accounts; closed would do, and `jwksd users add`",
+            "REGISTRATION is open, and HOST is an address that other machines can reach, so anyone may create accounts: \
+             set it to closed, and use `jwksd users add`",
         );
     }
-    if config.auth_rate_limit == 0 {
-        findings
-            .warning(ABOUT, "AUTH_RATE_LIMIT is 0: nothing slows down who guesses passwords; 10 would do");
+    if config.limits.sign_in == 0 {
+        findings.warning(ABOUT, "AUTH_RATE_LIMIT is 0, so password guessing is not throttled: set it to 10");
     }
-    if config.client_ip.trusted.iter().any(|network| network.prefix_len() == 0) {
+    if http.client_ip.trusted.iter().any(|network| network.prefix_len() == 0) {
         findings.warning(
             ABOUT,
-            "TRUSTED_PROXIES has a network of every address: anybody may say where a request \
-                                 comes from; the address of the proxy would do",
+            "TRUSTED_PROXIES contains every address, so any client may claim any address: set it to the address of the \
+             proxy",
         );
     }
-    if let Some(token) = &config.admin_token
-        && token.reveal().chars().count() < TOKEN_LEAST
-    {
+    if http.admin_token.as_ref().is_some_and(AdminToken::is_short) {
         findings.warning(
             ABOUT,
-            "ADMIN_TOKEN is short enough to be guessed: `openssl rand -hex 32` makes one that is not",
+            "ADMIN_TOKEN is so short that it can be guessed: generate one with `openssl rand -hex 32`",
         );
     }
-    if !config.hasher.meets_owasp_minimum() {
-        findings.warning(
-            ABOUT,
-            format!(
-                "the cost of passwords ({}) is below OWASP's minimum: `jwksd argon2-tune` \
-            prints settings for this machine",
-                config.hasher.cost()
-            ),
+    if !config.passwords.hasher.meets_owasp_minimum() {
+        let cost = config.passwords.hasher.cost();
+        let text = format!(
+            "the cost of passwords ({cost}) is below OWASP's minimum: `jwksd argon2-tune` prints settings for this machine"
         );
+        findings.warning(ABOUT, text);
     }
-    findings.ok_otherwise(ABOUT, "they can work together");
+    findings.ok_otherwise(ABOUT, "they work together");
 }
 
 fn issuer(config: &Config, is_public: bool, findings: &mut Findings) {
-    let text = match &config.issuer {
+    let text = match &config.listen.issuer {
         None if is_public => format!(
-            "ISSUER is not set, so that tokens name http://{} as their issuer: the URL that verifiers reach would do",
-            authority(&config.host, config.port)
+            "ISSUER is not set, so tokens name http://{} as their issuer: set it to the URL under which verifiers reach \
+             this server",
+            config.listen.authority()
         ),
         Some(url) if is_public && url.starts_with("http://") => format!(
-            "ISSUER is {url}: keys and passwords travel in the clear; an https URL, of a proxy in front, would do"
+            "ISSUER is {url}, so keys and passwords travel in the clear: set it to the https URL of a proxy in front of \
+             this server"
         ),
         _ => return,
     };

@@ -1,60 +1,63 @@
-//! The store: can it be opened, is it whole, do its keys open and rotate.
+//! Checks the store: whether it opens and is undamaged, whether its keys open and rotate.
 
-use super::Findings;
-use crate::cli::{opening, serve};
+use super::findings::Findings;
+use crate::cli::{bootstrap, master_key, open_mode};
 use crate::config::Config;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::StatusReport;
 use crate::issuer::{self, MasterKey};
-use crate::store::{Contents, Counts, Depth, Inspection, StoreError, newest_schema};
+use crate::store::StoreError;
+use crate::store::sqlite::{Contents, Counts, Depth, Inspection, newest_schema};
 
 const ABOUT: &str = "store";
 
-/// The way out of a file that is no store any more.
-const RESTORE: &str = "`jwksd restore` puts a backup in its place";
+/// The fix for a damaged store.
+const RESTORE: &str = "replace it by a backup with `jwksd restore`";
 
-/// No jwksd is older than this.
+/// The first jwksd is newer than this.
 const EARLIEST: Timestamp = Timestamp::from_secs(1_767_225_600);
 
-/// How far the clocks of two machines may lie apart.
+/// Normal difference between the clocks of two machines.
 const TOLERANCE: std::time::Duration = std::time::Duration::from_mins(5);
 
 pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     let now = SystemClock::start().now();
     if now < EARLIEST {
-        let text = format!("it says {now}: tokens and keys would be out of date at once; set it");
+        let text = format!("it says {now}, so tokens and keys would have expired already: set it");
         findings.error("clock", text);
     }
-    let name = config.location.path().display();
-    let look = match config.location.probe().await {
-        Ok(look) => look,
+    let name = config.database.path().display();
+    let probe = match config.database.probe().await {
+        Ok(probe) => probe,
         Err(StoreError::Corrupt(what)) => {
             return findings.error(ABOUT, format!("DATABASE_URL names {name}, but {what}; {RESTORE}"));
         }
         Err(error) => {
-            let why = opening::unusable(&config.location, error);
-            return findings
-                .error(ABOUT, format!("{why:#}: change its owner or its mode, or wait for who has it"));
+            let why = bootstrap::unusable(&config.database, error);
+            return findings.error(
+                ABOUT,
+                format!("{why:#}: change its owner or its mode, or wait until no other program uses it"),
+            );
         }
     };
-    if let Err(error) = serve::refuse_open_mode_with_accounts(config, look.has_accounts) {
+    if let Err(error) = open_mode::refuse_accounts(config, probe.has_accounts) {
         findings.error("settings", error.to_string());
     }
-    match look.contents {
-        Contents::Ours(record) => match opening::unlock(config, &config.location, record) {
+    match probe.contents {
+        Contents::Ours(record) => match bootstrap::unlock(config, &config.database, record) {
             Ok(master_key) => inside(config, &master_key, now, findings).await,
-            Err(error) => findings.error("sealing", format!("{error:#}; set the one it was sealed with")),
+            Err(error) => findings.error("sealing", format!("{error:#}: set the one it was sealed with")),
         },
-        found => not_ours(config, &found, findings).await,
+        contents => not_ours(config, &contents, findings).await,
     }
     findings.ok_otherwise("clock", now.to_string());
 }
 
-/// A store that is not there yet, one of another program, or one of ours that has lost the record of its master key.
-async fn not_ours(config: &Config, found: &Contents, findings: &mut Findings) {
-    let name = config.location.path().display();
-    match opening::why_no_key(config, found) {
+/// A store that does not exist yet, one of another program, or one of ours that has lost its master-key record.
+async fn not_ours(config: &Config, contents: &Contents, findings: &mut Findings) {
+    let name = config.database.path().display();
+    match master_key::why_none(config, contents) {
         Err(error) => return findings.error("sealing", format!("{error:#}")),
         Ok(Some(why)) => {
             let text = format!("NOT_MY_KEY is not set, and {why}: `jwksd serve` prints a line to add");
@@ -62,42 +65,42 @@ async fn not_ours(config: &Config, found: &Contents, findings: &mut Findings) {
         }
         Ok(None) => {}
     }
-    if *found == Contents::Nothing {
-        return findings.ok(ABOUT, "it is not there yet: the first start makes it");
+    if *contents == Contents::Nothing {
+        return findings.ok(ABOUT, "it does not exist yet; the first start creates it");
     }
-    match config.location.inspect(Depth::Rows).await {
+    match config.database.inspect(Depth::Rows).await {
         Ok(store) if !store.lives.is_empty() => {
             findings.error("sealing", format!("{name} has lost the record of its master key: {RESTORE}"));
         }
         _ => findings.warning(
             ABOUT,
-            format!("{name} has keys of another program: the next start takes over those in the clear; back it up \
-                     first"),
+            format!("{name} has keys of another program, and the next start adopts those that are not encrypted: copy the \
+                     file first"),
         ),
     }
 }
 
 async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, findings: &mut Findings) {
-    let store = match config.location.inspect(Depth::Quick).await {
+    let store = match config.database.inspect(Depth::Quick).await {
         Ok(store) => store,
-        Err(error) => return findings.error(ABOUT, format!("it cannot be read: {error}; {RESTORE}")),
+        Err(error) => return findings.error(ABOUT, format!("it cannot be read ({error}): {RESTORE}")),
     };
     if let Some(complaint) = store.complaints.first() {
         let lines = store.complaints.len();
-        findings.error(ABOUT, format!("it is damaged ({complaint}; such lines: {lines}): {RESTORE}"));
+        findings.error(ABOUT, format!("it is damaged ({complaint}; {lines} such messages): {RESTORE}"));
     }
     schema(&store, findings);
     sealing(master_key, &store, findings);
     if let Some(latest) = store.latest.filter(|latest| *latest > now.plus(TOLERANCE)) {
         let text = format!(
-            "it says {now}, and the store remembers {latest}: one of the two was wrong; set the clock"
+            "it says {now}, but the store has recorded {latest}: one of the two is wrong; set the clock"
         );
         findings.error("clock", text);
     }
     rotation(config, &store, now, findings);
     passwords(config, &store, findings);
     let Counts { keys, accounts, sign_ins } = store.counts;
-    let name = config.location.path().display();
+    let name = config.database.path().display();
     findings.ok_otherwise(ABOUT, format!("{name}: keys {keys}, accounts {accounts}, sign-ins {sign_ins}"));
 }
 
@@ -108,8 +111,8 @@ fn schema(store: &Inspection, findings: &mut Findings) {
     let (is, newest) = (store.schema.unwrap_or(0), newest_schema());
     if is < newest {
         let text = format!(
-            "it is at version {is} of {newest}: the next start brings it up to date, and older programs cannot open it \
-             then; `jwksd backup` first"
+            "it is at version {is} of {newest}: the next start migrates it, and older programs cannot open it then; run \
+             `jwksd backup` first"
         );
         findings.warning("schema", text);
     }
@@ -117,15 +120,14 @@ fn schema(store: &Inspection, findings: &mut Findings) {
 }
 
 fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) {
-    for row in issuer::unopened(master_key, &store.keys) {
-        let text = format!("key {} is left out of signing and of the JWKS: {}; {RESTORE}", row.kid, row.why);
+    for row in issuer::unreadable_rows(master_key, &store.keys) {
+        let text = format!("key {} is neither published nor used ({}): {RESTORE}", row.kid, row.why);
         findings.warning("sealing", text);
     }
-    let opened = issuer::opened_uploads(master_key, &store.uploaded);
+    let opened = issuer::opened_external_keys(master_key, &store.uploaded);
     if i64::try_from(opened).is_ok_and(|opened| opened < store.uploaded_rows) {
         let text = format!(
-            "{opened} of {} uploaded keys open; the others were changed by hand and are left out of the JWKS: upload them \
-             again",
+            "{opened} of {} external keys open; the others were changed by hand and are not published: upload them again",
             store.uploaded_rows
         );
         findings.warning("sealing", text);
@@ -134,16 +136,16 @@ fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) 
 }
 
 fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut Findings) {
-    let report = StatusReport::new(store.lives.clone(), store.newest_signer, config.policy, now);
+    let report = StatusReport::new(store.lives.clone(), store.newest_signer, config.keys.policy, now);
     let keys = report.keys();
     let Some(current) = keys.iter().find(|key| key.phase == Phase::Current) else {
-        let text = "no key can sign: a server that starts makes one, which verifiers do not know yet";
+        let text = "no key can sign: the next start creates one, which verifiers do not know yet";
         return findings.warning("rotation", text);
     };
-    if now.plus(config.policy.token_ttl()) > current.exp {
+    if now.plus(config.keys.policy.token_ttl()) > current.exp {
         let text = format!(
-            "key {} can sign no token of full life any more, and no other has taken over: is a server running, and what \
-             does it log?",
+            "key {} can no longer sign a token of full TOKEN_TTL, and no other key has replaced it: start the server, or \
+             see its log",
             current.kid
         );
         return findings.warning("rotation", text);
@@ -152,18 +154,19 @@ fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut 
     findings.ok("rotation", format!("key {} signs{until}", current.kid));
 }
 
-/// Every refusal pays for each cost that is stored.
+/// Old costs matter: refusing a sign-in takes one hash of each stored cost.
 fn passwords(config: &Config, store: &Inspection, findings: &mut Findings) {
-    let old: Vec<_> = store.costs.iter().filter(|(cost, _)| *cost != config.hasher.cost()).collect();
+    let old: Vec<_> =
+        store.costs.iter().filter(|(cost, _)| *cost != config.passwords.hasher.cost()).collect();
     let listed: Vec<_> = old.iter().map(|(cost, accounts)| format!("{cost} ({accounts} accounts)")).collect();
     findings.ok(
         "passwords",
         if listed.is_empty() {
-            format!("new ones cost {}", config.hasher.cost())
+            format!("new hashes cost {}", config.passwords.hasher.cost())
         } else {
-            let (new, listed) = (config.hasher.cost(), listed.join(", "));
+            let (new, listed) = (config.passwords.hasher.cost(), listed.join(", "));
             format!(
-                "new ones cost {new}; until their owners sign in or are reset, refusals also cost {listed}"
+                "new hashes cost {new}; until their owners sign in or are reset, each refused sign-in also costs {listed}"
             )
         },
     );

@@ -1,4 +1,4 @@
-//! `jwksd jwt`: sign, verify and look at tokens of any issuer.
+//! `jwksd jwt`: signs, verifies and inspects tokens of any issuer.
 
 mod show;
 mod sign;
@@ -7,20 +7,21 @@ mod verify;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::files;
+use super::output;
 use super::text::printable_lines;
-use super::{files, list};
-use crate::config::duration;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::inspect;
 use crate::domain::jose::jws::Jws;
+use crate::setting::values::duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JwtCommand {
     /// Sign claims with a private key
     Sign(sign::SignArgs),
-    /// Verify a token: exit status 0 if it is valid, 1 if it is not, 2 if that could not be told
+    /// Verify a token: exit status 0 if it is valid, 1 if it is invalid, 2 if that could not be determined
     Verify(verify::VerifyArgs),
-    /// Show what a token says, and what is odd about it, without trusting it
+    /// Show the content of a token and what is unusual about it, without verifying it
     Inspect {
         #[command(flatten)]
         token: TokenArgs,
@@ -30,11 +31,11 @@ pub(super) enum JwtCommand {
     },
 }
 
-/// Where a token comes from.
+/// The token to read.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(super) struct TokenArgs {
-    /// The token; on a shared machine, others can see what is on the command line
+    /// The token; on a shared machine, other users can see the command line
     #[arg(long = "token", value_name = "TOKEN")]
     flag: Option<String>,
     /// The token, or - for standard input
@@ -43,20 +44,20 @@ pub(super) struct TokenArgs {
 }
 
 impl TokenArgs {
-    /// What stands on the command line.
-    fn given(&self) -> &str {
+    /// The argument on the command line.
+    fn argument(&self) -> &str {
         self.flag.as_deref().or(self.word.as_deref()).unwrap_or("-")
     }
 
     fn is_stdin(&self) -> bool {
-        self.given() == "-"
+        self.argument() == "-"
     }
 
     fn read(&self) -> anyhow::Result<String> {
         if !self.is_stdin() {
-            return Ok(self.given().trim().to_owned());
+            return Ok(self.argument().trim().to_owned());
         }
-        // What is not UTF-8 is no token either way, and is said to be none.
+        // A token is ASCII, so the parser rejects replacement characters.
         Ok(String::from_utf8_lossy(&files::read("-")?).trim().to_owned())
     }
 }
@@ -73,15 +74,15 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
     let now = SystemClock::start().now();
     let jws = match Jws::parse(&token.read()?) {
         Ok(jws) => jws,
-        Err(invalid) => anyhow::bail!("this is no token that can be read: {}", invalid.message),
+        Err(invalid) => anyhow::bail!("cannot read the token: {}", invalid.message),
     };
     let (claims, odd) = (jws.unverified_claims().ok(), inspect::inspect(&jws, now));
     if json {
         let shown = json!({"verified": false, "header": jws.header(), "claims": claims, "odd": odd});
-        list([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;
+        output::lines([printable_lines(&serde_json::to_string_pretty(&shown)?)])?;
         return Ok(());
     }
-    let mut lines = vec!["not verified: anybody could have written this".to_owned()];
+    let mut lines = vec!["not verified: anyone could have written this".to_owned()];
     lines.extend(show::members("header", jws.header(), now));
     if let Some(claims) = claims {
         lines.extend(show::members("claims", &claims, now));
@@ -90,6 +91,6 @@ fn inspect(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
         lines.push("odd".to_owned());
         lines.extend(odd.into_iter().map(|line| format!("  {line}")));
     }
-    list(lines)?;
+    output::lines(lines)?;
     Ok(())
 }

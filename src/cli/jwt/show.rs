@@ -1,4 +1,4 @@
-//! Tokens as people read them. Every text in one is a stranger's.
+//! Displays tokens. Their text is untrusted, so control characters are escaped.
 
 use serde_json::{Map, Value};
 
@@ -6,13 +6,14 @@ use super::super::text::printable;
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::numeric_date;
 
-/// A heading, and a line for each member; times are told beside their numbers.
+/// A heading and one line for each member. Times are also shown as dates.
 pub(super) fn members(heading: &str, members: &Map<String, Value>, now: Timestamp) -> Vec<String> {
     let names: Vec<_> = members.keys().map(|name| printable(name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let lines = names.iter().zip(members).map(|(shown, (name, value))| {
-        let told = numeric_date::told(name, value, now).map(|told| format!("  ({told})")).unwrap_or_default();
-        format!("  {shown:<width$}  {}{told}", printable(&value.to_string()))
+        let date = numeric_date::describe(name, value, now);
+        let date = date.map(|date| format!("  ({date})")).unwrap_or_default();
+        format!("  {shown:<width$}  {}{date}", printable(&value.to_string()))
     });
     std::iter::once(heading.to_owned()).chain(lines).collect()
 }
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_beside_their_numbers() {
+    fn times_are_also_shown_as_dates() {
         let claims = json!({"exp": 1_300_819_380, "iss": "joe", "n": 1_300_819_380});
         assert_eq!(
             members("claims", claims.as_object().unwrap(), Timestamp::from_secs(1_300_819_320)),

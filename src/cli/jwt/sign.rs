@@ -1,4 +1,4 @@
-//! `jwksd jwt sign`: claims in, token out.
+//! `jwksd jwt sign`: signs claims with a private key.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,110 +9,114 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde_json::{Map, Value};
 
-use super::super::jwk::{about, named, parse_pem};
-use super::super::opening::Refused;
-use super::super::{files, list, say};
+use super::super::exit::UsageError;
+use super::super::files;
+use super::super::jwk::{algorithm_from_name, cannot_use, parse_pem};
+use super::super::output;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
+use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::json::{self, SecretJson};
-use crate::domain::jose::jwk::{InvalidJwk, check_kid};
+use crate::domain::jose::members::check_kid;
 use crate::domain::jose::pem::Key;
 use crate::domain::jose::private_key::PrivateJwk;
 use crate::domain::jose::{claims, jws};
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SignArgs {
-    /// The private key: PEM or JWK; - for standard input
+    /// Private key: PEM or JWK; - for standard input
     #[arg(long, value_name = "FILE")]
     key_file: String,
-    /// What the token calls the key: the JWK's own kid, else the thumbprint, unless told otherwise
+    /// Key ID in the header [default: the JWK's kid, otherwise the thumbprint]
     #[arg(long)]
     kid: Option<String>,
-    /// The algorithm: the JWK's own, else the usual one of its type, unless told otherwise
+    /// Algorithm [default: the JWK's alg, otherwise the default algorithm of its type]
     #[arg(long)]
     alg: Option<String>,
-    /// The claims, as a JSON object; - for standard input
+    /// Claims as a JSON object; - for standard input
     #[arg(long, value_name = "FILE")]
     payload: Option<String>,
-    /// One more claim; a value that is JSON is that JSON, any other is a string
+    /// Additional claim; a value that is not valid JSON is a string
     #[arg(long = "claim", value_name = "NAME=VALUE")]
     claims: Vec<String>,
-    /// From now to exp [default: 15m]
+    /// Lifetime: from now to exp [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = super::duration)]
     ttl: Option<Duration>,
-    /// Write the token to a file: mode 0600, never over another file
+    /// Write the token to a file: mode 0600, never replacing a file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub(super) fn run(args: SignArgs) -> anyhow::Result<()> {
     if args.key_file == "-" && args.payload.as_deref() == Some("-") {
-        return Err(refused("--key-file and --payload cannot both be standard input"));
+        return Err(usage_error("--key-file and --payload cannot both be standard input"));
     }
     if args.ttl == Some(Duration::ZERO) {
-        return Err(refused("--ttl: 1s or more would do"));
+        return Err(usage_error("--ttl is 0: use at least 1s"));
     }
     let given: Result<Vec<_>, _> = args.claims.iter().map(|text| claims::parse(text)).collect();
-    let given = given.map_err(|error| refused(error.to_string()))?;
+    let given = given.map_err(|error| usage_error(error.to_string()))?;
     let payload = args.payload.as_deref().map(read_payload).transpose()?.unwrap_or_default();
 
     let key = read_key(&args.key_file)?;
-    let algorithm = choose(args.alg.as_deref(), &key)?;
+    let algorithm = choose_algorithm(args.alg.as_deref(), &key)?;
     let kid = args.kid.unwrap_or_else(|| key.kid());
-    check_kid(&kid).map_err(|error| refused(format!("--kid: {error}")))?;
+    check_kid(&kid).map_err(|error| usage_error(format!("--kid: {error}")))?;
     let now = SystemClock::start().now();
     let claims = claims::assemble(payload, given, args.ttl, now, &new_id()?)
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| usage_error(error.to_string()))?;
     let token = jws::sign(key.key(), algorithm, &kid, &claims).context("the key could not sign")?;
     match &args.output {
         Some(path) => files::write_new(path, format!("{token}\n").as_bytes()),
-        None => list([token]).map(drop).map_err(Into::into),
+        None => output::lines([token]).map(drop).map_err(Into::into),
     }
 }
 
-fn refused(why: impl Into<String>) -> anyhow::Error {
-    Refused(why.into()).into()
+fn usage_error(why: impl Into<String>) -> anyhow::Error {
+    UsageError(why.into()).into()
 }
 
 fn read_payload(file: &str) -> anyhow::Result<Map<String, Value>> {
-    json::object(&files::read(file)?).with_context(|| about(file))
+    json::object(&files::read(file)?).with_context(|| cannot_use(file))
 }
 
 fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
     let text = files::read(file)?;
     if files::is_open_to_others(file) {
-        say(&format!("warning: others can read {file}: `chmod 600 {file}` ends that"));
+        output::message(&format!("warning: other users can read {file}: run `chmod 600 {file}`"));
     }
     if text.trim_ascii_start().starts_with(b"{") {
-        let json = SecretJson::parse(&text).with_context(|| about(file))?;
-        return PrivateJwk::parse(&json).with_context(|| about(file));
+        let json = SecretJson::parse(&text).with_context(|| cannot_use(file))?;
+        return PrivateJwk::parse(&json).with_context(|| cannot_use(file));
     }
     match parse_pem(file, &text)? {
-        Key::Private(key) => Ok(PrivateJwk::bare(key)),
-        Key::Public(_) => Err(InvalidJwk::Public).with_context(|| about(file)),
+        Key::Private(key) => Ok(PrivateJwk::from_key(key)),
+        Key::Public(_) => Err(InvalidJwk::Public).with_context(|| cannot_use(file)),
     }
 }
 
-/// A key signs with what it is for and with nothing else (RFC 8725, 3.1).
-fn choose(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Algorithm> {
-    let kind = key.key().public().key_type();
+/// Chooses the algorithm. A key signs only with its own (RFC 8725 §3.1).
+fn choose_algorithm(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Algorithm> {
+    let key_type = key.key().public().key_type();
     let own = key.algorithm();
-    let Some(wanted) = wanted.map(named).transpose()? else {
-        return Ok(own.unwrap_or(kind.usual_algorithm()));
+    let Some(wanted) = wanted.map(algorithm_from_name).transpose()? else {
+        return Ok(own.unwrap_or(key_type.default_algorithm()));
     };
-    if wanted.key_type() != kind {
-        let fitting = kind.algorithms();
-        return Err(refused(format!("--alg {wanted} is none for an {kind} key: {fitting} would do")));
+    if wanted.key_type() != key_type {
+        let names = key_type.algorithm_names();
+        return Err(usage_error(format!("--alg {wanted} does not fit an {key_type} key: use {names}")));
     }
     match own.filter(|own| *own != wanted) {
-        Some(own) => Err(refused(format!("--alg {wanted}: the key says that it is for {own} alone"))),
+        Some(own) => Err(usage_error(format!("--alg {wanted}: the key is only for {own}"))),
         None => Ok(wanted),
     }
 }
 
-/// A `jti` that no other token has (RFC 7519, 4.1.7): a random UUID.
+/// A unique `jti` (RFC 7519 §4.1.7): a random UUID.
 fn new_id() -> anyhow::Result<String> {
     let mut id = [0; 16];
-    SysRng.try_fill_bytes(&mut id).map_err(|error| anyhow!("the system gives no rng: {error}"))?;
+    SysRng
+        .try_fill_bytes(&mut id)
+        .map_err(|error| anyhow!("the random generator of the system failed: {error}"))?;
     Ok(uuid::Builder::from_random_bytes(id).into_uuid().to_string())
 }

@@ -1,4 +1,4 @@
-//! `jwksd jwt verify`: whether a token is valid, and if not, why precisely.
+//! `jwksd jwt verify`: verifies a token and says why it is invalid.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::super::exit::Status;
+use super::super::exit::UsageError;
 use super::super::fetch::{self, Client};
-use super::super::opening::Refused;
+use super::super::files;
+use super::super::output;
 use super::super::text::{printable, printable_lines};
-use super::super::{files, list, say};
 use super::{TokenArgs, show};
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::jose::jwk_set::TrustedKeys;
@@ -20,35 +21,35 @@ use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::verify_error::VerifyError;
 use crate::domain::jose::{inspect, json};
 
-/// Exit status of a token that is not valid.
+/// Exit status for an invalid token.
 const INVALID: u8 = 1;
 
-/// Exit status when it could not be told whether a token is valid.
+/// Exit status if the validity could not be determined.
 const UNKNOWN: u8 = 2;
 
-/// What `reason` is when it could not be told.
+/// The `reason` if the validity could not be determined.
 const COULD_NOT_TELL: &str = "could_not_tell";
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     token: TokenArgs,
-    /// Where the issuer publishes its keys
+    /// URL of the issuer's JWK Set
     #[arg(long, value_name = "URL", conflicts_with = "jwks_file")]
     jwks_url: Option<String>,
-    /// The issuer's keys: a JWK Set, or the one JWK that is trusted
+    /// File with the issuer's JWK Set, or with the one trusted JWK
     #[arg(long, value_name = "FILE")]
     jwks_file: Option<String>,
-    /// Who must have issued it; its keys are found through discovery, unless they are given
+    /// Required issuer; its keys are found through discovery, unless they are given
     #[arg(long)]
     issuer: Option<String>,
-    /// For whom it must be
+    /// Required audience
     #[arg(long)]
     audience: Option<String>,
-    /// Take a token that has expired, or that never does
+    /// Accept a token that has expired or never expires
     #[arg(long)]
     ignore_exp: bool,
-    /// By how much the clocks may differ
+    /// Allowed difference between the clocks
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = super::duration)]
     leeway: Duration,
     /// As JSON
@@ -57,21 +58,21 @@ pub(in crate::cli) struct VerifyArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
-    let told = read(args).and_then(|(token, keys)| Verdict::of(&token, &keys, args).tell(args.json));
-    let why = match told {
+    let is_valid = read(args).and_then(|(token, keys)| Report::new(&token, &keys, args).print(args.json));
+    let why = match is_valid {
         Ok(true) => return Ok(()),
         Ok(false) => return Err(Status(INVALID).into()),
         Err(error) => format!("{error:#}"),
     };
     if args.json {
-        let said = json!({
+        let report = json!({
             "valid": false, "reason": COULD_NOT_TELL, "message": why,
             "header": null, "claims": null, "notes": [],
         });
-        // Whoever cannot be told so learns it from the exit status.
-        let _ = list([printable_lines(&said.to_string())]);
+        // If standard output is closed, the exit status still says it.
+        let _ = output::lines([printable_lines(&report.to_string())]);
     }
-    say(&format!("jwksd: could not tell: {}", printable(&why)));
+    output::message(&format!("jwksd: could not verify the token: {}", printable(&why)));
     Err(Status(UNKNOWN).into())
 }
 
@@ -83,7 +84,7 @@ fn read(args: &VerifyArgs) -> anyhow::Result<(String, TrustedKeys)> {
     Ok((token, trusted_keys(args)?))
 }
 
-/// Whose keys are trusted is for the caller to say, and never for the token (RFC 8725, 3.8 and 3.10).
+/// The keys to trust. The caller chooses them, never the token (RFC 8725 §3.8 and §3.10).
 fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
     let (from, json) = match (&args.jwks_file, &args.jwks_url, &args.issuer) {
         (Some(file), _, _) => {
@@ -100,9 +101,8 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
             (url, json)
         }
         (None, None, None) => {
-            return Err(Refused(
-                "nobody's keys are trusted yet: --issuer URL, --jwks-url URL or --jwks-file FILE says whose"
-                    .to_owned(),
+            return Err(UsageError(
+                "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE".to_owned(),
             )
             .into());
         }
@@ -114,51 +114,53 @@ fn fetch_keys(url: &str) -> anyhow::Result<Value> {
     get(&fetch::parse(url)?)
 }
 
-/// What leads to keys must be as safe as the keys themselves.
+/// Fetches JSON. Warns about plain http, because the keys are only as trustworthy as the way to them.
 fn get(url: &Url) -> anyhow::Result<Value> {
     if fetch::is_exposed(url) {
-        say(&format!("warning: {url} is plain http: whoever is on the way can put in keys of their own"));
+        output::message(&format!(
+            "warning: {url} is plain http: attackers on the network can replace the keys"
+        ));
     }
     Client::new().get(url)
 }
 
-/// Finds an issuer's keys (OpenID Connect Discovery 1.0, 4), and makes sure that it is that issuer (4.3).
+/// Finds an issuer's keys (OpenID Connect Discovery 1.0 §4) and checks that the document names that issuer (§4.3).
 fn discover(issuer: &str) -> anyhow::Result<String> {
     let url = fetch::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
     let found = get(&url)?;
     let text = |name: &str| found.get(name).and_then(Value::as_str);
     if text("issuer") != Some(issuer) {
-        bail!("{url} is about the issuer {:?}, and not {issuer:?}", text("issuer").unwrap_or_default());
+        bail!("{url} names the issuer {:?}, not {issuer:?}", text("issuer").unwrap_or_default());
     }
     let Some(keys) = text("jwks_uri") else {
         bail!("{url} has no \"jwks_uri\"");
     };
     let keys_url = fetch::parse(keys).with_context(|| format!("the \"jwks_uri\" of {url}"))?;
     if keys_url.scheme() != "https" && keys_url.origin() != url.origin() {
-        bail!("{url} says that its keys are at {keys_url}: https or the same origin would do");
+        bail!("{url} has the \"jwks_uri\" {keys_url}: it must be https or the same origin");
     }
     Ok(keys_url.into())
 }
 
-/// What became of a token. Its claims are there only if the signature was right.
-struct Verdict {
+/// The result of a verification. `claims` is set only if the signature is valid.
+struct Report {
     now: Timestamp,
     outcome: Result<Vec<String>, VerifyError>,
     jws: Option<Jws>,
     claims: Option<Map<String, Value>>,
 }
 
-impl Verdict {
-    fn of(token: &str, keys: &TrustedKeys, args: &VerifyArgs) -> Self {
+impl Report {
+    fn new(token: &str, keys: &TrustedKeys, args: &VerifyArgs) -> Self {
         let now = SystemClock::start().now();
-        let refused = |jws, invalid| Self { now, outcome: Err(invalid), jws, claims: None };
+        let rejected = |jws, invalid| Self { now, outcome: Err(invalid), jws, claims: None };
         let jws = match Jws::parse(token) {
             Ok(jws) => jws,
-            Err(invalid) => return refused(None, invalid),
+            Err(invalid) => return rejected(None, invalid),
         };
         let claims = match jws.verify(keys) {
             Ok(claims) => claims,
-            Err(invalid) => return refused(Some(jws), invalid),
+            Err(invalid) => return rejected(Some(jws), invalid),
         };
         let expected = Validation {
             issuer: args.issuer.clone(),
@@ -167,24 +169,24 @@ impl Verdict {
             leeway: args.leeway,
         };
         let outcome = validation::validate(&claims, &expected, now).map(|mut notes| {
-            notes.extend(inspect::of_typ(jws.header()));
+            notes.extend(inspect::unusual_typ(jws.header()));
             notes.extend(
                 jws.header()
                     .get("kid")
                     .is_none()
-                    .then(|| "it names no key (no \"kid\"): the one key that was given is taken".to_owned()),
+                    .then(|| "the token names no key (no \"kid\"): the given key was used".to_owned()),
             );
             notes
         });
         Self { now, outcome, jws: Some(jws), claims: Some(claims) }
     }
 
-    /// Returns whether the token is valid.
-    fn tell(&self, json: bool) -> anyhow::Result<bool> {
+    /// Prints the report. Returns whether the token is valid.
+    fn print(&self, json: bool) -> anyhow::Result<bool> {
         if json {
-            list([printable_lines(&serde_json::to_string_pretty(&self.json())?)])?;
+            output::lines([printable_lines(&serde_json::to_string_pretty(&self.json())?)])?;
         } else {
-            list(self.lines())?;
+            output::lines(self.lines())?;
         }
         Ok(self.outcome.is_ok())
     }
@@ -221,7 +223,7 @@ impl Verdict {
         if let Some(claims) = &self.claims {
             lines.extend(show::members("claims", claims, self.now));
         } else if let Ok(claims) = jws.unverified_claims() {
-            lines.extend(show::members("claims, which nobody vouches for", &claims, self.now));
+            lines.extend(show::members("claims (not verified)", &claims, self.now));
         }
         lines
     }

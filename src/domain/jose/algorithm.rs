@@ -1,10 +1,19 @@
-//! Signature algorithms (RFC 7518, 3.1; RFC 8037, 3.1), the kinds of key they need, and their names in the library.
+//! Signature algorithms (RFC 7518 §3.1, RFC 8037 §3.1), the key types they need, and their names in aws-lc-rs.
 
 use std::fmt;
 
 use aws_lc_rs::signature as lib;
 
-/// A signature algorithm. There is no `none` and no HMAC: a key here is never a shared secret (RFC 8725, 3.1 and 3.2).
+/// Allowed sizes of an RSA modulus in bits. RFC 7518 §3.3 sets the minimum, aws-lc-rs the maximum.
+pub(crate) const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// Maximum size of an RSA public exponent in bits, set by aws-lc-rs.
+pub(crate) const RSA_EXPONENT_BITS: usize = 33;
+
+/// Length in bytes of an Ed25519 public key, and of its seed.
+pub(super) const ED25519_LEN: usize = 32;
+
+/// A signature algorithm. `none` and HMAC are missing on purpose: keys are never shared secrets (RFC 8725 §3.1, §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -30,7 +39,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them; for each kind of key, the one it signs with when nothing else was said comes first.
+    /// All algorithms. The default algorithm of each key type comes first.
     pub const ALL: [Self; 10] = [
         Self::Rs256,
         Self::Rs384,
@@ -44,13 +53,13 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// The algorithm that `alg` names; names differ by case (RFC 7515, 4.1.1).
+    /// Finds the algorithm with this `alg` value. The comparison is case-sensitive (RFC 7515 §4.1.1).
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// The value of `alg`.
+    /// The `alg` value.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,7 +76,7 @@ impl Algorithm {
         }
     }
 
-    /// The kind of key that it needs.
+    /// The key type this algorithm needs.
     #[must_use]
     pub const fn key_type(self) -> KeyType {
         match self {
@@ -79,7 +88,7 @@ impl Algorithm {
         }
     }
 
-    /// How an RSA key verifies; none of another kind.
+    /// The verification parameters of an RSA algorithm; `None` for all others.
     pub(super) const fn rsa_verification(self) -> Option<&'static lib::RsaParameters> {
         match self {
             Self::Rs256 => Some(&lib::RSA_PKCS1_2048_8192_SHA256),
@@ -92,7 +101,8 @@ impl Algorithm {
         }
     }
 
-    /// How an RSA key signs; none of another kind. PSS salts are as long as the hash (RFC 7518, 3.5).
+    /// The signing parameters of an RSA algorithm; `None` for all others.
+    // These PSS encodings use a salt as long as the hash, as RFC 7518 §3.5 requires.
     pub(super) const fn rsa_signing(self) -> Option<&'static dyn lib::RsaEncoding> {
         match self {
             Self::Rs256 => Some(&lib::RSA_PKCS1_SHA256),
@@ -112,7 +122,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// What sort of key: `kty`, and `crv` where there is one.
+/// A key type: `kty`, together with `crv` where the type has curves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyType {
     /// `RSA`, of any size.
@@ -124,9 +134,9 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    /// What a key of this kind signs with when nothing else was said.
+    /// The algorithm a key of this type uses if its JWK names none.
     #[must_use]
-    pub const fn usual_algorithm(self) -> Algorithm {
+    pub const fn default_algorithm(self) -> Algorithm {
         match self {
             Self::Rsa => Algorithm::Rs256,
             Self::Ec(Curve::P256) => Algorithm::Es256,
@@ -136,9 +146,9 @@ impl KeyType {
         }
     }
 
-    /// The names of all algorithms that a key of this kind can have, for people.
+    /// The names of all algorithms for this key type, separated by commas.
     #[must_use]
-    pub fn algorithms(self) -> String {
+    pub(crate) fn algorithm_names(self) -> String {
         let names: Vec<_> = Algorithm::ALL
             .into_iter()
             .filter(|algorithm| algorithm.key_type() == self)
@@ -158,7 +168,7 @@ impl fmt::Display for KeyType {
     }
 }
 
-/// An elliptic curve of ECDSA (RFC 7518, 6.2.1.1).
+/// An elliptic curve for ECDSA (RFC 7518 §6.2.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curve {
     /// NIST P-256, secp256r1.
@@ -170,10 +180,10 @@ pub enum Curve {
 }
 
 impl Curve {
-    /// All of them.
+    /// All curves.
     pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::P521];
 
-    /// The value of `crv`.
+    /// The `crv` value.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -183,7 +193,7 @@ impl Curve {
         }
     }
 
-    /// How many bytes a coordinate, and the private number, have: always all of them (RFC 7518, 6.2.1.2).
+    /// Length in bytes of a coordinate and of the private key. Leading zeros count (RFC 7518 §6.2.1.2).
     #[must_use]
     pub const fn size(self) -> usize {
         match self {

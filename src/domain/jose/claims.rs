@@ -1,4 +1,4 @@
-//! The claims of a token that is signed by hand: what was given, and what makes it one that verifiers take.
+//! The claims of a token that `jwksd jwt sign` signs: those given by the user, and those that verifiers require.
 
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use thiserror::Error;
 use super::numeric_date::numeric_date;
 use crate::domain::clock::Timestamp;
 
-/// Reads `name=value`. A value that is JSON is that JSON, any other is a string: `n=1` is a number, `n="1"` and `n=x`
-/// are strings.
+/// Reads `name=value`. A value that is valid JSON is read as JSON: `n=1` is a number, `n="1"` and `n=x` are strings.
 ///
 /// # Errors
-/// [`InvalidClaims::NoEqualsSign`] without a name before an equals sign.
+/// [`InvalidClaims::NoEqualsSign`] without a name followed by an equals sign.
 pub fn parse(text: &str) -> Result<(String, Value), InvalidClaims> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => {
@@ -23,11 +22,11 @@ pub fn parse(text: &str) -> Result<(String, Value), InvalidClaims> {
     }
 }
 
-/// Puts claims together, and adds `iat`, `exp` and `jti` where they are not given.
+/// Combines claims, and adds `iat`, `exp` and `jti` if they are missing.
 ///
 /// # Errors
-/// [`InvalidClaims`] for one that is given twice, and for a registered one of the wrong type (RFC 7519, 4.1).
-pub fn assemble(
+/// [`InvalidClaims`] for a duplicate claim, and for a registered claim of the wrong type (RFC 7519 §4.1).
+pub(crate) fn assemble(
     payload: Map<String, Value>,
     given: Vec<(String, Value)>,
     ttl: Option<Duration>,
@@ -52,7 +51,7 @@ pub fn assemble(
     Ok(claims)
 }
 
-/// How long a token lives when nothing else was said.
+/// Lifetime of a token without `--ttl` and `exp`.
 const DEFAULT_TTL: Duration = Duration::from_mins(15);
 
 fn check_types(claims: &Map<String, Value>) -> Result<(), InvalidClaims> {
@@ -63,40 +62,40 @@ fn check_types(claims: &Map<String, Value>) -> Result<(), InvalidClaims> {
         one => one.is_string(),
     };
     for (name, value) in claims {
-        let (fits, wanted) = match name.as_str() {
+        let (is_valid, wanted) = match name.as_str() {
             "iss" | "sub" | "jti" => (is_text(value), "a string"),
             "exp" | "nbf" | "iat" => (is_time(value), "a number of seconds since 1970"),
             "aud" => (is_audience(value), "a string or a list of strings"),
             _ => (true, ""),
         };
-        if !fits {
+        if !is_valid {
             return Err(InvalidClaims::Type { name: name.clone(), wanted });
         }
     }
     Ok(())
 }
 
-/// Why claims cannot be signed.
+/// Why claims are not signed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidClaims {
     /// Not `name=value`.
-    #[error("--claim {0:?}: name=value would do")]
+    #[error("--claim {0:?}: use name=value")]
     NoEqualsSign(String),
-    /// Two ways to say when it ends.
-    #[error("--ttl, and \"exp\" among the claims: one of them would do")]
+    /// Both a lifetime and an expiry.
+    #[error("both --ttl and the claim \"exp\" are given: use only one")]
     TtlAndExp,
-    /// The same claim from two places.
+    /// A duplicate claim.
     #[error("the claim {0:?} is given twice")]
     Twice(String),
     /// A registered claim of the wrong type.
     #[error(
         "the claim {name:?} must be {wanted}{}",
-        if *wanted == "a string" { format!(": --claim '{name}=\"…\"' makes it one") } else { String::new() }
+        if *wanted == "a string" { format!(": use --claim '{name}=\"…\"'") } else { String::new() }
     )]
     Type {
-        /// Which.
+        /// The claim.
         name: String,
-        /// What it must be.
+        /// The required type.
         wanted: &'static str,
     },
 }
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_json_if_it_can_be_and_else_a_string() {
+    fn a_value_that_is_not_json_is_a_string() {
         let given = ["a=1", "b=\"1\"", "c=x y", "d=[true]", "e=", "f=a=b", "g={\"x\":1,\"x\":2}", "exp=9"];
         assert_eq!(
             Value::Object(put(&json!({}), &given, None).unwrap()),
@@ -125,28 +124,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_stays_and_what_is_missing_is_added() {
+    fn given_claims_are_kept_and_missing_ones_are_added() {
         let claims = put(&json!({"iat": 5, "jti": "mine"}), &["sub=me"], Some(60)).unwrap();
         assert_eq!(Value::Object(claims), json!({"iat": 5, "exp": 61, "jti": "mine", "sub": "me"}));
         assert_eq!(put(&json!({}), &[], None).unwrap()["exp"], 901);
     }
 
     #[test]
-    fn what_no_verifier_would_take_is_refused() {
+    fn claims_that_verifiers_reject_are_not_signed() {
         for (payload, given, ttl, message) in [
             (json!({"sub": "a"}), vec!["sub=b"], None, "the claim \"sub\" is given twice"),
             (json!({}), vec!["sub=b", "sub=b"], None, "the claim \"sub\" is given twice"),
-            (json!({"exp": 1}), vec![], Some(1), "--ttl, and \"exp\" among the claims: one of them would do"),
-            (
-                json!({}),
-                vec!["sub=12"],
-                None,
-                "the claim \"sub\" must be a string: --claim 'sub=\"…\"' makes it one",
-            ),
+            (json!({"exp": 1}), vec![], Some(1), "both --ttl and the claim \"exp\" are given: use only one"),
+            (json!({}), vec!["sub=12"], None, "the claim \"sub\" must be a string: use --claim 'sub=\"…\"'"),
             (json!({}), vec!["exp=soon"], None, "the claim \"exp\" must be a number of seconds since 1970"),
             (json!({"aud": [1]}), vec![], None, "the claim \"aud\" must be a string or a list of strings"),
-            (json!({}), vec!["sub"], None, "--claim \"sub\": name=value would do"),
-            (json!({}), vec!["=x"], None, "--claim \"=x\": name=value would do"),
+            (json!({}), vec!["sub"], None, "--claim \"sub\": use name=value"),
+            (json!({}), vec!["=x"], None, "--claim \"=x\": use name=value"),
         ] {
             assert_eq!(put(&payload, &given, ttl).unwrap_err().to_string(), message);
         }

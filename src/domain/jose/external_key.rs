@@ -1,48 +1,51 @@
-//! What somebody wants published: a JWK Set or one JWK, of public keys alone, each with a `kid` and perhaps an `exp`.
+//! External keys: public keys of other issuers that an administrator publishes next to our own.
+//!
+//! They arrive as a JWK Set or a JWK; each key has a `kid` and may have an `exp`.
 
 use serde_json::Value;
 use thiserror::Error;
 
+use super::invalid_jwk::InvalidJwk;
 use super::json::{self, InvalidJson, SecretJson};
-use super::jwk::{InvalidJwk, PublicJwk};
+use super::jwk::Jwk;
 use crate::domain::clock::Timestamp;
 
-/// The most keys of others that one issuer publishes: verifiers read the whole set.
-pub const UPLOADED_MAX: usize = 100;
+/// Maximum number of external keys. Bounded, because every verifier reads the whole set.
+pub(crate) const EXTERNAL_KEYS_MAX: usize = 100;
 
-/// The most bytes that they may have together, as they stand in the set.
-pub const UPLOADED_BYTES: usize = 32 * 1024;
+/// Maximum size of all external keys together, in bytes of serialised JWKs.
+pub(crate) const EXTERNAL_KEYS_BYTES: usize = 32 * 1024;
 
-/// The most keys that are looked at in one upload: those of others, and our own beside them.
-const AT_ONCE: usize = 2 * UPLOADED_MAX;
+/// Maximum number of keys in one upload. Above [`EXTERNAL_KEYS_MAX`], because a fetched set may contain our own keys too.
+const UPLOAD_MAX: usize = 2 * EXTERNAL_KEYS_MAX;
 
-/// A public key that is to be published.
+/// A public key to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalKey {
-    jwk: PublicJwk,
+    jwk: Jwk,
     kid: String,
     exp: Option<Timestamp>,
 }
 
 impl ExternalKey {
-    /// Reads a JWK Set, or one JWK. One that is not fit spoils them all.
+    /// Reads a JWK Set or one JWK. One invalid key rejects all of them.
     ///
     /// # Errors
-    /// [`InvalidUpload`]; no private number is quoted.
+    /// [`InvalidUpload`]. Errors never contain private parameters.
     pub fn parse_all(text: &[u8]) -> Result<Vec<Self>, InvalidUpload> {
-        // It may hold a private key by mistake.
+        // The text may contain a private key by mistake.
         let json = SecretJson::parse(text)?;
         let value = json.reveal();
         let keys: Vec<&Value> = match value.get("keys") {
             Some(Value::Array(keys)) => keys.iter().collect(),
-            Some(_) => return Err(InvalidUpload::NoArray),
+            Some(_) => return Err(InvalidUpload::NotArray),
             None if value.get("kty").is_some() => vec![value],
-            None => return Err(InvalidUpload::NoSet),
+            None => return Err(InvalidUpload::NotSet),
         };
         if keys.is_empty() {
             return Err(InvalidUpload::Empty);
         }
-        if keys.len() > AT_ONCE {
+        if keys.len() > UPLOAD_MAX {
             return Err(InvalidUpload::TooMany);
         }
         let mut uploads: Vec<Self> = Vec::with_capacity(keys.len());
@@ -56,16 +59,16 @@ impl ExternalKey {
         Ok(uploads)
     }
 
-    /// Reads one JWK. Its `exp`, in seconds since 1970, is no registered member; it ends its publication.
+    /// Reads one JWK. Its `exp`, in seconds since 1970, is our own member: it ends the publication of the key.
     fn parse(value: &Value) -> Result<Self, InvalidExternalKey> {
-        let read = PublicJwk::parse(value)?;
+        let read = Jwk::parse(value)?;
         let kid = read.kid().ok_or(InvalidExternalKey::NoKid)?.to_owned();
         if !kid.bytes().all(|byte| byte.is_ascii_graphic()) || [".", ".."].contains(&kid.as_str()) {
-            return Err(InvalidExternalKey::Name);
+            return Err(InvalidExternalKey::Kid);
         }
-        // Verifiers are to pin the algorithm to the key (RFC 8725, 3.1).
-        let algorithm = read.algorithm().unwrap_or(read.key().key_type().usual_algorithm());
-        let jwk = PublicJwk::new(read.key().clone(), kid.clone(), algorithm)?;
+        // `alg` is always published, so that verifiers can bind the key to one algorithm (RFC 8725 §3.1).
+        let algorithm = read.algorithm().unwrap_or(read.key().key_type().default_algorithm());
+        let jwk = Jwk::new(read.key().clone(), kid.clone(), algorithm)?;
         let exp = match value.get("exp") {
             None => None,
             Some(exp) => Some(exp.as_i64().filter(|exp| *exp > 0).ok_or(InvalidExternalKey::Exp)?),
@@ -73,82 +76,82 @@ impl ExternalKey {
         Ok(Self { jwk, kid, exp: exp.map(Timestamp::from_secs) })
     }
 
-    /// Reads what was published before, as it was stored.
+    /// Reads a JWK from the store.
     #[must_use]
     pub fn stored(jwk: &[u8], exp: Option<Timestamp>) -> Option<Self> {
-        let jwk = PublicJwk::parse(&json::value(jwk).ok()?).ok()?;
+        let jwk = Jwk::parse(&json::value(jwk).ok()?).ok()?;
         Some(Self { kid: jwk.kid()?.to_owned(), jwk, exp })
     }
 
-    /// What a token calls it.
+    /// The `kid`.
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The key.
+    /// The public JWK.
     #[must_use]
-    pub fn jwk(&self) -> &PublicJwk {
+    pub fn jwk(&self) -> &Jwk {
         &self.jwk
     }
 
-    /// Until when it is published; until it is withdrawn, if nothing is said.
+    /// When its publication ends. `None`: it is published until it is withdrawn.
     #[must_use]
     pub fn exp(&self) -> Option<Timestamp> {
         self.exp
     }
 
-    /// Whether its name could be one of ours, which are all digits.
+    /// Whether its `kid` consists of digits, as those of our own keys do.
     #[must_use]
-    pub fn is_named_like_ours(&self) -> bool {
+    pub(crate) fn has_kid_like_ours(&self) -> bool {
         self.kid.bytes().all(|byte| byte.is_ascii_digit())
     }
 }
 
-/// Why nothing of an upload can be taken.
+/// Why an upload is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidUpload {
-    /// One of its keys.
+    /// One of its keys is invalid.
     #[error("key {number}: {why}")]
     Key {
-        /// Which, from one on.
+        /// The position of the key, starting at 1.
         number: usize,
-        /// What is wrong with it.
+        /// Why the key is invalid.
         why: InvalidExternalKey,
     },
-    /// Nothing to publish.
-    #[error("it has no keys")]
+    /// An empty set.
+    #[error("the set has no keys")]
     Empty,
-    /// `keys` is something else.
-    #[error("`keys` is no array")]
-    NoArray,
-    /// Neither a set nor a key.
-    #[error("it is neither a JWK Set nor a JWK")]
-    NoSet,
-    /// No JSON that can be relied on.
+    /// `keys` is not an array.
+    #[error("`keys` is not an array")]
+    NotArray,
+    /// Neither a JWK Set nor a JWK.
+    #[error("neither a JWK Set nor a JWK")]
+    NotSet,
+    /// Not strict JSON.
     #[error(transparent)]
     InvalidJson(#[from] InvalidJson),
-    /// Too many at once.
-    #[error("it has more than {AT_ONCE} keys")]
+    /// Too many keys in one upload.
+    #[error("the set has more than {UPLOAD_MAX} keys")]
     TooMany,
-    /// Two keys of one name.
+    /// Two keys with one `kid`.
     #[error("two keys have the kid {0:?}")]
     Twice(String),
 }
 
-/// Why a key cannot be published.
+/// Why an external key is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidExternalKey {
-    /// It could be taken for another, or no path could name it.
-    #[error("its `kid` must have visible ASCII characters alone, and be more than dots")]
-    Name,
-    /// No time.
+    /// A `kid` that looks like another one, or that a URL path cannot contain.
+    #[error("`kid` must consist of visible ASCII characters and must not be `.` or `..`")]
+    Kid,
+    /// `exp` is not a time.
     #[error("`exp` must be a whole number of seconds since 1970")]
     Exp,
-    /// The key itself.
+    /// The key is invalid.
     #[error(transparent)]
     Jwk(#[from] InvalidJwk),
-    /// A token could not name it.
-    #[error("it has no `kid`; `jwksd jwk thumbprint` makes one")]
+    /// A key without `kid`, which no token could name.
+    #[error("the key has no `kid`: set one, such as its thumbprint (`jwksd jwk thumbprint`)")]
     NoKid,
 }

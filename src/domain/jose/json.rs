@@ -1,5 +1,7 @@
-//! JSON that can be read in one way only: a member that comes twice is refused (RFC 7515, 4; RFC 7519, 4), and so is
-//! base64url with padding, another alphabet or stray bits (RFC 7515, 2).
+//! Strict JSON and base64url, which have only one reading.
+//!
+//! Duplicate members are rejected (RFC 7515 §4, RFC 7519 §4), and so is base64url with padding, another alphabet or
+//! trailing bits (RFC 7515 §2). Otherwise two parsers could see two different tokens.
 
 use std::fmt;
 
@@ -10,21 +12,21 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use zeroize::Zeroize;
 
-/// Why a text is no JSON that can be relied on. No value of it is quoted.
+/// Why a text was rejected. Errors quote no values.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidJson {
-    /// Not JSON, or a member that comes twice.
-    #[error("it is not JSON that can be read in one way only: {0}")]
+    /// Not JSON, or a duplicate member.
+    #[error("not valid JSON: {0}")]
     Json(String),
-    /// JSON, but no object.
-    #[error("it is not a JSON object")]
-    NoObject,
+    /// JSON, but not an object.
+    #[error("not a JSON object")]
+    NotObject,
 }
 
 /// Reads JSON.
 ///
 /// # Errors
-/// [`InvalidJson::Json`] for what is none, and for a member that comes twice, however deep.
+/// [`InvalidJson::Json`] for malformed JSON, and for a duplicate member at any depth.
 pub fn value(text: &[u8]) -> Result<Value, InvalidJson> {
     serde_json::from_slice::<Strict>(text)
         .map(|read| read.0)
@@ -34,20 +36,20 @@ pub fn value(text: &[u8]) -> Result<Value, InvalidJson> {
 /// Reads a JSON object.
 ///
 /// # Errors
-/// As [`value`]; [`InvalidJson::NoObject`] for JSON of another type.
+/// As [`value`], and [`InvalidJson::NotObject`] for any other JSON type.
 pub fn object(text: &[u8]) -> Result<Map<String, Value>, InvalidJson> {
     match value(text)? {
         Value::Object(members) => Ok(members),
-        _ => Err(InvalidJson::NoObject),
+        _ => Err(InvalidJson::NotObject),
     }
 }
 
-/// The bytes that a base64url text stands for, if it is the only text that stands for them.
+/// Decodes base64url; `None` unless the text is the canonical encoding of its bytes.
 pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// JSON that may hold private numbers: wiped when dropped.
+/// JSON that may contain private parameters. Its strings are zeroised when it is dropped.
 pub struct SecretJson(Value);
 
 impl SecretJson {
@@ -59,13 +61,13 @@ impl SecretJson {
         value(text).map(Self)
     }
 
-    /// Takes JSON that was made here.
+    /// Wraps a JSON value.
     #[must_use]
-    pub fn of(value: Value) -> Self {
+    pub fn new(value: Value) -> Self {
         Self(value)
     }
 
-    /// The JSON itself.
+    /// The JSON value.
     #[must_use]
     pub fn reveal(&self) -> &Value {
         &self.0
@@ -80,15 +82,15 @@ impl fmt::Debug for SecretJson {
 
 impl Drop for SecretJson {
     fn drop(&mut self) {
-        wipe(&mut self.0);
+        zeroize(&mut self.0);
     }
 }
 
-fn wipe(value: &mut Value) {
+fn zeroize(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Array(values) => values.iter_mut().for_each(zeroize),
+        Value::Object(members) => members.values_mut().for_each(zeroize),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -146,7 +148,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
             if object.insert(name.clone(), value).is_some() {
-                return Err(A::Error::custom(format!("the member {name:?} comes twice")));
+                return Err(A::Error::custom(format!("the member {name:?} appears twice")));
             }
         }
         Ok(Value::Object(object))
@@ -160,32 +162,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_read_as_it_is() {
+    fn json_values_are_read_unchanged() {
         let text = br#"{"a":[1,-2,1.5,true,null,"x\u0041"],"b":{"a":{}}}"#;
         assert_eq!(value(text).unwrap(), json!({"a": [1, -2, 1.5, true, null, "xA"], "b": {"a": {}}}));
     }
 
     #[test]
-    fn a_member_that_comes_twice_is_refused_however_it_is_written_and_however_deep_it_lies() {
+    fn duplicate_members_are_rejected_at_any_depth_and_in_any_spelling() {
         for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"b":[{"a":1,"a":null}]}"#] {
-            let InvalidJson::Json(said) = value(text.as_bytes()).unwrap_err() else { panic!("{text}") };
-            assert!(said.starts_with("the member \"a\" comes twice"), "{said}");
+            let InvalidJson::Json(message) = value(text.as_bytes()).unwrap_err() else { panic!("{text}") };
+            assert!(message.starts_with("the member \"a\" appears twice"), "{message}");
         }
     }
 
     #[test]
-    fn what_is_no_object_or_goes_on_after_its_end_is_refused() {
-        assert_eq!(object(b"[]"), Err(InvalidJson::NoObject));
+    fn other_types_trailing_text_and_deep_nesting_are_rejected() {
+        assert_eq!(object(b"[]"), Err(InvalidJson::NotObject));
         assert!(matches!(object(b"{} {}"), Err(InvalidJson::Json(_))));
         assert!(matches!(object(b"\xff"), Err(InvalidJson::Json(_))));
         assert!(
             matches!(object("[".repeat(100_000).as_bytes()), Err(InvalidJson::Json(_))),
-            "no stack is used up"
+            "recursion is limited"
         );
     }
 
     #[test]
-    fn base64url_has_one_text_for_each_value() {
+    fn only_canonical_base64url_is_decoded() {
         assert_eq!(bytes("AQAB"), Some(vec![1, 0, 1]));
         for text in ["AQ==", "AR", "A", "A+AB", "AQ AB", "AQAB\n"] {
             assert_eq!(bytes(text), None, "{text}");

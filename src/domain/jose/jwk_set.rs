@@ -1,60 +1,69 @@
-//! JWK Sets (RFC 7517, 5): the keys a token may be signed by, as an issuer publishes them.
+//! JWK Sets (RFC 7517 §5): the set we publish, and the sets of issuers whose tokens we verify.
 
+use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::jwk::{InvalidJwk, PublicJwk};
+use super::invalid_jwk::InvalidJwk;
+use super::jwk::Jwk;
 
-/// The keys that are trusted.
+/// A JWK Set to publish.
+#[derive(Debug, Serialize)]
+pub(crate) struct JwkSet<'a> {
+    /// The keys, in the order verifiers see them.
+    pub(crate) keys: Vec<&'a Jwk>,
+}
+
+/// The keys that a verifier trusts.
 #[derive(Clone, Debug)]
 pub enum TrustedKeys {
-    /// One key that somebody has chosen: a token need not say that it means it.
-    One(Box<PublicJwk>),
-    /// A published set: a token says by its `kid` which it means.
+    /// One key chosen by the caller. Tokens may omit `kid`.
+    One(Box<Jwk>),
+    /// A published set. Tokens name their key by `kid`.
     Set(Vec<Entry>),
 }
 
-/// A key of a set. A set may hold keys for other purposes, which spoil nothing until a token means one of them.
+/// A key of a set. Unusable keys are kept: they are an error only for a token that names one of them.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What a token calls it.
+    /// The `kid` of the key.
     pub kid: Option<String>,
-    /// The key, or why no signature can be verified with it.
-    pub key: Result<PublicJwk, InvalidJwk>,
+    /// The key, or why it cannot verify signatures.
+    pub key: Result<Jwk, InvalidJwk>,
 }
 
 impl TrustedKeys {
     /// Reads a JWK Set, or a single public JWK.
     ///
     /// # Errors
-    /// [`InvalidSet`] for what is neither. A key of a set that cannot be used is kept as such.
+    /// [`InvalidSet`] for anything else. Unusable keys of a set are not an error.
     pub fn parse(value: &Value) -> Result<Self, InvalidSet> {
         match value.get("keys") {
-            Some(Value::Array(keys)) => Ok(Self::Set(keys.iter().map(Entry::of).collect())),
-            Some(_) => Err(InvalidSet::NoArray),
-            None if value.get("kty").is_some() => Ok(Self::One(Box::new(PublicJwk::parse(value)?))),
-            None => Err(InvalidSet::NoSet),
+            Some(Value::Array(keys)) => Ok(Self::Set(keys.iter().map(Entry::parse).collect())),
+            Some(_) => Err(InvalidSet::NotArray),
+            None if value.get("kty").is_some() => Ok(Self::One(Box::new(Jwk::parse(value)?))),
+            None => Err(InvalidSet::NotSet),
         }
     }
 }
 
 impl Entry {
-    fn of(value: &Value) -> Self {
+    fn parse(value: &Value) -> Self {
         let kid = value.get("kid").and_then(Value::as_str).map(str::to_owned);
-        Self { kid, key: PublicJwk::parse(value) }
+        Self { kid, key: Jwk::parse(value) }
     }
 }
 
-/// Why something is neither a JWK Set nor a public JWK.
+/// Why a text is neither a JWK Set nor a public JWK.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidSet {
     /// A single JWK that cannot be used.
     #[error(transparent)]
     Key(#[from] InvalidJwk),
-    /// `keys` is something else.
-    #[error("its \"keys\" is no array")]
-    NoArray,
-    /// Neither.
-    #[error("it is no JWK Set: it has no \"keys\"")]
-    NoSet,
+    /// `keys` is not an array.
+    #[error("\"keys\" is not an array")]
+    NotArray,
+    /// Neither a JWK Set nor a JWK.
+    #[error("this is not a JWK Set: it has no \"keys\"")]
+    NotSet,
 }

@@ -1,4 +1,4 @@
-//! `NumericDate` (RFC 7519, 2), read and told.
+//! Reads and displays `NumericDate` (RFC 7519 §2).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::domain::clock::Timestamp;
 
-/// The moment that a number stands for; it need not be whole. Nothing, for what is no number of this world.
+/// Reads a number of seconds, which may have a fraction. `None` for other types and numbers out of range.
 pub(super) fn numeric_date(value: &Value) -> Option<Timestamp> {
     let Value::Number(number) = value else {
         return None;
@@ -20,12 +20,12 @@ pub(super) fn numeric_date(value: &Value) -> Option<Timestamp> {
     Some(if seconds < 0.0 { epoch.minus(span) } else { epoch.plus(span) })
 }
 
-/// The claims that are times (RFC 7519, 4.1; OpenID Connect Core, 2 and 5.1).
+/// The claims that contain a time (RFC 7519 §4.1; OpenID Connect Core §2 and §5.1).
 const TIMES: [&str; 5] = ["exp", "nbf", "iat", "auth_time", "updated_at"];
 
-/// What a claim that is a time means, for people.
+/// Displays a claim that contains a time; `None` for other claims.
 #[must_use]
-pub fn told(name: &str, value: &Value, now: Timestamp) -> Option<String> {
+pub fn describe(name: &str, value: &Value, now: Timestamp) -> Option<String> {
     let time = numeric_date(value).filter(|_| TIMES.contains(&name))?;
     Some(format!("{time}, {}", relative(time, now)))
 }
@@ -33,14 +33,14 @@ pub fn told(name: &str, value: &Value, now: Timestamp) -> Option<String> {
 /// `5m 3s ago` or `in 14m 59s`.
 pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     let (before, after) = (now.since(time), time.since(now));
-    let spelled = spelled(before.max(after));
-    if before > Duration::ZERO { format!("{spelled} ago") } else { format!("in {spelled}") }
+    let span = in_words(before.max(after));
+    if before > Duration::ZERO { format!("{span} ago") } else { format!("in {span}") }
 }
 
 /// A span in its two largest units.
-pub(super) fn spelled(span: Duration) -> String {
-    let spelled = humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
-    spelled.split(' ').take(2).collect::<Vec<_>>().join(" ")
+pub(super) fn in_words(span: Duration) -> String {
+    let words = humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
+    words.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_numeric_date_may_have_a_fraction_and_lie_anywhere() {
+    fn a_numeric_date_may_have_a_fraction_and_be_negative() {
         for (value, millis) in [
             (json!(1_300_819_380), Some(1_300_819_380_000)),
             (json!(1.5), Some(1_500)),
@@ -67,12 +67,12 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_told_from_now() {
+    fn a_time_is_displayed_relative_to_now() {
         let now = Timestamp::from_secs(100_000);
-        for (secs, told) in
+        for (secs, words) in
             [(100_061, "in 1m 1s"), (99_999, "1s ago"), (13_539, "1day 1m ago"), (100_000, "in 0s")]
         {
-            assert_eq!(relative(Timestamp::from_secs(secs), now), told);
+            assert_eq!(relative(Timestamp::from_secs(secs), now), words);
         }
     }
 }

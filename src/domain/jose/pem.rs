@@ -1,4 +1,4 @@
-//! Keys as PEM: PKCS#8, PKCS#1 and SEC 1 of private ones, SPKI and PKCS#1 of public ones.
+//! Keys in PEM (RFC 7468): private keys as PKCS#8, PKCS#1 or SEC 1, public keys as SPKI or PKCS#1.
 
 use rsa::pkcs1;
 use rsa::pkcs8::PrivateKeyInfo;
@@ -10,30 +10,31 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::algorithm::{Curve, KeyType};
-use super::jwk::InvalidJwk;
+use super::invalid_jwk::InvalidJwk;
 use super::private_key::PrivateKey;
 use super::public_key::PublicKey;
 
 const SPKI: &str = "PUBLIC KEY";
 const PKCS8: &str = "PRIVATE KEY";
+const PKCS1: &str = "RSA PRIVATE KEY";
 
-/// RFC 5480, 2.1.1.
+/// RFC 5480 §2.1.1.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
-/// RFC 8410, 3.
+/// RFC 8410 §3.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// A key as it came, either half.
+/// A private or public key.
 #[derive(Debug)]
 pub enum Key {
-    /// Both halves.
+    /// A private key, which includes its public key.
     Private(PrivateKey),
-    /// The public half alone.
+    /// Only a public key.
     Public(PublicKey),
 }
 
 impl Key {
-    /// The public half.
+    /// The public key.
     #[must_use]
     pub fn public(&self) -> &PublicKey {
         match self {
@@ -42,20 +43,20 @@ impl Key {
         }
     }
 
-    /// Reads a key of any form that is known. Text before it, such as OpenSSL's, is passed over.
+    /// Reads a key in any supported form. Text before it, such as OpenSSL's attributes, is skipped.
     ///
     /// # Errors
-    /// [`InvalidPem`] says what else it is.
+    /// [`InvalidPem`] says what the text is instead.
     pub fn from_pem(text: &str) -> Result<Self, InvalidPem> {
         let text = only_block(text)?;
         let (label, der) = SecretDocument::from_pem(text).map_err(|_| InvalidPem::Malformed)?;
         let der = der.as_bytes();
         match label {
-            PKCS8 => private_of_pkcs8(der).map(Self::Private),
-            "RSA PRIVATE KEY" => Ok(Self::Private(PrivateKey::of_pkcs1(der)?)),
-            "EC PRIVATE KEY" => private_of_sec1(der).map(Self::Private),
-            SPKI => public_of_spki(der).map(Self::Public),
-            "RSA PUBLIC KEY" => public_of_pkcs1(der).map(Self::Public),
+            PKCS8 => private_from_pkcs8(der).map(Self::Private),
+            PKCS1 => Ok(Self::Private(PrivateKey::from_pkcs1(der)?)),
+            "EC PRIVATE KEY" => private_from_sec1(der).map(Self::Private),
+            SPKI => public_from_spki(der).map(Self::Public),
+            "RSA PUBLIC KEY" => public_from_pkcs1(der).map(Self::Public),
             "ENCRYPTED PRIVATE KEY" => Err(InvalidPem::Encrypted),
             "CERTIFICATE" => Err(InvalidPem::Certificate),
             other => Err(InvalidPem::Label(other.to_owned())),
@@ -63,25 +64,50 @@ impl Key {
     }
 }
 
+/// Reads an RSA private key in PKCS#1 (`-----BEGIN RSA PRIVATE KEY-----`), the form of the `keys` table.
+///
+/// # Errors
+/// [`InvalidPem`] for any other text; white space around the PEM is allowed.
+pub fn from_pkcs1_pem(text: &str) -> Result<PrivateKey, InvalidPem> {
+    match SecretDocument::from_pem(text.trim()) {
+        Ok((PKCS1, der)) => Ok(PrivateKey::from_pkcs1(der.as_bytes())?),
+        Ok((label, _)) => Err(InvalidPem::Label(label.to_owned())),
+        Err(_) => Err(InvalidPem::Malformed),
+    }
+}
+
+/// An RSA private key as PKCS#1 PEM.
+///
+/// # Errors
+/// [`InvalidJwk::Library`] for a key that is not RSA, or if aws-lc-rs fails.
+pub fn to_pkcs1_pem(key: &PrivateKey) -> Result<Zeroizing<String>, InvalidJwk> {
+    let der = key.to_pkcs1()?.ok_or(InvalidJwk::Library)?;
+    secret_pem(PKCS1, &der)
+}
+
 /// A private key as PKCS#8 PEM.
 ///
 /// # Errors
-/// [`InvalidJwk::Unwritable`] when the library fails.
+/// [`InvalidJwk::Library`] if aws-lc-rs fails.
 pub fn private_pem(key: &PrivateKey) -> Result<Zeroizing<String>, InvalidJwk> {
-    let der = SecretDocument::try_from(key.to_pkcs8()?.as_slice()).map_err(|_| InvalidJwk::Unwritable)?;
-    der.to_pem(PKCS8, LineEnding::LF).map_err(|_| InvalidJwk::Unwritable)
+    secret_pem(PKCS8, &key.to_pkcs8()?)
+}
+
+fn secret_pem(label: &'static str, der: &[u8]) -> Result<Zeroizing<String>, InvalidJwk> {
+    let document = SecretDocument::try_from(der).map_err(|_| InvalidJwk::Library)?;
+    document.to_pem(label, LineEnding::LF).map_err(|_| InvalidJwk::Library)
 }
 
 /// A public key as SPKI PEM.
 ///
 /// # Errors
-/// [`InvalidJwk::Unwritable`] when the library fails.
+/// [`InvalidJwk::Library`] if aws-lc-rs fails.
 pub fn public_pem(key: &PublicKey) -> Result<String, InvalidJwk> {
-    let der = Document::try_from(key.to_spki()?.as_slice()).map_err(|_| InvalidJwk::Unwritable)?;
-    der.to_pem(SPKI, LineEnding::LF).map_err(|_| InvalidJwk::Unwritable)
+    let der = Document::try_from(key.to_spki()?.as_slice()).map_err(|_| InvalidJwk::Library)?;
+    der.to_pem(SPKI, LineEnding::LF).map_err(|_| InvalidJwk::Library)
 }
 
-/// The one key of a file. OpenSSL puts the parameters of a curve before it, and text around it.
+/// Finds the only PEM block. OpenSSL writes curve parameters before it, and text around it.
 fn only_block(text: &str) -> Result<&str, InvalidPem> {
     let parameters = "-----END EC PARAMETERS-----";
     let text = text.split_once(parameters).map_or(text, |(_, rest)| rest);
@@ -96,38 +122,38 @@ fn only_block(text: &str) -> Result<&str, InvalidPem> {
     Ok(text)
 }
 
-fn private_of_pkcs8(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
+fn private_from_pkcs8(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
     let info = PrivateKeyInfo::from_der(der).map_err(|_| InvalidPem::Malformed)?;
-    let key = match kind(&info.algorithm)? {
-        KeyType::Rsa => PrivateKey::of_pkcs1(info.private_key),
-        KeyType::Ec(curve) => PrivateKey::of_ec_der(curve, der),
-        KeyType::Ed25519 => PrivateKey::of_ed25519_pkcs8(der),
+    let key = match key_type(&info.algorithm)? {
+        KeyType::Rsa => PrivateKey::from_pkcs1(info.private_key),
+        KeyType::Ec(curve) => PrivateKey::from_ec_der(curve, der),
+        KeyType::Ed25519 => PrivateKey::from_ed25519_pkcs8(der),
     };
     Ok(key?)
 }
 
-/// RFC 5915: the curve is said inside, where the library looks whether it is the one it was told.
-fn private_of_sec1(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
-    let key = Curve::ALL.into_iter().find_map(|curve| PrivateKey::of_ec_der(curve, der).ok());
+/// Reads RFC 5915. The curve is named inside the DER; aws-lc-rs rejects every other curve.
+fn private_from_sec1(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
+    let key = Curve::ALL.into_iter().find_map(|curve| PrivateKey::from_ec_der(curve, der).ok());
     key.ok_or(InvalidPem::Algorithm)
 }
 
-fn public_of_spki(der: &[u8]) -> Result<PublicKey, InvalidPem> {
+fn public_from_spki(der: &[u8]) -> Result<PublicKey, InvalidPem> {
     let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| InvalidPem::Malformed)?;
     let key = info.subject_public_key.as_bytes().ok_or(InvalidPem::Malformed)?;
-    match kind(&info.algorithm)? {
-        KeyType::Rsa => public_of_pkcs1(key),
+    match key_type(&info.algorithm)? {
+        KeyType::Rsa => public_from_pkcs1(key),
         KeyType::Ec(curve) => Ok(PublicKey::ec_point(curve, key)?),
         KeyType::Ed25519 => Ok(PublicKey::ed25519(key.to_vec())?),
     }
 }
 
-fn public_of_pkcs1(der: &[u8]) -> Result<PublicKey, InvalidPem> {
+fn public_from_pkcs1(der: &[u8]) -> Result<PublicKey, InvalidPem> {
     let key = pkcs1::RsaPublicKey::from_der(der).map_err(|_| InvalidPem::Malformed)?;
     Ok(PublicKey::rsa(key.modulus.as_bytes().to_vec(), key.public_exponent.as_bytes().to_vec())?)
 }
 
-fn kind(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<KeyType, InvalidPem> {
+fn key_type(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<KeyType, InvalidPem> {
     if algorithm.oid == pkcs1::ALGORITHM_OID {
         return Ok(KeyType::Rsa);
     }
@@ -139,7 +165,7 @@ fn kind(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<KeyType, InvalidPem> {
     curve.map(KeyType::Ec).ok_or(InvalidPem::Algorithm)
 }
 
-/// RFC 5480, 2.1.1.1.
+/// RFC 5480 §2.1.1.1.
 const fn curve_oid(curve: Curve) -> ObjectIdentifier {
     ObjectIdentifier::new_unwrap(match curve {
         Curve::P256 => "1.2.840.10045.3.1.7",
@@ -148,28 +174,28 @@ const fn curve_oid(curve: Curve) -> ObjectIdentifier {
     })
 }
 
-/// Why a text is no key in PEM. Nothing of it is quoted but its label.
+/// Why a text is not a usable key in PEM. Errors quote only the label.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidPem {
-    /// Another algorithm or curve.
-    #[error("a key of another kind: RSA, EC on P-256, P-384 or P-521, or Ed25519 would do")]
+    /// The algorithm or curve is not supported.
+    #[error("the key type is not supported: use RSA, EC on P-256, P-384 or P-521, or Ed25519")]
     Algorithm,
     /// A certificate.
-    #[error("a certificate: `openssl x509 -in FILE -noout -pubkey` takes its key out")]
+    #[error("this is a certificate: extract its key with `openssl x509 -in FILE -noout -pubkey`")]
     Certificate,
-    /// Encrypted with a password of its own.
-    #[error("the key is encrypted: `openssl pkey -in FILE -out PLAIN` takes its password off")]
+    /// A key that is encrypted with a password.
+    #[error("the key is encrypted: decrypt it with `openssl pkey -in FILE -out PLAIN`")]
     Encrypted,
-    /// The numbers are wrong.
+    /// The key parameters are invalid.
     #[error(transparent)]
     Key(#[from] InvalidJwk),
-    /// PEM of something else.
-    #[error("PEM of {0:?}, which is no key that is known")]
+    /// PEM with another label.
+    #[error("this is PEM with the label {0:?}, which is not a supported key")]
     Label(String),
-    /// No PEM, or what is in it is no DER of that.
+    /// Not PEM, or its content is not valid DER.
     #[error("not a key in PEM")]
     Malformed,
-    /// More than one.
-    #[error("more than one key or certificate: leave one in the file")]
+    /// More than one PEM block.
+    #[error("more than one key or certificate: leave only one in the file")]
     Several,
 }

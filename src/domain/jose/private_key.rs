@@ -1,6 +1,6 @@
-//! Private keys: made, read out of a JWK, signing. Secret: no `Serialize`, no quoting, wiped when dropped.
+//! Private keys: generating, reading, signing. Secrets have no `Serialize` and are zeroised when dropped.
 //!
-//! The library holds the numbers, and wipes them itself; what leaves it here for a moment is wiped too. PEM is `pem`.
+//! aws-lc-rs holds the parameters and zeroises them; temporary copies here are zeroised too. PEM is in `pem`.
 
 use std::fmt;
 
@@ -17,12 +17,14 @@ use rsa::{BigUint, RsaPrivateKey};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::algorithm::{Algorithm, Curve, KeyType};
+use super::algorithm::{Algorithm, Curve, ED25519_LEN, KeyType};
+use super::invalid_jwk::InvalidJwk;
 use super::json::SecretJson;
-use super::jwk::{self, InvalidJwk, PublicJwk};
-use super::public_key::{self, PublicKey};
+use super::jwk::Jwk;
+use super::members;
+use super::public_key::PublicKey;
 
-/// What to make a key of.
+/// The type and size of a key to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewKey {
     /// RSA of 2048 bits.
@@ -31,13 +33,25 @@ pub enum NewKey {
     Rsa3072,
     /// RSA of 4096 bits.
     Rsa4096,
-    /// A curve of ECDSA.
+    /// ECDSA on this curve.
     Ec(Curve),
     /// Ed25519.
     Ed25519,
 }
 
-/// A private key and its public half.
+impl NewKey {
+    /// The key to generate for an algorithm; RSA keys have the minimum size.
+    #[must_use]
+    pub(crate) const fn for_algorithm(algorithm: Algorithm) -> Self {
+        match algorithm.key_type() {
+            KeyType::Rsa => Self::Rsa2048,
+            KeyType::Ec(curve) => Self::Ec(curve),
+            KeyType::Ed25519 => Self::Ed25519,
+        }
+    }
+}
+
+/// A private key with its public key.
 pub struct PrivateKey {
     public: PublicKey,
     pair: Pair,
@@ -50,28 +64,27 @@ enum Pair {
 }
 
 impl PrivateKey {
-    /// Makes a key, with the library's own randomness. RSA takes tens of milliseconds to seconds.
+    /// Generates a key with the random generator of aws-lc-rs. RSA takes tens of milliseconds to seconds.
     ///
     /// # Errors
-    /// [`InvalidJwk::Unwritable`] when the library fails.
-    pub fn generate(what: NewKey) -> Result<Self, InvalidJwk> {
-        let pair = match what {
+    /// [`InvalidJwk::Library`] if aws-lc-rs fails.
+    pub fn generate(new: NewKey) -> Result<Self, InvalidJwk> {
+        let pair = match new {
             NewKey::Rsa2048 => RsaKeyPair::generate(KeySize::Rsa2048).map(Pair::Rsa),
             NewKey::Rsa3072 => RsaKeyPair::generate(KeySize::Rsa3072).map(Pair::Rsa),
             NewKey::Rsa4096 => RsaKeyPair::generate(KeySize::Rsa4096).map(Pair::Rsa),
             NewKey::Ec(curve) => EcdsaKeyPair::generate(curve.signing()).map(Pair::Ec),
             NewKey::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
         };
-        Self::of_pair(pair.map_err(|_| InvalidJwk::Unwritable)?)
+        Self::from_pair(pair.map_err(|_| InvalidJwk::Library)?)
     }
 
-    /// Reads the numbers out of the members of a JWK, and leaves all other members alone.
+    /// Reads the key parameters of a JWK and ignores all other members.
     ///
     /// # Errors
-    /// [`InvalidJwk`] for a public key, for numbers that do not fit each other, and for all that is wrong with the
-    /// public ones.
-    pub fn of_members(members: &Map<String, Value>) -> Result<Self, InvalidJwk> {
-        let public = PublicKey::of_members(members)?;
+    /// [`InvalidJwk`] for a public key, for parameters that do not match, and for invalid public parameters.
+    pub fn from_members(members: &Map<String, Value>) -> Result<Self, InvalidJwk> {
+        let public = PublicKey::from_members(members)?;
         if !members.contains_key("d") {
             return Err(InvalidJwk::Public);
         }
@@ -85,7 +98,7 @@ impl PrivateKey {
                 Pair::Ec(pair.map_err(|_| InvalidJwk::Inconsistent)?)
             }
             KeyType::Ed25519 => {
-                check_length(&d, public_key::ED25519_LEN)?;
+                check_length(&d, ED25519_LEN)?;
                 let point = public.octets().unwrap_or_default();
                 let pair = Ed25519KeyPair::from_seed_and_public_key(&d, &point);
                 Pair::Ed25519(pair.map_err(|_| InvalidJwk::Inconsistent)?)
@@ -95,30 +108,30 @@ impl PrivateKey {
     }
 
     /// Reads the PKCS#1 DER of an RSA key.
-    pub(super) fn of_pkcs1(der: &[u8]) -> Result<Self, InvalidJwk> {
-        // The size is looked at first: the library refuses without saying that it was that.
+    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, InvalidJwk> {
+        // The size is checked first, because aws-lc-rs rejects short keys without saying why.
         let numbers = pkcs1::RsaPrivateKey::from_der(der).map_err(|_| InvalidJwk::Inconsistent)?;
         PublicKey::rsa(numbers.modulus.as_bytes().to_vec(), numbers.public_exponent.as_bytes().to_vec())?;
-        Self::of_pair(Pair::Rsa(RsaKeyPair::from_der(der).map_err(|_| InvalidJwk::Inconsistent)?))
+        Self::from_pair(Pair::Rsa(RsaKeyPair::from_der(der).map_err(|_| InvalidJwk::Inconsistent)?))
     }
 
     /// Reads the PKCS#8 or SEC 1 DER of a key on this curve.
-    pub(super) fn of_ec_der(curve: Curve, der: &[u8]) -> Result<Self, InvalidJwk> {
+    pub(super) fn from_ec_der(curve: Curve, der: &[u8]) -> Result<Self, InvalidJwk> {
         let pair = EcdsaKeyPair::from_private_key_der(curve.signing(), der);
-        Self::of_pair(Pair::Ec(pair.map_err(|_| InvalidJwk::Inconsistent)?))
+        Self::from_pair(Pair::Ec(pair.map_err(|_| InvalidJwk::Inconsistent)?))
     }
 
     /// Reads the PKCS#8 DER of an Ed25519 key.
-    pub(super) fn of_ed25519_pkcs8(der: &[u8]) -> Result<Self, InvalidJwk> {
+    pub(super) fn from_ed25519_pkcs8(der: &[u8]) -> Result<Self, InvalidJwk> {
         let pair = Ed25519KeyPair::from_pkcs8(der);
-        Self::of_pair(Pair::Ed25519(pair.map_err(|_| InvalidJwk::Inconsistent)?))
+        Self::from_pair(Pair::Ed25519(pair.map_err(|_| InvalidJwk::Inconsistent)?))
     }
 
-    fn of_pair(pair: Pair) -> Result<Self, InvalidJwk> {
+    fn from_pair(pair: Pair) -> Result<Self, InvalidJwk> {
         let public = match &pair {
             Pair::Rsa(pair) => {
                 let der = pair.public_key().as_ref();
-                let numbers = pkcs1::RsaPublicKey::from_der(der).map_err(|_| InvalidJwk::Unwritable)?;
+                let numbers = pkcs1::RsaPublicKey::from_der(der).map_err(|_| InvalidJwk::Library)?;
                 PublicKey::rsa(
                     numbers.modulus.as_bytes().to_vec(),
                     numbers.public_exponent.as_bytes().to_vec(),
@@ -126,20 +139,20 @@ impl PrivateKey {
             }
             Pair::Ec(pair) => {
                 let curve = Curve::ALL.into_iter().find(|curve| curve.signing() == pair.algorithm());
-                PublicKey::ec_point(curve.ok_or(InvalidJwk::Unwritable)?, pair.public_key().as_ref())
+                PublicKey::ec_point(curve.ok_or(InvalidJwk::Library)?, pair.public_key().as_ref())
             }
             Pair::Ed25519(pair) => PublicKey::ed25519(pair.public_key().as_ref().to_vec()),
         }?;
         Ok(Self { public, pair })
     }
 
-    /// The public half.
+    /// The public key.
     #[must_use]
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// Signs a message; nothing comes of an algorithm for another kind of key.
+    /// Signs a message. `None` if the algorithm does not fit the key type, or aws-lc-rs fails.
     #[must_use]
     pub fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
         let random = SystemRandom::new();
@@ -158,26 +171,34 @@ impl PrivateKey {
     /// PKCS#8 (RFC 5208) in DER.
     ///
     /// # Errors
-    /// [`InvalidJwk::Unwritable`] when the library fails.
-    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, InvalidJwk> {
+    /// [`InvalidJwk::Library`] if aws-lc-rs fails.
+    pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, InvalidJwk> {
         let der = match &self.pair {
             Pair::Rsa(pair) => pair.as_der().map(|der| der.as_ref().to_vec()),
             Pair::Ec(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
             Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
         };
-        der.map(Zeroizing::new).map_err(|_| InvalidJwk::Unwritable)
+        der.map(Zeroizing::new).map_err(|_| InvalidJwk::Library)
     }
 
-    /// The private numbers, each with the name of its member.
+    /// PKCS#1 (RFC 8017 §A.1.2) in DER; `None` for a key that is not RSA.
+    pub(super) fn to_pkcs1(&self) -> Result<Option<Zeroizing<Vec<u8>>>, InvalidJwk> {
+        if self.public.key_type() != KeyType::Rsa {
+            return Ok(None);
+        }
+        let pkcs8 = self.to_pkcs8()?;
+        let info = PrivateKeyInfo::from_der(&pkcs8).map_err(|_| InvalidJwk::Library)?;
+        Ok(Some(Zeroizing::new(info.private_key.to_vec())))
+    }
+
+    /// The private parameters as JWK members.
     fn private_members(&self) -> Result<Vec<(&'static str, String)>, InvalidJwk> {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match &self.pair {
             Pair::Rsa(_) => {
-                let pkcs8 = self.to_pkcs8()?;
-                let info = PrivateKeyInfo::from_der(&pkcs8).map_err(|_| InvalidJwk::Unwritable)?;
-                let key = pkcs1::RsaPrivateKey::from_der(info.private_key);
-                let key = key.map_err(|_| InvalidJwk::Unwritable)?;
-                let numbers = [
+                let der = self.to_pkcs1()?.ok_or(InvalidJwk::Library)?;
+                let key = pkcs1::RsaPrivateKey::from_der(&der).map_err(|_| InvalidJwk::Library)?;
+                let parameters = [
                     ("d", key.private_exponent),
                     ("p", key.prime1),
                     ("q", key.prime2),
@@ -185,16 +206,16 @@ impl PrivateKey {
                     ("dq", key.exponent2),
                     ("qi", key.coefficient),
                 ];
-                Ok(numbers.into_iter().map(|(name, number)| (name, encode(number.as_bytes()))).collect())
+                Ok(parameters.into_iter().map(|(name, value)| (name, encode(value.as_bytes()))).collect())
             }
             Pair::Ec(pair) => {
                 let d: EcPrivateKeyBin<'_> =
-                    pair.private_key().as_be_bytes().map_err(|_| InvalidJwk::Unwritable)?;
+                    pair.private_key().as_be_bytes().map_err(|_| InvalidJwk::Library)?;
                 Ok(vec![("d", encode(d.as_ref()))])
             }
             Pair::Ed25519(pair) => {
-                let seed = pair.seed().map_err(|_| InvalidJwk::Unwritable)?;
-                let d = seed.as_be_bytes().map_err(|_| InvalidJwk::Unwritable)?;
+                let seed = pair.seed().map_err(|_| InvalidJwk::Library)?;
+                let d = seed.as_be_bytes().map_err(|_| InvalidJwk::Library)?;
                 Ok(vec![("d", encode(d.as_ref()))])
             }
         }
@@ -207,12 +228,12 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// The five numbers are checked against each other, or found anew where none of them is there.
+/// Builds the key pair. aws-lc-rs checks the five optional parameters; if all are missing, `rsa` recomputes them.
 fn rsa_pair(public: &PublicKey, members: &Map<String, Value>, d: &[u8]) -> Result<RsaKeyPair, InvalidJwk> {
     if members.contains_key("oth") {
         return Err(InvalidJwk::MultiPrime);
     }
-    let (n, e) = public.rsa_numbers().ok_or(InvalidJwk::Inconsistent)?;
+    let (n, e) = public.rsa_parameters().ok_or(InvalidJwk::Inconsistent)?;
     let names = ["p", "q", "dp", "dq", "qi"];
     let pair = match names.iter().filter(|name| members.contains_key(**name)).count() {
         0 => {
@@ -237,14 +258,14 @@ fn rsa_pair(public: &PublicKey, members: &Map<String, Value>, d: &[u8]) -> Resul
 }
 
 fn secret(members: &Map<String, Value>, name: &'static str) -> Result<Zeroizing<Vec<u8>>, InvalidJwk> {
-    public_key::bytes(members, name).map(Zeroizing::new)
+    members::bytes(members, name).map(Zeroizing::new)
 }
 
 fn check_length(d: &[u8], expected: usize) -> Result<(), InvalidJwk> {
     if d.len() == expected { Ok(()) } else { Err(InvalidJwk::Length { member: "d", expected }) }
 }
 
-/// A private key for signing, with what it says about itself.
+/// A private JWK for signing: a key with optional `kid` and `alg`.
 #[derive(Debug)]
 pub struct PrivateJwk {
     key: PrivateKey,
@@ -253,53 +274,54 @@ pub struct PrivateJwk {
 }
 
 impl PrivateJwk {
-    /// A key that says nothing about itself.
+    /// A key without `kid` and `alg`.
     #[must_use]
-    pub fn bare(key: PrivateKey) -> Self {
+    pub fn from_key(key: PrivateKey) -> Self {
         Self { key, kid: None, algorithm: None }
     }
 
-    /// Reads a JWK. Members it does not know are left aside (RFC 7517, 4).
+    /// Reads a private JWK. Unknown members are ignored (RFC 7517 §4).
     ///
     /// # Errors
-    /// [`InvalidJwk`] for a key that is public, symmetric, weak, not for signatures, or none.
+    /// [`InvalidJwk`] for a key that is public, symmetric, weak, malformed, or not for signatures.
     pub fn parse(json: &SecretJson) -> Result<Self, InvalidJwk> {
-        let members = json.reveal().as_object().ok_or(InvalidJwk::NoObject)?;
-        let key = PrivateKey::of_members(members)?;
-        jwk::check_purpose(members, "sign")?;
-        let (kid, algorithm) = (jwk::kid(members)?, jwk::algorithm(members, key.public().key_type())?);
+        let members = json.reveal().as_object().ok_or(InvalidJwk::NotObject)?;
+        let key = PrivateKey::from_members(members)?;
+        members::check_purpose(members, "sign")?;
+        let (kid, algorithm) =
+            (members::kid(members)?, members::algorithm(members, key.public().key_type())?);
         Ok(Self { key, kid, algorithm })
     }
 
-    /// The key itself.
+    /// The key.
     #[must_use]
     pub fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// Which key this is: what it says, else its thumbprint.
+    /// The `kid`, or the thumbprint if there is none.
     #[must_use]
     pub fn kid(&self) -> String {
         self.kid.clone().unwrap_or_else(|| self.key.public().thumbprint())
     }
 
-    /// The one algorithm that it is for, if it says so.
+    /// The `alg`, if present.
     #[must_use]
     pub fn algorithm(&self) -> Option<Algorithm> {
         self.algorithm
     }
 }
 
-/// The private half beside what the public JWK says.
+/// The members of a public JWK together with the private parameters of its key.
 ///
 /// # Errors
-/// [`InvalidJwk::Unwritable`] when the library fails.
-pub fn private_jwk(key: &PrivateKey, public: &PublicJwk) -> Result<SecretJson, InvalidJwk> {
+/// [`InvalidJwk::Library`] if aws-lc-rs fails.
+pub fn private_jwk(key: &PrivateKey, public: &Jwk) -> Result<SecretJson, InvalidJwk> {
     let Ok(Value::Object(mut members)) = serde_json::to_value(public) else {
-        return Err(InvalidJwk::Unwritable);
+        return Err(InvalidJwk::Library);
     };
     for (name, value) in key.private_members()? {
         members.insert(name.to_owned(), Value::String(value));
     }
-    Ok(SecretJson::of(Value::Object(members)))
+    Ok(SecretJson::new(Value::Object(members)))
 }

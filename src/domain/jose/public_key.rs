@@ -1,6 +1,6 @@
-//! Public keys: the numbers of a JWK (RFC 7518, 6; RFC 8037, 2), looked at before anything is done with them.
+//! Public keys: the parameters of a JWK (RFC 7518 §6, RFC 8037 §2), checked when they are read.
 //!
-//! What a JWK says about its key beside the numbers is `jwk`; texts in PEM are `pem`.
+//! `jwk` adds the metadata of a JWK (`kid`, `alg`); `pem` reads and writes PEM.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
@@ -11,20 +11,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rsa::BigUint;
 use serde_json::{Map, Value};
 
-use super::algorithm::{Algorithm, Curve, KeyType};
-use super::json;
-use super::jwk::InvalidJwk;
+use super::algorithm::{Algorithm, Curve, ED25519_LEN, KeyType, RSA_BITS, RSA_EXPONENT_BITS};
+use super::ed25519;
+use super::invalid_jwk::InvalidJwk;
+use super::members::{bytes, number, text};
 
-/// The sizes of an RSA modulus, in bits: the fewest by RFC 7518, 3.3, the most by what the library verifies with.
-pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-
-/// The longest RSA exponent, in bits, that the library takes.
-pub(super) const EXPONENT_BITS: usize = 33;
-
-/// How many bytes an Ed25519 key has, either half.
-pub(super) const ED25519_LEN: usize = 32;
-
-/// A public key that can be one: sizes, exponent and curve were checked.
+/// A public key with valid parameters: sizes, exponent and curve point are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey(PublicParameters);
 
@@ -36,11 +28,11 @@ enum PublicParameters {
 }
 
 impl PublicKey {
-    /// Reads the numbers out of the members of a JWK, and leaves all other members alone.
+    /// Reads the key parameters of a JWK and ignores all other members.
     ///
     /// # Errors
-    /// [`InvalidJwk`] says which number is wrong, and how.
-    pub fn of_members(members: &Map<String, Value>) -> Result<Self, InvalidJwk> {
+    /// [`InvalidJwk`] names the first invalid parameter.
+    pub fn from_members(members: &Map<String, Value>) -> Result<Self, InvalidJwk> {
         match text(members, "kty")? {
             "RSA" => Self::rsa(number(members, "n")?, number(members, "e")?),
             "EC" => {
@@ -54,14 +46,14 @@ impl PublicKey {
                 other => Err(InvalidJwk::curve("OKP", other)),
             },
             "oct" => Err(InvalidJwk::Symmetric),
-            other => Err(InvalidJwk::kind(other)),
+            other => Err(InvalidJwk::key_type(other)),
         }
     }
 
-    /// An RSA key, from its big-endian numbers without leading zeros.
+    /// An RSA key from its modulus and exponent, big-endian without leading zeros.
     ///
     /// # Errors
-    /// [`InvalidJwk`] for a size outside of [`RSA_BITS`], an even modulus, and an exponent that is even, 1 or overlong.
+    /// [`InvalidJwk`] for a size outside [`RSA_BITS`], an even modulus, and an exponent that is even, 1 or too long.
     pub fn rsa(n: Vec<u8>, e: Vec<u8>) -> Result<Self, InvalidJwk> {
         let bits = bits(&n);
         if !RSA_BITS.contains(&bits) {
@@ -71,16 +63,16 @@ impl PublicKey {
         if !is_odd(&n) {
             return Err(InvalidJwk::EvenModulus);
         }
-        if !is_odd(&e) || e == [1] || self::bits(&e) > EXPONENT_BITS {
+        if !is_odd(&e) || e == [1] || self::bits(&e) > RSA_EXPONENT_BITS {
             return Err(InvalidJwk::Exponent);
         }
         Ok(Self(PublicParameters::Rsa { n, e }))
     }
 
-    /// A key on a curve of ECDSA, from its coordinates with all their leading zeros.
+    /// An ECDSA key from its coordinates, which keep their leading zeros.
     ///
     /// # Errors
-    /// [`InvalidJwk`] for coordinates of another length, and for a point that is not on the curve (RFC 8725, 3.4).
+    /// [`InvalidJwk`] for coordinates of the wrong length, and for a point off the curve (RFC 8725 §3.4).
     pub fn ec(curve: Curve, x: &[u8], y: &[u8]) -> Result<Self, InvalidJwk> {
         for (name, coordinate) in [("x", x), ("y", y)] {
             if coordinate.len() != curve.size() {
@@ -92,21 +84,21 @@ impl PublicKey {
         Ok(Self(PublicParameters::Ec { curve, x: x.to_vec(), y: y.to_vec() }))
     }
 
-    /// An Ed25519 key (RFC 8032, 5.1.5).
+    /// An Ed25519 key (RFC 8032 §5.1.5).
     ///
     /// # Errors
-    /// [`InvalidJwk`] for another length, and for what is no point, or a point that signatures of anybody fit.
+    /// [`InvalidJwk`] for the wrong length, a point off the curve, a non-canonical encoding, and a point of small order.
     pub fn ed25519(x: Vec<u8>) -> Result<Self, InvalidJwk> {
         if x.len() != ED25519_LEN {
             return Err(InvalidJwk::Length { member: "x", expected: ED25519_LEN });
         }
-        if !super::edwards::is_sound(&x) {
+        if !ed25519::is_valid_public_key(&x) {
             return Err(InvalidJwk::OffCurve(KeyType::Ed25519));
         }
         Ok(Self(PublicParameters::Ed25519 { x }))
     }
 
-    /// A key on a curve of ECDSA, from `04 ‖ x ‖ y` (SEC 1, 2.3.3).
+    /// An ECDSA key from its uncompressed point `04 ‖ x ‖ y` (SEC 1 §2.3.3).
     pub(super) fn ec_point(curve: Curve, point: &[u8]) -> Result<Self, InvalidJwk> {
         match point.split_first() {
             Some((4, coordinates)) if coordinates.len() == 2 * curve.size() => {
@@ -118,7 +110,7 @@ impl PublicKey {
         }
     }
 
-    /// What sort of key this is.
+    /// The type of this key.
     #[must_use]
     pub fn key_type(&self) -> KeyType {
         match &self.0 {
@@ -128,7 +120,7 @@ impl PublicKey {
         }
     }
 
-    /// `kty` and the public numbers, each with the name of its member, in the order that people read them.
+    /// `kty` and the public parameters as JWK members, in the order they are displayed.
     #[must_use]
     pub fn members(&self) -> Vec<(&'static str, String)> {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -148,19 +140,19 @@ impl PublicKey {
         }
     }
 
-    /// The SHA-256 thumbprint as base64url (RFC 7638, 3; RFC 8037, 2 for Ed25519).
+    /// The SHA-256 thumbprint as base64url (RFC 7638 §3; RFC 8037 §2 for Ed25519).
     #[must_use]
     pub fn thumbprint(&self) -> String {
         let mut members = self.members();
         members.sort_unstable();
-        // Nothing in these names and values needs escaping.
+        // Names and base64url values need no JSON escaping.
         let members: Vec<_> =
             members.into_iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
         let canonical = format!("{{{}}}", members.join(","));
         URL_SAFE_NO_PAD.encode(digest(&SHA256, canonical.as_bytes()))
     }
 
-    /// Whether this is the signature of that message. An algorithm of another kind of key verifies nothing.
+    /// Whether this is a valid signature of the message. False if the algorithm does not fit the key type.
     #[must_use]
     pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
@@ -174,18 +166,18 @@ impl PublicKey {
         }
     }
 
-    /// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7) in DER.
+    /// `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) in DER.
     ///
     /// # Errors
-    /// [`InvalidJwk::Unwritable`], which a key that was read here does not give.
-    pub fn to_spki(&self) -> Result<Vec<u8>, InvalidJwk> {
+    /// [`InvalidJwk::Library`] if aws-lc-rs cannot encode the key.
+    pub(super) fn to_spki(&self) -> Result<Vec<u8>, InvalidJwk> {
         let der = match &self.0 {
             PublicParameters::Rsa { n, e } => PublicKeyComponents { n, e }.as_der().ok(),
             PublicParameters::Ec { .. } | PublicParameters::Ed25519 { .. } => {
                 self.parsed().and_then(|key| key.as_der().ok())
             }
         };
-        der.map(|der| der.as_ref().to_vec()).ok_or(InvalidJwk::Unwritable)
+        der.map(|der| der.as_ref().to_vec()).ok_or(InvalidJwk::Library)
     }
 
     fn parsed(&self) -> Option<ParsedPublicKey> {
@@ -198,15 +190,15 @@ impl PublicKey {
         }
     }
 
-    /// The modulus and the exponent of an RSA key.
-    pub(super) fn rsa_numbers(&self) -> Option<(&[u8], &[u8])> {
+    /// The modulus and exponent of an RSA key.
+    pub(super) fn rsa_parameters(&self) -> Option<(&[u8], &[u8])> {
         match &self.0 {
             PublicParameters::Rsa { n, e } => Some((n, e)),
             _ => None,
         }
     }
 
-    /// `04 ‖ x ‖ y` of an EC key, the bytes of an Ed25519 key.
+    /// The uncompressed point of an ECDSA key, or the bytes of an Ed25519 key.
     pub(super) fn octets(&self) -> Option<Vec<u8>> {
         match &self.0 {
             PublicParameters::Rsa { .. } => None,
@@ -220,28 +212,7 @@ fn point(x: &[u8], y: &[u8]) -> Vec<u8> {
     [&[4], x, y].concat()
 }
 
-/// How many bits a big-endian number has.
+/// The size in bits of a big-endian number.
 fn bits(number: &[u8]) -> usize {
     BigUint::from_bytes_be(number).bits()
-}
-
-/// A member that must be a string.
-pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<&'a str, InvalidJwk> {
-    match members.get(name) {
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(InvalidJwk::NotText(name)),
-        None => Err(InvalidJwk::Missing(name)),
-    }
-}
-
-/// A member that must be base64url of some bytes.
-pub(super) fn bytes(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
-    let text = text(members, name)?;
-    json::bytes(text).filter(|bytes| !bytes.is_empty()).ok_or(InvalidJwk::NotBase64Url(name))
-}
-
-/// A member that must be `Base64urlUInt`: no leading zeros (RFC 7518, 2).
-pub(super) fn number(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
-    let bytes = bytes(members, name)?;
-    if bytes.first() == Some(&0) { Err(InvalidJwk::LeadingZero(name)) } else { Ok(bytes) }
 }

@@ -1,4 +1,4 @@
-//! What the claims of a token must say (RFC 7519, 4.1), once its signature was right.
+//! Validates the claims of a token (RFC 7519 §4.1) after its signature was verified.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use super::numeric_date::{numeric_date, relative};
 use super::verify_error::{Reason, VerifyError};
 use crate::domain::clock::Timestamp;
 
-/// What is expected of a token.
+/// What a token must say to be valid.
 #[derive(Clone, Debug, Default)]
 pub struct Validation {
-    /// Who must have issued it.
+    /// The required issuer; not checked if `None`.
     pub issuer: Option<String>,
-    /// For whom it must be.
+    /// The required audience; not checked if `None`.
     pub audience: Option<String>,
-    /// Takes a token without `exp`, or past it.
+    /// Accepts a token that has expired or has no `exp`.
     pub ignore_exp: bool,
-    /// By how much the clocks may differ.
+    /// Allowed difference between the clocks.
     pub leeway: Duration,
 }
 
-/// Checks claims whose signature was right. Returns what was not checked, or is odd.
+/// Validates claims. Returns notes on what was not checked, or is unusual.
 ///
 /// # Errors
-/// [`VerifyError`] for the first claim that is wrong.
+/// [`VerifyError`] for the first invalid claim.
 pub fn validate(
     claims: &Map<String, Value>,
     expected: &Validation,
@@ -39,30 +39,30 @@ pub fn validate(
     notes.extend(check_exp(claims, expected, now)?);
     check_nbf(claims, expected.leeway, now)?;
     if let Some(iat) = time(claims, "iat")?.filter(|iat| *iat > now.plus(expected.leeway)) {
-        notes.push(format!("it says that it was issued at {iat}, {}", relative(iat, now)));
+        notes.push(format!("the token says that it was issued in the future: {iat}, {}", relative(iat, now)));
     }
     Ok(notes)
 }
 
-/// RFC 8725, 3.8: the keys that are trusted are one issuer's.
+/// RFC 8725 §3.8: the trusted keys belong to one issuer.
 fn check_issuer(claims: &Map<String, Value>, expected: Option<&str>) -> Result<Option<String>, VerifyError> {
     let issuer = text(claims, "iss")?;
     let Some(expected) = expected else {
-        return Ok(Some("iss was not checked: --issuer does".to_owned()));
+        return Ok(Some("iss was not checked: use --issuer to check it".to_owned()));
     };
     match issuer {
         Some(issuer) if issuer == expected => Ok(None),
-        Some(issuer) => Err(VerifyError::new(
-            Reason::WrongIssuer,
-            format!("it is of {issuer:?}, and not of {expected:?}"),
-        )),
-        None => {
-            Err(VerifyError::new(Reason::WrongIssuer, format!("it has no \"iss\"; {expected:?} is expected")))
+        Some(issuer) => {
+            Err(VerifyError::new(Reason::WrongIssuer, format!("the issuer is {issuer:?}, not {expected:?}")))
         }
+        None => Err(VerifyError::new(
+            Reason::WrongIssuer,
+            format!("the token has no \"iss\"; it must be {expected:?}"),
+        )),
     }
 }
 
-/// RFC 8725, 3.9. One string or a list of them (RFC 7519, 4.1.3).
+/// RFC 8725 §3.9. `aud` is a string or a list of strings (RFC 7519 §4.1.3).
 fn check_audience(
     claims: &Map<String, Value>,
     expected: Option<&str>,
@@ -77,18 +77,18 @@ fn check_audience(
         Some(_) => return Err(wrong_type()),
     };
     match expected {
-        None if claims.contains_key("aud") => {
-            Ok(Some(format!("aud was not checked: it is for {audience:?}, and --audience says who you are")))
-        }
+        None if claims.contains_key("aud") => Ok(Some(format!(
+            "aud was not checked: the token is for {audience:?}; use --audience to check it"
+        ))),
         None => Ok(None),
         Some(expected) if audience.contains(&expected) => Ok(None),
         Some(expected) if audience.is_empty() => Err(VerifyError::new(
             Reason::WrongAudience,
-            format!("it is for nobody in particular (no \"aud\"), and not for {expected:?}"),
+            format!("the token has no \"aud\"; it must be for {expected:?}"),
         )),
         Some(expected) => Err(VerifyError::new(
             Reason::WrongAudience,
-            format!("it is for {audience:?}, and not for {expected:?}"),
+            format!("the token is for {audience:?}, not for {expected:?}"),
         )),
     }
 }
@@ -100,15 +100,15 @@ fn check_exp(
 ) -> Result<Option<String>, VerifyError> {
     let exp = time(claims, "exp")?;
     let is_past = exp.is_some_and(|exp| now >= exp.plus(expected.leeway));
-    let said = match exp {
-        None => "it has no \"exp\", and would be valid for ever".to_owned(),
-        Some(exp) => format!("it expired at {exp}, {}", relative(exp, now)),
+    let message = match exp {
+        None => "the token has no \"exp\": it never expires".to_owned(),
+        Some(exp) => format!("the token expired at {exp}, {}", relative(exp, now)),
     };
     match (exp, is_past) {
         (Some(_), false) => Ok(None),
-        _ if expected.ignore_exp => Ok(Some(format!("{said} (--ignore-exp)"))),
-        (None, _) => Err(VerifyError::new(Reason::NoExp, said)),
-        (Some(_), true) => Err(VerifyError::new(Reason::Expired, said)),
+        _ if expected.ignore_exp => Ok(Some(format!("{message} (--ignore-exp)"))),
+        (None, _) => Err(VerifyError::new(Reason::NoExp, message)),
+        (Some(_), true) => Err(VerifyError::new(Reason::Expired, message)),
     }
 }
 
@@ -116,7 +116,7 @@ fn check_nbf(claims: &Map<String, Value>, leeway: Duration, now: Timestamp) -> R
     match time(claims, "nbf")?.filter(|nbf| *nbf > now.plus(leeway)) {
         None => Ok(()),
         Some(nbf) => {
-            let message = format!("it is not valid before {nbf}, {}", relative(nbf, now));
+            let message = format!("the token is not valid before {nbf}, {}", relative(nbf, now));
             Err(VerifyError::new(Reason::NotYetValid, message))
         }
     }
@@ -130,7 +130,8 @@ fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timest
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, VerifyError> {
-    let text = |value: &'a Value| value.as_str().ok_or_else(|| malformed(format!("{name:?} is no string")));
+    let text =
+        |value: &'a Value| value.as_str().ok_or_else(|| malformed(format!("{name:?} is not a string")));
     claims.get(name).map(text).transpose()
 }
 

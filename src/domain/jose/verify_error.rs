@@ -1,13 +1,13 @@
-//! Why a token is not valid: a code that scripts can rely on, and a sentence for people.
+//! Why a token is invalid: a stable code for scripts, and a sentence for people.
 
-use super::jwk::InvalidJwk;
+use super::invalid_jwk::InvalidJwk;
 
-/// A token that is not to be trusted.
+/// A token is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyError {
-    /// The kind of fault.
+    /// The kind of error.
     pub reason: Reason,
-    /// What it is in this token. A token's own words are quoted, with what would steer a terminal escaped.
+    /// The error in this token. Text from the token is quoted and escaped, so that it cannot control a terminal.
     pub message: String,
 }
 
@@ -16,7 +16,7 @@ impl VerifyError {
         Self { reason, message: message.into() }
     }
 
-    /// A key that the token names, and that no signature can be verified with.
+    /// The key that the token names cannot verify signatures.
     pub(super) fn key(error: &InvalidJwk) -> Self {
         let reason = match error {
             InvalidJwk::Use(_) | InvalidJwk::KeyOps(_) => Reason::KeyUse,
@@ -24,53 +24,53 @@ impl VerifyError {
             InvalidJwk::RsaSize { .. } | InvalidJwk::EvenModulus | InvalidJwk::Exponent => Reason::WeakKey,
             _ => Reason::InvalidKey,
         };
-        Self::new(reason, format!("the key it names cannot be used: {error}"))
+        Self::new(reason, format!("the key that the token names cannot be used: {error}"))
     }
 }
 
-/// The kinds of fault, in the order in which they are looked for.
+/// The kinds of error, in the order in which they are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Not a JWS in compact form with JSON in it that can be read in one way only (RFC 7515, 7.1; RFC 7519, 7.2).
+    /// Not a JWS in compact form with strict JSON inside (RFC 7515 §7.1, RFC 7519 §7.2).
     Malformed,
-    /// `alg` is `none` (RFC 8725, 3.2).
+    /// `alg` is `none` (RFC 8725 §3.2).
     AlgNone,
-    /// `alg` is an HMAC, with which a public key would be the secret (RFC 8725, 2.1 and 3.1).
+    /// `alg` is an HMAC, which would make the public key the secret (RFC 8725 §2.1 and §3.1).
     AlgHmac,
-    /// `alg` is not one that is known.
+    /// `alg` is not supported.
     AlgUnsupported,
-    /// The header brings its own key, or says where to fetch it (RFC 8725, 3.10).
+    /// The header contains a key, or a URL to fetch one from (RFC 8725 §3.10).
     EmbeddedKey,
-    /// `crit` names what is not understood (RFC 7515, 4.1.11).
+    /// `crit` lists an extension that is not supported (RFC 7515 §4.1.11).
     Crit,
-    /// No `kid`, and more than one key that could be meant.
+    /// No `kid`, and more than one trusted key.
     NoKid,
-    /// The key is not among those that are trusted; a revoked one neither.
+    /// No trusted key has this `kid`, for example because the key was revoked.
     UnknownKid,
-    /// The key is not for signatures (RFC 7517, 4.2 and 4.3).
+    /// The key is not for signatures (RFC 7517 §4.2 and §4.3).
     KeyUse,
-    /// The key is too small, or broken.
+    /// The key is too small or trivial to break.
     WeakKey,
-    /// The key is none, or not a public one.
+    /// The key is malformed or not a public key.
     InvalidKey,
-    /// The algorithm is not the key's (RFC 8725, 3.1).
+    /// `alg` does not fit the key (RFC 8725 §3.1).
     AlgMismatch,
-    /// The signature is not that key's over this token.
+    /// The signature does not verify with the key.
     BadSignature,
-    /// `iss` is another, or is missing (RFC 8725, 3.8).
+    /// `iss` is missing or differs from the expected issuer (RFC 8725 §3.8).
     WrongIssuer,
-    /// `aud` does not contain the expected one (RFC 8725, 3.9).
+    /// `aud` does not contain the expected audience (RFC 8725 §3.9).
     WrongAudience,
     /// No `exp`.
     NoExp,
-    /// `exp` is past (RFC 7519, 4.1.4).
+    /// `exp` has passed (RFC 7519 §4.1.4).
     Expired,
-    /// `nbf` is yet to come (RFC 7519, 4.1.5).
+    /// `nbf` is in the future (RFC 7519 §4.1.5).
     NotYetValid,
 }
 
 impl Reason {
-    /// The code, which stays the same.
+    /// The code. Codes are stable.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {

@@ -1,29 +1,29 @@
-//! The life of a key, as a plain function: from the keys, the policy and the time to what is to be done.
+//! The lifecycle of keys as a pure function: keys, policy and time in, actions out.
 //!
-//! `next` (published, not signing yet) → `current` (signs) → `retiring` (published, signs no more) → `expired` (kept
-//! for `?expired`) → deleted. Phases go one way only: what a key has been is recorded, so a clock that goes back
-//! changes nothing. Carrying out a plan, in one transaction, is the issuer's part.
+//! `next` (published, not signing yet) → `current` (signs) → `retiring` (published, no longer signs) → `expired` (kept
+//! for `?expired`) → deleted. A key never returns to an earlier phase: its history is recorded, so a clock that is set
+//! back changes nothing. The issuer applies the actions.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Kid;
+use super::kid::Kid;
 use crate::domain::clock::Timestamp;
 
-/// How long a change of the keys may take to reach every process on the store.
+/// Maximum time until every process on the store has noticed a key change.
 ///
-/// A new key counts as published only when this much time has passed since it was stored.
+/// A new key counts as published only after this time.
 const PUBLICATION_DELAY: Duration = Duration::from_secs(1);
 
-/// The most time by which the next key is made early, for the making itself to take a while.
+/// Maximum safety margin for creating the next key early. Generating and storing a key takes time.
 const MAX_MARGIN: Duration = Duration::from_mins(1);
 
-/// How far `exp` of the key made at the very first start lies in the past.
+/// Age of the `exp` of the expired key that a new store gets.
 const SEED_AGE: Duration = Duration::from_hours(1);
 
-/// How keys live. All processes on one store run with the same policy.
+/// How long keys live and when they rotate. All processes on one store must use the same policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationPolicy {
     lifetime: Duration,
@@ -33,13 +33,13 @@ pub struct RotationPolicy {
 }
 
 impl RotationPolicy {
-    /// A policy that can work. All times are whole seconds.
+    /// Creates a policy. All times are whole seconds.
     ///
-    /// `lifetime`: from made to expired; `retention`: how long an expired key is kept; `lead`: how long a key is
-    /// published before it first signs; `token_ttl`: the life of a token; `max_age`: how long verifiers may cache.
+    /// `lifetime`: from creation to expiry; `retention`: how long an expired key is kept; `lead`: how long a key is
+    /// published before it first signs; `token_ttl`: lifetime of a token; `max_age`: how long verifiers may cache.
     ///
     /// # Errors
-    /// [`InvalidPolicy`] when keys could not rotate without breaking a verifier or a token.
+    /// [`InvalidPolicy`] if keys could not rotate without breaking a verifier or a token.
     pub fn new(
         lifetime: Duration,
         retention: Duration,
@@ -53,7 +53,7 @@ impl RotationPolicy {
         if !lead.is_zero() && lead < max_age * 2 {
             return Err(InvalidPolicy::LeadTooShort { least: max_age * 2 });
         }
-        // Without a lead, two seconds keep a new key from being due for replacement in the second it was made.
+        // Without a lead, two seconds prevent that a new key is due for replacement in the second of its creation.
         let handover = if lead.is_zero() { Duration::from_secs(2) } else { lead * 2 };
         let least = handover + token_ttl;
         if lifetime < least {
@@ -62,82 +62,82 @@ impl RotationPolicy {
         Ok(Self { lifetime, retention, lead, token_ttl })
     }
 
-    /// The life of a token.
+    /// Lifetime of a token.
     #[must_use]
     pub fn token_ttl(&self) -> Duration {
         self.token_ttl
     }
 
-    /// From the moment a key is stored to its first signature.
+    /// Time from storing a key to its first signature.
     pub(super) fn until_signing(&self) -> Duration {
         if self.lead.is_zero() { Duration::ZERO } else { self.lead + PUBLICATION_DELAY }
     }
 
-    /// From when a key signs, or signed; nothing for one that never does.
-    pub(crate) fn signs_from(&self, life: &KeyMetadata) -> Option<Timestamp> {
-        life.activated_at.or_else(|| life.published_at.map(|at| at.plus(self.until_signing())))
+    /// When a key starts to sign, or did. `None` for a key that never signs.
+    pub(crate) fn signs_from(&self, key: &KeyMetadata) -> Option<Timestamp> {
+        key.activated_at.or_else(|| key.published_at.map(|at| at.plus(self.until_signing())))
     }
 
-    /// How early before the last moment the next key is made.
+    /// How long before the latest possible time the next key is created.
     fn margin(&self) -> Duration {
         let needed = self.until_signing() * 2 + self.token_ttl;
         (self.lifetime.saturating_sub(needed) / 2).min(MAX_MARGIN)
     }
 
-    /// When a key that is made now expires.
+    /// When a key that is created now expires.
     pub(crate) fn full_life(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_secs(now.plus(self.lifetime).as_secs())
     }
 
-    /// When the successor of a key that expires at `exp` is to be made.
+    /// When to create the successor of a key that expires at `exp`.
     pub(super) fn successor_due(&self, exp: Timestamp) -> Timestamp {
         exp.minus(self.token_ttl).minus(self.until_signing()).minus(self.margin())
     }
 }
 
-/// Why a [`RotationPolicy`] cannot work.
+/// Why a [`RotationPolicy`] is invalid.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidPolicy {
-    /// Verifiers would meet a key that their cache does not have.
-    #[error("the lead is shorter than two cache lives: {least:?} or more, or 0")]
+    /// Verifiers would see tokens of a key that is not in their cache.
+    #[error("the lead is shorter than two cache lifetimes: use at least {least:?}, or 0")]
     LeadTooShort {
-        /// The least lead that would do.
+        /// The minimum lead.
         least: Duration,
     },
-    /// A key would have to go before its tokens and its successor are ready.
-    #[error("the lifetime is too short: {least:?} or more")]
+    /// A key would expire before its tokens, or before its successor can sign.
+    #[error("the lifetime is too short: use at least {least:?}")]
     LifetimeTooShort {
-        /// The least lifetime that would do.
+        /// The minimum lifetime.
         least: Duration,
     },
-    /// Tokens count whole seconds.
-    #[error("a token must live for a second at least")]
+    /// A lifetime of zero. Tokens count whole seconds.
+    #[error("the lifetime of a token must be at least one second")]
     NoTokenTtl,
 }
 
-/// What is remembered of a key's life.
+/// The recorded history of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyMetadata {
-    /// Which key.
+    /// The `kid`.
     pub kid: Kid,
-    /// When it expires; whole seconds.
+    /// When the key expires; whole seconds.
     pub exp: Timestamp,
-    /// When it was made, or when it came into this store.
+    /// When the key was created, or was added to this store.
     pub created_at: Timestamp,
-    /// When it was put into the JWKS; never, for a key that was made expired.
+    /// When the key was first published. `None` for a key that was created expired.
     pub published_at: Option<Timestamp>,
-    /// When it began to sign.
+    /// When the key started to sign.
     pub activated_at: Option<Timestamp>,
-    /// When it was found to have expired.
+    /// When its expiry was first noticed.
     pub expired_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// When the key was revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
 impl KeyMetadata {
-    /// The life of a key that came into this store from elsewhere and may be published, if it has not expired.
+    /// A key from elsewhere that is added to this store. It is published unless it has expired.
     #[must_use]
-    pub fn adopted(kid: Kid, exp: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn adopted(kid: Kid, exp: Timestamp, now: Timestamp) -> Self {
         let published_at = (exp > now).then_some(now);
         Self {
             kid,
@@ -150,57 +150,57 @@ impl KeyMetadata {
         }
     }
 
-    /// The life of a key that is made now.
+    /// A key that is created now.
     #[must_use]
-    pub fn made(kid: Kid, exp: Timestamp, signs: Activation, now: Timestamp) -> Self {
-        let mut life = Self::adopted(kid, exp, now);
-        match signs {
+    pub fn created(kid: Kid, exp: Timestamp, activation: Activation, now: Timestamp) -> Self {
+        let mut key = Self::adopted(kid, exp, now);
+        match activation {
             Activation::AfterLead => {}
-            Activation::Immediately => life.activated_at = Some(now),
-            Activation::Never => life.expired_at = Some(now),
+            Activation::Immediately => key.activated_at = Some(now),
+            Activation::Never => key.expired_at = Some(now),
         }
-        life
+        key
     }
 
-    /// Whether the key belongs into the JWKS at this moment.
+    /// Whether the JWKS contains the key at this time.
     #[must_use]
     pub fn is_published(&self, now: Timestamp) -> bool {
         self.exp > now && self.expired_at.is_none() && self.revoked_at.is_none()
     }
 
-    /// Whether a token of this life, issued now, would not outlive the key.
+    /// Whether a token with this lifetime, issued now, expires no later than the key.
     #[must_use]
     pub fn covers(&self, now: Timestamp, ttl: Duration) -> bool {
         self.is_published(now) && now.plus(ttl).as_secs() <= self.exp.as_secs()
     }
 
-    /// Whether the key has expired, and was not revoked: what `?expired` signs with.
+    /// Whether the key has expired without being revoked. `?expired` signs with such a key.
     #[must_use]
-    pub fn is_expired(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && (self.expired_at.is_some() || self.exp <= now)
     }
 }
 
-/// What a key is to the world.
+/// The phase of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Published, not signing yet: verifiers are learning it.
+    /// Published, not signing yet: verifiers are fetching it.
     Next,
-    /// Published, and the one that signs.
+    /// Published and signing.
     Current,
-    /// Published for the tokens that are out; signs no more.
+    /// Published for tokens that are still valid; no longer signs.
     Retiring,
-    /// Not published; kept for `?expired` and then deleted.
+    /// Not published; kept for `?expired`, then deleted.
     Expired,
-    /// Taken out of the JWKS and out of signing before its time.
+    /// Removed from the JWKS and from signing before its expiry.
     Revoked,
 }
 
 impl Phase {
-    /// Every phase, in the order of a life.
+    /// All phases, in the order of the lifecycle.
     pub const ALL: [Self; 5] = [Self::Next, Self::Current, Self::Retiring, Self::Expired, Self::Revoked];
 
-    /// The word for it.
+    /// The name of the phase.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -213,36 +213,35 @@ impl Phase {
     }
 }
 
-/// All keys of a store at one moment.
+/// All keys of a store at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyTimeline<'a> {
-    lives: &'a [KeyMetadata],
+    keys: &'a [KeyMetadata],
     now: Timestamp,
     newest_signer: Option<Kid>,
 }
 
 impl<'a> KeyTimeline<'a> {
-    /// The keys as they are at `now`.
+    /// The keys at `now`.
     #[must_use]
-    pub fn at(lives: &'a [KeyMetadata], now: Timestamp) -> Self {
-        let signers = lives.iter().filter(|key| key.activated_at.is_some());
-        Self { lives, now, newest_signer: signers.map(|key| key.kid).max() }
+    pub fn at(keys: &'a [KeyMetadata], now: Timestamp) -> Self {
+        let signers = keys.iter().filter(|key| key.activated_at.is_some());
+        Self { keys, now, newest_signer: signers.map(|key| key.kid).max() }
     }
 
-    /// The same keys, after one that has signed and may not be among them any more.
+    /// The same keys, with the newest key that has ever signed. That key may have been deleted.
     #[must_use]
     pub fn after(self, signer: Option<Kid>) -> Self {
         Self { newest_signer: self.newest_signer.max(signer), ..self }
     }
 
-    /// The key that signs: the newest that ever has, as long as it is published. When that one ends, no older key
-    /// comes back to signing.
+    /// The key that signs: the newest one that ever has, while it is published. Older keys never sign again.
     #[must_use]
     pub fn current(&self) -> Option<&'a KeyMetadata> {
         self.published().find(|key| Some(key.kid) == self.newest_signer)
     }
 
-    /// The keys that are to sign later, oldest first: published, and newer than any that has signed.
+    /// The keys that will sign later, oldest first: published, and newer than every key that has signed.
     #[must_use]
     pub fn next(&self) -> impl DoubleEndedIterator<Item = &'a KeyMetadata> + use<'a> {
         let mut next: Vec<_> = self.published().filter(|key| Some(key.kid) > self.newest_signer).collect();
@@ -250,13 +249,13 @@ impl<'a> KeyTimeline<'a> {
         next.into_iter()
     }
 
-    /// The key `?expired` signs with.
+    /// The key that `?expired` signs with.
     #[must_use]
     pub fn newest_expired(&self) -> Option<&'a KeyMetadata> {
-        self.lives.iter().filter(|key| key.is_expired(self.now)).max_by_key(|key| (key.exp, key.kid))
+        self.keys.iter().filter(|key| key.is_expired(self.now)).max_by_key(|key| (key.exp, key.kid))
     }
 
-    /// The phase of one of these keys.
+    /// The phase of a key.
     #[must_use]
     pub fn phase(&self, key: &KeyMetadata) -> Phase {
         if key.revoked_at.is_some() {
@@ -274,143 +273,145 @@ impl<'a> KeyTimeline<'a> {
 
     fn published(&self) -> impl Iterator<Item = &'a KeyMetadata> + use<'a> {
         let now = self.now;
-        self.lives.iter().filter(move |key| key.is_published(now))
+        self.keys.iter().filter(move |key| key.is_published(now))
     }
 }
 
-/// A moment as this process sees it.
+/// What a plan depends on besides the keys and the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanContext {
-    /// The wall clock.
+    /// Time on the wall clock.
     pub wall: Timestamp,
-    /// For keys this process has watched: the wall clock at first sight, and the steady clock since; or the same from
-    /// when the wall clock went back.
+    /// The trusted time for each key that this process has seen: the wall clock at first sight plus the monotonic time
+    /// since. Restarted when the wall clock is set back.
     pub watched: HashMap<Kid, Timestamp>,
-    /// The newest key that has ever signed, though it may be gone.
+    /// The newest key that has ever signed. It may have been deleted.
     pub newest_signer: Option<Kid>,
 }
 
 impl PlanContext {
-    /// The time by which a key may count as learnt, or as kept long enough: the earlier of the wall clock and of the
-    /// time that the steady clock vouches for. A wall clock that was set forward changes neither.
+    /// The time for decisions about lead and retention: the earlier of wall clock and monotonic clock. Setting the wall
+    /// clock forward cannot shorten either.
     fn trusted_now(&self, kid: Kid) -> Timestamp {
         self.watched.get(&kid).map_or(self.wall, |watched| self.wall.min(*watched))
     }
 }
 
-/// When a new key begins to sign.
+/// When a new key starts to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// When it has been published for the policy's lead.
+    /// After it has been published for the lead.
     AfterLead,
-    /// At once, for want of a key that could.
+    /// Immediately, because no other key can sign.
     Immediately,
-    /// Never: it is made expired.
+    /// Never: it is created expired.
     Never,
 }
 
-/// One step in the life of a key, with its reason for the log.
+/// One change of a key, with its reason for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Remove it for good.
+    /// Delete the key.
     Delete {
-        /// Which key.
+        /// The key.
         kid: Kid,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// Record that it has expired.
+    /// Record that the key has expired.
     Expire {
-        /// Which key.
+        /// The key.
         kid: Kid,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// Make a new key.
+    /// Create a key.
     Create {
         /// When it expires; whole seconds.
         exp: Timestamp,
-        /// When it begins to sign.
+        /// When it starts to sign.
         signs: Activation,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// Let it sign from now on.
+    /// Make the key the current one.
     Promote {
-        /// Which key.
+        /// The key.
         kid: Kid,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// Record that it counts as published from now on.
+    /// Record that the key was published now.
     ResetPublishedAt {
-        /// Which key.
+        /// The key.
         kid: Kid,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
 }
 
-/// What is to be done with these keys now.
+/// Plans what to do with the keys now.
 ///
 /// - A key that has reached its `exp` expires.
-/// - The newest key that verifiers have had the lead to learn signs.
-/// - If no signing key covers a whole token: the longest published one that does signs at once, or a new one.
-/// - The next key is made in time to be published for the lead before the current one can cover no whole token;
-///   also when the current one would live longer than the policy says (the policy changed, or the clock went back).
-/// - A key that is to sign, and was published at a time which is yet to come, counts as published now.
-/// - There is always an expired key; the newest stays, others go after the retention.
+/// - The newest key that has been published for the lead signs.
+/// - If no signing key covers a full token lifetime, the oldest published key that does starts to sign immediately. If
+///   there is none, a new key does.
+/// - The next key is created early enough to be published for the lead before the current key can no longer cover a
+///   full token lifetime. It is also created if the current key would outlive the policy (which may have changed).
+/// - A next key whose publication lies in the future counts as published now.
+/// - There is always an expired key. The newest stays, others are deleted after the retention.
 ///
 /// # Guarantees
-/// Carried out, the plan leaves a key that signs and covers a whole token; planning again at the same moment then
-/// gives nothing to do but perhaps to delete what was still needed for its place.
+/// After the actions are applied, a key signs and covers a full token lifetime. Planning again at the same time then
+/// returns at most deletions of keys that the first plan still needed.
 #[must_use]
-pub fn plan(lives: &[KeyMetadata], policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {
-    let keys = KeyTimeline::at(lives, now.wall).after(now.newest_signer);
-    let mut actions = expiries(lives, now.wall);
-    actions.extend(corrections(keys));
-    actions.extend(succession(keys, policy, now));
-    if keys.newest_expired().is_none() {
+pub fn plan(keys: &[KeyMetadata], policy: &RotationPolicy, context: &PlanContext) -> Vec<Action> {
+    let timeline = KeyTimeline::at(keys, context.wall).after(context.newest_signer);
+    let mut actions = expiries(keys, context.wall);
+    actions.extend(corrections(timeline));
+    actions.extend(succession(timeline, policy, context));
+    if timeline.newest_expired().is_none() {
         actions.push(Action::Create {
-            exp: Timestamp::from_secs(now.wall.minus(SEED_AGE).as_secs()),
+            exp: Timestamp::from_secs(context.wall.minus(SEED_AGE).as_secs()),
             signs: Activation::Never,
-            reason: "there is no expired key to show verifiers",
+            reason: "there is no expired key to test verifiers with",
         });
     }
-    actions.extend(deletions(keys, policy, now));
+    actions.extend(deletions(timeline, policy, context));
     actions
 }
 
-fn expiries(lives: &[KeyMetadata], now: Timestamp) -> Vec<Action> {
-    lives
-        .iter()
+fn expiries(keys: &[KeyMetadata], now: Timestamp) -> Vec<Action> {
+    keys.iter()
         .filter(|key| key.exp <= now && key.expired_at.is_none())
         .map(|key| Action::Expire { kid: key.kid, reason: "it has reached its exp" })
         .collect()
 }
 
-/// A key that was published at a time which is yet to come would be waited for too long.
-fn corrections(keys: KeyTimeline<'_>) -> impl Iterator<Item = Action> {
-    keys.next().filter(move |key| key.published_at.is_some_and(|at| at > keys.now)).map(|key| {
-        Action::ResetPublishedAt { kid: key.kid, reason: "the clock went back behind its publication" }
+/// Corrects publication times in the future, which would keep a key from signing for too long.
+fn corrections(timeline: KeyTimeline<'_>) -> impl Iterator<Item = Action> {
+    let is_in_future = move |key: &&KeyMetadata| key.published_at.is_some_and(|at| at > timeline.now);
+    timeline.next().filter(is_in_future).map(|key| Action::ResetPublishedAt {
+        kid: key.kid,
+        reason: "the clock was set back to before its publication",
     })
 }
 
-/// Who signs, and who will.
-fn succession(keys: KeyTimeline<'_>, policy: &RotationPolicy, moment: &PlanContext) -> Vec<Action> {
-    let now = moment.wall;
+/// Decides which key signs, and whether to create the next one.
+fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &PlanContext) -> Vec<Action> {
+    let now = context.wall;
     let covers = |key: &&KeyMetadata| key.covers(now, policy.token_ttl);
-    let learnt = |key: &&KeyMetadata| {
+    let had_lead = |key: &&KeyMetadata| {
         key.published_at
-            .is_some_and(|at| at.min(now).plus(policy.until_signing()) <= moment.trusted_now(key.kid))
+            .is_some_and(|at| at.min(now).plus(policy.until_signing()) <= context.trusted_now(key.kid))
     };
 
-    let current = keys.current().filter(covers);
-    let ready = keys.next().rfind(|key| covers(key) && learnt(key));
+    let current = timeline.current().filter(covers);
+    let ready = timeline.next().rfind(|key| covers(key) && had_lead(key));
     let (promoted, reason) = if ready.is_some() {
-        (ready, "verifiers have had the lead to learn it")
+        (ready, "it has been published for the lead")
     } else if current.is_none() {
-        (keys.next().find(covers), "no other key covers a whole token")
+        (timeline.next().find(covers), "no other key covers a full token lifetime")
     } else {
         (None, "")
     };
@@ -418,43 +419,44 @@ fn succession(keys: KeyTimeline<'_>, policy: &RotationPolicy, moment: &PlanConte
         promoted.map(|key| Action::Promote { kid: key.kid, reason }).into_iter().collect();
 
     let Some(signer) = promoted.or(current) else {
-        actions.push(make(policy, now, Activation::Immediately, "no key covers a whole token"));
+        actions.push(create(policy, now, Activation::Immediately, "no key covers a full token lifetime"));
         return actions;
     };
-    if keys.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
+    if timeline.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
         return actions;
     }
     let longest = now.plus(policy.lifetime).plus(Duration::from_secs(1));
     if policy.successor_due(signer.exp) <= now {
-        actions.push(successor(policy, now, "the current key nears its end"));
+        actions.push(successor(policy, now, "the current key expires soon"));
     } else if signer.exp > longest {
         actions.push(successor(policy, now, "the current key would outlive the policy"));
     }
     actions
 }
 
-/// Whether the key will still cover a whole token when verifiers have learnt it.
+/// Whether the key will still cover a full token lifetime after its lead.
 fn will_sign(key: &KeyMetadata, policy: &RotationPolicy, now: Timestamp) -> bool {
-    let learnt = key.published_at.map_or(now, |at| at.min(now)).plus(policy.until_signing());
-    key.covers(learnt.max(now), policy.token_ttl)
+    let signs_at = key.published_at.map_or(now, |at| at.min(now)).plus(policy.until_signing());
+    key.covers(signs_at.max(now), policy.token_ttl)
 }
 
 fn successor(policy: &RotationPolicy, now: Timestamp, reason: &'static str) -> Action {
-    let signs = if policy.lead.is_zero() { Activation::Immediately } else { Activation::AfterLead };
-    make(policy, now, signs, reason)
+    let activation = if policy.lead.is_zero() { Activation::Immediately } else { Activation::AfterLead };
+    create(policy, now, activation, reason)
 }
 
-fn make(policy: &RotationPolicy, now: Timestamp, signs: Activation, reason: &'static str) -> Action {
-    Action::Create { exp: policy.full_life(now), signs, reason }
+fn create(policy: &RotationPolicy, now: Timestamp, activation: Activation, reason: &'static str) -> Action {
+    Action::Create { exp: policy.full_life(now), signs: activation, reason }
 }
 
-fn deletions(keys: KeyTimeline<'_>, policy: &RotationPolicy, now: &PlanContext) -> Vec<Action> {
-    // The newest key that has signed stays as well: by these lives alone, an older one would come back without it.
-    let stay = [keys.newest_expired().map(|key| key.kid), keys.newest_signer];
-    keys.lives
+fn deletions(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &PlanContext) -> Vec<Action> {
+    // The newest key that has signed stays too. Without it, an older key would look like the current one.
+    let kept = [timeline.newest_expired().map(|key| key.kid), timeline.newest_signer];
+    timeline
+        .keys
         .iter()
-        .filter(|key| !key.is_published(now.wall) && !stay.contains(&Some(key.kid)))
-        .filter(|key| key.exp.plus(policy.retention) <= now.trusted_now(key.kid))
+        .filter(|key| !key.is_published(context.wall) && !kept.contains(&Some(key.kid)))
+        .filter(|key| key.exp.plus(policy.retention) <= context.trusted_now(key.kid))
         .map(|key| Action::Delete { kid: key.kid, reason: "its retention is over" })
         .collect()
 }

@@ -1,8 +1,7 @@
-//! Encryption at rest: how a private key lies in the store, and where the key for that comes from.
+//! Encryption at rest: how private keys are sealed, and where the master key comes from.
 //!
-//! A sealed value is `0x01 ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)` and is bound to its place by associated
-//! data, so that a row which was edited, swapped or given a longer life does not open. There is no protection
-//! against putting an old copy of a whole row back.
+//! A sealed value is `0x01 ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)`. Associated data binds it to its row: a row
+//! that was edited, swapped or given a later `exp` does not open. An old copy of the whole row does open.
 
 use std::fmt;
 
@@ -16,13 +15,13 @@ use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::Kid;
+use super::kid::Kid;
 use crate::domain::clock::Timestamp;
 
-/// Bytes of the salt that a passphrase is stretched with.
+/// Length in bytes of the salt for key derivation from a passphrase.
 pub const SALT_LEN: usize = 16;
 
-/// The fewest characters of a `NOT_MY_KEY` that is neither base64 nor hex.
+/// Minimum length in characters of a passphrase: a `NOT_MY_KEY` that is neither base64 nor hex.
 pub const PASSPHRASE_MIN: usize = 16;
 
 const FORMAT: u8 = 1;
@@ -35,12 +34,12 @@ const PADDING_OPTIONAL: GeneralPurposeConfig =
 const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, PADDING_OPTIONAL);
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, PADDING_OPTIONAL);
 
-/// What `NOT_MY_KEY` says: a key, or a passphrase to make one from.
+/// The value of `NOT_MY_KEY`: a key, or a passphrase from which one is derived.
 #[derive(Clone)]
 pub enum MasterSecret {
-    /// 32 bytes, used as they are.
+    /// A 32-byte key.
     Key(Zeroizing<[u8; 32]>),
-    /// Text, stretched by Argon2id with the store's salt.
+    /// A passphrase for Argon2id with the store's salt.
     Passphrase(Zeroizing<String>),
 }
 
@@ -48,7 +47,7 @@ impl MasterSecret {
     /// Reads 32 bytes as base64, base64url (padded or not) or 64 hex digits, or any other text as a passphrase.
     ///
     /// # Errors
-    /// [`InvalidMasterSecret`] for a text of less than [`PASSPHRASE_MIN`] characters.
+    /// [`InvalidMasterSecret`] for a passphrase shorter than [`PASSPHRASE_MIN`] characters.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterSecret> {
         if let Some(key) = key_bytes(text) {
             return Ok(Self::Key(key));
@@ -66,10 +65,10 @@ impl MasterSecret {
         Zeroizing::new(general_purpose::URL_SAFE.encode(*key))
     }
 
-    /// The sealer for a store with this salt. A passphrase takes 64 MiB and about a tenth of a second.
+    /// The sealer for a store with this salt. For a passphrase, this needs 64 MiB and about 0.1 s.
     ///
     /// # Errors
-    /// [`KdfError`] when the memory cannot be had.
+    /// [`KdfError`] if the memory cannot be allocated.
     pub fn sealer(&self, salt: &[u8; SALT_LEN]) -> Result<Sealer, KdfError> {
         match self {
             Self::Key(key) => Ok(Sealer::new(key)),
@@ -106,24 +105,24 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     Some(digits?.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
-/// The text cannot be a master key.
+/// The text is not a master key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("32 bytes as base64 or hex, or a text of at least {PASSPHRASE_MIN} characters, would do")]
+#[error("use 32 bytes as base64 or hex, or a passphrase of {PASSPHRASE_MIN} characters or more")]
 pub struct InvalidMasterSecret;
 
-/// The passphrase could not be stretched.
+/// Key derivation from the passphrase failed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("there are no 64 MiB of memory to make the master key from NOT_MY_KEY")]
+#[error("cannot derive the master key from NOT_MY_KEY: 64 MiB of memory are not available")]
 pub struct KdfError;
 
-/// Where a sealed value belongs; it opens nowhere else.
+/// The row that a sealed value belongs to. The value opens only with the same context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealContext<'a> {
-    /// The row of `keys` with this `kid` and this `exp`.
+    /// The row of `keys` with this `kid` and `exp`.
     Key(Kid, Timestamp),
-    /// The row of `uploaded_keys` with this `kid` and this `exp`.
+    /// The row of `uploaded_keys` with this `kid` and `exp`.
     Uploaded(&'a str, Option<Timestamp>),
-    /// The check value that tells a wrong master key from a damaged row.
+    /// The check value, which distinguishes a wrong master key from a corrupt row.
     Check,
 }
 
@@ -132,7 +131,7 @@ impl SealContext<'_> {
         match self {
             Self::Key(kid, exp) => format!("jwksd:keys:{kid}:{}", exp.as_secs()),
             Self::Uploaded(kid, exp) => {
-                // The name comes last, because it may have anything in it.
+                // The kid comes last, because it may contain colons.
                 let exp = exp.map_or_else(|| "-".to_owned(), |exp| exp.as_secs().to_string());
                 format!("jwksd:uploaded_keys:{exp}:{kid}")
             }
@@ -152,13 +151,12 @@ impl Sealer {
         Self { cipher: Aes256Gcm::new(&(*key).into()) }
     }
 
-    /// Seals a text into its context, with a fresh nonce.
+    /// Seals a text for its context, with a new random nonce.
     ///
-    /// 96-bit random nonces are good for 2³² values under one key (NIST SP 800-38D, 8.3); a key a minute would take
-    /// eight thousand years.
+    /// Random 96-bit nonces allow 2³² values per key (NIST SP 800-38D §8.3): at one key a minute, 8,000 years.
     ///
     /// # Errors
-    /// [`SealError::Overlong`], which no key is.
+    /// [`SealError::Overlong`] above the limit of AES-GCM (64 GiB).
     pub fn seal(
         &self,
         context: SealContext<'_>,
@@ -173,10 +171,10 @@ impl Sealer {
         Ok([&[FORMAT], nonce.as_slice(), &sealed].concat())
     }
 
-    /// Opens what was sealed into this context.
+    /// Opens a value that was sealed for this context.
     ///
     /// # Errors
-    /// [`SealError`] says which kind of other thing it is.
+    /// [`SealError`] distinguishes foreign formats from changed values.
     pub fn open(&self, context: SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let Some((&FORMAT, rest)) = sealed.split_first() else {
             return Err(SealError::UnknownFormat);
@@ -195,7 +193,7 @@ impl Sealer {
             .map_err(|_| SealError::AuthenticationFailed)
     }
 
-    /// A value that tells later whether a master key is the one this store was sealed with.
+    /// Seals the check value of a store, for [`Sealer::matches`].
     ///
     /// # Errors
     /// As [`Sealer::seal`].
@@ -203,7 +201,7 @@ impl Sealer {
         self.seal(SealContext::Check, CHECK, rng)
     }
 
-    /// Whether this store was sealed with our master key.
+    /// Whether a check value was sealed with this master key.
     #[must_use]
     pub fn matches(&self, check_value: &[u8]) -> bool {
         self.open(SealContext::Check, check_value).is_ok_and(|text| text.as_slice() == CHECK)
@@ -216,16 +214,16 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// Why a value does not open, or could not be sealed.
+/// Why a value cannot be opened or sealed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum SealError {
-    /// Not in the form of a sealed value at all.
-    #[error("it is not in jwksd's sealed form: another program wrote it")]
+    /// The bytes do not have the format of a sealed value.
+    #[error("it is not sealed by jwksd: another program wrote it")]
     UnknownFormat,
-    /// More than AES-GCM takes.
+    /// The text is longer than AES-GCM allows.
     #[error("it is too long to seal")]
     Overlong,
-    /// The right form, but not what was sealed into this context.
+    /// The bytes, `kid` or `exp` were changed, or the master key is another one.
     #[error("it was changed after it was sealed: its bytes, its kid or its exp")]
     AuthenticationFailed,
 }
@@ -243,12 +241,12 @@ mod tests {
         Sealer::new(&RAW)
     }
 
-    fn place() -> SealContext<'static> {
+    fn context() -> SealContext<'static> {
         SealContext::Key(Kid(3), Timestamp::from_secs(1_800_000_000))
     }
 
     #[test]
-    fn every_way_to_write_32_bytes_is_the_same_key() {
+    fn all_encodings_of_32_bytes_are_the_same_key() {
         let bytes: Vec<u8> = (224..=255).collect();
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02X}"));
         let forms = [
@@ -268,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_a_passphrase_from_16_characters_on() {
+    fn other_text_of_16_characters_or_more_is_a_passphrase() {
         assert!(matches!(MasterSecret::parse("sixteen letters!"), Ok(MasterSecret::Passphrase(_))));
         assert_eq!(MasterSecret::parse("fifteen letters").unwrap_err(), InvalidMasterSecret);
         assert_eq!(MasterSecret::parse("").unwrap_err(), InvalidMasterSecret);
@@ -283,63 +281,63 @@ mod tests {
         assert!(!secret.sealer(&[2; SALT_LEN]).unwrap().matches(&check));
     }
 
-    // A literal of the reference implementation in C (64 MiB, 3 passes, 1 lane); never replace it by one that is made here.
+    // From the reference implementation in C (64 MiB, 3 passes, 1 lane). Never replace it by a value computed here.
     #[test]
-    fn a_passphrase_is_stretched_by_argon2id_as_the_contract_says() {
-        let stretched = hex("2059d35e11f775944efac46541cfcd82013946a4ce55030871f5891aacf73b07").unwrap();
-        let check = Sealer::new(&stretched.try_into().unwrap()).check_value(&mut StdRng::seed_from_u64(1));
+    fn argon2id_derives_the_master_key_of_the_reference_implementation() {
+        let derived = hex("2059d35e11f775944efac46541cfcd82013946a4ce55030871f5891aacf73b07").unwrap();
+        let check = Sealer::new(&derived.try_into().unwrap()).check_value(&mut StdRng::seed_from_u64(1));
         let secret = MasterSecret::parse("correct horse battery staple").unwrap();
         assert!(secret.sealer(&[1; SALT_LEN]).unwrap().matches(&check.unwrap()));
     }
 
     #[test]
-    fn the_same_sealed_twice_has_two_nonces_and_nothing_in_common() {
+    fn sealing_twice_uses_two_nonces_and_gives_unrelated_ciphertexts() {
         let mut rng = StdRng::seed_from_u64(1);
-        let [one, two] = [(); 2].map(|()| sealer().seal(place(), &[0; 64], &mut rng).unwrap());
+        let [one, two] = [(); 2].map(|()| sealer().seal(context(), &[0; 64], &mut rng).unwrap());
         assert_ne!(one[1..13], two[1..13]);
         assert!(one[13..].windows(4).all(|part| !two[13..].windows(4).any(|other| other == part)));
     }
 
     #[test]
-    fn what_was_sealed_opens_in_its_place() {
-        let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
-        assert_eq!(sealer().open(place(), &sealed).unwrap().as_slice(), b"secret");
+    fn a_sealed_value_opens_in_its_context() {
+        let sealed = sealer().seal(context(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
+        assert_eq!(sealer().open(context(), &sealed).unwrap().as_slice(), b"secret");
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_is_refused() {
-        let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
+    fn any_flipped_bit_is_detected() {
+        let sealed = sealer().seal(context(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let expected = if bit < 8 { SealError::UnknownFormat } else { SealError::AuthenticationFailed };
-            assert_eq!(sealer().open(place(), &flipped).unwrap_err(), expected, "bit {bit}");
+            assert_eq!(sealer().open(context(), &flipped).unwrap_err(), expected, "bit {bit}");
         }
     }
 
     #[test]
-    fn a_value_opens_in_no_other_place_and_under_no_other_key() {
-        let sealed = sealer().seal(place(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
+    fn a_value_does_not_open_in_another_context_or_under_another_key() {
+        let sealed = sealer().seal(context(), b"secret", &mut StdRng::seed_from_u64(1)).unwrap();
         let exp = Timestamp::from_secs(1_800_000_000);
-        for elsewhere in [
+        for other in [
             SealContext::Key(Kid(4), exp),
             SealContext::Key(Kid(3), exp.plus(std::time::Duration::from_secs(1))),
             SealContext::Uploaded("3", Some(exp)),
             SealContext::Uploaded("3", None),
             SealContext::Check,
         ] {
-            assert_eq!(sealer().open(elsewhere, &sealed).unwrap_err(), SealError::AuthenticationFailed);
+            assert_eq!(sealer().open(other, &sealed).unwrap_err(), SealError::AuthenticationFailed);
         }
         assert_eq!(
-            Sealer::new(&[0; 32]).open(place(), &sealed).unwrap_err(),
+            Sealer::new(&[0; 32]).open(context(), &sealed).unwrap_err(),
             SealError::AuthenticationFailed
         );
     }
 
     #[test]
-    fn a_truncated_value_and_a_plaintext_pem_are_foreign() {
+    fn truncated_values_and_plaintext_pem_have_an_unknown_format() {
         for bytes in [b"".as_slice(), &[1], &[1; 28], b"-----BEGIN RSA PRIVATE KEY-----\n"] {
-            assert_eq!(sealer().open(place(), bytes).unwrap_err(), SealError::UnknownFormat);
+            assert_eq!(sealer().open(context(), bytes).unwrap_err(), SealError::UnknownFormat);
         }
     }
 

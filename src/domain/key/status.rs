@@ -1,86 +1,82 @@
-//! The keys as an operator sees them: each with its phase and its times, and the rotation in figures.
+//! The keys as an operator sees them: each with its phase and times, and the state of the rotation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Kid;
+use super::kid::Kid;
 use super::lifecycle::{KeyMetadata, KeyTimeline, Phase, RotationPolicy};
 use crate::domain::clock::Timestamp;
 
-/// The keys of a store at one moment, under one policy.
+/// The keys of a store at one time, from which the status of each key and of the rotation is derived.
 #[derive(Clone, Debug)]
-pub struct StatusReport {
-    lives: Vec<KeyMetadata>,
+pub(crate) struct StatusReport {
+    keys: Vec<KeyMetadata>,
     newest_signer: Option<Kid>,
     policy: RotationPolicy,
     now: Timestamp,
 }
 
-/// One key.
+/// The status of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyStatus {
-    /// Which key.
+    /// The `kid`.
     pub kid: Kid,
-    /// What it is to the world now.
+    /// The phase now.
     pub phase: Phase,
-    /// When it was made, or came into this store.
+    /// When the key was created, or was added to this store.
     pub created_at: Timestamp,
-    /// When it began to sign, or will.
+    /// When the key started to sign, or will.
     pub signs_from: Option<Timestamp>,
-    /// When another took over, or will, as far as can be told now.
+    /// When another key took over, or is expected to.
     pub signs_until: Option<Timestamp>,
-    /// When it expires, or did.
+    /// When the key expires, or did.
     pub exp: Timestamp,
 }
 
-/// The rotation in figures.
+/// The state of the rotation, for metrics and for `keys list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RotationStatus {
-    /// How long the current key has signed.
+    /// How long the current key has been signing.
     pub signing_for: Option<Duration>,
-    /// When another key is to take over.
+    /// When another key takes over.
     pub next_rotation: Option<Timestamp>,
-    /// How many keys there are of each phase.
+    /// Number of keys in each phase.
     pub by_phase: BTreeMap<Phase, usize>,
 }
 
 impl StatusReport {
-    /// The keys as they are now.
+    /// The status of these keys at `now`.
     #[must_use]
-    pub fn new(
-        lives: Vec<KeyMetadata>,
+    pub(crate) fn new(
+        keys: Vec<KeyMetadata>,
         newest_signer: Option<Kid>,
         policy: RotationPolicy,
         now: Timestamp,
     ) -> Self {
-        Self { lives, newest_signer, policy, now }
+        Self { keys, newest_signer, policy, now }
     }
 
-    fn phases(&self) -> KeyTimeline<'_> {
-        KeyTimeline::at(&self.lives, self.now).after(self.newest_signer)
-    }
-
-    /// Every key, oldest first.
+    /// The status of every key, oldest first.
     #[must_use]
-    pub fn keys(&self) -> Vec<KeyStatus> {
-        let keys = self.phases();
-        let report = |life: &KeyMetadata| {
-            let phase = keys.phase(life);
+    pub(crate) fn keys(&self) -> Vec<KeyStatus> {
+        let timeline = self.timeline();
+        let status = |key: &KeyMetadata| {
+            let phase = timeline.phase(key);
             KeyStatus {
-                kid: life.kid,
+                kid: key.kid,
                 phase,
-                created_at: life.created_at,
-                signs_from: self.signs_from(life, phase),
-                signs_until: self.signs_until(life, phase),
-                exp: life.exp,
+                created_at: key.created_at,
+                signs_from: self.signs_from(key, phase),
+                signs_until: self.signs_until(key, phase),
+                exp: key.exp,
             }
         };
-        self.lives.iter().map(report).collect()
+        self.keys.iter().map(status).collect()
     }
 
-    /// The rotation in figures.
+    /// The state of the rotation.
     #[must_use]
-    pub fn rotation_status(&self) -> RotationStatus {
+    pub(crate) fn rotation_status(&self) -> RotationStatus {
         let keys = self.keys();
         let current = keys.iter().find(|key| key.phase == Phase::Current);
         let mut by_phase = BTreeMap::new();
@@ -94,22 +90,27 @@ impl StatusReport {
         }
     }
 
-    fn signs_from(&self, life: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
-        if phase == Phase::Next { self.policy.signs_from(life) } else { life.activated_at }
+    fn timeline(&self) -> KeyTimeline<'_> {
+        KeyTimeline::at(&self.keys, self.now).after(self.newest_signer)
     }
 
-    fn signs_until(&self, life: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
-        let heirs = self.lives.iter().filter(|heir| heir.kid > life.kid);
+    fn signs_from(&self, key: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
+        if phase == Phase::Next { self.policy.signs_from(key) } else { key.activated_at }
+    }
+
+    fn signs_until(&self, key: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
         match phase {
             Phase::Current | Phase::Next => self
-                .phases()
+                .timeline()
                 .next()
-                .find(|next| next.kid > life.kid)
+                .find(|next| next.kid > key.kid)
                 .and_then(|next| self.signs_from(next, Phase::Next))
-                .or(Some(self.policy.successor_due(life.exp).plus(self.policy.until_signing()))),
+                .or(Some(self.policy.successor_due(key.exp).plus(self.policy.until_signing()))),
             Phase::Retiring | Phase::Expired | Phase::Revoked => {
-                life.activated_at?;
-                heirs.filter_map(|heir| heir.activated_at).min().or(life.revoked_at)
+                // A key that never signed has no end of signing.
+                key.activated_at?;
+                let newer = self.keys.iter().filter(|newer| newer.kid > key.kid);
+                newer.filter_map(|newer| newer.activated_at).min().or(key.revoked_at)
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Passwords that were verified a while ago and are known again without Argon2.
+//! A cache of recently verified passwords, which saves running Argon2 again.
 //!
-//! What is kept is a MAC over the stored hash and the password, under a key that lives and dies with the process. Only
-//! generated passwords are taken: who could guess one of 122 random bits needs no list of MACs to do so.
+//! An entry is a MAC of the stored hash and the password, under a random key of this process. Only generated passwords
+//! are cached: with 122 random bits, the MACs do not help to guess them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,73 +13,79 @@ use rand::CryptoRng;
 use uuid::{Uuid, Variant, Version};
 use zeroize::Zeroizing;
 
-use super::{Password, PasswordHash};
+use super::cleartext::Password;
+use super::hash::PasswordHash;
 
-/// The most that are known at once: 8 MiB of them, with the room that a table leaves.
-const MOST: usize = 1 << 16;
+/// Maximum number of entries (about 8 MiB including spare table slots).
+const MAX_ENTRIES: usize = 1 << 16;
 
-/// How often those that are over are forgotten.
-const SWEEP: Duration = Duration::from_mins(1);
+/// Interval between removals of expired entries.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Passwords that match their hashes, for a while after Argon2 has said so.
+/// Remembers for a limited time that a password matches a hash.
 pub struct CredentialCache {
     ttl: Duration,
-    most: usize,
+    max_entries: usize,
     key: hmac::Key,
     tags: Mutex<Tags>,
 }
 
-/// Until when each is known, by a clock that nobody can set.
+/// The expiry of each entry, on the monotonic clock.
 #[derive(Default)]
 struct Tags {
-    until: HashMap<[u8; 32], Duration>,
+    expiries: HashMap<[u8; 32], Duration>,
     swept_at: Duration,
 }
 
 impl CredentialCache {
-    /// Knows nothing yet, and nothing for longer than `ttl`; with zero, nothing ever.
+    /// An empty cache whose entries expire after `ttl`. Zero disables the cache.
     pub fn new(ttl: Duration, rng: &mut impl CryptoRng) -> Self {
-        Self::bounded(ttl, MOST, rng)
+        Self::bounded(ttl, MAX_ENTRIES, rng)
     }
 
-    fn bounded(ttl: Duration, most: usize, rng: &mut impl CryptoRng) -> Self {
+    fn bounded(ttl: Duration, max_entries: usize, rng: &mut impl CryptoRng) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         rng.fill_bytes(key.as_mut());
-        Self { ttl, most, key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()), tags: Mutex::default() }
+        Self {
+            ttl,
+            max_entries,
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+            tags: Mutex::default(),
+        }
     }
 
-    /// Whether this password has lately been verified against just this hash. `now` is time on a steady clock.
+    /// Whether this password was recently verified against this hash. `now` is monotonic time.
     pub fn contains(&self, password: &Password, hash: &PasswordHash, now: Duration) -> bool {
         let Some(tag) = self.tag(password, hash) else {
             return false;
         };
-        self.tags().until.get(&tag).is_some_and(|until| *until > now)
+        self.tags().expiries.get(&tag).is_some_and(|until| *until > now)
     }
 
-    /// Remembers that this password was verified against this hash. Where there is no room, it is not remembered.
+    /// Records that this password was verified against this hash. Does nothing if the cache is full.
     pub fn insert(&self, password: &Password, hash: &PasswordHash, now: Duration) {
         let Some(tag) = self.tag(password, hash) else {
             return;
         };
         let mut tags = self.tags();
-        if now.saturating_sub(tags.swept_at) >= SWEEP {
+        if now.saturating_sub(tags.swept_at) >= SWEEP_INTERVAL {
             tags.swept_at = now;
-            tags.until.retain(|_, until| *until > now);
-            let left = tags.until.len();
-            tags.until.shrink_to(2 * left);
+            tags.expiries.retain(|_, until| *until > now);
+            let left = tags.expiries.len();
+            tags.expiries.shrink_to(2 * left);
         }
-        if tags.until.len() < self.most || tags.until.contains_key(&tag) {
-            tags.until.insert(tag, now.saturating_add(self.ttl));
+        if tags.expiries.len() < self.max_entries || tags.expiries.contains_key(&tag) {
+            tags.expiries.insert(tag, now.saturating_add(self.ttl));
         }
     }
 
-    /// Nothing for a password that somebody may have chosen.
+    /// The MAC; `None` for a password that a user may have chosen.
     fn tag(&self, password: &Password, hash: &PasswordHash) -> Option<[u8; 32]> {
         if self.ttl.is_zero() || !is_generated(password.reveal()) {
             return None;
         }
         let mut mac = hmac::Context::with_key(&self.key);
-        // The password has one length, so that no two pairs run together into the same text.
+        // Generated passwords have a fixed length, so two pairs cannot concatenate to the same text.
         mac.update(password.reveal().as_bytes());
         mac.update(hash.as_str().as_bytes());
         mac.sign().as_ref().try_into().ok()
@@ -96,7 +102,7 @@ impl fmt::Debug for CredentialCache {
     }
 }
 
-/// Whether it has the one form that [`Password::generate`] gives: a `UUIDv4`, hyphenated, in lower case.
+/// Whether the password has the form of [`Password::generate`]: a hyphenated `UUIDv4` in lower case.
 fn is_generated(password: &str) -> bool {
     Uuid::try_parse(password).is_ok_and(|uuid| {
         let mut form = Zeroizing::new([0; 36]);
@@ -121,21 +127,21 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_known_with_its_hash_until_its_time_is_over() {
+    fn an_entry_is_found_with_its_hash_until_it_expires() {
         let mut rng = StdRng::seed_from_u64(1);
-        let (known, password) = (CredentialCache::new(TTL, &mut rng), Password::generate(&mut rng));
-        assert!(!known.contains(&password, &hash("a"), NOW));
-        known.insert(&password, &hash("a"), NOW);
-        assert!(known.contains(&password, &hash("a"), NOW));
-        assert!(!known.contains(&password, &hash("b"), NOW));
-        assert!(!known.contains(&Password::generate(&mut rng), &hash("a"), NOW));
-        assert!(known.contains(&password, &hash("a"), NOW + TTL - Duration::from_nanos(1)));
-        assert!(!known.contains(&password, &hash("a"), NOW + TTL));
+        let (cache, password) = (CredentialCache::new(TTL, &mut rng), Password::generate(&mut rng));
+        assert!(!cache.contains(&password, &hash("a"), NOW));
+        cache.insert(&password, &hash("a"), NOW);
+        assert!(cache.contains(&password, &hash("a"), NOW));
+        assert!(!cache.contains(&password, &hash("b"), NOW));
+        assert!(!cache.contains(&Password::generate(&mut rng), &hash("a"), NOW));
+        assert!(cache.contains(&password, &hash("a"), NOW + TTL - Duration::from_nanos(1)));
+        assert!(!cache.contains(&password, &hash("a"), NOW + TTL));
     }
 
     #[test]
-    fn a_chosen_password_is_never_known() {
-        let known = CredentialCache::new(TTL, &mut StdRng::seed_from_u64(1));
+    fn chosen_passwords_are_never_cached() {
+        let cache = CredentialCache::new(TTL, &mut StdRng::seed_from_u64(1));
         for text in [
             "hunter2",
             "",
@@ -147,37 +153,36 @@ mod tests {
             "{c56a4180-65aa-42ec-a945-5fd21dec0538}",
         ] {
             let password = Password::typed(text.to_owned());
-            known.insert(&password, &hash("a"), NOW);
-            assert!(!known.contains(&password, &hash("a"), NOW), "{text:?}");
+            cache.insert(&password, &hash("a"), NOW);
+            assert!(!cache.contains(&password, &hash("a"), NOW), "{text:?}");
         }
         let generated = Password::typed("c56a4180-65aa-42ec-a945-5fd21dec0538".to_owned());
-        known.insert(&generated, &hash("a"), NOW);
-        assert!(known.contains(&generated, &hash("a"), NOW));
+        cache.insert(&generated, &hash("a"), NOW);
+        assert!(cache.contains(&generated, &hash("a"), NOW));
     }
 
     #[test]
-    fn with_no_time_to_live_nothing_is_known() {
+    fn a_lifetime_of_zero_disables_the_cache() {
         let mut rng = StdRng::seed_from_u64(1);
-        let known = CredentialCache::new(Duration::ZERO, &mut rng);
+        let cache = CredentialCache::new(Duration::ZERO, &mut rng);
         let password = Password::generate(&mut rng);
-        known.insert(&password, &hash("a"), NOW);
-        assert!(!known.contains(&password, &hash("a"), NOW));
-        assert!(known.tags().until.is_empty());
+        cache.insert(&password, &hash("a"), NOW);
+        assert!(!cache.contains(&password, &hash("a"), NOW));
+        assert!(cache.tags().expiries.is_empty());
     }
 
     #[test]
-    fn no_more_are_known_than_there_is_room_for_and_those_that_are_over_make_some() {
+    fn a_full_cache_takes_new_entries_only_after_others_expired() {
         let mut rng = StdRng::seed_from_u64(1);
-        let known = CredentialCache::bounded(TTL, 2, &mut rng);
+        let cache = CredentialCache::bounded(TTL, 2, &mut rng);
         let passwords: Vec<_> = (0..3).map(|_| Password::generate(&mut rng)).collect();
-        let recognised =
-            |now| passwords.iter().map(|p| known.contains(p, &hash("a"), now)).collect::<Vec<_>>();
+        let cached = |now| passwords.iter().map(|p| cache.contains(p, &hash("a"), now)).collect::<Vec<_>>();
         for password in &passwords {
-            known.insert(password, &hash("a"), NOW);
+            cache.insert(password, &hash("a"), NOW);
         }
-        assert_eq!(recognised(NOW), [true, true, false]);
-        known.insert(&passwords[2], &hash("a"), NOW + TTL);
-        assert_eq!(recognised(NOW + TTL), [false, false, true]);
-        assert_eq!(known.tags().until.len(), 1);
+        assert_eq!(cached(NOW), [true, true, false]);
+        cache.insert(&passwords[2], &hash("a"), NOW + TTL);
+        assert_eq!(cached(NOW + TTL), [false, false, true]);
+        assert_eq!(cache.tags().expiries.len(), 1);
     }
 }

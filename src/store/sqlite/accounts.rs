@@ -2,13 +2,14 @@
 
 use sqlx::{FromRow, SqliteConnection};
 
-use super::super::{AccountChange, SignInCandidate, StoreError, Unique};
-use super::{lossy, unavailable};
+use super::error::{failed, unavailable};
+use super::text::lossy;
 use crate::domain::account::{Account, AccountReport, AccountState, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::password::{HashCost, PasswordHash};
+use crate::store::{AccountChange, SignInCandidate, StoreError, Unique};
 
-/// The form that `CURRENT_TIMESTAMP` writes is made by SQLite itself, from whole seconds.
+/// `datetime` writes the time in the form of `CURRENT_TIMESTAMP`.
 pub(super) async fn insert(
     db: &mut SqliteConnection,
     account: &NewAccount,
@@ -28,7 +29,7 @@ pub(super) async fn insert(
     .map_err(conflict)
 }
 
-/// Tells which unique thing was taken, from the message of the constraint or trigger that refused.
+/// Finds the value that is taken in the message of the constraint or trigger that failed.
 fn conflict(error: sqlx::Error) -> StoreError {
     let message = error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
     if message.contains("users.email") {
@@ -36,19 +37,20 @@ fn conflict(error: sqlx::Error) -> StoreError {
     } else if message.contains("users.username") || message.contains("names_given.name") {
         StoreError::Conflict(Unique::Username)
     } else {
-        unavailable(error)
+        failed(error)
     }
 }
 
 type CandidateRow = (String, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>, bool);
 
-/// CAST, because other programs store a hash as a BLOB, and texts that are no UTF-8. A name is found whatever its case;
-/// where a store that was taken over holds two, the one spelled as typed wins, and if it may not sign in, nobody does.
+/// Names match regardless of case. A store that was taken over may hold two that differ by case: the exact spelling wins,
+/// also if that account may not sign in.
+// CAST, because other programs store a hash as a BLOB and texts that are not UTF-8.
 pub(super) async fn candidate(
     db: &mut SqliteConnection,
     username: &str,
 ) -> Result<SignInCandidate, StoreError> {
-    // One statement sees one state of the store, without a transaction around it.
+    // One statement sees one state of the store and needs no transaction.
     let (costs, id, username, hash, is_active): CandidateRow = sqlx::query_as(
         "SELECT costs, id, CAST(username AS BLOB), CAST(password_hash AS BLOB),
                 disabled_at IS NULL AND deleted_at IS NULL
@@ -60,7 +62,7 @@ pub(super) async fn candidate(
     .bind(username)
     .fetch_one(db)
     .await
-    .map_err(unavailable)?;
+    .map_err(failed)?;
     let costs: Vec<String> = serde_json::from_str(&costs).map_err(unavailable)?;
     Ok(SignInCandidate {
         account: id.filter(|_| is_active).map(|id| Account {
@@ -72,15 +74,15 @@ pub(super) async fn candidate(
     })
 }
 
-/// Whether anybody could have a password. Asked of files of any schema; a deleted account has an empty hash.
+/// Whether any account could sign in. Works with files of every schema. A deleted account has an empty hash.
 pub(super) async fn any(db: &mut SqliteConnection) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE password_hash <> '')")
         .fetch_one(db)
         .await
-        .map_err(unavailable)
+        .map_err(failed)
 }
 
-/// A row of `users` with its state; `unixepoch` gives nothing for what is no time.
+/// A row of `users` with its state. `unixepoch` gives NULL for a value that is not a time.
 #[derive(FromRow)]
 struct Row {
     id: i64,
@@ -93,7 +95,7 @@ struct Row {
     is_deleted: bool,
 }
 
-/// The columns of [`Row`], from `users` and `account_states`; the rest of the query says which.
+/// The columns of [`Row`], from `users` and `account_states`. The rest of the query says which rows.
 macro_rules! select_rows {
     ($which:literal) => {
         concat!(
@@ -135,7 +137,7 @@ pub(super) async fn report(
     .bind(username)
     .fetch_all(db)
     .await
-    .map_err(unavailable)?;
+    .map_err(failed)?;
     match &rows[..] {
         [one, other] if one.username != username.as_bytes() => {
             Err(StoreError::Ambiguous(lossy(one.username.clone()), lossy(other.username.clone())))
@@ -155,7 +157,7 @@ pub(super) async fn reports(
         .fetch_all(db)
         .await
         .map(|rows: Vec<Row>| rows.into_iter().map(Row::report).collect())
-        .map_err(unavailable)
+        .map_err(failed)
 }
 
 pub(super) async fn change(
@@ -201,7 +203,7 @@ pub(super) async fn change(
     Ok(matches!(change, AccountChange::Enable) || done.rows_affected() > 0)
 }
 
-/// Leaves nothing of an account but its row. No name of a new account has a colon; one of another program may.
+/// Erases everything of an account except its row. A username cannot contain a colon, but a name from another program may.
 async fn erase(db: &mut SqliteConnection, user: i64) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE users SET password_hash = '', email = NULL, last_login = NULL,
@@ -224,5 +226,5 @@ async fn is_there(db: &mut SqliteConnection, user: UserId) -> Result<bool, Store
     .bind(user.0)
     .fetch_one(db)
     .await
-    .map_err(unavailable)
+    .map_err(failed)
 }

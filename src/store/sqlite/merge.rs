@@ -1,35 +1,34 @@
-//! What a copy that takes the place of a store must not undo: everything that was given out or ended since it was made.
+//! Merging a store into the backup that replaces it: a restore must not undo what was given out or ended meanwhile.
 
 use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::super::StoreError;
-use super::files::has_table;
-use super::unavailable;
+use super::error::failed;
+use super::schema::has_table;
+use crate::store::StoreError;
 
-/// How far ahead the numbers of keys and accounts leap, when nobody can say which were given out since the copy.
+/// How many numbers of keys and accounts are skipped when the store cannot tell which it has given out since the backup.
 const SKIPPED_IDS: i64 = 1_000_000;
 
-/// What came of carrying over.
+/// The result of a merge.
 #[derive(Debug)]
 pub enum MergeOutcome {
-    /// Everything. `keys` says whether the two stores have the same master key, and keys made since are there too;
-    /// `accounts` how many accounts were disabled or deleted since.
+    /// The copy has everything that must not be undone.
     All {
-        /// Keys too.
+        /// Whether it also has the keys that were created since. It has not if the master key has changed.
         keys: bool,
-        /// Accounts that are not as in the copy.
+        /// Number of accounts that were disabled or deleted since.
         accounts: u64,
     },
-    /// There was nothing to carry over from: numbers go on a million later.
+    /// There was no store to merge. Numbers continue a million later.
     NoStore,
-    /// The store could not tell, for this reason: numbers go on a million later.
+    /// The store could not be read, for this reason. Numbers continue a million later.
     Unreadable(StoreError),
 }
 
-/// All in one transaction of the connection that holds the old store, which is only read.
+/// Merges in one transaction of the connection that holds the old store, which is only read.
 pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<MergeOutcome, StoreError> {
     let name = copy.to_str().ok_or_else(|| StoreError::Corrupt("its path is not UTF-8".to_owned()))?;
     for table in ["keys", "users", "names_given", "key_lives"] {
@@ -39,14 +38,14 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
     }
     let has_states = has_table(db, "account_states").await?;
     let has_uploads = has_table(db, "uploaded_keys").await?;
-    sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(unavailable)?;
-    let carried = merge_into_copy(db, has_states, has_uploads).await;
-    if carried.is_err() {
-        // Whether or not it was begun.
+    sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(failed)?;
+    let merged = merge_into_copy(db, has_states, has_uploads).await;
+    if merged.is_err() {
+        // Fails if the transaction had not begun, which changes nothing.
         let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
     }
-    sqlx::raw_sql("DETACH copy").execute(db).await.map_err(unavailable)?;
-    carried.map_err(unavailable)
+    sqlx::raw_sql("DETACH copy").execute(db).await.map_err(failed)?;
+    merged.map_err(failed)
 }
 
 async fn merge_into_copy(
@@ -72,18 +71,18 @@ async fn merge_into_copy(
     .await?;
     let keys = merge_keys(db).await?;
     if has_uploads {
-        // Keys of others: what was withdrawn stays so, what came since would not open under another master key.
-        let of_now = if keys {
+        // Withdrawn external keys stay withdrawn. Newer ones would not open under another master key.
+        let merge_external = if keys {
             "DELETE FROM copy.uploaded_keys; INSERT INTO copy.uploaded_keys SELECT * FROM main.uploaded_keys"
         } else {
             "DELETE FROM copy.uploaded_keys WHERE NOT EXISTS (
                  SELECT 1 FROM main.uploaded_keys AS old WHERE old.kid = uploaded_keys.kid
                      AND old.uploaded_at = uploaded_keys.uploaded_at AND old.exp IS uploaded_keys.exp)"
         };
-        sqlx::raw_sql(of_now).execute(&mut *db).await?;
+        sqlx::raw_sql(merge_external).execute(&mut *db).await?;
     }
     let accounts = if has_states { merge_states(db).await? } else { 0 };
-    // Last, because a deleted account takes its new name by itself.
+    // Last: renaming a deleted account above has already recorded its new name.
     sqlx::query("INSERT OR IGNORE INTO copy.names_given (name) SELECT name FROM main.names_given")
         .execute(&mut *db)
         .await?;
@@ -91,8 +90,8 @@ async fn merge_into_copy(
     Ok(MergeOutcome::All { keys, accounts })
 }
 
-/// Keys that were made since, because tokens of theirs are out, and keys that were sealed anew to end earlier. Under
-/// another master key, they would not open.
+/// Merges keys that were created since (their tokens are in use) and keys whose expiry was moved forward. Under another
+/// master key they would not open.
 async fn merge_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     let is_same: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM main.master_key AS old JOIN copy.master_key AS new
@@ -119,10 +118,10 @@ async fn merge_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     Ok(is_same)
 }
 
-/// Accounts that were disabled or deleted since. The same number is the same account if it was made at the same time.
+/// Merges accounts that were disabled or deleted since. Number and registration time together identify an account.
 async fn merge_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     sqlx::query(
-        "CREATE TEMP TABLE carried AS
+        "CREATE TEMP TABLE merged AS
          SELECT state.user_id AS id, state.disabled_at, state.deleted_at, gone.username
          FROM main.account_states AS state
          JOIN main.users AS gone ON gone.id = state.user_id
@@ -133,36 +132,36 @@ async fn merge_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     )
     .execute(&mut *db)
     .await?;
-    let accounts: i64 = sqlx::query_scalar("SELECT count(*) FROM carried").fetch_one(&mut *db).await?;
+    let accounts: i64 = sqlx::query_scalar("SELECT count(*) FROM merged").fetch_one(&mut *db).await?;
     sqlx::raw_sql(
-        "UPDATE copy.users SET username = carried.username, password_hash = '', email = NULL, last_login = NULL
-             FROM carried WHERE carried.id = users.id AND carried.deleted_at IS NOT NULL;
+        "UPDATE copy.users SET username = merged.username, password_hash = '', email = NULL, last_login = NULL
+             FROM merged WHERE merged.id = users.id AND merged.deleted_at IS NOT NULL;
          INSERT INTO copy.account_states (user_id, disabled_at, deleted_at)
-             SELECT id, disabled_at, deleted_at FROM carried WHERE true
+             SELECT id, disabled_at, deleted_at FROM merged WHERE true
              ON CONFLICT (user_id) DO UPDATE SET
                  disabled_at = coalesce(disabled_at, excluded.disabled_at), deleted_at = excluded.deleted_at;
-         DROP TABLE carried",
+         DROP TABLE merged",
     )
     .execute(db)
     .await?;
     Ok(u64::try_from(accounts).unwrap_or(0))
 }
 
-/// Has the numbers of a copy go on far ahead.
+/// Lets the numbers of a copy continue far ahead.
 pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
     let options = SqliteConnectOptions::new().filename(copy).disable_statement_logging();
-    let mut db = options.connect().await.map_err(unavailable)?;
+    let mut db = options.connect().await.map_err(failed)?;
     sqlx::query(
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'users', 0
          WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'users')",
     )
     .execute(&mut db)
     .await
-    .map_err(unavailable)?;
+    .map_err(failed)?;
     sqlx::query("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('keys', 'users')")
         .bind(SKIPPED_IDS)
         .execute(&mut db)
         .await
-        .map_err(unavailable)?;
-    db.close().await.map_err(unavailable)
+        .map_err(failed)?;
+    db.close().await.map_err(failed)
 }

@@ -1,6 +1,6 @@
-//! Sign-ins are recorded together: those that come while a transaction runs share the next one.
+//! Records sign-ins in batches: those that arrive while a transaction runs share the next one.
 //!
-//! Nobody waits for company. Each is answered when the transaction that holds it is committed.
+//! A sign-in never waits for others to join it. Each is answered when the transaction that holds it is committed.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,25 +10,12 @@ use sqlx::SqliteConnection;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::StoreError;
-use super::connections::{Durability, Writer};
-use super::unavailable;
-use crate::domain::account::UserId;
-use crate::domain::clock::Timestamp;
-use crate::domain::password::PasswordHash;
+use super::error::{failed, unavailable};
+use super::pool::{Durability, Writer};
+use crate::store::{NewSignIn, SignInOutcome, StoreError};
 
-/// The most that share one transaction; as many again may wait for the next.
+/// Maximum number of sign-ins in one transaction. As many again may wait for the next.
 const MAX_BATCH: usize = 256;
-
-/// A sign-in that is to leave its trace.
-#[derive(Debug)]
-pub(super) struct SignInRecord {
-    pub(super) user: UserId,
-    /// The hash that was checked.
-    pub(super) checked: PasswordHash,
-    pub(super) from: IpAddr,
-    pub(super) at: Timestamp,
-}
 
 /// Records sign-ins, one transaction after the other.
 #[derive(Clone, Debug)]
@@ -36,98 +23,108 @@ pub(super) struct SignInBatcher(mpsc::Sender<Waiting>);
 
 #[derive(Debug)]
 struct Waiting {
-    record: SignInRecord,
-    answer: oneshot::Sender<Result<bool, StoreError>>,
+    sign_in: NewSignIn,
+    answer: oneshot::Sender<Result<SignInOutcome, StoreError>>,
 }
 
 impl SignInBatcher {
-    /// A batcher that writes through this connection, until it is dropped.
+    /// Starts a task that writes through this connection until the batcher is dropped.
     pub(super) fn start(writer: Writer) -> Self {
-        Self::by(move |records| record(writer.clone(), records))
+        Self::with(move |sign_ins| record(writer.clone(), sign_ins))
     }
 
-    fn by<R>(record: impl Fn(Vec<SignInRecord>) -> R + Send + 'static) -> Self
+    fn with<R>(record: impl Fn(Vec<NewSignIn>) -> R + Send + 'static) -> Self
     where
-        R: Future<Output = Result<Vec<usize>, StoreError>> + Send + 'static,
+        R: Future<Output = Result<Vec<SignInOutcome>, StoreError>> + Send + 'static,
     {
         let (queue, queued) = mpsc::channel(MAX_BATCH);
         tokio::spawn(batch_loop(queued, record));
         Self(queue)
     }
 
-    /// Records a sign-in. Returns whether the account may still sign in and has the hash that was checked.
-    pub(super) async fn record(&self, record: SignInRecord) -> Result<bool, StoreError> {
+    /// Records a sign-in, together with others that arrive at the same time.
+    pub(super) async fn record(&self, sign_in: NewSignIn) -> Result<SignInOutcome, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Waiting { record, answer }).await.map_err(|_| unavailable(Ended))?;
+        self.0.send(Waiting { sign_in, answer }).await.map_err(|_| unavailable(Ended))?;
         answered.await.map_err(|_| unavailable(Ended))?
     }
 }
 
 /// The program is ending.
 #[derive(Clone, Copy, Debug, Error)]
-#[error("no more sign-ins are recorded")]
+#[error("sign-ins are no longer recorded")]
 struct Ended;
 
-/// What happened was written to standard error by then.
+/// The panic itself is on standard error by then.
 #[derive(Clone, Copy, Debug, Error)]
-#[error("recording sign-ins has panicked")]
+#[error("recording sign-ins panicked")]
 struct Panicked;
 
-/// What kept a transaction from being committed, told to all who shared it.
+/// Why a transaction was not committed, for every sign-in in it.
 #[derive(Clone, Debug, Error)]
 #[error(transparent)]
 struct NotRecorded(Arc<StoreError>);
 
-async fn batch_loop<R>(mut queued: mpsc::Receiver<Waiting>, record: impl Fn(Vec<SignInRecord>) -> R)
+async fn batch_loop<R>(mut queued: mpsc::Receiver<Waiting>, record: impl Fn(Vec<NewSignIn>) -> R)
 where
-    R: Future<Output = Result<Vec<usize>, StoreError>> + Send + 'static,
+    R: Future<Output = Result<Vec<SignInOutcome>, StoreError>> + Send + 'static,
 {
     let mut waiting = Vec::new();
     while queued.recv_many(&mut waiting, MAX_BATCH).await > 0 {
-        // Who has gone away was told nothing, and has not signed in.
+        // A client that has disconnected got no answer, so it has not signed in.
         waiting.retain(|waiting| !waiting.answer.is_closed());
-        let (records, answers): (Vec<_>, Vec<_>) =
-            waiting.drain(..).map(|waiting| (waiting.record, waiting.answer)).unzip();
-        // In a task of its own: a panic fails those, and not all that are still to come.
-        let recorded = tokio::spawn(record(records)).await;
-        match recorded.unwrap_or_else(|_| Err(unavailable(Panicked))) {
-            Ok(recorded) => {
-                for (position, answer) in answers.into_iter().enumerate() {
-                    // It fails if the caller goes away just now.
-                    let _ = answer.send(Ok(recorded.contains(&position)));
-                }
+        let (sign_ins, answers): (Vec<_>, Vec<_>) =
+            waiting.drain(..).map(|waiting| (waiting.sign_in, waiting.answer)).unzip();
+        // In a task of its own: a panic then fails only this batch.
+        let recorded = tokio::spawn(record(sign_ins)).await;
+        deliver(answers, recorded.unwrap_or_else(|_| Err(unavailable(Panicked))));
+    }
+}
+
+fn deliver(
+    answers: Vec<oneshot::Sender<Result<SignInOutcome, StoreError>>>,
+    recorded: Result<Vec<SignInOutcome>, StoreError>,
+) {
+    // Sending fails if the client disconnects at this moment, which changes nothing.
+    match recorded {
+        Ok(outcomes) => {
+            for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                let _ = answer.send(Ok(outcome));
             }
-            Err(error) => {
-                let cause = NotRecorded(Arc::new(error));
-                for answer in answers {
-                    let _ = answer.send(Err(unavailable(cause.clone())));
-                }
+        }
+        Err(error) => {
+            let cause = NotRecorded(Arc::new(error));
+            for answer in answers {
+                let _ = answer.send(Err(unavailable(cause.clone())));
             }
         }
     }
 }
 
-/// Records those whose account may still sign in by the hash that was checked; returns their positions, in order.
-async fn record(writer: Writer, records: Vec<SignInRecord>) -> Result<Vec<usize>, StoreError> {
-    if records.is_empty() {
+/// Records the valid ones of a batch. Returns an outcome for each, in order.
+async fn record(writer: Writer, sign_ins: Vec<NewSignIn>) -> Result<Vec<SignInOutcome>, StoreError> {
+    if sign_ins.is_empty() {
         return Ok(Vec::new());
     }
     let mut tx = writer.begin(Durability::Normal).await?;
-    let all: Vec<_> = records.iter().map(Row::of).collect();
-    let valid = valid(&mut tx, &json(&all)?).await?;
-    let chosen: Vec<_> = valid.iter().filter_map(|position| all.get(*position)).collect();
-    insert(&mut tx, &json(&chosen)?).await?;
-    tx.commit().await.map_err(unavailable)?;
-    Ok(valid)
+    let rows: Vec<_> = sign_ins.iter().map(Row::new).collect();
+    let outcomes = check(&mut tx, &json(&rows)?, rows.len()).await?;
+    let is_valid = |outcome: &SignInOutcome| *outcome == SignInOutcome::Recorded;
+    let valid: Vec<_> =
+        rows.iter().zip(&outcomes).filter(|(_, outcome)| is_valid(outcome)).map(|(row, _)| row).collect();
+    insert(&mut tx, &json(&valid)?).await?;
+    tx.commit().await.map_err(failed)?;
+    Ok(outcomes)
 }
 
-/// A sign-in as SQL reads it: many are one parameter, so that many cost few statements.
+/// A sign-in as SQL reads it: user, hash, address, time, key. A batch is one JSON parameter, so it costs few statements.
 #[derive(Serialize)]
-struct Row<'a>(i64, &'a str, IpAddr, i64);
+struct Row<'a>(i64, &'a str, IpAddr, i64, Option<i64>);
 
 impl<'a> Row<'a> {
-    fn of(record: &'a SignInRecord) -> Self {
-        Self(record.user.0, record.checked.as_str(), record.from, record.at.as_secs())
+    fn new(sign_in: &'a NewSignIn) -> Self {
+        let kid = sign_in.signed_by.map(|kid| kid.0);
+        Self(sign_in.user.0, sign_in.checked.as_str(), sign_in.from, sign_in.at.as_secs(), kid)
     }
 }
 
@@ -135,19 +132,35 @@ fn json(rows: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(rows).map_err(unavailable)
 }
 
-async fn valid(db: &mut SqliteConnection, rows: &str) -> Result<Vec<usize>, StoreError> {
-    let positions: Vec<i64> = sqlx::query_scalar(
-        "SELECT sign_in.key FROM json_each(?) AS sign_in
+/// An outcome for each row. Rows whose account has changed are not in the result of the query.
+async fn check(
+    db: &mut SqliteConnection,
+    rows: &str,
+    count: usize,
+) -> Result<Vec<SignInOutcome>, StoreError> {
+    let found: Vec<(i64, bool)> = sqlx::query_as(
+        "SELECT sign_in.key,
+                sign_in.value ->> 4 IS NULL
+                OR coalesce(CAST(keys.exp AS INTEGER) > sign_in.value ->> 3
+                            AND ended.expired_at IS NULL AND ended.revoked_at IS NULL, 0)
+         FROM json_each(?) AS sign_in
          JOIN users ON users.id = sign_in.value ->> 0 AND CAST(password_hash AS TEXT) = sign_in.value ->> 1
          LEFT JOIN account_states ON user_id = users.id
-         WHERE disabled_at IS NULL AND deleted_at IS NULL
-         ORDER BY sign_in.key",
+         LEFT JOIN keys ON keys.kid = sign_in.value ->> 4
+         LEFT JOIN key_lives AS ended ON ended.kid = sign_in.value ->> 4
+         WHERE disabled_at IS NULL AND account_states.deleted_at IS NULL",
     )
     .bind(rows)
     .fetch_all(db)
     .await
-    .map_err(unavailable)?;
-    Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
+    .map_err(failed)?;
+    let mut outcomes = vec![SignInOutcome::AccountChanged; count];
+    for (position, has_key) in found {
+        if let Some(outcome) = usize::try_from(position).ok().and_then(|index| outcomes.get_mut(index)) {
+            *outcome = if has_key { SignInOutcome::Recorded } else { SignInOutcome::KeyEnded };
+        }
+    }
+    Ok(outcomes)
 }
 
 async fn insert(db: &mut SqliteConnection, rows: &str) -> Result<(), StoreError> {
@@ -158,7 +171,7 @@ async fn insert(db: &mut SqliteConnection, rows: &str) -> Result<(), StoreError>
     .bind(rows)
     .execute(&mut *db)
     .await
-    .map_err(unavailable)?;
+    .map_err(failed)?;
     sqlx::query(
         "UPDATE users SET last_login = datetime(latest.at, 'unixepoch')
          FROM (SELECT value ->> 0 AS user, max(value ->> 3) AS at FROM json_each(?) GROUP BY 1) AS latest
@@ -167,7 +180,7 @@ async fn insert(db: &mut SqliteConnection, rows: &str) -> Result<(), StoreError>
     .bind(rows)
     .execute(db)
     .await
-    .map_err(unavailable)?;
+    .map_err(failed)?;
     Ok(())
 }
 
@@ -176,19 +189,26 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::domain::account::UserId;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::password::PasswordHash;
 
     #[tokio::test]
-    async fn a_panic_fails_the_sign_ins_that_it_met_and_none_after_them() {
-        let batcher = SignInBatcher::by(|records| async move {
-            assert_ne!(records[0].user, UserId(1));
-            Ok(vec![0])
+    async fn a_panic_fails_only_the_sign_ins_of_its_batch() {
+        let batcher = SignInBatcher::with(|sign_ins| async move {
+            assert_ne!(sign_ins[0].user, UserId(1));
+            Ok(vec![SignInOutcome::Recorded])
         });
         let record = |user| {
-            let checked = PasswordHash::stored(String::new());
-            let (from, at) = (Ipv4Addr::LOCALHOST.into(), Timestamp::from_secs(0));
-            batcher.record(SignInRecord { user: UserId(user), checked, from, at })
+            batcher.record(NewSignIn {
+                user: UserId(user),
+                checked: PasswordHash::stored(String::new()),
+                signed_by: None,
+                from: Ipv4Addr::LOCALHOST.into(),
+                at: Timestamp::from_secs(0),
+            })
         };
         assert!(record(1).await.is_err());
-        assert!(record(2).await.unwrap());
+        assert_eq!(record(2).await.unwrap(), SignInOutcome::Recorded);
     }
 }

@@ -1,14 +1,15 @@
-//! The table `auth_logs`: read page by page and trimmed in batches, so that neither holds up a sign-in for long.
+//! The table `auth_logs`: read page by page and deleted in batches, so that neither delays a sign-in for long.
 //!
-//! Rows are read in the order of their time as the indexes have it. A row that another program wrote with something
-//! else than a text for its time has no place in that order, and is neither listed nor trimmed.
+//! Rows are read in the order of their time, as the indexes have it. A row whose time another program wrote as something
+//! other than text has no place in that order. It is neither listed nor deleted.
 
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::super::{Cursor, Page, SignIn, SignInFilter, StoreError};
-use super::{lossy, unavailable};
+use super::error::failed;
+use super::text::lossy;
 use crate::domain::account::UserId;
 use crate::domain::clock::Timestamp;
+use crate::store::{Cursor, Page, SignIn, SignInFilter, StoreError};
 
 #[derive(FromRow)]
 struct Row {
@@ -23,7 +24,7 @@ struct Row {
 impl Row {
     fn sign_in(self) -> SignIn {
         SignIn {
-            cursor: Cursor { time: self.time, id: self.id },
+            cursor: Cursor { position: self.time, id: self.id },
             at: self.at.map(Timestamp::from_secs),
             from: lossy(self.ip),
             user: self.user_id.map(UserId),
@@ -50,7 +51,7 @@ pub(super) async fn page(
             query.push(" ORDER BY request_timestamp, auth_logs.id");
         }
         Page::NewerThan(id) => {
-            // The plus keeps it to the table's own order: what is new is little, what the indexes lead to is not.
+            // The unary plus keeps SQLite from using an index: the few new rows are at the end of the table's own order.
             query.push("typeof(request_timestamp) = 'text' AND auth_logs.id > ").push_bind(*id);
             matching(&mut query, filter, " AND +");
             query.push(" ORDER BY auth_logs.id");
@@ -62,10 +63,10 @@ pub(super) async fn page(
         .fetch_all(db)
         .await
         .map(|rows: Vec<Row>| rows.into_iter().map(Row::sign_in).collect())
-        .map_err(unavailable)
+        .map_err(failed)
 }
 
-/// Where the last so many begin; nothing if they begin with the first.
+/// The cursor before the last `count` rows; nothing if there are not more than that.
 pub(super) async fn before_last(
     db: &mut SqliteConnection,
     filter: &SignInFilter,
@@ -80,25 +81,25 @@ pub(super) async fn before_last(
         .build_query_as()
         .fetch_optional(db)
         .await
-        .map(|row: Option<(String, i64)>| row.map(|(time, id)| Cursor { time, id }))
-        .map_err(unavailable)
+        .map(|row: Option<(String, i64)>| row.map(|(position, id)| Cursor { position, id }))
+        .map_err(failed)
 }
 
-/// One lower end, which an index leads to at once: a place that was listed lies behind `since` already.
+/// One lower bound, which an index finds directly. A cursor already lies after `since`.
 fn listed(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, behind: Option<&Cursor>, up_to: i64) {
     match (behind, filter.since) {
-        (Some(Cursor { time, id }), _) => {
-            query.push("(request_timestamp, auth_logs.id) > (").push_bind(time.clone());
+        (Some(Cursor { position, id }), _) => {
+            query.push("(request_timestamp, auth_logs.id) > (").push_bind(position.clone());
             query.push(", ").push_bind(*id).push(")")
         }
         (None, Some(since)) => {
             query.push("request_timestamp >= datetime(").push_bind(since.as_secs()).push(", 'unixepoch')")
         }
-        // The least of all texts.
+        // The empty text sorts before all other texts.
         (None, None) => query.push("request_timestamp >= ''"),
     };
     matching(query, filter, " AND ");
-    // The least of all BLOBs, which come after the texts.
+    // The empty BLOB sorts after all texts.
     query.push(" AND request_timestamp < x'' AND auth_logs.id <= ").push_bind(up_to);
 }
 
@@ -112,7 +113,7 @@ fn matching(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, and: &'stat
 }
 
 pub(super) async fn newest(db: &mut SqliteConnection) -> Result<i64, StoreError> {
-    sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM auth_logs").fetch_one(db).await.map_err(unavailable)
+    sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM auth_logs").fetch_one(db).await.map_err(failed)
 }
 
 pub(super) async fn delete_before(
@@ -131,5 +132,5 @@ pub(super) async fn delete_before(
     .execute(db)
     .await
     .map(|done| done.rows_affected())
-    .map_err(unavailable)
+    .map_err(failed)
 }

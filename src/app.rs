@@ -1,0 +1,132 @@
+//! The wired server: what `jwksd serve` runs, and what `tests/api` tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::domain::token::TokenPolicy;
+use crate::http::{self, FastPath, Metrics, Services};
+use crate::issuer::{Accounts, Context, Issuer, IssuerError, Keyring, MasterKey, Retention, Swept};
+use crate::rate_limit::LocalRateLimiter;
+use crate::telemetry::{Outage, error_chain};
+
+/// Time between two rotation ticks. A change by another process is served within two seconds.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Time between two looks for rows of `auth_logs` that are too old.
+const RETENTION_IDLE: Duration = Duration::from_secs(10);
+
+/// Time between two batches of deleted rows, in which sign-ins can write.
+const RETENTION_PAUSE: Duration = Duration::from_millis(50);
+
+/// A server on an open store.
+pub struct App {
+    /// The accounts of the store.
+    pub accounts: Accounts,
+    /// The keys of the store.
+    pub keyring: Arc<Keyring>,
+    /// What issues tokens.
+    pub issuer: Issuer,
+    /// What answers requests.
+    pub fast_path: FastPath,
+    retention: Option<Retention>,
+}
+
+impl App {
+    /// Wires a server for these settings. `port` is the one that it listens on, for the default of `ISSUER`.
+    ///
+    /// # Errors
+    /// [`AppError`] when the keys cannot be opened or brought up to date.
+    pub async fn build(
+        config: &Config,
+        mut context: Context,
+        master_key: MasterKey,
+        port: u16,
+    ) -> Result<Self, AppError> {
+        let metrics = Metrics::new(Arc::clone(&context.clock))?;
+        context.pool = metrics.observe(&context.pool);
+
+        let keyring = Keyring::open(context.clone(), master_key, config.keys.policy).await?;
+        keyring.tick().await?;
+        let (accounts, keyring) = (Accounts::new(context.clone(), &config.passwords), Arc::new(keyring));
+        let tokens = TokenPolicy {
+            issuer: config.listen.issuer_url(port),
+            audience: config.tokens.audience.clone(),
+            ttl: config.keys.policy.token_ttl(),
+        };
+        let issuer = Issuer::new(context.clone(), accounts.clone(), Arc::clone(&keyring), tokens);
+
+        let limiter = Arc::new(LocalRateLimiter::new(config.limits));
+        let services =
+            Services { accounts: accounts.clone(), keyring: Arc::clone(&keyring), issuer: issuer.clone() };
+        let fast_path = FastPath::new(services, config.http.clone(), metrics, limiter);
+        let retention = config.log_retention.map(|keep| Retention::new(context, keep));
+        Ok(Self { accounts, keyring, issuer, fast_path, retention })
+    }
+
+    /// Answers requests and rotates keys until `shutdown` is done. Then it finishes the requests in flight.
+    ///
+    /// `on_tick` is called before each tick of the rotation, as a sign of life.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        max_connections: usize,
+        shutdown: impl Future<Output = ()>,
+        on_tick: impl FnMut(),
+    ) {
+        tokio::select! {
+            () = http::serve(listener, self.fast_path, max_connections, shutdown) => {}
+            () = rotation_loop(&self.keyring, on_tick) => {}
+            () = retention_loop(self.retention) => {}
+        }
+    }
+}
+
+/// Never returns. What is published stays when a tick fails.
+async fn rotation_loop(keyring: &Keyring, mut on_tick: impl FnMut()) {
+    let outage = Outage::default();
+    loop {
+        tokio::time::sleep(TICK).await;
+        on_tick();
+        match keyring.tick().await {
+            Ok(()) => outage.recovered(|| "the key rotation works again"),
+            Err(error) => outage.failed(|| {
+                let causes = error_chain(&error);
+                format!("the key rotation failed and is retried; the published keys stay the same: {causes}")
+            }),
+        }
+    }
+}
+
+/// Deletes batch by batch, and never returns.
+async fn retention_loop(retention: Option<Retention>) {
+    let Some(mut retention) = retention else {
+        return std::future::pending().await;
+    };
+    let outage = Outage::default();
+    loop {
+        let swept = retention.sweep().await;
+        match &swept {
+            Ok(_) => outage.recovered(|| "old sign-ins can be deleted from auth_logs again"),
+            Err(error) => outage.failed(|| {
+                format!("old sign-ins could not be deleted from auth_logs, retrying: {}", error_chain(error))
+            }),
+        }
+        let pause = if matches!(swept, Ok(Swept::Some)) { RETENTION_PAUSE } else { RETENTION_IDLE };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Why a server could not be wired.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// The keys cannot be opened or brought up to date.
+    #[error("cannot open the keys")]
+    Keys(#[from] IssuerError),
+    /// Two metrics have the same name.
+    #[error("cannot set up the metrics")]
+    Metrics(#[from] prometheus::Error),
+}

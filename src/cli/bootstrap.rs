@@ -1,0 +1,137 @@
+//! Opens the store for a command, and builds what the command needs on top of it.
+//!
+//! The first command creates the store. The order of the steps matters: a wrong master key is found before anything is
+//! written, and a new master key is on disk before anything is sealed under it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::SeedableRng as _;
+use rand::rngs::{StdRng, SysRng};
+
+use super::exit::{NotFound, UsageError};
+use super::master_key;
+use crate::config::Config;
+use crate::domain::clock::{Clock, SystemClock};
+use crate::issuer::{self, Accounts, BlockingPool, Context, Keyring, MasterKey, MasterKeyError, SharedRng};
+use crate::store::sqlite::{Contents, DatabaseFile, Probe, SqliteStore};
+use crate::store::{MasterKeyRecord, StoreError};
+
+/// Maximum time to close the store. SQLite writes the WAL back at the next start instead.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// An open and unlocked store. Call [`OpenStore::close`] at the end.
+pub(super) struct OpenStore {
+    pub(super) context: Context,
+    pub(super) master_key: MasterKey,
+}
+
+impl OpenStore {
+    /// The accounts of the store.
+    pub(super) fn accounts(&self, config: &Config) -> Accounts {
+        Accounts::new(self.context.clone(), &config.passwords)
+    }
+
+    /// Opens the keys of the store.
+    pub(super) async fn keyring(&self, config: &Config) -> anyhow::Result<Keyring> {
+        Keyring::open(self.context.clone(), self.master_key.clone(), config.keys.policy)
+            .await
+            .context("cannot open the keys")
+    }
+
+    /// Closes the store, and returns the outcome of the work on it.
+    pub(super) async fn close<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.context.store.close()).await.is_err() {
+            tracing::warn!("the store is still busy; its WAL is written back at the next start");
+        }
+        outcome
+    }
+}
+
+/// Reads what is in the store's file, without changing it.
+pub(super) async fn probe(config: &Config) -> anyhow::Result<Probe> {
+    config.database.probe().await.map_err(|error| unusable(&config.database, error))
+}
+
+/// Opens the store, or creates it if there is none.
+pub(super) async fn open(config: &Config) -> anyhow::Result<OpenStore> {
+    open_probed(config, probe(config).await?).await
+}
+
+/// Opens the store if there is one. For commands that only read, or that need an account.
+pub(super) async fn open_existing(config: &Config) -> anyhow::Result<OpenStore> {
+    let probe = probe(config).await?;
+    if probe.contents == Contents::Nothing {
+        return Err(NotFound(format!("there is no store in {}", config.database.path().display())).into());
+    }
+    open_probed(config, probe).await
+}
+
+/// Opens the store whose file was probed, or creates it, and unlocks it.
+pub(super) async fn open_probed(config: &Config, probe: Probe) -> anyhow::Result<OpenStore> {
+    let (database, contents) = (&config.database, probe.contents);
+    let rng = SharedRng::new(
+        StdRng::try_from_rng(&mut SysRng).context("the operating system provides no random numbers")?,
+    );
+    let secret = master_key::for_store(config, &contents, &rng)?;
+    let unlocked = match contents {
+        Contents::Ours(record) => {
+            Some(issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, error))?)
+        }
+        Contents::Foreign | Contents::Nothing => None,
+    };
+    let store = SqliteStore::open(database).await.map_err(|error| unusable(database, error))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let pool =
+        BlockingPool::new(cores, Arc::clone(&clock)).context("the operating system provides no threads")?;
+    let context = Context { store: Arc::new(store), clock, rng, pool };
+    let master_key = match unlocked {
+        Some(master_key) => master_key,
+        None => {
+            issuer::initialize(&secret, &context).await.map_err(|error| cannot_unlock(database, error))?
+        }
+    };
+    Ok(OpenStore { context, master_key })
+}
+
+/// Checks the master key against the record of a store, without opening the store.
+pub(super) fn unlock(
+    config: &Config,
+    database: &DatabaseFile,
+    record: MasterKeyRecord,
+) -> anyhow::Result<MasterKey> {
+    let Some(secret) = master_key::configured(config)? else {
+        return Err(master_key::missing(database).into());
+    };
+    issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, error))
+}
+
+/// The error of a store's file that cannot be opened.
+pub(super) fn unusable(database: &DatabaseFile, error: StoreError) -> anyhow::Error {
+    let name = database.path().display();
+    match error {
+        StoreError::Corrupt(what) => UsageError(format!("DATABASE_URL names {name}, but {what}")).into(),
+        error if error.is_transient() => anyhow::anyhow!("cannot open {name} now, try again: {error:#}"),
+        StoreError::Unavailable(cause) => {
+            let directory = database.path().parent().filter(|parent| !parent.as_os_str().is_empty());
+            let hint = match directory {
+                Some(directory) if !directory.exists() => {
+                    format!("; there is no directory {}", directory.display())
+                }
+                _ => String::new(),
+            };
+            UsageError(format!("DATABASE_URL names {name}, which cannot be opened: {cause}{hint}")).into()
+        }
+        other => anyhow::Error::new(other).context(format!("cannot open {name}")),
+    }
+}
+
+fn cannot_unlock(database: &DatabaseFile, error: MasterKeyError) -> anyhow::Error {
+    let name = database.path().display();
+    match error {
+        MasterKeyError::WrongMasterKey => UsageError(format!("{name}: {error}")).into(),
+        other => anyhow::Error::new(other).context(format!("cannot unlock {name}")),
+    }
+}

@@ -1,0 +1,125 @@
+//! Where the master key of a store comes from: the settings, or a new `.env` at the first start.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::exit::UsageError;
+use crate::config::{self, Config, DOTENV};
+use crate::directory::sync_directory_of;
+use crate::domain::key::seal::MasterSecret;
+use crate::issuer::SharedRng;
+use crate::store::sqlite::{Contents, DatabaseFile};
+
+/// The master key from the settings, or a new one if it is clear where to keep it.
+pub(super) fn for_store(
+    config: &Config,
+    contents: &Contents,
+    rng: &SharedRng,
+) -> anyhow::Result<MasterSecret> {
+    // Checked before .env is read: a .env that appears in between is that of another first start, and has a key.
+    let has_dotenv = has_dotenv();
+    if let Some(secret) = configured(config)? {
+        return Ok(secret);
+    }
+    if matches!(contents, Contents::Ours(_)) {
+        return Err(missing(&config.database).into());
+    }
+    let key = rng.with(MasterSecret::generate);
+    let line = format!("NOT_MY_KEY={}", key.as_str());
+    match why_none_is_generated(config, contents, has_dotenv) {
+        Some(reason) => Err(UsageError(format!(
+            "NOT_MY_KEY is not set, and {reason}: add this line to {DOTENV}, or set it in the environment: {line}"
+        ))
+        .into()),
+        None => keep_in_dotenv(&line, &key),
+    }
+}
+
+/// The master key from the settings. Another first start may have written it to `.env` since they were read.
+pub(super) fn configured(config: &Config) -> anyhow::Result<Option<MasterSecret>> {
+    match &config.keys.master_key {
+        Some(secret) => Ok(Some(secret.clone())),
+        None => Ok(config::dotenv_master_key()?),
+    }
+}
+
+/// Why a start would have no master key; `None` if it has one or generates one.
+pub(super) fn why_none(config: &Config, contents: &Contents) -> anyhow::Result<Option<String>> {
+    let has_dotenv = has_dotenv();
+    let is_set = configured(config)?.is_some();
+    Ok(if is_set { None } else { why_none_is_generated(config, contents, has_dotenv) })
+}
+
+/// The error of a store that has keys, when there is no master key.
+pub(super) fn missing(database: &DatabaseFile) -> UsageError {
+    UsageError(format!(
+        "NOT_MY_KEY is not set, and the keys in {} were sealed with one: add the line NOT_MY_KEY=… with that key to \
+         {DOTENV}",
+        database.path().display()
+    ))
+}
+
+/// A new master key is generated only if the store and its `.env` will be in one place.
+fn why_none_is_generated(config: &Config, contents: &Contents, has_dotenv: bool) -> Option<String> {
+    let database = config.database.path();
+    let name = database.display();
+    if *contents != Contents::Nothing {
+        Some(format!("{name} has keys of another program"))
+    } else if has_dotenv {
+        Some(format!("there is a {DOTENV} without it"))
+    } else if !is_in_working_directory(database) {
+        Some(format!("{name} is not in the working directory"))
+    } else {
+        None
+    }
+}
+
+/// True for a broken symbolic link, too: a new file must not appear at its target.
+fn has_dotenv() -> bool {
+    Path::new(DOTENV).symlink_metadata().is_ok()
+}
+
+/// Writes the `.env` of a first start, or takes the key of a concurrent one that was faster.
+fn keep_in_dotenv(line: &str, key: &str) -> anyhow::Result<MasterSecret> {
+    match write_dotenv(line) {
+        Ok(()) => {
+            tracing::info!(
+                "wrote a new master key to {DOTENV}; keep that file, the private keys are lost without it"
+            );
+            Ok(MasterSecret::parse(key)?)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match config::dotenv_master_key()? {
+            Some(secret) => Ok(secret),
+            None => {
+                Err(UsageError(format!("a {DOTENV} without NOT_MY_KEY has just appeared: start again"))
+                    .into())
+            }
+        },
+        Err(error) => Err(UsageError(format!("cannot write {DOTENV} with a new master key: {error}")).into()),
+    }
+}
+
+/// Creates a `.env`, complete, synced and readable only by its owner, or fails without one.
+fn write_dotenv(line: &str) -> io::Result<()> {
+    // On Unix, temporary files have mode 0600 from the start.
+    let mut file = tempfile::Builder::new().prefix(".env.").tempfile_in(".")?;
+    writeln!(
+        file,
+        "# The master key of jwksd: without it, the private keys in the database are lost.\n{line}"
+    )?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(DOTENV).map_err(|error| error.error)?;
+    sync_directory_of(Path::new(DOTENV))
+}
+
+fn is_in_working_directory(database: &Path) -> bool {
+    let directory = match database.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    match (fs::canonicalize(directory), fs::canonicalize(".")) {
+        (Ok(directory), Ok(working)) => directory == working,
+        _ => false,
+    }
+}

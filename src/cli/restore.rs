@@ -1,0 +1,111 @@
+//! `jwksd restore`: replaces the store by a verified copy, and keeps what must not be undone.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::exit::UsageError;
+use super::output;
+use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interrupted, unopened_kids};
+use crate::config::Config;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::issuer::MasterKey;
+use crate::store::StoreError;
+use crate::store::sqlite::{DatabaseFile, ExclusiveLock, Inspection, MergeOutcome};
+
+#[derive(Args, Debug)]
+pub(super) struct RestoreArgs {
+    /// A copy that `jwksd backup` made
+    file: PathBuf,
+}
+
+pub(super) async fn run(config: Config, args: RestoreArgs) -> anyhow::Result<()> {
+    let (store, source) = (config.database.resolved(), DatabaseFile::new(args.file));
+    if !source.path().exists() {
+        return refuse(format!("cannot restore {}: there is no such file", source.path().display()));
+    }
+    let master_key = master_key_of(&config, &source).await?;
+    let copy = unless_interrupted(Box::pin(copy_next_to(&store, &source, &master_key))).await?;
+    let mut lock = lock(&store).await?;
+    let merged = unless_interrupted(Box::pin(merge(&copy, &mut lock, &master_key))).await;
+    let (verified, outcome) = match merged {
+        Ok(merged) => merged,
+        Err(error) => {
+            lock.give_up().await;
+            return Err(error);
+        }
+    };
+    // Windows allows no colons in file names.
+    let suffix = format!(".replaced-{}", SystemClock::start().now().to_string().replace(':', "-"));
+    let kept = lock
+        .replace_by(copy.file, &suffix)
+        .await
+        .context("cannot replace the store by the copy: run this as the owner of the store")?;
+    let (source, store) = (source.path().display(), store.path().display());
+    let summary = summary(&verified, &unopened_kids(&master_key, &verified));
+    output::message(&format!("restored {store} from {source}: {summary}"));
+    if let Some(kept) = kept {
+        output::message(&format!("the old store is kept as {}", kept.display()));
+    }
+    print(&outcome);
+    Ok(())
+}
+
+/// Copies the source next to the store, verifies it as it is, and migrates its schema as a start would.
+async fn copy_next_to(
+    store: &DatabaseFile,
+    source: &DatabaseFile,
+    master_key: &MasterKey,
+) -> anyhow::Result<StoreCopy> {
+    let copy = StoreCopy::new(source, store.path()).await?;
+    copy.verify(master_key).await?;
+    copy.database().migrate().await.context("cannot migrate the schema of the copy")?;
+    Ok(copy)
+}
+
+/// From here on no server can start on the store, and no command can create one in its place.
+async fn lock(store: &DatabaseFile) -> anyhow::Result<ExclusiveLock> {
+    let name = store.path().display();
+    ExclusiveLock::take(store).await.map_err(|error| match error {
+        StoreError::InUse => {
+            UsageError(format!("{name} is in use, by a server or another program: stop it first")).into()
+        }
+        other => anyhow::Error::new(other).context(format!("cannot lock {name}")),
+    })
+}
+
+/// Merges into the copy what the store has done since and must not be undone, and verifies the result.
+async fn merge(
+    copy: &StoreCopy,
+    lock: &mut ExclusiveLock,
+    master_key: &MasterKey,
+) -> anyhow::Result<(Inspection, MergeOutcome)> {
+    let outcome = lock.merge_into(copy.file.path()).await.context("cannot write the copy")?;
+    Ok((copy.verify(master_key).await?, outcome))
+}
+
+fn print(outcome: &MergeOutcome) {
+    let lost = "numbers of keys and accounts continue a million later, but usernames registered since the copy can be \
+                registered again, and keys and accounts that were revoked, disabled or deleted since are back: check \
+                `jwksd keys list` and `jwksd users list`";
+    match outcome {
+        MergeOutcome::All { keys, accounts } => {
+            output::message(&format!(
+                "numbers and usernames assigned since the copy stay reserved, and what was revoked, expired, disabled or \
+                 deleted since stays so (accounts: {accounts}); passwords are those of the copy"
+            ));
+            if !keys {
+                output::message(
+                    "the store had moved to another master key, so keys created since the copy were not merged",
+                );
+            }
+        }
+        MergeOutcome::NoStore => {
+            output::message(&format!("there was no store with changes since the copy: {lost}"));
+        }
+        MergeOutcome::Unreadable(reason) => {
+            output::message(&format!("changes since the copy could not be read ({reason}): {lost}"));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! When to stop: SIGTERM, Ctrl-C, and on request the end of standard input.
+
+use std::io;
+
+use anyhow::Context as _;
+use tokio::sync::{oneshot, watch};
+
+/// A request to stop. Clones see the same request.
+#[derive(Clone)]
+pub(super) struct Shutdown(watch::Receiver<bool>);
+
+impl Shutdown {
+    /// Starts to listen for signals, and for the end of standard input if `until_stdin_closes`.
+    pub(super) fn listen(until_stdin_closes: bool) -> anyhow::Result<Self> {
+        let signal = shutdown_signal()?;
+        let stdin_closed = until_stdin_closes.then(stdin_closed);
+        let (sender, receiver) = watch::channel(false);
+        tokio::spawn(async move {
+            let stdin_closed = async {
+                match stdin_closed {
+                    Some(closed) => drop(closed.await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = signal => {}
+                () = stdin_closed => {}
+            }
+            tracing::info!("stopping");
+            // No receiver is left if the server has failed meanwhile.
+            let _ = sender.send(true);
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Waits for the request.
+    pub(super) async fn requested(mut self) {
+        // The sender is dropped only after it has sent.
+        let _ = self.0.wait_for(|is_requested| *is_requested).await;
+    }
+}
+
+/// Listens for SIGTERM and Ctrl-C from now on. The future completes at the first one.
+#[cfg(unix)]
+pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Listens for Ctrl-C from now on.
+#[cfg(not(unix))]
+pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    })
+}
+
+fn stdin_closed() -> oneshot::Receiver<()> {
+    let (sender, receiver) = oneshot::channel();
+    // A thread of its own, because a read of standard input cannot be cancelled.
+    std::thread::spawn(move || {
+        // A standard input that cannot be read counts as closed.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = sender.send(());
+    });
+    receiver
+}

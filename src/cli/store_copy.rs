@@ -1,0 +1,109 @@
+//! A verified copy of a store: what `jwksd backup` keeps, and what `jwksd restore` puts in place of the store.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use tempfile::{NamedTempFile, TempDir};
+
+use super::exit::UsageError;
+use super::shutdown_signal::shutdown_signal;
+use super::{bootstrap, progress};
+use crate::config::Config;
+use crate::directory::directory_of;
+use crate::domain::key::Kid;
+use crate::issuer::{self, MasterKey};
+use crate::store::StoreError;
+use crate::store::sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection};
+
+/// Prefix of the directory in which a copy is made. `doctor` looks for directories that a killed command left.
+pub(super) const DIRECTORY_PREFIX: &str = ".jwksd-copy-";
+
+/// A copy that nothing else uses yet. Only its owner can read it, and it is deleted unless it is kept.
+pub(super) struct StoreCopy {
+    pub(super) file: NamedTempFile,
+    _directory: TempDir,
+}
+
+impl StoreCopy {
+    /// Copies a store, to the disk on which `file` will be.
+    pub(super) async fn new(store: &DatabaseFile, file: &Path) -> anyhow::Result<Self> {
+        let parent = directory_of(file);
+        let failing = || format!("cannot write to the directory {}", parent.display());
+        // On Unix, temporary directories have mode 0700, and temporary files 0600.
+        let directory =
+            tempfile::Builder::new().prefix(DIRECTORY_PREFIX).tempdir_in(parent).with_context(failing)?;
+        let file = NamedTempFile::new_in(directory.path()).with_context(failing)?;
+        let copy = Self { file, _directory: directory };
+        let failing = || format!("cannot copy {}", store.path().display());
+        let bytes = store.size().await.with_context(failing)?;
+        let copying = store.copy_to(copy.file.path());
+        progress::growing("copying", copy.file.path(), bytes, copying).await.with_context(failing)?;
+        Ok(copy)
+    }
+
+    pub(super) fn database(&self) -> DatabaseFile {
+        DatabaseFile::new(self.file.path().to_owned())
+    }
+
+    /// Checks every page, every row and every key of the copy.
+    pub(super) async fn verify(&self, master_key: &MasterKey) -> anyhow::Result<Inspection> {
+        let inspection = progress::busy("checking", self.database().inspect(Depth::Full)).await;
+        let inspection = inspection.context("cannot read the copy, which was deleted")?;
+        if let Some(complaint) = inspection.complaints.first() {
+            bail!("the copy is damaged, and was deleted: {complaint}");
+        }
+        if !inspection.keys.is_empty()
+            && unopened_kids(master_key, &inspection).len() == inspection.keys.len()
+        {
+            bail!("none of the keys in the copy opens, so it was deleted");
+        }
+        Ok(inspection)
+    }
+}
+
+/// The master key, if it is the one of this store.
+pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyhow::Result<MasterKey> {
+    let name = store.path().display();
+    let probe = store.probe().await.map_err(|error| match error {
+        StoreError::Corrupt(what) => UsageError(format!("cannot use {name}: {what}")).into(),
+        other => anyhow::Error::new(other).context(format!("cannot read {name}")),
+    });
+    match probe?.contents {
+        Contents::Ours(record) => bootstrap::unlock(config, store, record),
+        Contents::Nothing => refuse(format!("there is no store in {name}")),
+        Contents::Foreign => refuse(format!(
+            "{name} holds keys that another program wrote: start `jwksd serve` on it once, which adopts them"
+        )),
+    }
+}
+
+/// The keys that the master key does not open.
+pub(super) fn unopened_kids(master_key: &MasterKey, inspection: &Inspection) -> Vec<Kid> {
+    issuer::unreadable_rows(master_key, &inspection.keys).into_iter().map(|row| row.kid).collect()
+}
+
+/// What a verified copy contains, for a message.
+pub(super) fn summary(verified: &Inspection, unopened: &[Kid]) -> String {
+    let Counts { keys, accounts, sign_ins } = verified.counts;
+    let opening = if unopened.is_empty() {
+        "which all open".to_owned()
+    } else {
+        let listed: Vec<_> = unopened.iter().map(Kid::to_string).collect();
+        format!("of which NOT_MY_KEY does not open {}, as in the original", listed.join(", "))
+    };
+    format!("keys: {keys}, {opening}; accounts: {accounts}; sign-ins: {sign_ins}; integrity: ok")
+}
+
+/// Cancels the work at a shutdown signal. Dropping a copy deletes it.
+pub(super) async fn unless_interrupted<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = shutdown_signal()? => bail!("interrupted; nothing was changed"),
+    }
+}
+
+pub(super) fn refuse<T>(why: String) -> anyhow::Result<T> {
+    Err(UsageError(why).into())
+}

@@ -1,0 +1,97 @@
+//! The settings of all layers, read from one source.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgMatches;
+
+use super::sources::Sources;
+use super::table::SECRETS;
+use crate::http::config::OPEN_AUTH_ANYWAY;
+use crate::http::{HttpConfig, ListenConfig};
+use crate::issuer::config::LOG_RETENTION;
+use crate::issuer::{KeyConfig, PasswordConfig, TokenConfig};
+use crate::rate_limit::RateLimits;
+use crate::setting::{ConfigError, Source};
+use crate::store::config::DATABASE_URL;
+use crate::store::sqlite::DatabaseFile;
+use crate::telemetry::LogConfig;
+
+/// All settings, parsed.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the server listens.
+    pub listen: ListenConfig,
+    /// Where the store is.
+    pub database: DatabaseFile,
+    /// Signing keys and the master key.
+    pub keys: KeyConfig,
+    /// Tokens.
+    pub tokens: TokenConfig,
+    /// Password hashing.
+    pub passwords: PasswordConfig,
+    /// The HTTP layer.
+    pub http: HttpConfig,
+    /// Rate limits.
+    pub limits: RateLimits,
+    /// Lets open mode start where it otherwise refuses.
+    pub open_auth_anyway: bool,
+    /// How long `auth_logs` are kept; `None` for without limit.
+    pub log_retention: Option<Duration>,
+    /// Logs.
+    pub log: LogConfig,
+    /// The files that hold secrets.
+    pub secret_files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Reads all settings from the command line, the environment and `.env`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn load(matches: &ArgMatches) -> Result<Self, ConfigError> {
+        Self::read(&Sources::new(matches)?)
+    }
+
+    /// Reads all settings from one source.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        let secret_files = SECRETS.iter().filter_map(|secret| source.text(secret.file.name));
+        Ok(Self {
+            listen: ListenConfig::read(source)?,
+            database: DATABASE_URL.read(source)?,
+            keys: KeyConfig::read(source)?,
+            tokens: TokenConfig::read(source)?,
+            passwords: PasswordConfig::read(source)?,
+            http: HttpConfig::read(source)?,
+            limits: RateLimits::read(source)?,
+            open_auth_anyway: OPEN_AUTH_ANYWAY.read(source)?,
+            log_retention: LOG_RETENTION.read(source)?,
+            log: LogConfig::read(source)?,
+            secret_files: secret_files.map(PathBuf::from).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sources::parse_dotenv;
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let matches = clap::Command::new("jwksd").args(super::super::args()).get_matches_from(["jwksd"]);
+        let text = "NOT_MY_KEY='hunter2 hunter2 hunter2'\nNEW_NOT_MY_KEY='hunter2 hunter2 hunter3'\nADMIN_TOKEN=hunter2\n";
+        let sources = Sources { matches: &matches, dotenv: parse_dotenv(text).unwrap() };
+        let shown = format!("{:?}", Config::read(&sources).unwrap());
+        for part in [
+            "master_key: Some(MasterSecret), new_master_key: Some(MasterSecret)",
+            "admin_token: Some(AdminToken)",
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Reads the private key that an operator imports with `jwksd keys import`.
+
+use thiserror::Error;
+
+use crate::domain::jose::algorithm::KeyType;
+use crate::domain::jose::pem::{InvalidPem, Key};
+use crate::domain::jose::private_key::PrivateKey;
+
+/// Reads an RSA private key in PEM.
+///
+/// # Errors
+/// [`InvalidImport`] for any other text.
+pub fn parse(pem: &str) -> Result<PrivateKey, InvalidImport> {
+    match Key::from_pem(pem)? {
+        Key::Public(_) => Err(InvalidImport::Public),
+        Key::Private(key) => match key.public().key_type() {
+            KeyType::Rsa => Ok(key),
+            other => Err(InvalidImport::KeyType(other)),
+        },
+    }
+}
+
+/// Why a key cannot be imported.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidImport {
+    /// Not an RSA key. The `keys` table can hold only PKCS#1 so far.
+    #[error("this is an {0} key: only RSA keys can be imported")]
+    KeyType(KeyType),
+    /// Not a usable key in PEM.
+    #[error(transparent)]
+    Pem(#[from] InvalidPem),
+    /// A public key.
+    #[error("this is a public key: import the private key")]
+    Public,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::jose::pem::{private_pem, public_pem, to_pkcs1_pem};
+    use crate::domain::jose::private_key::NewKey;
+
+    // 1024 bits, made for this test.
+    const SHORT: &str = include_str!("../../../tests/data/rsa-1024.pem");
+
+    #[test]
+    fn an_rsa_key_is_read_from_pkcs1_and_pkcs8() {
+        let key = PrivateKey::generate(NewKey::Rsa2048).unwrap();
+        for pem in [to_pkcs1_pem(&key).unwrap(), private_pem(&key).unwrap()] {
+            assert_eq!(parse(&pem).unwrap().public(), key.public());
+        }
+    }
+
+    #[test]
+    fn other_keys_are_rejected_with_the_reason() {
+        let rsa = PrivateKey::generate(NewKey::Rsa2048).unwrap();
+        let ed25519 = private_pem(&PrivateKey::generate(NewKey::Ed25519).unwrap()).unwrap();
+        for (pem, message) in [
+            (ed25519.to_string(), "this is an Ed25519 key: only RSA keys can be imported"),
+            (public_pem(rsa.public()).unwrap(), "this is a public key: import the private key"),
+            (SHORT.to_owned(), "the RSA key has 1024 bits: use 2048 to 8192"),
+            (
+                ed25519.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
+                "the key is encrypted: decrypt it with `openssl pkey -in FILE -out PLAIN`",
+            ),
+            (
+                ed25519.replace("PRIVATE KEY", "CERTIFICATE"),
+                "this is a certificate: extract its key with `openssl x509 -in FILE -noout -pubkey`",
+            ),
+            ("x".to_owned(), "not a key in PEM"),
+        ] {
+            assert_eq!(parse(&pem).unwrap_err().to_string(), message);
+        }
+    }
+}

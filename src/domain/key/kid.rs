@@ -1,0 +1,13 @@
+//! The key ID of the server's own keys.
+
+use std::fmt;
+
+/// Key ID (RFC 7515 §4.1.4): `keys.kid`, published in decimal. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kid(pub i64);
+
+impl fmt::Display for Kid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,77 @@
+//! Authentication of the admin surface: closed without `ADMIN_TOKEN`, and open only to clients that send it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{Digest, SHA256, digest};
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::error::ApiError;
+
+/// The bearer token (RFC 6750) of the admin surface. Only its digest is kept.
+#[derive(Clone)]
+pub struct AdminToken {
+    digest: Digest,
+    is_short: bool,
+}
+
+/// Fewest characters that make a token hard to guess.
+const MIN_LENGTH: usize = 16;
+
+impl AdminToken {
+    /// Takes the text of the token.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let is_short = text.chars().count() < MIN_LENGTH;
+        Self { digest: digest(&SHA256, text.as_bytes()), is_short }
+    }
+
+    /// True if the token is so short that it can be guessed.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// Compares in constant time. Digests have one length, so that the token's length does not show either.
+    fn matches(&self, given: &str) -> bool {
+        let given = digest(&SHA256, given.as_bytes());
+        verify_slices_are_equal(self.digest.as_ref(), given.as_ref()).is_ok()
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken")
+    }
+}
+
+/// What the admin surface requires.
+pub(super) struct AdminAuth {
+    token: Option<AdminToken>,
+}
+
+impl AdminAuth {
+    pub(super) fn new(token: Option<AdminToken>) -> Self {
+        Self { token }
+    }
+}
+
+/// Middleware that admits only requests with the token.
+pub(super) async fn require(State(auth): State<Arc<AdminAuth>>, request: Request, next: Next) -> Response {
+    let Some(token) = &auth.token else {
+        return ApiError::AdminClosed.into_response();
+    };
+    match bearer(request.headers()) {
+        Some(given) if token.matches(given) => next.run(request).await,
+        given => ApiError::InvalidAdminToken { was_given: given.is_some() }.into_response(),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}

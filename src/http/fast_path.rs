@@ -1,0 +1,190 @@
+//! The fast path: what every request passes before routing, and the responses that must cost next to nothing.
+//!
+//! Those are the JWKS, and the 429 of a client over the limit of /auth. Nothing is boxed for them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::{Method, Request, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use prometheus::IntCounter;
+use tower::ServiceExt as _;
+
+use super::client_ip::ClientIp;
+use super::config::HttpConfig;
+use super::metrics::{Metrics, RouteMetrics};
+use super::openapi::{Endpoint, LazyDocument};
+use super::rate_limit::refusal;
+use super::request_log::{self, RequestLog};
+use super::response::set_no_store;
+use super::router::{is_checked_before_routing, router};
+use super::routes::{self, Route};
+use super::state::{AppState, Services};
+use crate::domain::clock::Clock;
+use crate::issuer::Keyring;
+use crate::rate_limit::{Bucket, Decision, RateLimiter};
+use crate::telemetry::Outages;
+
+/// All routes, behind the fast path. Cheap to clone.
+#[derive(Clone)]
+pub struct FastPath(Arc<Inner>);
+
+struct Inner {
+    router: Router,
+    keyring: Arc<Keyring>,
+    config: Arc<HttpConfig>,
+    clock: Arc<dyn Clock>,
+    limiter: Arc<dyn RateLimiter>,
+    jwks: [JwksPath; 2],
+    limited: Vec<LimitedEndpoint>,
+    outages: Outages,
+}
+
+/// A path of the JWKS, with its metrics.
+struct JwksPath {
+    path: &'static str,
+    ok: RouteMetrics,
+    not_modified: RouteMetrics,
+}
+
+/// An endpoint whose limit is checked before routing, with the metrics of its 429.
+struct LimitedEndpoint {
+    endpoint: Endpoint,
+    bucket: Bucket,
+    metrics: RouteMetrics,
+    refusals: IntCounter,
+}
+
+impl FastPath {
+    /// Wires all routes.
+    #[must_use]
+    pub fn new(
+        services: Services,
+        config: HttpConfig,
+        metrics: Metrics,
+        limiter: Arc<dyn RateLimiter>,
+    ) -> Self {
+        let (config, metrics) = (Arc::new(config), Arc::new(metrics));
+        let routes = routes::table();
+        let endpoints: Vec<_> = routes.iter().map(|Route { endpoint, .. }| endpoint.clone()).collect();
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.limit.is_some()) {
+            metrics.rate_limited(endpoint.path);
+        }
+        let inner = Inner {
+            keyring: Arc::clone(&services.keyring),
+            config: Arc::clone(&config),
+            clock: metrics.clock(),
+            jwks: [routes::jwks::PATH, routes::jwks::ALIAS].map(|path| JwksPath::new(path, &metrics)),
+            limited: endpoints.iter().filter_map(|one| LimitedEndpoint::new(one, &metrics)).collect(),
+            outages: Outages::new(metrics.clock()),
+            router: {
+                let openapi = Arc::new(LazyDocument::new(endpoints, config.auth_mode));
+                router(routes, AppState { services, config, metrics, openapi }, &limiter)
+            },
+            limiter,
+        };
+        Self(Arc::new(inner))
+    }
+
+    /// Evicts idle rate-limit entries and logs outages that have ended. Call it periodically.
+    pub(super) fn maintain(&self) {
+        self.0.limiter.evict_idle();
+        request_log::log_ended(&self.0.outages);
+    }
+
+    /// Answers one request of this peer.
+    pub(super) async fn answer<B>(&self, peer: SocketAddr, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
+        let log = RequestLog::begin(&request);
+        let mut response = match self.0.jwks(&request) {
+            Some(response) => response,
+            None => self.0.limit_and_route(peer, request).await,
+        };
+        log.end(&mut response, &self.0.outages);
+        response
+    }
+}
+
+impl JwksPath {
+    fn new(path: &'static str, metrics: &Metrics) -> Self {
+        Self {
+            path,
+            ok: metrics.route(path, StatusCode::OK),
+            not_modified: metrics.route(path, StatusCode::NOT_MODIFIED),
+        }
+    }
+}
+
+impl LimitedEndpoint {
+    fn new(endpoint: &Endpoint, metrics: &Metrics) -> Option<Self> {
+        let bucket = endpoint.limit.filter(|bucket| is_checked_before_routing(*bucket))?;
+        Some(Self {
+            endpoint: endpoint.clone(),
+            bucket,
+            metrics: metrics.route(endpoint.path, refusal(Duration::ZERO).status()),
+            refusals: metrics.rate_limited(endpoint.path),
+        })
+    }
+}
+
+impl Inner {
+    /// The JWKS, as its route answers it. Returns nothing for other requests, and for failures, which are the route's.
+    fn jwks<B>(&self, request: &Request<B>) -> Option<Response> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        let path = self.jwks.iter().find(|jwks| jwks.path == request.uri().path())?;
+        let started = self.clock.monotonic();
+        let response = routes::jwks::respond(&self.keyring, self.config.max_age, request.headers()).ok()?;
+        let is_ok = response.status() == StatusCode::OK;
+        let metrics = if is_ok { &path.ok } else { &path.not_modified };
+        metrics.count(started);
+        Some(response)
+    }
+
+    async fn limit_and_route<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
+        let started = self.clock.monotonic();
+        // The one place that reads the client's address; handlers and layers find it in the request.
+        let client = ClientIp(self.config.client_ip.client(peer.ip(), request.headers()));
+        let limited = self.limited.iter().find(|limited| limited.endpoint.is_target_of(&request));
+        if let Some(limited) = limited
+            && let Some(response) = self.refuse(limited, client, started).await
+        {
+            return response;
+        }
+        request.extensions_mut().insert(client);
+        match self.router.clone().oneshot(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Counts a request for its limit, before its body is read or anything is computed for it.
+    async fn refuse(
+        &self,
+        limited: &LimitedEndpoint,
+        ClientIp(client): ClientIp,
+        started: Duration,
+    ) -> Option<Response> {
+        match self.limiter.check(limited.bucket, client.into()).await {
+            Decision::Admitted => None,
+            Decision::Refused { retry_after } => {
+                let mut response = refusal(retry_after);
+                // Limited endpoints are private, and this response does not pass the router's layer.
+                set_no_store(&mut response);
+                limited.metrics.count(started);
+                limited.refusals.inc();
+                Some(response)
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The listening socket: its settings, and the URL under which clients reach it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::Uri;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
+
+use crate::setting::values::{number, text};
+use crate::setting::{ConfigError, OptionalSetting, Setting, Source};
+
+pub(crate) const HOST: Setting<String> = Setting {
+    name: "HOST",
+    default: "127.0.0.1",
+    help: "Where to listen: an address or a host name",
+    parse: text,
+};
+
+pub(crate) const PORT: Setting<u16> = Setting {
+    name: "PORT",
+    default: "8080",
+    help: "Where to listen: a port; 0 for any free one",
+    parse: |text| number(text, &(0..=u16::MAX)).map_err(|_: String| PORT_REMEDY.to_owned()),
+};
+
+pub(crate) const ISSUER: OptionalSetting<String> = OptionalSetting {
+    name: "ISSUER",
+    help: "The `iss` claim and the discovery issuer [default: http://HOST:PORT]",
+    parse: issuer_url,
+};
+
+const PORT_REMEDY: &str = "use a port from 1 to 65535, or 0 for any free one";
+
+/// Connections that may wait to be accepted. Clients beyond it retry after a second, and Tokio's default is only 128.
+const BACKLOG: u32 = 1024;
+
+/// Where the server listens, and under which URL clients reach it.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    /// An address or a host name.
+    pub host: String,
+    /// A port; 0 for any free one.
+    pub port: u16,
+    /// The issuer's URL, if it is set.
+    pub issuer: Option<String>,
+}
+
+impl ListenConfig {
+    /// Reads the settings of the listener.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        Ok(Self { host: HOST.read(source)?, port: PORT.read(source)?, issuer: ISSUER.read(source)? })
+    }
+
+    /// Listens on the first address of the host that allows it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that says which setting to change.
+    pub async fn bind(&self) -> Result<TcpListener, ConfigError> {
+        listen(&self.host, self.port).await.map_err(|error| {
+            let address = self.authority();
+            let port = |remedy| ConfigError::setting(PORT.name, self.port, remedy);
+            match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    port(format!("another program listens on {address}; use a free port"))
+                }
+                io::ErrorKind::PermissionDenied => {
+                    port(format!("this user may not listen on {address}; use a port from 1024 to 65535"))
+                }
+                _ => {
+                    let remedy =
+                        format!("cannot listen on {address} ({error}); use an address of this machine");
+                    ConfigError::setting(HOST.name, &self.host, remedy)
+                }
+            }
+        })
+    }
+
+    /// The issuer's URL. When it is not set, it follows from the host and the port that the listener has.
+    #[must_use]
+    pub fn issuer_url(&self, port: u16) -> String {
+        self.issuer.clone().unwrap_or_else(|| format!("http://{}", authority(&self.host, port)))
+    }
+
+    /// Host and port as in a URL.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        authority(&self.host, self.port)
+    }
+}
+
+async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    for address in lookup_host((host, port)).await? {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart then does not wait until the system forgets the connections of the last run. On Windows the same option
+    // lets two servers listen on one port.
+    if cfg!(unix) {
+        socket.set_reuseaddr(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn authority(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        // IPv6 addresses need brackets.
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+/// A URL without query or fragment (RFC 8414 §2). `http` is for development, and for servers behind a proxy.
+fn issuer_url(text: &str) -> Result<String, String> {
+    let remedy = || "use a URL such as https://login.example.com, without query or fragment".to_owned();
+    let uri: Uri = text.parse().map_err(|_| remedy())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !is_http || uri.host().is_none_or(str::is_empty) || text.contains(['?', '#']) {
+        return Err(remedy());
+    }
+    Ok(text.to_owned())
+}

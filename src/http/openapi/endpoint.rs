@@ -1,0 +1,48 @@
+//! An endpoint: one method of one path, and what holds for it whatever its handler does.
+
+use axum::http::{Method, Request};
+use serde_json::Value;
+
+use super::operation::{Access, Operation};
+use super::types::Types;
+use crate::http::config::AuthMode;
+use crate::http::error::ErrorCode;
+use crate::rate_limit::Bucket;
+
+/// One method of one path.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    /// Describes the operation in this mode.
+    pub(crate) operation: fn(AuthMode, &mut Types) -> Operation,
+    /// What its requests count for, if they are limited.
+    pub(crate) limit: Option<Bucket>,
+    pub(crate) access: Access,
+}
+
+impl Endpoint {
+    /// Whether a request is for this endpoint. Not for paths with parameters.
+    pub(crate) fn is_target_of<B>(&self, request: &Request<B>) -> bool {
+        self.method == *request.method() && self.path == request.uri().path()
+    }
+
+    /// The Operation Object of this endpoint.
+    pub(super) fn describe(&self, mode: AuthMode, types: &mut Types) -> Value {
+        let mut operation = (self.operation)(mode, types);
+        operation.errors.extend(self.layer_errors());
+        operation.value(self.access, types)
+    }
+
+    /// The errors of the layers in front of the handler.
+    fn layer_errors(&self) -> Vec<ErrorCode> {
+        let mut errors = Vec::new();
+        if self.access == Access::Admin {
+            errors.extend([ErrorCode::AdminClosed, ErrorCode::InvalidAdminToken]);
+        }
+        if self.limit.is_some() {
+            errors.push(ErrorCode::RateLimited);
+        }
+        errors
+    }
+}

@@ -1,0 +1,69 @@
+//! From the table of routes to axum's router.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn_with_state, map_response};
+
+use super::admin_auth::{self, AdminAuth};
+use super::error::ApiError;
+use super::metrics;
+use super::openapi::Access;
+use super::rate_limit::{self, Limit};
+use super::register_guard;
+use super::response::no_store;
+use super::routes::Route;
+use super::state::AppState;
+use crate::rate_limit::{Bucket, RateLimiter};
+
+/// Returns a router of all routes. Requests must carry the client's address.
+pub(super) fn router(routes: Vec<Route>, state: AppState, limiter: &Arc<dyn RateLimiter>) -> Router {
+    let auth = Arc::new(AdminAuth::new(state.config.admin_token.clone()));
+    let (public, private): (Vec<_>, Vec<_>) =
+        routes.into_iter().partition(|route| route.endpoint.access == Access::Public);
+    let group = |routes: Vec<Route>| {
+        let add = |router: Router<AppState>, route: Route| add(router, route, &state, &auth, limiter);
+        // Set here, so that the responses to wrong methods pass the layers of the group as well.
+        routes.into_iter().fold(Router::new(), add).method_not_allowed_fallback(method_not_allowed)
+    };
+    group(public)
+        .merge(group(private).layer(map_response(no_store)))
+        .fallback(not_found)
+        .layer(from_fn_with_state(Arc::clone(&state.metrics), metrics::measure))
+        .with_state(state)
+}
+
+fn add(
+    router: Router<AppState>,
+    route: Route,
+    state: &AppState,
+    auth: &Arc<AdminAuth>,
+    limiter: &Arc<dyn RateLimiter>,
+) -> Router<AppState> {
+    let Route { endpoint, mut handler } = route;
+    // The layer that is added last runs first: a request is counted before its token is checked.
+    if endpoint.access == Access::Admin {
+        handler = handler.route_layer(from_fn_with_state(Arc::clone(auth), admin_auth::require));
+    }
+    if let Some(bucket) = endpoint.limit.filter(|bucket| !is_checked_before_routing(*bucket)) {
+        let limit = Limit { limiter: Arc::clone(limiter), bucket };
+        handler = handler.route_layer(from_fn_with_state(limit, rate_limit::enforce));
+    }
+    if endpoint.limit == Some(Bucket::Registration) {
+        handler = register_guard::guard(handler, state.config.register_rate_limit);
+    }
+    router.route(endpoint.path, handler)
+}
+
+/// Whether the fast path checks the limits of this bucket, because refusals must cost next to nothing.
+pub(super) fn is_checked_before_routing(bucket: Bucket) -> bool {
+    bucket == Bucket::SignIn
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
+}
+
+async fn not_found() -> ApiError {
+    ApiError::NotFound
+}

@@ -1,0 +1,33 @@
+//! `GET /metrics`: the metrics in the Prometheus text format.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+
+use crate::http::config::AuthMode;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::metrics::{Exposition, Metrics};
+use crate::http::openapi::{Operation, Success, Types};
+use crate::issuer::{Accounts, Keyring};
+
+pub(super) async fn get(
+    State(accounts): State<Accounts>,
+    State(keyring): State<Arc<Keyring>>,
+    State(metrics): State<Arc<Metrics>>,
+) -> Result<Response, ApiError> {
+    let Exposition { media_type, text } =
+        metrics.export(&accounts, &keyring).map_err(|error| ApiError::Internal(Box::new(error)))?;
+    Ok(([(CONTENT_TYPE, media_type)], text).into_response())
+}
+
+pub(super) fn operation(_: AuthMode, _: &mut Types) -> Operation {
+    let text = json!({"type": "string"});
+    Operation {
+        successes: vec![Success::ok("text/plain; version=0.0.4", text, "In the Prometheus text format")],
+        errors: vec![ErrorCode::Internal],
+        ..Operation::new("metrics", "The metrics of the service")
+    }
+}

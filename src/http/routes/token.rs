@@ -1,0 +1,169 @@
+//! `POST /auth`: a token for clients that know the password of an account, or in open mode for every client.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::domain::token::fault::Fault;
+use crate::domain::token::{Token, TokenKind};
+use crate::http::body::RequestBody;
+use crate::http::client_ip::ClientIp;
+use crate::http::config::AuthMode;
+use crate::http::credentials::{CredentialFields, Credentials};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::metrics::{Metrics, SignInResult};
+use crate::http::open_mode::{self, OpenTokenFields, OpenTokenForm};
+use crate::http::openapi::{Operation, Parameter, ParameterLocation, RequestContent, Success, Types};
+use crate::http::response::json as json_response;
+use crate::http::token_request::TokenRequest;
+use crate::issuer::{Issuer, IssuerError};
+
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A token.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+struct TokenResponse {
+    /// A JWT (RFC 7519) in the compact serialisation. Only a token requested without a signature has none.
+    #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$"))]
+    token: Token,
+}
+
+pub(super) async fn post(
+    State(issuer): State<Issuer>,
+    State(mode): State<AuthMode>,
+    State(metrics): State<Arc<Metrics>>,
+    Extension(client): Extension<ClientIp>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
+    let request = TokenRequest::parse(query.as_deref().unwrap_or_default())?;
+    let token = match (mode, request) {
+        (AuthMode::Open, request) => issue(&issuer, request, &headers, &body).await?,
+        (AuthMode::Password, TokenRequest::Fault(_)) => return Err(ApiError::FaultsClosed),
+        (AuthMode::Password, TokenRequest::Token(kind)) => {
+            let credentials = Credentials::read(&headers, &body)?;
+            sign_in(&issuer, &metrics, client, credentials, kind).await?
+        }
+    };
+    Ok(json_response(&TokenResponse { token }))
+}
+
+/// Open mode: nothing is verified.
+async fn issue(
+    issuer: &Issuer,
+    request: TokenRequest,
+    headers: &HeaderMap,
+    body: &RequestBody,
+) -> Result<Token, ApiError> {
+    let (subject, overrides) = open_mode::read(headers, body)?;
+    Ok(match request {
+        TokenRequest::Token(kind) => issuer.issue_unchecked(&subject, kind, overrides)?,
+        TokenRequest::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
+    })
+}
+
+/// Password mode.
+async fn sign_in(
+    issuer: &Issuer,
+    metrics: &Metrics,
+    ClientIp(client): ClientIp,
+    credentials: Credentials,
+    kind: TokenKind,
+) -> Result<Token, ApiError> {
+    // Missing and wrong credentials get one and the same response.
+    let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
+    let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
+        metrics.count_sign_in(SignInResult::Refused);
+        return Err(refusal);
+    };
+    let result = issuer.sign_in(&username, password, client, kind).await;
+    metrics.count_sign_in(outcome(&result));
+    result.map_err(|error| match error.into() {
+        ApiError::InvalidCredentials { .. } => refusal,
+        other => other,
+    })
+}
+
+fn outcome(result: &Result<Token, IssuerError>) -> SignInResult {
+    match result {
+        Ok(_) => SignInResult::Accepted,
+        Err(IssuerError::InvalidCredentials) => SignInResult::Refused,
+        Err(_) => SignInResult::Failed,
+    }
+}
+
+pub(super) fn operation(mode: AuthMode, types: &mut Types) -> Operation {
+    match mode {
+        AuthMode::Open => open_operation(types),
+        AuthMode::Password => sign_in_operation(types),
+    }
+}
+
+fn sign_in_operation(types: &mut Types) -> Operation {
+    let credentials = json!({"schema": types.read::<CredentialFields>()});
+    let content = vec![(JSON, credentials.clone()), (FORM, credentials)];
+    let mut errors = vec![ErrorCode::InvalidCredentials, ErrorCode::FaultsClosed];
+    errors.extend(COMMON_ERRORS);
+    Operation {
+        accepts_basic: true,
+        parameters: vec![expired()],
+        body: Some(RequestContent { is_required: false, content }),
+        successes: vec![Success::json(types.written::<TokenResponse>(), "A token")],
+        errors,
+        ..Operation::new("signIn", "A token for a client that knows the password of an account")
+    }
+}
+
+fn open_operation(types: &mut Types) -> Operation {
+    let example =
+        json!({"sub": "alice", "aud": "https://api.example", "ttl": "5m", "claims": {"roles": ["admin"]}});
+    let object = json!({"schema": types.read::<OpenTokenFields>(), "example": example});
+    let form = json!({"schema": types.read::<OpenTokenForm>()});
+    let fault = Parameter {
+        name: "fault",
+        location: ParameterLocation::Query,
+        about: "The fault of the token; see GET /faults. Cannot be combined with `expired`",
+        schema: json!({"type": "string", "enum": Fault::ALL.map(Fault::name)}),
+    };
+    Operation {
+        accepts_basic: true,
+        parameters: vec![expired(), fault],
+        body: Some(RequestContent { is_required: false, content: vec![(JSON, object), (FORM, form)] }),
+        successes: vec![Success::json(types.written::<TokenResponse>(), "A token")],
+        errors: COMMON_ERRORS.to_vec(),
+        ..Operation::new(
+            "issueToAnybody",
+            "A token for every client, about any subject; also one that a correct verifier refuses",
+        )
+    }
+}
+
+/// The errors of both modes.
+const COMMON_ERRORS: [ErrorCode; 9] = [
+    ErrorCode::InvalidBody,
+    ErrorCode::InvalidExpired,
+    ErrorCode::InvalidFault,
+    ErrorCode::NoSuitableKey,
+    ErrorCode::BodyTooLarge,
+    ErrorCode::BodyTooSlow,
+    ErrorCode::UnsupportedMediaType,
+    ErrorCode::Internal,
+    ErrorCode::Unavailable,
+];
+
+fn expired() -> Parameter {
+    Parameter {
+        name: "expired",
+        location: ParameterLocation::Query,
+        about: "Whether the token is already expired, and signed by an expired key. Without a value: true",
+        schema: json!({"type": "string", "enum": ["", "true", "false"]}),
+    }
+}

@@ -1,0 +1,36 @@
+//! The query of `POST /auth`: which kind of token the client requests.
+
+use super::error::ApiError;
+use crate::domain::token::TokenKind;
+use crate::domain::token::fault::Fault;
+
+/// The token that a client requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenRequest {
+    Fault(Fault),
+    Token(TokenKind),
+}
+
+impl TokenRequest {
+    /// Reads `?expired`, `?expired=true`, `?expired=false` and `?fault=NAME`. Other parameters are ignored.
+    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
+        let pairs: Vec<(String, String)> =
+            serde_urlencoded::from_str(query).map_err(|_| ApiError::InvalidExpired)?;
+        let values = |wanted: &str| {
+            let values = pairs.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+            values.collect::<Vec<_>>()
+        };
+        let kind = match values("expired")[..] {
+            [] | ["false"] => TokenKind::Valid,
+            ["" | "true"] => TokenKind::Expired,
+            _ => return Err(ApiError::InvalidExpired),
+        };
+        match (&values("fault")[..], kind) {
+            ([], kind) => Ok(Self::Token(kind)),
+            ([name], TokenKind::Valid) => {
+                Fault::from_name(name).map(Self::Fault).ok_or(ApiError::InvalidFault)
+            }
+            _ => Err(ApiError::InvalidFault),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The settings of the issuer: the master key, keys, tokens, passwords and the sign-in log.
+
+use std::time::Duration;
+
+use crate::domain::key::lifecycle::{InvalidPolicy, RotationPolicy};
+use crate::domain::key::seal::MasterSecret;
+use crate::domain::password::{Hasher, MAX_COST};
+use crate::setting::values::{duration, number, one_of, positive_duration, text};
+use crate::setting::{ConfigError, OptionalSetting, SecretSetting, Setting, Source};
+
+pub(crate) const MASTER_KEY: SecretSetting<MasterSecret> = SecretSetting {
+    name: "NOT_MY_KEY",
+    help: "The master key, which encrypts the private keys: 32 bytes as base64 or hex, or a passphrase of 16 characters \
+           or more",
+    file: OptionalSetting { name: "NOT_MY_KEY_FILE", help: "A file that holds NOT_MY_KEY", parse: text },
+    parse: master_secret,
+};
+
+pub(crate) const NEW_MASTER_KEY: SecretSetting<MasterSecret> = SecretSetting {
+    name: "NEW_NOT_MY_KEY",
+    help: "The master key that `jwksd rekey` moves the store to",
+    file: OptionalSetting {
+        name: "NEW_NOT_MY_KEY_FILE",
+        help: "A file that holds NEW_NOT_MY_KEY",
+        parse: text,
+    },
+    parse: master_secret,
+};
+
+pub(crate) const AUDIENCE: OptionalSetting<String> =
+    OptionalSetting { name: "AUDIENCE", help: "The `aud` claim; left out when unset", parse: text };
+
+pub(crate) const TOKEN_TTL: Setting<Duration> =
+    Setting { name: "TOKEN_TTL", default: "15m", help: "The lifetime of a token", parse: duration };
+
+pub(crate) const KEY_LIFETIME: Setting<Duration> = Setting {
+    name: "KEY_LIFETIME",
+    default: "24h",
+    help: "The lifetime of a signing key, from creation to expiry",
+    parse: duration,
+};
+
+pub(crate) const KEY_RETENTION: Setting<Duration> = Setting {
+    name: "KEY_RETENTION",
+    default: "7d",
+    help: "How long an expired key is kept before it is deleted",
+    parse: duration,
+};
+
+pub(crate) const KEY_LEAD: Setting<Duration> = Setting {
+    name: "KEY_LEAD",
+    default: "2h",
+    help: "How long a new key is published before it first signs: at least 2 × JWKS_MAX_AGE, or 0 to sign immediately",
+    parse: duration,
+};
+
+pub(crate) const JWKS_MAX_AGE: Setting<Duration> = Setting {
+    name: "JWKS_MAX_AGE",
+    default: "5m",
+    help: "How long verifiers may cache the JWKS",
+    parse: duration,
+};
+
+pub(crate) const ARGON2_MEMORY_KIB: Setting<u32> = Setting {
+    name: "ARGON2_MEMORY_KIB",
+    default: "19456",
+    help: "Argon2id memory of new password hashes",
+    parse: |text| number(text, &(MIN_LANE_KIB..=MAX_COST[0])),
+};
+
+pub(crate) const ARGON2_ITERATIONS: Setting<u32> = Setting {
+    name: "ARGON2_ITERATIONS",
+    default: "2",
+    help: "Argon2id passes of new password hashes",
+    parse: |text| number(text, &(1..=MAX_COST[1])),
+};
+
+pub(crate) const ARGON2_PARALLELISM: Setting<u32> = Setting {
+    name: "ARGON2_PARALLELISM",
+    default: "1",
+    help: "Argon2id lanes of new password hashes",
+    parse: |text| number(text, &(1..=MAX_COST[2])),
+};
+
+pub(crate) const ARGON2_ENGINE: Setting<BackendChoice> = Setting {
+    name: "ARGON2_ENGINE",
+    default: "auto",
+    help: "auto: the faster implementation if it passes a self-test at the start; reference: only the `argon2` crate",
+    parse: |text| one_of(text, &[("auto", BackendChoice::Auto), ("reference", BackendChoice::Reference)]),
+};
+
+pub(crate) const CREDENTIAL_CACHE_TTL: Setting<Duration> = Setting {
+    name: "CREDENTIAL_CACHE_TTL",
+    default: "5m",
+    help: "How long a verified generated password stays in the credential cache, which skips Argon2; 0 turns it off",
+    parse: duration,
+};
+
+pub(crate) const LOG_RETENTION: OptionalSetting<Duration> = OptionalSetting {
+    name: "LOG_RETENTION",
+    help: "How long auth_logs are kept [default: without limit]",
+    parse: positive_duration,
+};
+
+/// Memory that Argon2 needs for each lane (RFC 9106 §3.1).
+const MIN_LANE_KIB: u32 = 8;
+
+/// The settings of signing keys.
+#[derive(Clone, Debug)]
+pub struct KeyConfig {
+    /// The master key, if one is set.
+    pub master_key: Option<MasterSecret>,
+    /// The master key that `rekey` moves the store to, if one is set.
+    pub new_master_key: Option<MasterSecret>,
+    /// When keys rotate, and how long tokens are valid.
+    pub policy: RotationPolicy,
+    /// How long verifiers may cache the JWKS.
+    pub jwks_max_age: Duration,
+}
+
+impl KeyConfig {
+    /// Reads the settings of signing keys.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        let jwks_max_age = JWKS_MAX_AGE.read(source)?;
+        Ok(Self {
+            master_key: MASTER_KEY.read(source)?,
+            new_master_key: NEW_MASTER_KEY.read(source)?,
+            policy: policy(source, jwks_max_age)?,
+            jwks_max_age,
+        })
+    }
+}
+
+/// The settings of tokens that no key depends on.
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// The `aud` claim, if there is one.
+    pub audience: Option<String>,
+}
+
+impl TokenConfig {
+    /// Reads the settings of tokens.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        Ok(Self { audience: AUDIENCE.read(source)? })
+    }
+}
+
+/// The settings of password hashing.
+#[derive(Clone, Debug)]
+pub struct PasswordConfig {
+    /// The cost of new password hashes.
+    pub hasher: Hasher,
+    /// Which implementation of Argon2 computes them.
+    pub backend: BackendChoice,
+    /// How long a verified password stays in the credential cache; zero turns it off.
+    pub credential_cache_ttl: Duration,
+}
+
+impl PasswordConfig {
+    /// Reads the settings of password hashing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first invalid setting.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        Ok(Self {
+            hasher: hasher(source)?,
+            backend: ARGON2_ENGINE.read(source)?,
+            credential_cache_ttl: CREDENTIAL_CACHE_TTL.read(source)?,
+        })
+    }
+}
+
+/// Which implementation of Argon2 computes password hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// The faster one, if it passes a self-test at the start.
+    Auto,
+    /// Only the `argon2` crate.
+    Reference,
+}
+
+fn policy(source: &dyn Source, max_age: Duration) -> Result<RotationPolicy, ConfigError> {
+    let (lifetime, retention) = (KEY_LIFETIME.read(source)?, KEY_RETENTION.read(source)?);
+    let (lead, ttl) = (KEY_LEAD.read(source)?, TOKEN_TTL.read(source)?);
+    let in_words = |duration| humantime::format_duration(duration).to_string();
+    RotationPolicy::new(lifetime, retention, lead, ttl, max_age).map_err(|error| match error {
+        InvalidPolicy::LeadTooShort { least } => {
+            let remedy = format!("use 2 × JWKS_MAX_AGE = {} or more, or 0", in_words(least));
+            KEY_LEAD.invalid(source, remedy)
+        }
+        InvalidPolicy::LifetimeTooShort { least } => {
+            let least = in_words(least);
+            let remedy = format!(
+                "use {least} or more, which is 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0"
+            );
+            KEY_LIFETIME.invalid(source, remedy)
+        }
+        InvalidPolicy::NoTokenTtl => TOKEN_TTL.invalid(source, "use 1s or more".to_owned()),
+    })
+}
+
+fn hasher(source: &dyn Source) -> Result<Hasher, ConfigError> {
+    let (memory, iterations) = (ARGON2_MEMORY_KIB.read(source)?, ARGON2_ITERATIONS.read(source)?);
+    let parallelism = ARGON2_PARALLELISM.read(source)?;
+    Hasher::new(memory, iterations, parallelism).map_err(|_| {
+        let least = MIN_LANE_KIB.saturating_mul(parallelism);
+        let remedy =
+            format!("use {least} or more, which is {MIN_LANE_KIB} for each lane of ARGON2_PARALLELISM");
+        ARGON2_MEMORY_KIB.invalid(source, remedy)
+    })
+}
+
+fn master_secret(text: &str) -> Result<MasterSecret, String> {
+    MasterSecret::parse(text).map_err(|error| format!("is not a master key: {error}"))
+}

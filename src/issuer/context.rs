@@ -1,0 +1,44 @@
+//! What accounts and keys have in common: the store, the time, randomness, a place for slow work.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+
+use super::BlockingPool;
+use crate::domain::clock::Clock;
+use crate::store::Store;
+
+/// What accounts and keys have in common.
+#[derive(Clone)]
+pub struct Context {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where nonces, salts, passwords and IDs come from.
+    pub rng: SharedRng,
+    /// Where passwords are hashed.
+    pub pool: BlockingPool,
+}
+
+/// A random generator that is seeded once and shared by the whole program.
+#[derive(Clone)]
+pub struct SharedRng(Arc<Mutex<StdRng>>);
+
+impl SharedRng {
+    /// Shares this generator.
+    #[must_use]
+    pub fn new(rng: StdRng) -> Self {
+        Self(Arc::new(Mutex::new(rng)))
+    }
+
+    /// Draws from it. The lock is held only for this.
+    pub fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut lock(&self.0))
+    }
+}
+
+/// Locks a mutex, also after a panic: none of our critical sections leaves its value half changed.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,55 @@
+//! Why the issuer did not do what was asked.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::WorkError;
+use super::keyring::{ExternalKeyError, KeyCommandError};
+use crate::domain::key::KeyError;
+use crate::domain::password::HashError;
+use crate::store::StoreError;
+
+/// Why the issuer did not do what was asked.
+#[derive(Debug, Error)]
+pub enum IssuerError {
+    /// Other processes changed the keys at the same time, several times in a row.
+    #[error("other processes keep changing the keys at the same time: try again")]
+    Contention,
+    /// An external key cannot be published or withdrawn.
+    #[error(transparent)]
+    ExternalKey(#[from] ExternalKeyError),
+    /// A password hash could not be computed.
+    #[error("a password could not be hashed")]
+    Hash(#[from] HashError),
+    /// Unknown username or wrong password; callers cannot tell which.
+    #[error("the username or the password is wrong")]
+    InvalidCredentials,
+    /// A key could not be used.
+    #[error("a key failed")]
+    Key(#[from] KeyError),
+    /// An operator's command cannot be carried out on these keys.
+    #[error(transparent)]
+    KeyCommand(#[from] KeyCommandError),
+    /// The store is sealed under another master key than the one of this process.
+    #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]
+    MasterKeyChanged,
+    /// There is no account of that name, or it is deleted.
+    #[error("there is no account of that name")]
+    NoSuchAccount,
+    /// There is no key of the kind that was asked for.
+    #[error("there is no suitable key")]
+    NoSuitableKey,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No key lives long enough for such a token.
+    #[error("a token may live for at most {} s now, because it never outlives its key", most.as_secs())]
+    TtlTooLong {
+        /// The longest lifetime that is possible now.
+        most: Duration,
+    },
+    /// A slow computation was not done.
+    #[error("a computation was not done")]
+    Worker(#[from] WorkError),
+}

@@ -1,0 +1,77 @@
+//! What an operator can do to the keys.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Keyring;
+use super::error::KeyCommandError;
+use super::inspect::{open_private_key, open_signing_key};
+use super::rotation::Intent;
+use crate::domain::jose::pem;
+use crate::domain::jose::private_key::PrivateKey;
+use crate::domain::key::lifecycle::Phase;
+use crate::domain::key::status::KeyStatus;
+use crate::domain::key::{Kid, SigningKey};
+use crate::issuer::IssuerError;
+use crate::store::{SealedKey, SealedRows};
+
+impl Keyring {
+    /// Creates the next key now. With `at_once` it signs immediately; if there is a next key already, that one does.
+    ///
+    /// # Errors
+    /// [`KeyCommandError::NextExists`] when there is a next key and `at_once` is false.
+    pub async fn rotate(&self, at_once: bool) -> Result<(), IssuerError> {
+        self.change(&Intent::Rotate { at_once }).await
+    }
+
+    /// Takes a key out of the JWKS and out of signing, now and permanently. If it was the current key, another one takes
+    /// over in the same step.
+    ///
+    /// # Errors
+    /// [`KeyCommandError::Unknown`], [`KeyCommandError::HasEnded`].
+    pub async fn revoke(&self, kid: Kid) -> Result<(), IssuerError> {
+        self.change(&Intent::Revoke(kid)).await
+    }
+
+    /// Lets a key expire now. Its row is sealed again with the new `exp`.
+    ///
+    /// # Errors
+    /// As [`Keyring::revoke`].
+    pub async fn expire(&self, kid: Kid) -> Result<(), IssuerError> {
+        self.change(&Intent::Expire(kid)).await
+    }
+
+    /// Adds a private key from elsewhere as a next key.
+    ///
+    /// # Errors
+    /// [`KeyCommandError::IsHere`] when the store has it already.
+    pub async fn import(&self, key: &PrivateKey) -> Result<(), IssuerError> {
+        self.change(&Intent::Import(key)).await
+    }
+
+    /// The private key as PKCS#1 PEM.
+    ///
+    /// # Errors
+    /// [`KeyCommandError::Unknown`] for a key that is missing or does not open.
+    pub async fn export(&self, kid: Kid) -> Result<Zeroizing<String>, IssuerError> {
+        let row = self.sealed_row(kid).await?;
+        let key = row.and_then(|row| open_private_key(&row, &self.master_key.sealer).ok());
+        let key = key.ok_or(KeyCommandError::Unknown(kid))?;
+        Ok(pem::to_pkcs1_pem(&key).map_err(crate::domain::key::KeyError::from)?)
+    }
+
+    /// The newest revoked key, ready to sign tokens that verifiers must refuse.
+    pub(in crate::issuer) async fn revoked_signer(&self) -> Result<Option<Arc<SigningKey>>, IssuerError> {
+        let revoked = self.report().into_iter().rfind(|key| key.phase == Phase::Revoked);
+        let Some(KeyStatus { kid, .. }) = revoked else {
+            return Ok(None);
+        };
+        let row = self.sealed_row(kid).await?;
+        Ok(row.and_then(|row| open_signing_key(&row, &self.master_key.sealer).ok()).map(Arc::new))
+    }
+
+    async fn sealed_row(&self, kid: Kid) -> Result<Option<SealedKey>, IssuerError> {
+        Ok(self.stored_keys(&SealedRows::One(kid)).await?.sealed.into_iter().next())
+    }
+}

@@ -1,0 +1,61 @@
+//! Why keys were not changed as an operator asked.
+
+use thiserror::Error;
+
+use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX};
+use crate::domain::key::Kid;
+use crate::domain::key::lifecycle::Phase;
+use crate::domain::key::seal::SealError;
+
+/// Why an operator's command cannot be carried out on these keys.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum KeyCommandError {
+    /// The key could not be sealed.
+    #[error("key {0} cannot be sealed")]
+    CannotSeal(Kid),
+    /// The key has expired or was revoked.
+    #[error("key {0} has already {end}", end = match .1 { Phase::Revoked => "been revoked", _ => "expired" })]
+    HasEnded(Kid, Phase),
+    /// The store has this key already.
+    #[error("the store already has this key, as key {kid}{end}", end = if *.is_revoked { ", which was revoked" } else { "" })]
+    IsHere {
+        /// Its key ID.
+        kid: Kid,
+        /// Whether it was revoked.
+        is_revoked: bool,
+    },
+    /// There is a next key already.
+    #[error(
+        "key {0} is already the next key: `keys list` shows when it starts to sign, `keys rotate --now` lets it sign now"
+    )]
+    NextExists(Kid),
+    /// There is no such key, or it does not open.
+    #[error("there is no usable key {0}")]
+    Unknown(Kid),
+}
+
+/// Why an external key was not published, or not withdrawn.
+#[derive(Debug, Error)]
+pub enum ExternalKeyError {
+    /// Its publication would have ended already.
+    #[error("the key {0:?} has expired")]
+    Expired(String),
+    /// There would be too many of them, or they would be too long.
+    #[error("there may be {EXTERNAL_KEYS_MAX} external keys of {} KiB in total: withdraw some first", EXTERNAL_KEYS_BYTES / 1024)]
+    NoRoom,
+    /// Its `kid` could be one of ours.
+    #[error("the kid {0:?} has only digits, which is reserved for our own keys")]
+    NotOurs(String),
+    /// It is one of our own keys under another `kid`.
+    #[error("the key {0:?} is our own key {1}")]
+    Ours(String, Kid),
+    /// It could not be sealed.
+    #[error("the key cannot be sealed")]
+    Seal(#[from] SealError),
+    /// Another key has that `kid`.
+    #[error("another key has the kid {0:?}: withdraw that one first")]
+    Taken(String),
+    /// No external key has that `kid`.
+    #[error("there is no external key {0:?}")]
+    Unknown(String),
+}

@@ -1,0 +1,195 @@
+//! External keys: public keys of other issuers, published next to our own. Their owners can issue tokens in our name.
+
+use super::error::ExternalKeyError;
+use super::inspect::{open_external, open_signing_key};
+use super::{ATTEMPTS, Keyring};
+use crate::domain::clock::Timestamp;
+use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
+use crate::domain::jose::public_key::PublicKey;
+use crate::domain::key::Kid;
+use crate::domain::key::lifecycle::Phase;
+use crate::domain::key::seal::{SealContext, SealError};
+use crate::issuer::IssuerError;
+use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedRows};
+
+/// A key as it is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedKey {
+    /// Its key ID.
+    pub kid: String,
+    /// The phase of one of our own keys; nothing for an external key.
+    pub phase: Option<Phase>,
+    /// When its publication ends; nothing for an external key that is published until it is withdrawn.
+    pub exp: Option<Timestamp>,
+}
+
+/// The result of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Keys that were added, or got another `exp`.
+    pub added: Vec<String>,
+    /// How many were left as they are: our own, and those that were already published.
+    pub left: usize,
+    /// How many keys are published now, our own and external ones.
+    pub published: usize,
+}
+
+impl Keyring {
+    /// Publishes all of these keys, or none of them. Keys of our own and keys that are already published are left as they
+    /// are, except for another `exp`. Expired external keys are removed to make room.
+    ///
+    /// # Errors
+    /// [`ExternalKeyError`] says which key cannot be published, and why.
+    pub async fn upload(&self, uploads: Vec<ExternalKey>) -> Result<Uploaded, IssuerError> {
+        let mut added = Vec::new();
+        self.change_external(|stored, now| {
+            let (changes, kids) = self.plan_upload(&uploads, stored, now)?;
+            added = kids;
+            Ok(changes)
+        })
+        .await?;
+        let left = uploads.len().saturating_sub(added.len());
+        Ok(Uploaded { added, left, published: self.published().len() })
+    }
+
+    /// Removes an external key. Returns how many keys are published then.
+    ///
+    /// # Errors
+    /// [`ExternalKeyError::Unknown`] for a key that is missing, or one of our own.
+    pub async fn withdraw(&self, kid: &str) -> Result<usize, IssuerError> {
+        self.change_external(|stored, _| {
+            if stored.external.iter().any(|row| row.kid == kid) {
+                Ok(vec![KeyChange::Withdraw { kid: kid.to_owned() }])
+            } else {
+                Err(ExternalKeyError::Unknown(kid.to_owned()))
+            }
+        })
+        .await?;
+        Ok(self.published().len())
+    }
+
+    /// Every key that is published now.
+    #[must_use]
+    pub fn published(&self) -> Vec<PublishedKey> {
+        let is_published = |phase| matches!(phase, Phase::Next | Phase::Current | Phase::Retiring);
+        let own = self.report().into_iter().filter(|key| is_published(key.phase)).map(|key| PublishedKey {
+            kid: key.kid.to_string(),
+            phase: Some(key.phase),
+            exp: Some(key.exp),
+        });
+        let external = self.external().into_iter().map(|key| PublishedKey {
+            kid: key.kid().to_owned(),
+            phase: None,
+            exp: key.exp(),
+        });
+        own.chain(external).collect()
+    }
+
+    /// The changes for an upload, and the keys that they add or change.
+    fn plan_upload(
+        &self,
+        uploads: &[ExternalKey],
+        stored: &KeySnapshot,
+        now: Timestamp,
+    ) -> Result<(Vec<KeyChange>, Vec<String>), ExternalKeyError> {
+        let own = self.own_keys(stored);
+        let (live, expired): (Vec<_>, Vec<_>) =
+            stored.external.iter().partition(|row| row.exp.is_none_or(|exp| exp > now));
+        let mut changes: Vec<_> =
+            expired.iter().map(|row| KeyChange::Withdraw { kid: row.kid.clone() }).collect();
+        let opened = live.iter().filter_map(|row| open_external(row, &self.master_key.sealer));
+        let mut kept: Vec<ExternalKey> = opened.collect();
+        let mut added = Vec::new();
+        for upload in uploads {
+            if is_wanted(upload, &own, &live, &mut kept, now)? {
+                changes.push(self.publish(upload, now)?);
+                added.push(upload.kid().to_owned());
+            }
+        }
+        expect_room(&kept)?;
+        Ok((changes, added))
+    }
+
+    /// The public keys of all our own keys in the store, whatever their phase.
+    fn own_keys(&self, stored: &KeySnapshot) -> Vec<(Kid, PublicKey)> {
+        let rows = stored.sealed.iter().chain(&stored.unmanaged);
+        rows.filter_map(|row| {
+            let key = open_signing_key(row, &self.master_key.sealer).ok()?;
+            Some((row.kid, key.jwk().key().clone()))
+        })
+        .collect()
+    }
+
+    fn publish(&self, key: &ExternalKey, now: Timestamp) -> Result<KeyChange, ExternalKeyError> {
+        let jwk = serde_json::to_vec(key.jwk()).map_err(|_| SealError::Overlong)?;
+        let context = SealContext::Uploaded(key.kid(), key.exp());
+        let sealed = self.context.rng.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
+        let (kid, exp) = (key.kid().to_owned(), key.exp());
+        Ok(KeyChange::Publish(SealedExternalKey { kid, exp, added_at: now, sealed }))
+    }
+
+    /// Stores what `decide` makes of the stored keys. Decides again if the keys have changed meanwhile.
+    async fn change_external(
+        &self,
+        mut decide: impl FnMut(&KeySnapshot, Timestamp) -> Result<Vec<KeyChange>, ExternalKeyError>,
+    ) -> Result<(), IssuerError> {
+        for _ in 0..ATTEMPTS {
+            let stored = self.stored_keys(&SealedRows::All).await?;
+            let changes = decide(&stored, self.context.clock.now())?;
+            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
+                self.reload().await?;
+                return Ok(());
+            }
+        }
+        Err(IssuerError::Contention)
+    }
+}
+
+/// Whether a key must be stored. If so, it is then one of those that are kept.
+fn is_wanted(
+    upload: &ExternalKey,
+    own: &[(Kid, PublicKey)],
+    live: &[&SealedExternalKey],
+    kept: &mut Vec<ExternalKey>,
+    now: Timestamp,
+) -> Result<bool, ExternalKeyError> {
+    let kid = upload.kid();
+    // Under another name, one of our own keys would outlive its own expiry.
+    if let Some((ours, _)) = own.iter().find(|(_, key)| key == upload.jwk().key()) {
+        return if ours.to_string() == kid {
+            Ok(false)
+        } else {
+            Err(ExternalKeyError::Ours(kid.to_owned(), *ours))
+        };
+    }
+    if upload.has_kid_like_ours() {
+        return Err(ExternalKeyError::NotOurs(kid.to_owned()));
+    }
+    if upload.exp().is_some_and(|exp| exp <= now) {
+        return Err(ExternalKeyError::Expired(kid.to_owned()));
+    }
+    if live.iter().any(|row| row.kid == kid) {
+        let present = kept.iter().position(|present| present.kid() == kid && present.jwk() == upload.jwk());
+        let Some(present) = present.and_then(|index| kept.get_mut(index)) else {
+            return Err(ExternalKeyError::Taken(kid.to_owned()));
+        };
+        // A set that was fetched from an issuer does not say when its keys end: that changes nothing.
+        let has_new_exp = upload.exp().is_some() && upload.exp() != present.exp();
+        if has_new_exp {
+            present.clone_from(upload);
+        }
+        return Ok(has_new_exp);
+    }
+    kept.push(upload.clone());
+    Ok(true)
+}
+
+/// Verifiers read the whole set, and some limit its size.
+fn expect_room(kept: &[ExternalKey]) -> Result<(), ExternalKeyError> {
+    let bytes: usize = kept.iter().map(|key| serde_json::to_vec(key.jwk()).map_or(0, |jwk| jwk.len())).sum();
+    if kept.len() > EXTERNAL_KEYS_MAX || bytes > EXTERNAL_KEYS_BYTES {
+        Err(ExternalKeyError::NoRoom)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! From `NOT_MY_KEY` to a store that is sealed under it: unlocking one, initializing one, taking one over.
+
+use rand::Rng as _;
+use thiserror::Error;
+
+use super::ATTEMPTS;
+use crate::domain::clock::Timestamp;
+use crate::domain::jose::pem;
+use crate::domain::key::lifecycle::KeyMetadata;
+use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
+use crate::issuer::{Context, WorkError};
+use crate::store::{Applied, KeyChange, MasterKeyRecord, SealedKey, SealedRows, StoreError};
+
+/// A master key that fits its store.
+#[derive(Clone, Debug)]
+pub struct MasterKey {
+    pub(super) sealer: Sealer,
+    pub(super) record: MasterKeyRecord,
+}
+
+impl MasterKey {
+    /// Derives a key from `secret` with a fresh salt, as the `number`th master key of a store.
+    pub(super) async fn create(
+        secret: &MasterSecret,
+        number: i64,
+        context: &Context,
+    ) -> Result<Self, MasterKeyError> {
+        let mut salt = [0; SALT_LEN];
+        context.rng.with(|rng| rng.fill_bytes(&mut salt));
+        let secret = secret.clone();
+        let sealer = context.pool.run(move || secret.sealer(&salt)).await??;
+        let check_value = context.rng.with(|rng| sealer.check_value(rng))?;
+        Ok(Self { sealer, record: MasterKeyRecord { number, salt, check_value } })
+    }
+}
+
+/// Derives the master key of a store that has this record.
+///
+/// # Errors
+/// [`MasterKeyError::WrongMasterKey`] when the store is sealed under another one.
+pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKey, MasterKeyError> {
+    let sealer = secret.sealer(&record.salt)?;
+    if sealer.matches(&record.check_value) {
+        Ok(MasterKey { sealer, record })
+    } else {
+        Err(MasterKeyError::WrongMasterKey)
+    }
+}
+
+/// Gives a store its first master key, or unlocks it if another process has just done so.
+///
+/// Plaintext PKCS#1 PEM keys of another program are sealed in place.
+///
+/// # Errors
+/// As [`unlock`]; also when the store fails.
+pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<MasterKey, MasterKeyError> {
+    let master_key = MasterKey::create(secret, 1, context).await?;
+    for _ in 0..ATTEMPTS {
+        let now = context.clock.now();
+        let stored = context.store.keys(&SealedRows::Usable { now, unreadable: Vec::new() }).await?;
+        if let Some(present) = stored.master_key {
+            return unlock(secret, present);
+        }
+        let adopted: Vec<_> =
+            stored.unmanaged.iter().filter_map(|row| adopt(row, &master_key.sealer, now, context)).collect();
+        let kids: Vec<_> = adopted.iter().map(|(kid, _)| *kid).collect();
+        let mut changes = vec![KeyChange::SetMasterKey(master_key.record.clone())];
+        changes.extend(adopted.into_iter().map(|(_, change)| change));
+        if context.store.apply(stored.version, changes).await? == Applied::Yes {
+            for kid in kids {
+                tracing::info!(%kid, "sealed key {kid}, which another program had stored as plaintext");
+            }
+            return Ok(master_key);
+        }
+    }
+    Err(MasterKeyError::Contention)
+}
+
+/// Seals a plaintext key of another program in place. Any other row is left as it is.
+fn adopt(
+    row: &SealedKey,
+    sealer: &Sealer,
+    now: Timestamp,
+    context: &Context,
+) -> Option<(crate::domain::key::Kid, KeyChange)> {
+    let key = pem::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?;
+    let pem = pem::to_pkcs1_pem(&key).ok()?;
+    let seal_context = SealContext::Key(row.kid, row.exp);
+    let sealed = context.rng.with(|rng| sealer.seal(seal_context, pem.as_bytes(), rng)).ok()?;
+    let key = KeyMetadata::adopted(row.kid, row.exp, now);
+    Some((row.kid, KeyChange::Adopt { key, sealed: Some(sealed) }))
+}
+
+/// Why there is no master key for a store.
+#[derive(Debug, Error)]
+pub enum MasterKeyError {
+    /// Other processes changed the keys at the same time, several times in a row.
+    #[error("other processes keep changing the keys at the same time: try again")]
+    Contention,
+    /// The key could not be derived from the passphrase.
+    #[error(transparent)]
+    Kdf(#[from] KdfError),
+    /// The check value could not be sealed.
+    #[error("the master key cannot seal")]
+    Seal(#[from] SealError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A computation was not done.
+    #[error(transparent)]
+    Worker(#[from] WorkError),
+    /// The store is sealed under another master key.
+    #[error("NOT_MY_KEY is not the key that this store was sealed with; nothing was changed")]
+    WrongMasterKey,
+}

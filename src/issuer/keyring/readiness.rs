@@ -1,0 +1,59 @@
+//! Whether the keyring can do its work, for `/readyz`.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::Keyring;
+use crate::domain::key::self_check::SelfCheckError;
+use crate::issuer::context::lock;
+use crate::store::StoreError;
+
+/// Maximum time between two completed ticks of the rotation. They are due four times a second.
+const TICK_OVERDUE: Duration = Duration::from_mins(1);
+
+impl Keyring {
+    /// Whether keys rotate, the store answers, and tokens of full lifetime can be signed and verified.
+    ///
+    /// # Errors
+    /// [`NotReady`] is the reason.
+    pub async fn readiness(&self) -> Result<(), NotReady> {
+        if self.master_key_changed.load(Ordering::Relaxed) {
+            return Err(NotReady::MasterKeyChanged);
+        }
+        if let Some(error) = lock(&self.self_check_failure).clone() {
+            return Err(NotReady::SelfCheck(error));
+        }
+        let (now, ttl) = (self.context.clock.now(), self.policy.token_ttl());
+        if self.signer(now).is_none_or(|key| now.plus(ttl).as_secs() > key.exp().as_secs()) {
+            return Err(NotReady::NoSigner);
+        }
+        let last_tick = *lock(&self.last_tick);
+        if self.context.clock.monotonic().saturating_sub(last_tick) > TICK_OVERDUE {
+            return Err(NotReady::RotationStalled);
+        }
+        self.context.store.key_version().await.map_err(NotReady::Store)?;
+        Ok(())
+    }
+}
+
+/// Why the keyring cannot do its work.
+#[derive(Debug, Error)]
+pub enum NotReady {
+    /// The store is sealed under another master key by now.
+    #[error("the store was moved to another master key: restart with the new NOT_MY_KEY")]
+    MasterKeyChanged,
+    /// No key can sign a token of full lifetime.
+    #[error("no key can sign a token of full TOKEN_TTL")]
+    NoSigner,
+    /// The rotation has not completed a tick for a minute.
+    #[error("the key rotation has made no progress for {} s", TICK_OVERDUE.as_secs())]
+    RotationStalled,
+    /// A token signed by the current key does not verify through the key set that should be published.
+    #[error("the new key set is not published, because a probe token does not verify: {0}")]
+    SelfCheck(SelfCheckError),
+    /// The store does not answer.
+    #[error("the store does not answer")]
+    Store(#[source] StoreError),
+}

@@ -1,0 +1,138 @@
+//! Moving a store from one master key to another, in one step.
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::ATTEMPTS;
+use super::master_key::{MasterKey, MasterKeyError};
+use crate::domain::key::Kid;
+use crate::domain::key::lifecycle::KeyMetadata;
+use crate::domain::key::seal::{MasterSecret, SealContext, SealError, Sealer};
+use crate::issuer::Context;
+use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedKey, SealedRows};
+
+/// What moving to another master key did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RekeyReport {
+    /// Keys that are sealed under the new master key. Each was opened with it once.
+    pub moved: Vec<Kid>,
+    /// Rows that the old master key does not open. They are left as they are.
+    pub left: Vec<Kid>,
+}
+
+/// Seals every key of the store under another master key, and opens every one of them again before anything is stored.
+///
+/// Interrupted at any point, the store opens with exactly one of the two. A dry run does everything except storing it.
+///
+/// # Errors
+/// [`RekeyError::SameKey`]; also when the store fails.
+pub async fn rekey(
+    context: &Context,
+    old: &MasterKey,
+    new: &MasterSecret,
+    dry_run: bool,
+) -> Result<RekeyReport, RekeyError> {
+    let new = new_master_key(context, old, new).await?;
+    for _ in 0..ATTEMPTS {
+        let stored = context.store.keys(&SealedRows::All).await.map_err(MasterKeyError::from)?;
+        if stored.master_key.as_ref() != Some(&old.record) {
+            return Err(RekeyError::MasterKeyChanged);
+        }
+        let (report, changes) = moves(&stored, old, &new, context)?;
+        if dry_run {
+            return Ok(report);
+        }
+        let applied = context.store.apply(stored.version, changes).await.map_err(MasterKeyError::from)?;
+        if applied == Applied::Yes {
+            return Ok(report);
+        }
+    }
+    Err(MasterKeyError::Contention.into())
+}
+
+/// The successor of the old master key.
+async fn new_master_key(
+    context: &Context,
+    old: &MasterKey,
+    secret: &MasterSecret,
+) -> Result<MasterKey, RekeyError> {
+    let (same_secret, old_salt) = (secret.clone(), old.record.salt);
+    let under_old_salt =
+        context.pool.run(move || same_secret.sealer(&old_salt)).await.map_err(MasterKeyError::from)?;
+    if under_old_salt.map_err(MasterKeyError::from)?.matches(&old.record.check_value) {
+        return Err(RekeyError::SameKey);
+    }
+    Ok(MasterKey::create(secret, old.record.number + 1, context).await?)
+}
+
+/// Seals everything that opens under the old master key again, under the new one.
+fn moves(
+    stored: &KeySnapshot,
+    old: &MasterKey,
+    new: &MasterKey,
+    context: &Context,
+) -> Result<(RekeyReport, Vec<KeyChange>), RekeyError> {
+    let mut report = RekeyReport::default();
+    let mut changes = vec![KeyChange::SetMasterKey(new.record.clone())];
+    let managed = stored.sealed.iter().map(|row| (row, true));
+    for (row, is_managed) in managed.chain(stored.unmanaged.iter().map(|row| (row, false))) {
+        let SealedKey { kid, exp, .. } = *row;
+        let Ok(text) = open(row, &old.sealer) else {
+            report.left.push(kid);
+            continue;
+        };
+        let sealed = seal_and_open(SealContext::Key(kid, exp), &text, &new.sealer, context)?;
+        changes.push(if is_managed {
+            KeyChange::Reseal { kid, exp, sealed }
+        } else {
+            let key = KeyMetadata::adopted(kid, exp, context.clock.now());
+            KeyChange::Adopt { key, sealed: Some(sealed) }
+        });
+        report.moved.push(kid);
+    }
+    for row in &stored.external {
+        let seal_context = SealContext::Uploaded(&row.kid, row.exp);
+        // A row that does not open was not sealed by us. It stays out of the JWKS.
+        if let Ok(jwk) = old.sealer.open(seal_context, &row.sealed) {
+            let sealed = seal_and_open(seal_context, &jwk, &new.sealer, context)?;
+            changes.push(KeyChange::Publish(SealedExternalKey { sealed, ..row.clone() }));
+        }
+    }
+    Ok((report, changes))
+}
+
+/// Seals a text, and proves that it opens again before the only other copy is replaced.
+fn seal_and_open(
+    seal_context: SealContext<'_>,
+    text: &[u8],
+    sealer: &Sealer,
+    context: &Context,
+) -> Result<Vec<u8>, RekeyError> {
+    let sealed =
+        context.rng.with(|rng| sealer.seal(seal_context, text, rng)).map_err(MasterKeyError::from)?;
+    match sealer.open(seal_context, &sealed) {
+        Ok(opened) if opened.as_slice() == text => Ok(sealed),
+        _ => Err(RekeyError::DoesNotOpen),
+    }
+}
+
+fn open(row: &SealedKey, sealer: &Sealer) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    sealer.open(SealContext::Key(row.kid, row.exp), &row.bytes)
+}
+
+/// Why a store was not moved to another master key. The store is unchanged.
+#[derive(Debug, Error)]
+pub enum RekeyError {
+    /// A key that was sealed under the new master key did not open with it.
+    #[error("a key sealed under the new master key did not open again; nothing was changed")]
+    DoesNotOpen,
+    /// A master key or the store failed.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// Another process has moved the store to another master key.
+    #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]
+    MasterKeyChanged,
+    /// The new master key is the old one.
+    #[error("the new master key is the one that the store is sealed under already; nothing was changed")]
+    SameKey,
+}

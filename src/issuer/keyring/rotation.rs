@@ -1,0 +1,334 @@
+//! From a snapshot of the store to the changes to make: first what an operator intends, then what the plan says.
+//!
+//! Everything here is computed before the store is locked. The store refuses the changes if the keys have changed since.
+
+use zeroize::Zeroizing;
+
+use super::error::KeyCommandError;
+use super::inspect::open_signing_key;
+use crate::domain::clock::Timestamp;
+use crate::domain::jose::pem;
+use crate::domain::jose::private_key::PrivateKey;
+use crate::domain::key::lifecycle::{
+    self, Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy,
+};
+use crate::domain::key::seal::{SealContext, Sealer};
+use crate::domain::key::{Kid, SigningKey};
+use crate::issuer::SharedRng;
+use crate::store::{KeyChange, KeySnapshot};
+
+/// What should happen to the keys in addition to the plan.
+pub(super) enum Intent<'a> {
+    /// Let a key expire now.
+    Expire(Kid),
+    /// Add a private key from elsewhere.
+    Import(&'a PrivateKey),
+    /// Nothing.
+    Keep,
+    /// Take a key out of everything now.
+    Revoke(Kid),
+    /// Create the next key now. With `at_once` it signs now.
+    Rotate {
+        /// Whether it signs now.
+        at_once: bool,
+    },
+}
+
+/// The result of a draft.
+pub(super) enum Settled {
+    /// The changes to store, and what to log once they are stored.
+    Changes(Vec<KeyChange>, Vec<Step>),
+    /// This many keys must be generated first.
+    NeedsKeys(usize),
+}
+
+/// Changes in preparation.
+pub(super) struct Draft<'a> {
+    stored: &'a KeySnapshot,
+    sealer: &'a Sealer,
+    policy: &'a RotationPolicy,
+    context: &'a PlanContext,
+    /// The usable keys, as they will be after the changes.
+    keys: Vec<KeyMetadata>,
+    opened: Vec<SigningKey>,
+    next_kid: Kid,
+    entries: Vec<Entry<'a>>,
+    log: Vec<Step>,
+}
+
+enum Entry<'a> {
+    Change(KeyChange),
+    /// A row for this key, or for one that is generated for it.
+    New(KeyMetadata, Option<&'a PrivateKey>),
+    /// Seal this text into the row, with another expiry.
+    Reseal(Kid, Timestamp, Zeroizing<Vec<u8>>),
+}
+
+impl<'a> Draft<'a> {
+    /// Starts with the stored keys that open. Rows that another program wrote under our master key are adopted.
+    pub(super) fn new(
+        stored: &'a KeySnapshot,
+        sealer: &'a Sealer,
+        policy: &'a RotationPolicy,
+        context: &'a PlanContext,
+        ended: &[Kid],
+    ) -> Self {
+        let (mut opened, mut unreadable) = (Vec::new(), Vec::new());
+        for row in &stored.sealed {
+            match open_signing_key(row, sealer) {
+                Ok(key) => opened.push(key),
+                Err(_) => unreadable.push(row.kid),
+            }
+        }
+        let keys = stored.keys.iter().filter(|key| !unreadable.contains(&key.kid)).copied().collect();
+        let (next_kid, entries, log) = (stored.next_kid, Vec::new(), Vec::new());
+        let mut draft = Self { stored, sealer, policy, context, keys, opened, next_kid, entries, log };
+        draft.record_expiries(ended);
+        draft.adopt_unmanaged();
+        draft
+    }
+
+    /// Adds what an operator intends.
+    pub(super) fn intend(mut self, intent: &Intent<'a>) -> Result<Self, KeyCommandError> {
+        match *intent {
+            Intent::Expire(kid) => self.expire(kid)?,
+            Intent::Import(key) => self.import(key)?,
+            Intent::Keep => {}
+            Intent::Revoke(kid) => self.revoke(kid)?,
+            Intent::Rotate { at_once } => self.rotate(at_once)?,
+        }
+        Ok(self)
+    }
+
+    /// Adds what the plan says about the keys as they will be.
+    pub(super) fn plan(mut self, intent: &Intent<'_>) -> Self {
+        for action in lifecycle::plan(&self.keys, self.policy, self.context) {
+            match action {
+                // A command deletes nothing: its process has not watched the clock.
+                Action::Delete { .. } if !matches!(intent, Intent::Keep) => {}
+                Action::Delete { kid, reason } => {
+                    self.update(kid, "deleted", reason, |_| {});
+                    self.push(KeyChange::Delete { kid, at: self.context.wall });
+                }
+                Action::Expire { kid, reason } => {
+                    let at = self.context.wall;
+                    self.update(kid, "expired", reason, |key| key.expired_at = Some(at));
+                    self.push(KeyChange::Expire { kid, at });
+                }
+                Action::Create { exp, signs, reason } => self.add(exp, signs, None, reason),
+                Action::Promote { kid, reason } => self.promote(kid, reason),
+                Action::ResetPublishedAt { kid, reason } => {
+                    let at = self.context.wall;
+                    self.update(kid, "counts as published from now on", reason, |key| {
+                        key.published_at = Some(at);
+                    });
+                    self.push(KeyChange::ResetPublishedAt { kid, at });
+                }
+            }
+        }
+        self
+    }
+
+    /// The changes, sealed. `generated` are the keys to use for new rows.
+    pub(super) fn settle(
+        self,
+        generated: &[PrivateKey],
+        rng: &SharedRng,
+    ) -> Result<Settled, KeyCommandError> {
+        let needed = self.entries.iter().filter(|entry| matches!(entry, Entry::New(_, None))).count();
+        if generated.len() < needed {
+            return Ok(Settled::NeedsKeys(needed));
+        }
+        let seal = |kid, exp, text: &[u8]| {
+            let sealed = rng.with(|rng| self.sealer.seal(SealContext::Key(kid, exp), text, rng));
+            sealed.map_err(|_| KeyCommandError::CannotSeal(kid))
+        };
+        let mut generated = generated.iter();
+        let mut changes = Vec::new();
+        for entry in self.entries {
+            changes.push(match entry {
+                Entry::Change(change) => change,
+                Entry::Reseal(kid, exp, text) => {
+                    KeyChange::Reseal { kid, exp, sealed: seal(kid, exp, &text)? }
+                }
+                Entry::New(key, private) => {
+                    let kid = key.kid;
+                    let private = private.or_else(|| generated.next());
+                    let pem = private.and_then(|private| pem::to_pkcs1_pem(private).ok());
+                    let pem = pem.ok_or(KeyCommandError::CannotSeal(kid))?;
+                    KeyChange::Insert { key, sealed: seal(kid, key.exp, pem.as_bytes())? }
+                }
+            });
+        }
+        Ok(Settled::Changes(changes, self.log))
+    }
+
+    /// Records the expiry of keys that this process saw expire, also if the clock has gone back since.
+    fn record_expiries(&mut self, ended: &[Kid]) {
+        let at = self.context.wall;
+        let is_unrecorded =
+            |key: &&KeyMetadata| key.expired_at.is_none() && ended.contains(&key.kid) && key.exp > at;
+        let kids: Vec<_> = self.keys.iter().filter(is_unrecorded).map(|key| key.kid).collect();
+        for kid in kids {
+            self.update(kid, "expired", "its exp had passed before the clock went back", |key| {
+                key.expired_at = Some(at);
+            });
+            self.push(KeyChange::Expire { kid, at });
+        }
+    }
+
+    fn adopt_unmanaged(&mut self) {
+        for row in &self.stored.unmanaged {
+            if let Ok(opened) = open_signing_key(row, self.sealer) {
+                let key = KeyMetadata::adopted(row.kid, row.exp, self.context.wall);
+                self.opened.push(opened);
+                self.keys.push(key);
+                self.note(key, "adopted", "it is sealed under our master key");
+                self.push(KeyChange::Adopt { key, sealed: None });
+            }
+        }
+    }
+
+    fn rotate(&mut self, at_once: bool) -> Result<(), KeyCommandError> {
+        let next = self.timeline().next().next().map(|key| key.kid);
+        let reason = "an operator asked for it";
+        match (next, at_once) {
+            (Some(kid), false) => return Err(KeyCommandError::NextExists(kid)),
+            (Some(kid), true) => self.promote(kid, reason),
+            (None, _) => {
+                let signs = if at_once { Activation::Immediately } else { Activation::AfterLead };
+                self.add(self.policy.full_life(self.context.wall), signs, None, reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn revoke(&mut self, kid: Kid) -> Result<(), KeyCommandError> {
+        self.published(kid)?;
+        let at = self.context.wall;
+        self.update(kid, "revoked", "an operator asked for it", |key| key.revoked_at = Some(at));
+        self.push(KeyChange::Revoke { kid, at });
+        Ok(())
+    }
+
+    fn expire(&mut self, kid: Kid) -> Result<(), KeyCommandError> {
+        let key = self.published(kid)?;
+        let row = self.stored.sealed.iter().chain(&self.stored.unmanaged).find(|row| row.kid == kid);
+        let row = row.ok_or(KeyCommandError::Unknown(kid))?;
+        let text = self.sealer.open(SealContext::Key(kid, key.exp), &row.bytes);
+        let text = text.map_err(|_| KeyCommandError::Unknown(kid))?;
+        // The associated data contain `exp`, so the row must be sealed again.
+        let (at, exp) = (self.context.wall, Timestamp::from_secs(self.context.wall.as_secs()));
+        self.update(kid, "expired", "an operator asked for it", |key| {
+            key.exp = exp;
+            key.expired_at = Some(at);
+        });
+        self.entries.push(Entry::Reseal(kid, exp, text));
+        self.push(KeyChange::Expire { kid, at });
+        Ok(())
+    }
+
+    fn import(&mut self, key: &'a PrivateKey) -> Result<(), KeyCommandError> {
+        let is_same = |other: &&SigningKey| other.jwk().key() == key.public();
+        if let Some(same) = self.opened.iter().find(is_same) {
+            let kid = same.kid();
+            let is_revoked = self.keys.iter().any(|key| key.kid == kid && key.revoked_at.is_some());
+            return Err(KeyCommandError::IsHere { kid, is_revoked });
+        }
+        let exp = self.policy.full_life(self.context.wall);
+        self.add(exp, Activation::AfterLead, Some(key), "an operator imported it");
+        Ok(())
+    }
+
+    fn timeline(&self) -> KeyTimeline<'_> {
+        KeyTimeline::at(&self.keys, self.context.wall).after(self.context.newest_signer)
+    }
+
+    fn published(&self, kid: Kid) -> Result<KeyMetadata, KeyCommandError> {
+        let key = self.keys.iter().find(|key| key.kid == kid).ok_or(KeyCommandError::Unknown(kid))?;
+        match self.timeline().phase(key) {
+            phase @ (Phase::Expired | Phase::Revoked) => Err(KeyCommandError::HasEnded(kid, phase)),
+            Phase::Next | Phase::Current | Phase::Retiring => Ok(*key),
+        }
+    }
+
+    fn add(
+        &mut self,
+        exp: Timestamp,
+        signs: Activation,
+        private: Option<&'a PrivateKey>,
+        reason: &'static str,
+    ) {
+        let key = KeyMetadata::created(self.next_kid, exp, signs, self.context.wall);
+        self.next_kid = Kid(self.next_kid.0 + 1);
+        let what = match (signs, private) {
+            (Activation::AfterLead, None) => "created, signs later",
+            (Activation::AfterLead, Some(_)) => "imported, signs later",
+            (Activation::Immediately, _) => "created, signs immediately",
+            (Activation::Never, _) => "created as an expired key",
+        };
+        let before = self.timeline().current().map(|key| key.kid);
+        self.keys.push(key);
+        self.note(key, what, reason);
+        self.entries.push(Entry::New(key, private));
+        if signs == Activation::Immediately {
+            self.note_retired(before);
+        }
+    }
+
+    fn promote(&mut self, kid: Kid, reason: &'static str) {
+        let at = self.context.wall;
+        let before = self.timeline().current().map(|key| key.kid);
+        self.update(kid, "signs from now on", reason, |key| key.activated_at = Some(at));
+        self.push(KeyChange::Promote { kid, at });
+        self.note_retired(before);
+    }
+
+    /// Logs that the previous current key has stopped signing.
+    fn note_retired(&mut self, before: Option<Kid>) {
+        if let Some(kid) = before {
+            self.update(kid, "retires", "another key signs now", |_| {});
+        }
+    }
+
+    /// Changes what is recorded about a key, and what to log.
+    fn update(
+        &mut self,
+        kid: Kid,
+        what: &'static str,
+        why: &'static str,
+        change: impl FnOnce(&mut KeyMetadata),
+    ) {
+        if let Some(key) = self.keys.iter_mut().find(|key| key.kid == kid) {
+            change(key);
+            let key = *key;
+            self.note(key, what, why);
+        }
+    }
+
+    fn note(&mut self, key: KeyMetadata, what: &'static str, why: &'static str) {
+        let signs_from = self.policy.signs_from(&key);
+        self.log.push(Step { key, signs_from, what, why });
+    }
+
+    fn push(&mut self, change: KeyChange) {
+        self.entries.push(Entry::Change(change));
+    }
+}
+
+/// A step in the life of a key, to log once it is stored.
+pub(super) struct Step {
+    key: KeyMetadata,
+    signs_from: Option<Timestamp>,
+    what: &'static str,
+    why: &'static str,
+}
+
+impl Step {
+    /// Writes one line.
+    pub(super) fn log(self) {
+        let Self { key: KeyMetadata { kid, created_at, exp, .. }, signs_from, what, why } = self;
+        let from = signs_from.map_or_else(|| "never".to_owned(), |from| from.to_string());
+        tracing::info!(%kid, created = %created_at, signs_from = from, %exp, "key {kid}: {what}, because {why}");
+    }
+}

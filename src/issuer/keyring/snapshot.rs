@@ -1,0 +1,326 @@
+//! The keys of a store at one moment, opened and ready to use. A snapshot never changes; the keyring swaps it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+
+use super::inspect::{open_external, open_signing_key};
+use crate::domain::clock::Timestamp;
+use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::jwk_set::JwkSet;
+use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
+use crate::domain::key::seal::Sealer;
+use crate::domain::key::{Kid, SigningKey};
+use crate::store::{KeySnapshot, KeyVersion, SealedKey};
+
+pub use super::inspect::UnreadableRow;
+
+/// The keys of a store, opened.
+#[derive(Debug)]
+pub(super) struct KeyringSnapshot {
+    /// Nothing before the first snapshot of the store.
+    version: Option<KeyVersion>,
+    keys: Vec<KeyMetadata>,
+    /// The published ones of `keys`. A signature must not search all that have expired.
+    alive: Vec<KeyMetadata>,
+    newest_signer: Option<Kid>,
+    /// Published keys, oldest first.
+    published: Vec<(KeyMetadata, Arc<SigningKey>)>,
+    expired_signer: Option<Arc<SigningKey>>,
+    external: Arc<[ExternalKey]>,
+    /// External keys that do not open.
+    tampered: Vec<String>,
+    unreadable: Vec<UnreadableRow>,
+    /// Whether another program has added rows that open under our master key.
+    has_adoptable: bool,
+    /// What to publish until the first expiry, from there until the second, and so on.
+    documents: Vec<Document>,
+    /// How many documents are over. Only grows: an expired key stays expired when the clock goes back.
+    over: AtomicUsize,
+    /// Keys whose expiry was seen before this snapshot was made, whatever the clock says now.
+    ended_before: Ended,
+}
+
+/// Keys that were seen to expire.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended {
+    pub(super) keys: Vec<Kid>,
+    external: Vec<(String, Timestamp)>,
+}
+
+impl KeyringSnapshot {
+    /// Opens the keys of a stored snapshot, except those that were seen to expire.
+    pub(super) fn open(stored: KeySnapshot, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
+        let (signing_keys, mut unreadable) = open_all(&stored.sealed, sealer);
+        let (adoptable, foreign) = open_all(&stored.unmanaged, sealer);
+        unreadable.extend(foreign);
+        let is_unreadable = |key: &KeyMetadata| unreadable.iter().any(|row| row.kid == key.kid);
+        let keys: Vec<_> = stored.keys.into_iter().filter(|key| !is_unreadable(key)).collect();
+        let signing_key =
+            |key: &KeyMetadata| signing_keys.iter().find(|opened| opened.kid() == key.kid).cloned();
+        let published: Vec<_> = keys
+            .iter()
+            .filter(|key| key.is_published(now) && !ended_before.keys.contains(&key.kid))
+            .filter_map(|key| Some((*key, signing_key(key)?)))
+            .collect();
+        let expired_signer = KeyTimeline::at(&keys, now).newest_expired().and_then(signing_key);
+
+        let (mut external, mut tampered) = (Vec::new(), Vec::new());
+        for row in &stored.external {
+            match open_external(row, sealer) {
+                Some(key) => external.push(key),
+                None => tampered.push(row.kid.clone()),
+            }
+        }
+        external.retain(|key| !ended_before.has(key));
+        Self {
+            version: Some(stored.version),
+            keys,
+            alive: metadata(&published),
+            newest_signer: stored.newest_signer,
+            documents: documents(&published, &external),
+            published,
+            expired_signer,
+            external: external.into(),
+            tampered,
+            unreadable,
+            has_adoptable: !adoptable.is_empty(),
+            over: 0.into(),
+            ended_before,
+        }
+    }
+
+    /// A snapshot without keys, to start with.
+    pub(super) fn empty() -> Self {
+        Self {
+            version: None,
+            keys: Vec::new(),
+            alive: Vec::new(),
+            newest_signer: None,
+            published: Vec::new(),
+            expired_signer: None,
+            external: Arc::default(),
+            tampered: Vec::new(),
+            unreadable: Vec::new(),
+            has_adoptable: false,
+            documents: Vec::new(),
+            over: 0.into(),
+            ended_before: Ended::default(),
+        }
+    }
+
+    /// The same keys without those that a later snapshot of the store shows to have ended.
+    pub(super) fn without_ended(&self, later: &[KeyMetadata], now: Timestamp) -> Self {
+        let is_still_published =
+            |key: &KeyMetadata| later.iter().any(|later| later.kid == key.kid && later.is_published(now));
+        let published: Vec<_> =
+            self.published.iter().filter(|(key, _)| is_still_published(key)).cloned().collect();
+        Self {
+            version: self.version,
+            keys: self.keys.iter().filter(|key| is_still_published(key)).copied().collect(),
+            alive: metadata(&published),
+            newest_signer: self.newest_signer,
+            documents: documents(&published, &self.external),
+            published,
+            expired_signer: self.expired_signer.clone(),
+            external: Arc::clone(&self.external),
+            tampered: self.tampered.clone(),
+            unreadable: self.unreadable.clone(),
+            has_adoptable: false,
+            over: 0.into(),
+            ended_before: self.ended(),
+        }
+    }
+
+    /// The version of the store's keys that this snapshot shows.
+    pub(super) fn version(&self) -> Option<KeyVersion> {
+        self.version
+    }
+
+    /// All keys that can be used.
+    pub(super) fn keys(&self) -> &[KeyMetadata] {
+        &self.keys
+    }
+
+    /// The newest key that has ever signed.
+    pub(super) fn newest_signer(&self) -> Option<Kid> {
+        self.newest_signer
+    }
+
+    /// Rows that are left out of everything.
+    pub(super) fn unreadable(&self) -> &[UnreadableRow] {
+        &self.unreadable
+    }
+
+    /// External keys that are left out of the JWKS, because they were changed after they were sealed.
+    pub(super) fn tampered(&self) -> &[String] {
+        &self.tampered
+    }
+
+    /// Whether there is a row that the keyring should start to manage.
+    pub(super) fn has_adoptable(&self) -> bool {
+        self.has_adoptable
+    }
+
+    /// Whether the newest expired key did not open. Then an older one must be read.
+    pub(super) fn lacks_expired(&self, now: Timestamp) -> bool {
+        self.expired_signer.is_none() && KeyTimeline::at(&self.keys, now).newest_expired().is_some()
+    }
+
+    /// What is published and which key signs, for the log.
+    pub(super) fn summary(&self, now: Timestamp) -> String {
+        let kids: Vec<_> = self.published.iter().map(|(key, _)| key.kid.to_string()).collect();
+        let signer = self
+            .timeline(now)
+            .current()
+            .map_or_else(|| "no key".to_owned(), |key| format!("key {}", key.kid));
+        format!("published: {}; {signer} signs", kids.join(", "))
+    }
+
+    /// The keys that were seen to expire, by the latest time that was seen.
+    pub(super) fn ended(&self) -> Ended {
+        let over = self.over.load(Ordering::Relaxed);
+        let until = self.documents.iter().take(over).map(|document| document.until).max();
+        let mut ended = self.ended_before.clone();
+        let own = self.published.iter().filter(|(key, _)| Some(key.exp) <= until);
+        ended.keys.extend(own.map(|(key, _)| key.kid));
+        let external = self.external.iter().filter(|key| Some(end(key)) <= until);
+        ended.external.extend(external.map(|key| (key.kid().to_owned(), end(key))));
+        ended
+    }
+
+    /// Whether a key has expired and the store does not know yet.
+    pub(super) fn has_unrecorded_expiry(&self) -> bool {
+        let ended = self.ended().keys;
+        self.keys.iter().any(|key| key.expired_at.is_none() && ended.contains(&key.kid))
+    }
+
+    /// What verifiers get at this time.
+    pub(super) fn publication(&self, now: Timestamp) -> Option<Publication> {
+        let document = self.document(now)?;
+        Some(Publication {
+            body: document.body.clone(),
+            etag: document.etag.clone(),
+            fresh_for: document.until.since(now),
+        })
+    }
+
+    /// The key that signs a token of this lifetime: the current one.
+    ///
+    /// If the current key does not live long enough, the rotation is late (the store does not answer). Then a next key
+    /// signs, and without one the current key signs a shorter token.
+    pub(super) fn signer(&self, now: Timestamp, ttl: Duration) -> Option<Arc<SigningKey>> {
+        let until = self.document(now)?.until;
+        let timeline = self.timeline(now);
+        let alive = |key: &KeyMetadata| {
+            self.published.iter().find(|(other, _)| other.kid == key.kid && other.exp >= until)
+        };
+        let current = timeline.current().and_then(alive);
+        let covers = |(key, _): &&(KeyMetadata, _)| key.covers(now, ttl);
+        let next = || timeline.next().filter_map(alive).find(covers);
+        current.filter(covers).or_else(next).or(current).map(|(_, key)| Arc::clone(key))
+    }
+
+    /// The key that signs tokens that are made expired.
+    pub(super) fn expired_signer(&self) -> Option<Arc<SigningKey>> {
+        self.expired_signer.clone()
+    }
+
+    /// The `alg` values of the published keys, each once.
+    pub(super) fn algorithms(&self, now: Timestamp) -> Vec<&'static str> {
+        let own = self.published.iter().filter(|(key, _)| key.is_published(now)).map(|(_, key)| key.jwk());
+        let mut names = Vec::new();
+        for name in own.chain(self.external(now).map(ExternalKey::jwk)).filter_map(|jwk| jwk.algorithm()) {
+            if !names.contains(&name.name()) {
+                names.push(name.name());
+            }
+        }
+        names
+    }
+
+    /// The external keys that are published at this time.
+    pub(super) fn external(&self, now: Timestamp) -> impl Iterator<Item = &ExternalKey> {
+        let until = self.document(now).map(|document| document.until);
+        self.external.iter().filter(move |key| until.is_some_and(|until| end(key) >= until))
+    }
+
+    fn timeline(&self, now: Timestamp) -> KeyTimeline<'_> {
+        KeyTimeline::at(&self.alive, now).after(self.newest_signer)
+    }
+
+    fn document(&self, now: Timestamp) -> Option<&Document> {
+        let over = self.documents.iter().take_while(|document| document.until <= now).count();
+        let seen = self.over.load(Ordering::Relaxed);
+        // Written only when it grows: every request of every thread reads it.
+        if over > seen {
+            self.over.fetch_max(over, Ordering::Relaxed);
+        }
+        self.documents.get(over.max(seen))
+    }
+}
+
+/// The JWKS as it is published for a while.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// A serialised JWK Set (RFC 7517 §5).
+    pub body: Bytes,
+    /// A strong entity tag (RFC 9110 §8.8.3) in quotes: a digest of the body.
+    pub etag: Bytes,
+    /// Time until a key of the set expires.
+    pub fresh_for: Duration,
+}
+
+#[derive(Debug)]
+struct Document {
+    until: Timestamp,
+    body: Bytes,
+    etag: Bytes,
+}
+
+/// One document for each span between two expiries: our keys first, then external ones.
+fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], external: &[ExternalKey]) -> Vec<Document> {
+    let mut ends: Vec<_> = published.iter().map(|(key, _)| key.exp).chain(external.iter().map(end)).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let document = |until: Timestamp| {
+        let own = published.iter().filter(|(key, _)| key.exp >= until).map(|(_, key)| key.jwk());
+        let external = external.iter().filter(|key| end(key) >= until).map(ExternalKey::jwk);
+        let set = JwkSet { keys: own.chain(external).collect() };
+        let body = Bytes::from(serde_json::to_vec(&set).ok()?);
+        let digest = digest::digest(&digest::SHA256, &body);
+        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest)).into();
+        Some(Document { until, body, etag })
+    };
+    ends.into_iter().filter_map(document).collect()
+}
+
+fn metadata(published: &[(KeyMetadata, Arc<SigningKey>)]) -> Vec<KeyMetadata> {
+    published.iter().map(|(key, _)| *key).collect()
+}
+
+/// When the publication of an external key ends.
+fn end(key: &ExternalKey) -> Timestamp {
+    key.exp().unwrap_or(Timestamp::from_millis(i64::MAX))
+}
+
+impl Ended {
+    fn has(&self, key: &ExternalKey) -> bool {
+        self.external.iter().any(|(kid, exp)| kid == key.kid() && *exp == end(key))
+    }
+}
+
+fn open_all(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<UnreadableRow>) {
+    let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
+    for row in rows {
+        match open_signing_key(row, sealer) {
+            Ok(key) => keys.push(Arc::new(key)),
+            Err(why) => unreadable.push(UnreadableRow { kid: row.kid, why }),
+        }
+    }
+    (keys, unreadable)
+}

@@ -1,0 +1,73 @@
+//! Signing in: a password is checked, a token is signed, the sign-in is recorded, and only then the token leaves.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Issuer, IssuerError, WorkError};
+use crate::domain::account::Account;
+use crate::domain::password::Password;
+use crate::domain::token::{Subject, Token, TokenKind};
+use crate::store::{NewSignIn, SignInOutcome};
+
+/// How often a password is checked again because its hash has changed meanwhile: another sign-in has rehashed it, or it
+/// was reset.
+const PASSWORD_ATTEMPTS: usize = 5;
+
+/// How often a token is signed again because its key has ended meanwhile.
+const KEY_ATTEMPTS: usize = 5;
+
+impl Issuer {
+    /// Checks a username and a password, and issues a token about that account.
+    ///
+    /// Takes the same time whether or not the account exists. When this returns a token, the sign-in is recorded.
+    ///
+    /// # Errors
+    /// [`IssuerError::InvalidCredentials`], whatever is wrong with them; [`IssuerError::NoSuitableKey`].
+    pub async fn sign_in(
+        &self,
+        username: &str,
+        password: Password,
+        from: IpAddr,
+        kind: TokenKind,
+    ) -> Result<Token, IssuerError> {
+        for _ in 0..PASSWORD_ATTEMPTS {
+            let account = self.accounts.verify(username, &password).await?;
+            if let Some(token) = self.issue_recorded(&account, from, kind).await? {
+                self.accounts.rehash_if_outdated(account, password);
+                return Ok(token);
+            }
+        }
+        // The password was right each time: two processes with different settings keep rehashing it.
+        Err(WorkError::Busy { retry_after: Duration::ZERO }.into())
+    }
+
+    /// A token whose sign-in is recorded; nothing if the account has changed since its password was checked.
+    ///
+    /// Another process may revoke the key after it has signed and before the sign-in is recorded. The token is then
+    /// dropped, and another key signs.
+    async fn issue_recorded(
+        &self,
+        account: &Account,
+        from: IpAddr,
+        kind: TokenKind,
+    ) -> Result<Option<Token>, IssuerError> {
+        for _ in 0..KEY_ATTEMPTS {
+            let subject = Subject { name: &account.username, uid: Some(account.id) };
+            let (token, kid) = self.issue(subject, kind)?;
+            let sign_in = NewSignIn {
+                user: account.id,
+                checked: account.password_hash.clone(),
+                // The key of an expired token has ended by intention.
+                signed_by: (kind == TokenKind::Valid).then_some(kid),
+                from,
+                at: self.now(),
+            };
+            match self.context.store.record_sign_in(sign_in).await? {
+                SignInOutcome::Recorded => return Ok(Some(token)),
+                SignInOutcome::AccountChanged => return Ok(None),
+                SignInOutcome::KeyEnded => drop(self.keyring.reload().await?),
+            }
+        }
+        Err(IssuerError::NoSuitableKey)
+    }
+}

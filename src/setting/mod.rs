@@ -1,0 +1,15 @@
+//! Settings as typed constants. Below all layers, so that each declares its settings next to what they configure.
+//!
+//! `typed` has the types of the constants, `source` the interface that gives their texts, and `values` the parsers that
+//! several layers share. `crate::config` lists every `declaration` and implements the source.
+
+mod declaration;
+mod error;
+mod source;
+mod typed;
+pub(crate) mod values;
+
+pub use self::declaration::{Declaration, SecretDeclaration};
+pub use self::error::ConfigError;
+pub use self::source::{Secret, Source};
+pub(crate) use self::typed::{OptionalSetting, SecretSetting, Setting};

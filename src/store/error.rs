@@ -1,0 +1,60 @@
+//! Why a store did not do what was asked. No variant names a database.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// What must be unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unique {
+    /// An e-mail address.
+    Email,
+    /// A username, also that of a deleted account.
+    Username,
+}
+
+impl fmt::Display for Unique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Email => "email",
+            Self::Username => "username",
+        })
+    }
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Several accounts have that name, each in another spelling.
+    #[error("the accounts {0:?} and {1:?} differ only by case: use the exact spelling of one of them")]
+    Ambiguous(String, String),
+    /// Another process holds the write lock. The same call may work a moment later.
+    #[error("the store is busy: another process is writing")]
+    Busy(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A value that must be unique is taken.
+    #[error("the {0} is taken")]
+    Conflict(Unique),
+    /// The data are not those of a jwksd store, or they are damaged.
+    #[error("{0}")]
+    Corrupt(String),
+    /// Another process has the store open.
+    #[error("another process has it open")]
+    InUse,
+    /// The store is sealed under another master key than the one of this process.
+    #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]
+    MasterKeyChanged,
+    /// What was opened is gone: the store was removed, or a restore has replaced it.
+    #[error("the store was removed or replaced while it was open: restore it, or restart")]
+    Replaced,
+    /// The store does not answer: full, unreadable, out of reach.
+    #[error("the store does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// Whether the same call may work a moment later without an operator's help.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Replaced)
+    }
+}

@@ -1,0 +1,55 @@
+//! From SQLite's result codes to [`StoreError`].
+
+use crate::store::StoreError;
+
+// Primary result codes, and one extended code: https://sqlite.org/rescode.html.
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_LOCKED: i32 = 6;
+const SQLITE_READONLY: i32 = 8;
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_NOTADB: i32 = 26;
+const SQLITE_READONLY_DBMOVED: i32 = SQLITE_READONLY | 4 << 8;
+
+/// The extended result code. Its low byte is the primary one.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code)?.parse().ok()
+}
+
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    code(error).map(|code| code & 0xFF)
+}
+
+/// Another connection holds a lock.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(SQLITE_BUSY | SQLITE_LOCKED))
+}
+
+/// SQLite could open the file only for reading.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    code(error) == Some(SQLITE_READONLY)
+}
+
+/// The file is not a database, or is damaged.
+pub(super) fn is_unreadable(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(SQLITE_CORRUPT | SQLITE_NOTADB))
+}
+
+/// The error of a statement that did not run.
+pub(super) fn failed(error: sqlx::Error) -> StoreError {
+    match primary_code(&error) {
+        Some(SQLITE_BUSY | SQLITE_LOCKED) => StoreError::Busy(Box::new(error)),
+        Some(SQLITE_CORRUPT) => StoreError::Corrupt(format!("it is damaged: {}", sentence(&error))),
+        Some(SQLITE_NOTADB) => StoreError::Corrupt("it is not a SQLite database".to_owned()),
+        _ if code(&error) == Some(SQLITE_READONLY_DBMOVED) => StoreError::Replaced,
+        _ => unavailable(error),
+    }
+}
+
+/// Only SQLite's own sentence. What sqlx adds around it says the same again.
+fn sentence(error: &sqlx::Error) -> &str {
+    error.as_database_error().map_or("it cannot be read", sqlx::error::DatabaseError::message)
+}
+
+pub(super) fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}

@@ -1,0 +1,141 @@
+//! The file that a store is in, and ways to open it that write nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use thiserror::Error;
+
+use super::error::failed;
+use crate::store::StoreError;
+
+/// How long a statement waits for the lock of another process.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The file that a store is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseFile(PathBuf);
+
+impl DatabaseFile {
+    /// Reads `DATABASE_URL`: `sqlite://path`, `sqlite:path`, or a bare path.
+    ///
+    /// # Errors
+    /// [`InvalidDatabaseUrl`] for another database and for one in memory.
+    pub fn parse(url: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
+        let has_scheme = path.split_once("://").is_some();
+        if path.is_empty()
+            || path.starts_with(":memory:")
+            || path.starts_with("file:")
+            || path.contains(['?', '\0'])
+            || has_scheme
+        {
+            return Err(InvalidDatabaseUrl);
+        }
+        Ok(Self(PathBuf::from(path)))
+    }
+
+    /// The store in this file.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The same store, by the name of the file that a symbolic link leads to.
+    #[must_use]
+    pub fn resolved(&self) -> Self {
+        let target = self.0.is_symlink().then(|| fs::canonicalize(&self.0).ok()).flatten();
+        Self(target.unwrap_or_else(|| self.0.clone()))
+    }
+
+    /// Creates an empty file that only its owner can read, unless there is one. Returns whether it was created.
+    ///
+    /// SQLite would make it readable by all users. Its side files take the mode of this one.
+    pub(super) fn create_private(&self) -> std::io::Result<bool> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&self.0) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Device and inode of the file. They change when a restore puts another file under the same name.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            self.0.metadata().ok().map(|file| (file.dev(), file.ino()))
+        }
+        // Windows does not replace a file that is open.
+        #[cfg(not(unix))]
+        None
+    }
+
+    /// A connection with SQLite's defaults, for work on a copy or on a store at rest.
+    pub(super) async fn connect(&self) -> Result<SqliteConnection, StoreError> {
+        let options = SqliteConnectOptions::new().filename(&self.0).busy_timeout(BUSY_TIMEOUT);
+        options.disable_statement_logging().connect().await.map_err(failed)
+    }
+
+    /// Asks the file something without writing to it.
+    pub(super) async fn read<T>(
+        &self,
+        ask: impl AsyncFn(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // Reading a file as immutable leaves no side files behind. While another process starts to write, it may show
+        // half-written pages: an answer counts only if no journal has appeared meanwhile.
+        if !self.has_journal() {
+            let options = SqliteConnectOptions::new().immutable(true);
+            if let Ok(answer) = self.read_with(options.read_only(true), &ask).await
+                && !self.has_journal()
+            {
+                return Ok(answer);
+            }
+        }
+        match self.read_with(SqliteConnectOptions::new().read_only(true), &ask).await {
+            // A program that was killed left a hot journal. SQLite rolls it back, which a read-only connection cannot.
+            Err(StoreError::Busy(_) | StoreError::Unavailable(_)) => {
+                self.read_with(SqliteConnectOptions::new().pragma("query_only", "ON"), &ask).await
+            }
+            other => other,
+        }
+    }
+
+    async fn read_with<T>(
+        &self,
+        options: SqliteConnectOptions,
+        ask: &impl AsyncFn(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let options = options.filename(&self.0).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
+        let mut db = options.connect().await.map_err(failed)?;
+        let answer = ask(&mut db).await;
+        db.close().await.map_err(failed)?;
+        answer
+    }
+
+    /// Whether a WAL or a rollback journal lies next to the file.
+    fn has_journal(&self) -> bool {
+        ["-wal", "-journal"].iter().any(|suffix| {
+            let mut name = self.0.clone().into_os_string();
+            name.push(suffix);
+            Path::new(&name).exists()
+        })
+    }
+}
+
+/// The text does not name a file for a store.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("use sqlite://FILE or the path of a file")]
+pub struct InvalidDatabaseUrl;

@@ -1,0 +1,62 @@
+//! A first look into the file of a store, read-only and before anything is written.
+
+use sqlx::SqliteConnection;
+
+use super::file::DatabaseFile;
+use super::schema::{expect_course_columns, expect_known_version, has_table};
+use super::{accounts, keys};
+use crate::store::{MasterKeyRecord, StoreError};
+
+/// What is in the file of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Whose keys are in it.
+    pub contents: Contents,
+    /// Whether there are accounts.
+    pub has_accounts: bool,
+}
+
+/// Whose keys are in the file of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// No file, or one without keys.
+    Nothing,
+    /// Keys that another program wrote.
+    Foreign,
+    /// A store that is sealed under this master key.
+    Ours(MasterKeyRecord),
+}
+
+impl DatabaseFile {
+    /// Looks into the file without writing to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] for a file that is not a database, and for one that a newer jwksd made.
+    pub async fn probe(&self) -> Result<Probe, StoreError> {
+        match self.path().metadata() {
+            Ok(file) if file.is_file() => self.read(probe).await,
+            Ok(_) => Err(StoreError::Corrupt("it is not a file".to_owned())),
+            Err(_) if self.path().symlink_metadata().is_ok() => {
+                Err(StoreError::Corrupt("it is a link to a file that does not exist".to_owned()))
+            }
+            Err(_) => Ok(Probe { contents: Contents::Nothing, has_accounts: false }),
+        }
+    }
+}
+
+async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
+    expect_course_columns(db).await?;
+    expect_known_version(db).await?;
+    let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
+    Ok(Probe { contents: contents(db).await?, has_accounts })
+}
+
+async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {
+    if has_table(db, "master_key").await?
+        && let Some(record) = keys::master_key_before_migration(db).await?
+    {
+        return Ok(Contents::Ours(record));
+    }
+    let has_keys = has_table(db, "keys").await? && keys::any(db).await?;
+    Ok(if has_keys { Contents::Foreign } else { Contents::Nothing })
+}

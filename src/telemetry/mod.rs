@@ -1,0 +1,9 @@
+//! What the operator sees of the running program: log lines, and outages that are logged once.
+
+mod logs;
+mod outage;
+
+pub(crate) use self::logs::{LOG_FORMAT, RUST_LOG};
+pub use self::logs::{LogConfig, LogFormat, subscriber};
+pub use self::outage::Outage;
+pub(crate) use self::outage::{Ended, Outages, QUIET, error_chain};
