@@ -52,7 +52,8 @@ pub(super) struct ClientIp(pub(super) IpAddr);
 impl ClientIpPolicy {
     /// The right-most address that is not a trusted proxy. An unreadable part ends the search, because no trusted proxy
     /// vouches for what stands left of it.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
             return client;
@@ -78,7 +79,9 @@ impl ClientIpPolicy {
 }
 
 impl ClientIpHeader {
-    pub(super) fn name(self) -> &'static str {
+    /// The header's name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
             Self::XForwardedFor => "x-forwarded-for",
