@@ -19,13 +19,9 @@ pub mod cli;
 pub mod config;
 mod directory;
 pub mod domain;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod http;
 pub mod issuer;
 pub mod rate_limit;
 pub mod setting;
-
 pub mod store;
 pub mod telemetry;

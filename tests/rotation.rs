@@ -1,7 +1,7 @@
 //! Keys rotate in real time, in real processes: fast, in two processes at once, with kills at random moments, and during
 //! a rekey.
 //!
-//! The runs are short enough for every test run; longer ones by hand:
+//! Each soak test takes `SOAK_SECONDS`, 20 by default; `KILLS` sets the number of kills instead. For longer runs by hand:
 //! `SOAK_SECONDS=600 KILLS=1000 cargo test --release --test rotation`.
 
 #![expect(clippy::disallowed_methods, reason = "the real program runs in real time")]
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use reqwest::Client;
-use running::{db, jwks, kid, kill_midway, number, opens, signed_claims, two_master_keys};
+use running::{Repetition, db, jwks, kid, kill_midway, opens, signed_claims, soak_time, two_master_keys};
 use serde_json::Value;
 use sqlx::SqliteConnection;
 use support::{Server, run};
@@ -71,14 +71,14 @@ impl Verifier {
 }
 
 /// Verifies tokens of the first server through the last one's JWKS, when they are issued and when they expire.
-async fn soak(dir: &Path, servers: &[Server], seconds: u64, rotate_by_hand: bool) {
+async fn soak(dir: &Path, servers: &[Server], time: Duration, rotate_by_hand: bool) {
     let client = Client::new();
     let (signing, publishing) = (servers.first().unwrap(), servers.last().unwrap());
     let mut verifier = Verifier { jwks: jwks(&client, publishing).await, read_at: Instant::now() };
     let (mut open, mut kids_seen) = (VecDeque::new(), Vec::new());
     let (begun, mut db, mut rotated) = (Instant::now(), db(dir).await, !rotate_by_hand);
-    while begun.elapsed() < Duration::from_secs(seconds) {
-        if !rotated && begun.elapsed() > Duration::from_secs(seconds / 4) {
+    while begun.elapsed() < time {
+        if !rotated && begun.elapsed() > time / 4 {
             // The command fails while there is a next key; then it is run again.
             rotated = run(dir, &["keys", "rotate"], &FAST, "").status.success();
         }
@@ -98,7 +98,7 @@ async fn soak(dir: &Path, servers: &[Server], seconds: u64, rotate_by_hand: bool
     }
     assert!(rotated, "a rotation by hand succeeded");
     kids_seen.dedup();
-    let expected = usize::try_from(seconds / 14).unwrap();
+    let expected = usize::try_from(time.as_secs() / 14).unwrap();
     assert!(kids_seen.len() > expected, "too few keys: {kids_seen:?}");
     assert!(kids_seen.is_sorted(), "a former key signed again: {kids_seen:?}");
 }
@@ -132,14 +132,14 @@ async fn expect_published(client: &Client, servers: &[Server], db: &mut SqliteCo
 async fn a_verifier_that_fetches_the_jwks_every_half_lead_verifies_every_token_for_its_whole_lifetime() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &FAST);
-    soak(dir.path(), &[server], number("SOAK_SECONDS", 60), true).await;
+    soak(dir.path(), &[server], soak_time(), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_on_one_store_rotate_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let servers = [Server::start(dir.path(), &FAST), Server::start(dir.path(), &FAST)];
-    soak(dir.path(), &servers, number("SOAK_SECONDS", 60), false).await;
+    soak(dir.path(), &servers, soak_time(), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +196,9 @@ async fn after_a_kill_during_a_rotation_the_store_opens_and_no_issued_token_lose
     let client = Client::new();
     let mut tokens: Vec<(String, JwkSet)> = Vec::new();
     drop(Server::start(dir.path(), &FASTEST));
-    let rounds = number("KILLS", 15);
-    for _ in 0..rounds {
+    let (repetition, mut rounds) = (Repetition::new("KILLS"), 0);
+    while repetition.continues_after(rounds) {
+        rounds += 1;
         let mut server = Server::start(dir.path(), &FASTEST);
         let rotation =
             kill_midway(dir.path(), &["keys", "rotate", "--now"], &FASTEST, Duration::from_millis(250));
@@ -226,7 +227,7 @@ async fn after_a_kill_during_a_rotation_the_store_opens_and_no_issued_token_lose
     }
     let mut db = db(dir.path()).await;
     let made: i64 = sqlx::query_scalar("SELECT count(*) FROM key_lives").fetch_one(&mut db).await.unwrap();
-    assert!(made > i64::try_from(rounds).unwrap() / 2, "keys were created throughout");
+    assert!(made > rounds.cast_signed() / 2, "keys were created throughout");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,12 +244,14 @@ async fn after_a_kill_during_a_rekey_the_store_opens_with_exactly_one_master_key
             .success()
     );
     let whole = begun.elapsed();
-    let (mut now, mut next, mut moved, rounds) = (second, first, 0, number("KILLS", 30));
-    for round in 0..rounds {
+    let (mut now, mut next, mut moved) = (second, first, 0);
+    let (repetition, mut rounds) = (Repetition::new("KILLS"), 0);
+    while repetition.continues_after(rounds) {
+        rounds += 1;
         kill_midway(dir.path(), &["rekey"], &[("NOT_MY_KEY", now), ("NEW_NOT_MY_KEY", next)], whole * 3 / 2)
             .await;
         let (old, new) = (opens(dir.path(), now), opens(dir.path(), next));
-        assert!(old != new, "round {round}: old {old}, new {new}");
+        assert!(old != new, "round {rounds}: old {old}, new {new}");
         if new {
             (now, next) = (next, now);
             moved += 1;

@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::account`.
+//! Fuzzes `oracles::accounts::account`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::account(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::accounts::account(input));

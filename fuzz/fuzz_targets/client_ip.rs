@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::client_ip`.
+//! Fuzzes `oracles::requests::client_ip`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::client_ip(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::requests::client_ip(input));

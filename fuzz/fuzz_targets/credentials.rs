@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::credentials`.
+//! Fuzzes `oracles::requests::credentials`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::credentials(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::requests::credentials(input));

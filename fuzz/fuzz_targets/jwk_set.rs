@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::jwk_set`.
+//! Fuzzes `oracles::jose::jwk_set`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::jwk_set(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::jose::jwk_set(input));

@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::master_key`.
+//! Fuzzes `oracles::sealing::master_key`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::master_key(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::sealing::master_key(input));

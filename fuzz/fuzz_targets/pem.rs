@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::pem`.
+//! Fuzzes `oracles::jose::pem`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::pem(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::jose::pem(input));

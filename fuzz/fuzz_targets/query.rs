@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::query`.
+//! Fuzzes `oracles::requests::query`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::query(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::requests::query(input));

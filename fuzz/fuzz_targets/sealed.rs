@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::sealed`.
+//! Fuzzes `oracles::sealing::sealed`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::sealed(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::sealing::sealed(input));

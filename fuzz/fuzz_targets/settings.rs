@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::settings`.
+//! Fuzzes `oracles::settings::settings`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::settings(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::settings::settings(input));

@@ -1,4 +1,4 @@
-//! See `jwksd::fuzzing::token`.
+//! Fuzzes `oracles::jose::token`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| jwksd::fuzzing::token(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::jose::token(input));

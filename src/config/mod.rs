@@ -4,13 +4,12 @@
 //! Secrets have no flag. Each layer declares its settings as constants and reads its part of [`Config`]; `table` lists
 //! all declarations for `--help`, and `sources` finds the texts.
 
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing;
 mod settings;
 mod sources;
 mod table;
 
 pub use self::settings::Config;
+pub use self::sources::parse_dotenv;
 pub(crate) use self::sources::{DOTENV, admin_token, dotenv_master_key, typed_setting};
 pub use self::table::{SECRETS, SETTINGS};
 pub(crate) use self::table::{args, secrets_help};

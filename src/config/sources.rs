@@ -101,8 +101,11 @@ pub(crate) fn dotenv_master_key() -> Result<Option<MasterSecret>, ConfigError> {
         .transpose()
 }
 
-/// What the text of a `.env` sets.
-pub(super) fn parse_dotenv(text: &str) -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
+/// Parses the text of a `.env` into the settings that it contains.
+///
+/// # Errors
+/// [`ConfigError`] if a line is malformed, or if a secret contains a `$` that dotenv would substitute.
+pub fn parse_dotenv(text: &str) -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
     // Editors on Windows begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     reject_substitution_in_secrets(text)?;

@@ -27,14 +27,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body in a known format.
 #[derive(Debug)]
-pub(super) enum RequestBody {
+pub enum RequestBody {
+    /// No body, or only white space.
     Empty,
+    /// A form (`application/x-www-form-urlencoded`).
     Form(Text),
+    /// JSON.
     Json(Text),
 }
 
 /// The text of a body. It can hold a password, so it is zeroised when dropped.
-pub(super) struct Text(Zeroizing<Vec<u8>>);
+pub struct Text(Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for Text {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -52,7 +52,8 @@ pub(super) struct ClientIp(pub(super) IpAddr);
 impl ClientIpPolicy {
     /// The right-most address that is not a trusted proxy. An unreadable part ends the search, because no trusted proxy
     /// vouches for what stands left of it.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         // A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d.
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
@@ -81,7 +82,9 @@ impl ClientIpPolicy {
 }
 
 impl ClientIpHeader {
-    pub(super) fn name(self) -> &'static str {
+    /// The header's name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
             Self::XForwardedFor => "x-forwarded-for",

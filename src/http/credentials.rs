@@ -17,11 +17,13 @@ const EXPECTED_FORM: &str = "a form with `username` and `password`, each once, a
 
 /// The credentials that a client sent; either part may be missing.
 #[derive(Debug, Default)]
-pub(super) struct Credentials {
-    pub(super) username: Option<String>,
-    pub(super) password: Option<Password>,
+pub struct Credentials {
+    /// The username as the client sent it.
+    pub username: Option<String>,
+    /// The password as the client sent it.
+    pub password: Option<Password>,
     /// Whether the client used HTTP Basic.
-    pub(super) basic_was_used: bool,
+    pub basic_was_used: bool,
 }
 
 /// The username and password of an account. HTTP Basic can carry them instead.
@@ -44,7 +46,7 @@ impl Credentials {
     ///
     /// # Errors
     /// Fails if there is a body that is not credentials.
-    pub(super) fn read(headers: &HeaderMap, body: &RequestBody) -> Result<Self, ApiError> {
+    pub fn read(headers: &HeaderMap, body: &RequestBody) -> Result<Self, ApiError> {
         let basic = basic(headers);
         let fields: CredentialFields = match body {
             RequestBody::Empty => return Ok(basic.unwrap_or_default()),

@@ -22,32 +22,75 @@ const RETRY_STORE: u64 = 1;
 
 /// Why a request failed.
 #[derive(Debug)]
-pub(super) enum ApiError {
+pub enum ApiError {
+    /// `ADMIN_TOKEN` is not set.
     AdminClosed,
-    BodyTooLarge { most: usize },
+    /// The body is longer than `most` bytes.
+    BodyTooLarge {
+        /// The limit in bytes.
+        most: usize,
+    },
+    /// The body did not arrive in time.
     BodyTooSlow,
+    /// Another account has the email address.
     EmailTaken,
+    /// Fault tokens are issued only in open mode.
     FaultsClosed,
+    /// A bug, or a failure that no request can avoid.
     Internal(Box<dyn Error + Send + Sync>),
-    InvalidAdminToken { was_given: bool },
+    /// The admin token is missing or wrong.
+    InvalidAdminToken {
+        /// Whether the request had a bearer token.
+        was_given: bool,
+    },
+    /// The body is malformed; the text is the whole sentence.
     InvalidBody(String),
-    InvalidCredentials { basic_was_used: bool },
+    /// Unknown username or wrong password; callers cannot tell which.
+    InvalidCredentials {
+        /// Whether the client used HTTP Basic, and is challenged with it.
+        basic_was_used: bool,
+    },
+    /// The email address is invalid.
     InvalidEmail(InvalidEmail),
+    /// `?expired` has another value than true or false.
     InvalidExpired,
+    /// `?fault` names no fault, or comes with `?expired`.
     InvalidFault,
+    /// An uploaded key is invalid; the text says why.
     InvalidJwk(String),
+    /// Another key has the `kid`.
     KidTaken(String),
+    /// The username is invalid.
     InvalidUsername(InvalidUsername),
+    /// The path does not support the method.
     MethodNotAllowed,
+    /// The JWKS would be empty.
     NoKeyToPublish,
+    /// No key can sign such a token.
     NoSuitableKey,
+    /// The path does not exist.
     NotFound,
+    /// The service is not ready, for this reason.
     NotReady(NotReady),
-    RateLimited { retry_after: u64 },
+    /// The client sent too many requests.
+    RateLimited {
+        /// Seconds until the next request can pass.
+        retry_after: u64,
+    },
+    /// `REGISTRATION` is closed.
     RegistrationClosed,
-    Unavailable { cause: Box<dyn Error + Send + Sync>, retry_after: u64 },
+    /// The store or the hashing queue failed for now.
+    Unavailable {
+        /// The cause, for the log.
+        cause: Box<dyn Error + Send + Sync>,
+        /// Seconds after which the client can try again.
+        retry_after: u64,
+    },
+    /// No external key has the `kid`.
     UnknownKey(String),
+    /// The body has an unknown format.
     UnsupportedMediaType,
+    /// The username is or was assigned.
     UsernameTaken,
 }
 

@@ -11,8 +11,6 @@ pub(crate) mod config;
 mod credentials;
 mod error;
 mod fast_path;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing;
 pub(crate) mod listener;
 mod metrics;
 mod open_mode;
@@ -28,10 +26,15 @@ mod state;
 mod token_request;
 
 pub use self::admin_auth::AdminToken;
+pub use self::body::RequestBody;
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
 pub use self::config::{AuthMode, HttpConfig, Registration};
+pub use self::credentials::Credentials;
+pub use self::error::ApiError;
 pub use self::fast_path::FastPath;
 pub use self::listener::ListenConfig;
 pub use self::metrics::Metrics;
+pub use self::open_mode::read_token_overrides;
 pub use self::server::serve;
 pub use self::state::Services;
+pub use self::token_request::TokenRequest;

@@ -81,7 +81,13 @@ pub(super) struct OpenTokenForm {
 }
 
 /// Reads the subject of the token and its overrides.
-pub(super) fn read(headers: &HeaderMap, body: &RequestBody) -> Result<(String, TokenOverrides), ApiError> {
+///
+/// # Errors
+/// [`ApiError::InvalidBody`] if the body has other fields or invalid values.
+pub fn read_token_overrides(
+    headers: &HeaderMap,
+    body: &RequestBody,
+) -> Result<(String, TokenOverrides), ApiError> {
     let fields = match body {
         RequestBody::Empty => OpenTokenFields::default(),
         RequestBody::Form(text) => text.form::<OpenTokenForm>(EXPECTED_FORM)?.into_fields()?,

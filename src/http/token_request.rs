@@ -6,14 +6,19 @@ use crate::domain::token::fault::Fault;
 
 /// The token that a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TokenRequest {
+pub enum TokenRequest {
+    /// A token with this fault (`?fault=NAME`).
     Fault(Fault),
+    /// A valid or an expired token.
     Token(TokenKind),
 }
 
 impl TokenRequest {
     /// Reads `?expired`, `?expired=true`, `?expired=false` and `?fault=NAME`. Other parameters are ignored.
-    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidExpired`] or [`ApiError::InvalidFault`] for an unknown value or a repeated parameter.
+    pub fn parse(query: &str) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_str(query).map_err(|_| ApiError::InvalidExpired)?;
         let values = |wanted: &str| {

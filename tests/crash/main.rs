@@ -5,8 +5,8 @@
 //! in while keys rotate and the store moves to another master key. Then SIGKILL ends the server, and in some rounds a
 //! command too. `ledger` records the responses; `file` checks the database file after the kill.
 //!
-//! The default is short enough for every test run. For longer runs by hand, with statistics:
-//! `ROUNDS=1000 cargo test --release --test crash -- --nocapture`.
+//! Each test takes `SOAK_SECONDS`, 20 by default; `ROUNDS` sets the number of kills instead. For longer runs by hand, with
+//! statistics: `ROUNDS=1000 cargo test --release --test crash -- --nocapture`.
 
 #![expect(clippy::disallowed_methods, reason = "the real program is killed in real time, at random moments")]
 
@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use ledger::{Figures, Ledger};
-use running::{jwks, kid, kill_midway, number, opens, signed_claims, two_master_keys};
+use running::{Repetition, jwks, kid, kill_midway, opens, signed_claims, two_master_keys};
 use support::{Server, run};
 
 /// The key lifetime is seconds, so that the server creates a key every three; hashes have the minimum cost.
@@ -56,12 +56,14 @@ const LONGEST: Duration = Duration::from_millis(400);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_at_any_moment_all_acknowledged_data_is_stored_and_nothing_partially() {
-    let (rounds, begun) = (number("ROUNDS", 12), Instant::now());
-    let mut figures = Figures::default();
-    for first in (0..rounds).step_by(usize::try_from(ROUNDS_OF_A_STORE).unwrap()) {
+    let (begun, repetition) = (Instant::now(), Repetition::new("ROUNDS"));
+    let (mut rounds, mut figures) = (0, Figures::default());
+    while repetition.continues_after(rounds) {
         let mut store = Store::new();
-        for round in first..rounds.min(first + ROUNDS_OF_A_STORE) {
-            store.round(round).await;
+        let next_store = rounds + ROUNDS_OF_A_STORE;
+        while rounds < next_store && repetition.continues_after(rounds) {
+            store.round(rounds).await;
+            rounds += 1;
         }
         figures.add(&store.end().await);
     }
@@ -292,8 +294,9 @@ async fn after_a_kill_at_any_moment_of_a_first_start_the_next_start_succeeds() {
         begun.elapsed()
     });
     let whole = whole.min().unwrap();
-    let (rounds, mut left) = (number("ROUNDS", 12), BTreeMap::new());
-    for _ in 0..rounds {
+    let (repetition, mut rounds, mut left) = (Repetition::new("ROUNDS"), 0, BTreeMap::new());
+    while repetition.continues_after(rounds) {
+        rounds += 1;
         let dir = tempfile::tempdir().unwrap();
         kill_midway(dir.path(), &["serve"], &[("PORT", "0")], whole).await;
         *left.entry(expect_a_master_key_before_a_store(dir.path()).await).or_insert(0) += 1;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -12,9 +12,34 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{Server, jwksd, run};
 
-/// A number from an environment variable, with which longer runs are started by hand.
-pub(crate) fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+/// Duration of each soak test: `SOAK_SECONDS`, 20 by default so that a whole test run stays short.
+pub(crate) fn soak_time() -> Duration {
+    Duration::from_secs(number("SOAK_SECONDS").unwrap_or(20))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+/// The repetitions of a test that kills something at random moments.
+pub(crate) struct Repetition {
+    begun: Instant,
+    rounds: Option<u64>,
+}
+
+impl Repetition {
+    /// As many rounds as this variable says, or rounds for [`soak_time`] without it.
+    pub(crate) fn new(variable: &str) -> Self {
+        Self { begun: Instant::now(), rounds: number(variable) }
+    }
+
+    /// Whether another round follows this many. Ten are the minimum, because fewer random moments prove little.
+    pub(crate) fn continues_after(&self, rounds: u64) -> bool {
+        match self.rounds {
+            Some(wanted) => rounds < wanted,
+            None => rounds < 10 || self.begun.elapsed() < soak_time(),
+        }
+    }
 }
 
 pub(crate) async fn db(dir: &Path) -> SqliteConnection {

@@ -17,7 +17,7 @@ use crate::http::config::AuthMode;
 use crate::http::credentials::{CredentialFields, Credentials};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::metrics::{Metrics, SignInResult};
-use crate::http::open_mode::{self, OpenTokenFields, OpenTokenForm};
+use crate::http::open_mode::{OpenTokenFields, OpenTokenForm, read_token_overrides};
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
 use crate::http::token_request::TokenRequest;
@@ -64,7 +64,7 @@ async fn issue(
     headers: &HeaderMap,
     body: &RequestBody,
 ) -> Result<Token, ApiError> {
-    let (subject, overrides) = open_mode::read(headers, body)?;
+    let (subject, overrides) = read_token_overrides(headers, body)?;
     Ok(match request {
         TokenRequest::Token(kind) => issuer.issue_unchecked(&subject, kind, overrides)?,
         TokenRequest::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,

@@ -1,6 +1,4 @@
-//! Fuzz oracles for requests: they parse input as the handlers do and check what the parsers promise.
-
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a fuzzer's finding is a panic")]
+//! Requests: credentials, fields of open mode, the query of /auth, and the client's address behind proxies.
 
 use std::future::Future as _;
 use std::net::IpAddr;
@@ -14,16 +12,15 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jwksd::domain::password::Password;
+use jwksd::domain::token::TokenKind;
+use jwksd::http::{
+    ClientIpHeader, ClientIpPolicy, Credentials, RequestBody, TokenRequest, read_token_overrides,
+};
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use super::body::RequestBody;
-use super::client_ip::{ClientIpHeader, ClientIpPolicy};
-use super::credentials::Credentials;
-use super::open_mode;
-use super::token_request::TokenRequest;
-use crate::domain::password::Password;
-use crate::domain::token::TokenKind;
+use super::bytes::Bytes;
 
 static TIMERS: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
@@ -31,12 +28,23 @@ static TIMERS: LazyLock<Runtime> =
 const JSON: &[u8] = b"application/json";
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Parses credentials from a body, from `Authorization`, or from both; writes them in each format and parses them again.
-pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) {
+/// Credentials in a body, in `Authorization`, or in both: they mean the same in each format.
+///
+/// The first byte chooses the `Content-Type` and whether there is an `Authorization`, the second its length.
+pub fn credentials(input: &[u8]) {
+    let mut rest = Bytes(input);
+    let (labels, length) = (rest.byte(), rest.byte());
+    let label = [None, Some(JSON), Some(FORM), Some(b"Application/Problem+JSON ; charset=x")]
+        [usize::from(labels % 4)];
+    let authorization = (labels & 4 != 0).then(|| rest.take(length.into()));
+    check_credentials(label, authorization, rest.0);
+}
+
+fn check_credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &[u8]) {
     let (headers, Some(parsed)) = request(label, authorization, body) else {
         return;
     };
-    if let Ok((subject, overrides)) = open_mode::read(&headers, &parsed) {
+    if let Ok((subject, overrides)) = read_token_overrides(&headers, &parsed) {
         assert!(!subject.is_empty() && !subject.contains(char::is_control));
         assert!(overrides.ttl.is_none_or(|ttl| ttl.as_secs() > 0 && ttl.subsec_nanos() == 0));
     }
@@ -44,7 +52,7 @@ pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, bo
         return;
     };
     if matches!(parsed, RequestBody::Json(_)) {
-        expect_the_body_to_win(body, &read);
+        expect_precedence_of_the_body(body, &read);
     }
     let (Some(username), Some(password)) = (&read.username, &read.password) else {
         return;
@@ -53,7 +61,7 @@ pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, bo
         let (headers, parsed) = request(label, authorization.as_deref(), &body);
         // Control characters take six bytes in JSON, so what was written can exceed the size limit.
         let Some(again) = parsed.and_then(|parsed| Credentials::read(&headers, &parsed).ok()) else {
-            assert!(body.len() > 4096, "what was written is read");
+            assert!(body.len() > 4096, "a short body is parsed again");
             continue;
         };
         assert_eq!(again.username.as_ref(), Some(username));
@@ -62,13 +70,13 @@ pub(crate) fn credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, bo
     }
 }
 
-fn expect_the_body_to_win(body: &[u8], read: &Credentials) {
+fn expect_precedence_of_the_body(body: &[u8], read: &Credentials) {
     let members: Map<String, Value> = serde_json::from_slice(body).unwrap();
     assert!(members.keys().all(|name| ["username", "password"].contains(&name.as_str())));
-    let said = |name| members.get(name).and_then(Value::as_str);
-    if said("username").is_some() || said("password").is_some() {
-        assert_eq!(read.username.as_deref(), said("username"));
-        assert_eq!(read.password.as_ref().map(Password::reveal), said("password"));
+    let sent = |name| members.get(name).and_then(Value::as_str);
+    if sent("username").is_some() || sent("password").is_some() {
+        assert_eq!(read.username.as_deref(), sent("username"));
+        assert_eq!(read.password.as_ref().map(Password::reveal), sent("password"));
     }
 }
 
@@ -108,8 +116,11 @@ fn request(
     (headers, parsed.ok())
 }
 
-/// Parses the query of /auth; other parameters and another spelling must not change the result.
-pub(crate) fn query(text: &str) {
+/// The query of /auth: other parameters and another spelling do not change the result.
+pub fn query(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else {
+        return;
+    };
     let wanted = TokenRequest::parse(text).ok();
     assert_eq!(TokenRequest::parse(&format!("{text}&other=expired")).ok(), wanted);
     assert_eq!(TokenRequest::parse(&format!("expired=true&expired=true&{text}")).ok(), None);
@@ -123,11 +134,21 @@ pub(crate) fn query(text: &str) {
     }
 }
 
-/// Finds the client's address from a peer and header lines: the right-most that is not a trusted proxy's.
-pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
+/// The client's address: the right-most one that is not a trusted proxy's, whatever is to its left.
+///
+/// The first byte chooses the header, then comes the peer, then the header's lines.
+pub fn client_ip(input: &[u8]) {
+    let mut rest = Bytes(input);
+    let (which, is_v6) = (rest.byte(), rest.byte() % 2 == 1);
+    let peer = if is_v6 { IpAddr::from(rest.array::<16>()) } else { IpAddr::from(rest.array::<4>()) };
+    let lines: Vec<_> = rest.0.split(|byte| *byte == b'\n').collect();
+    check_client_ip(which, peer, &lines);
+}
+
+fn check_client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap());
-    let known = [ClientIpHeader::Forwarded, ClientIpHeader::XForwardedFor, ClientIpHeader::XRealIp];
-    let header = known[usize::from(which) % known.len()];
+    let names = [ClientIpHeader::Forwarded, ClientIpHeader::XForwardedFor, ClientIpHeader::XRealIp];
+    let header = names[usize::from(which) % names.len()];
     let policy = ClientIpPolicy { trusted: trusted.into(), header };
     let is_trusted = |address| trusted.iter().any(|network| network.contains(&address));
     let name = HeaderName::from_static(header.name());
@@ -142,7 +163,7 @@ pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
         for value in values {
             headers.append(&name, value);
         }
-        for other in known.into_iter().filter(|other| *other != header) {
+        for other in names.into_iter().filter(|other| *other != header) {
             headers.append(other.name(), HeaderValue::from_static("for=198.51.100.66"));
         }
         policy.client(peer, &headers)
@@ -155,12 +176,16 @@ pub(crate) fn client_ip(which: u8, peer: IpAddr, lines: &[&[u8]]) {
         assert_eq!(client(Some("198.51.100.7"), Some("198.51.100.7")), peer);
         return;
     }
-    assert_eq!(client(None, Some("198.51.100.7")).to_string(), "198.51.100.7", "nearer than all others");
+    assert_eq!(
+        client(None, Some("198.51.100.7")).to_string(),
+        "198.51.100.7",
+        "the right-most address counts"
+    );
     if found != peer {
-        assert_eq!(client(None, Some("10.1.2.3")), found, "one more trusted proxy");
+        assert_eq!(client(None, Some("10.1.2.3")), found, "a trusted proxy is skipped");
     }
     if !is_trusted(found) {
-        assert_eq!(client(Some("198.51.100.7"), None), found, "what the client itself has said");
+        assert_eq!(client(Some("198.51.100.7"), None), found, "addresses to the left do not count");
     }
     // Most proxies append to the line that their client sent.
     if let Some(last) = values.last().and_then(|value| value.to_str().ok()) {
