@@ -329,16 +329,14 @@ impl From<IssuerError> for ApiError {
             // The store decides by its unique constraints. A check before the insert would be a race.
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
-            error @ (IssuerError::Contention | IssuerError::MasterKeyChanged) => {
-                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
-            }
             IssuerError::Store(error) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
             }
-            error @ (IssuerError::Hash(_) | IssuerError::Worker(_)) => {
-                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
-            }
+            error @ (IssuerError::Contention
+            | IssuerError::Hash(_)
+            | IssuerError::MasterKeyChanged
+            | IssuerError::Worker(_)) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::KeyCommand(_)) => {
                 Self::Internal(error.into())
             }
