@@ -54,7 +54,7 @@ pub(super) async fn probe(config: &Config) -> anyhow::Result<Probe> {
     config.database.probe().await.map_err(|error| unusable(&config.database, error))
 }
 
-/// Opens the store, or creates it with its first keys if there is none.
+/// Opens the store, or creates it with its first keys if it does not exist.
 pub(super) async fn open(config: &Config) -> anyhow::Result<OpenStore> {
     let probe = probe(config).await?;
     let is_new = !matches!(probe.contents, Contents::Ours(_));

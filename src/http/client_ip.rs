@@ -59,7 +59,7 @@ impl ClientIpPolicy {
         if !self.trusts(client) {
             return client;
         }
-        // A line that is not text becomes a part that is no address, and so ends the search.
+        // A line that is not text becomes a part that cannot be read, and so ends the search.
         let lines: Vec<&str> =
             headers.get_all(self.header.name()).iter().map(|value| value.to_str().unwrap_or("?")).collect();
         for part in lines.iter().rev().flat_map(|line| self.header.parts_from_the_right(line)) {

@@ -1,6 +1,7 @@
 //! What an operator can do to accounts. Each change takes effect with the next request, in every process on the store.
 
-use super::{Accounts, IssuerError};
+use super::accounts::Accounts;
+use super::error::IssuerError;
 use crate::domain::account::{AccountReport, AccountState, Email, UserId};
 use crate::domain::password::Password;
 use crate::store::AccountChange;

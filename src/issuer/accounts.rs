@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::config::{BackendChoice, PasswordConfig};
-use super::context::lock;
-use super::{Context, IssuerError};
+use super::context::{Context, lock};
+use super::error::IssuerError;
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
 use crate::domain::password::{
     Argon2Backend, CredentialCache, HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
 
-use super::BlockingPool;
+use super::blocking_pool::BlockingPool;
 use crate::domain::clock::Clock;
 use crate::store::Store;
 

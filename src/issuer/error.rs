@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::WorkError;
+use super::blocking_pool::WorkError;
 use super::keyring::{ExternalKeyError, KeyCommandError};
 use crate::domain::key::KeyError;
 use crate::domain::password::HashError;

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Issuer, IssuerError};
+use super::error::IssuerError;
+use super::issue::Issuer;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::{DEFAULT_ALGORITHM, Kid, SigningKey};
 use crate::domain::token::fault::{Fault, Signer};

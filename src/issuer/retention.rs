@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Context;
+use super::context::Context;
 use crate::domain::clock::ClockAnchor;
 use crate::store::StoreError;
 

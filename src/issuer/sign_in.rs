@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Issuer, IssuerError, WorkError};
+use super::blocking_pool::WorkError;
+use super::error::IssuerError;
+use super::issue::Issuer;
 use crate::domain::account::Account;
 use crate::domain::password::Password;
 use crate::domain::token::{Subject, Token, TokenKind};

@@ -40,7 +40,7 @@ pub(in crate::cli) struct SignArgs {
     #[arg(long = "claim", value_name = "NAME=VALUE")]
     claims: Vec<String>,
     /// Lifetime: from now to exp [default: 15m]
-    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::setting::values::duration)]
     ttl: Option<Duration>,
     /// Write the token to a file: mode 0600, never replacing a file
     #[arg(long, value_name = "FILE")]

@@ -13,7 +13,8 @@ use super::super::fetch::{self, Client};
 use super::super::files;
 use super::super::output;
 use super::super::text::{printable, printable_lines};
-use super::{TokenArgs, show};
+use super::show;
+use super::token_args::TokenArgs;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::jose::jwk_set::TrustedKeys;
 use crate::domain::jose::jws::Jws;
@@ -50,7 +51,7 @@ pub(in crate::cli) struct VerifyArgs {
     #[arg(long)]
     ignore_exp: bool,
     /// Allowed difference between the clocks
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = super::duration)]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = crate::setting::values::duration)]
     leeway: Duration,
     /// As JSON
     #[arg(long)]

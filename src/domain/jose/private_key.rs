@@ -306,7 +306,7 @@ impl PrivateJwk {
         &self.key
     }
 
-    /// The `kid`, or the thumbprint if there is none.
+    /// The `kid`, or the thumbprint of a key without one.
     #[must_use]
     pub fn kid(&self) -> String {
         self.kid.clone().unwrap_or_else(|| self.key.public().thumbprint())

@@ -282,7 +282,7 @@ impl<'a> KeyTimeline<'a> {
     }
 }
 
-/// What a plan depends on besides the keys and the policy.
+/// What a plan depends on, in addition to the keys and the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanContext {
     /// Time on the wall clock.

@@ -118,7 +118,7 @@ impl Fault {
                 "RFC 8725 §2.1 and §3.1",
             ),
             Self::AlgNone => {
-                ("alg-none", "The algorithm is none, and there is no signature.", "RFC 8725 §2.1 and §3.2")
+                ("alg-none", "`alg` is `none`, and there is no signature.", "RFC 8725 §2.1 and §3.2")
             }
             Self::BadSignature => ("bad-signature", "One bit of the signature is flipped.", "RFC 7515 §5.2"),
             Self::CritUnknown => (

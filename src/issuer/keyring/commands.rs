@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::Keyring;
 use super::error::KeyCommandError;
 use super::inspect::{open_private_key, open_signing_key};
 use super::rotation::Intent;
+use super::state::Keyring;
 use crate::domain::jose::pem;
 use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::KeyStatus;
 use crate::domain::key::{Kid, SigningKey};
-use crate::issuer::IssuerError;
+use crate::issuer::error::IssuerError;
 use crate::store::{SealedKey, SealedRows};
 
 impl Keyring {

@@ -2,14 +2,15 @@
 
 use super::error::ExternalKeyError;
 use super::inspect::{open_external, open_signing_key};
-use super::{ATTEMPTS, Keyring};
+use super::master_key::APPLY_ATTEMPTS;
+use super::state::Keyring;
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
 use crate::domain::jose::public_key::PublicKey;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError};
-use crate::issuer::IssuerError;
+use crate::issuer::error::IssuerError;
 use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedRows};
 
 /// A key as it is published.
@@ -133,7 +134,7 @@ impl Keyring {
         &self,
         mut decide: impl FnMut(&KeySnapshot, Timestamp) -> Result<Vec<KeyChange>, ExternalKeyError>,
     ) -> Result<(), IssuerError> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..APPLY_ATTEMPTS {
             let stored = self.stored_keys(&SealedRows::All).await?;
             let changes = decide(&stored, self.context.clock.now())?;
             if self.context.store.apply(stored.version, changes).await? == Applied::Yes {

@@ -3,13 +3,16 @@
 use rand::Rng as _;
 use thiserror::Error;
 
-use super::ATTEMPTS;
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::pem;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
-use crate::issuer::{Context, WorkError};
+use crate::issuer::blocking_pool::WorkError;
+use crate::issuer::context::Context;
 use crate::store::{Applied, KeyChange, MasterKeyRecord, SealedKey, SealedRows, StoreError};
+
+/// How often changes are planned again because other processes changed the keys meanwhile.
+pub(super) const APPLY_ATTEMPTS: usize = 8;
 
 /// A master key that fits its store.
 #[derive(Clone, Debug)]
@@ -55,7 +58,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 /// As [`unlock`]; also when the store fails.
 pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<MasterKey, MasterKeyError> {
     let master_key = MasterKey::create(secret, 1, context).await?;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..APPLY_ATTEMPTS {
         let now = context.clock.now();
         let stored = context.store.keys(&SealedRows::Usable { now, unreadable: Vec::new() }).await?;
         if let Some(present) = stored.master_key {

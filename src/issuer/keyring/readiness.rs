@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Keyring;
+use super::state::Keyring;
 use crate::domain::key::self_check::SelfCheckError;
 use crate::issuer::context::lock;
 use crate::store::StoreError;

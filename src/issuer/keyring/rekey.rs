@@ -3,12 +3,11 @@
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::ATTEMPTS;
-use super::master_key::{MasterKey, MasterKeyError};
+use super::master_key::{APPLY_ATTEMPTS, MasterKey, MasterKeyError};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{MasterSecret, SealContext, SealError, Sealer};
-use crate::issuer::Context;
+use crate::issuer::context::Context;
 use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedKey, SealedRows};
 
 /// The result of moving to another master key, or of a dry run.
@@ -33,7 +32,7 @@ pub async fn rekey(
     dry_run: bool,
 ) -> Result<RekeyReport, RekeyError> {
     let new = new_master_key(context, old, new).await?;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..APPLY_ATTEMPTS {
         let stored = context.store.keys(&SealedRows::All).await.map_err(MasterKeyError::from)?;
         if stored.master_key.as_ref() != Some(&old.record) {
             return Err(RekeyError::MasterKeyChanged);

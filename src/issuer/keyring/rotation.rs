@@ -14,7 +14,7 @@ use crate::domain::key::lifecycle::{
 };
 use crate::domain::key::seal::{SealContext, Sealer};
 use crate::domain::key::{Kid, SigningKey};
-use crate::issuer::SharedRng;
+use crate::issuer::context::SharedRng;
 use crate::store::{KeyChange, KeySnapshot};
 
 /// What should happen to the keys in addition to the plan.

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
-use super::inspect::{open_external, open_signing_key};
+use super::inspect::{UnreadableRow, open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk_set::JwkSet;
@@ -17,8 +17,6 @@ use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::{Kid, SigningKey};
 use crate::store::{KeySnapshot, KeyVersion, SealedKey};
-
-pub use super::inspect::UnreadableRow;
 
 /// The keys of a store, opened.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
 
-use super::{Keyring, NotReady, initialize};
+use super::state::Keyring;
+use super::{NotReady, initialize};
 use crate::domain::clock::{ManualClock, Timestamp};
 use crate::domain::key::lifecycle::{Phase, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;

@@ -1,0 +1,36 @@
+//! The token that `jwt verify` and `jwt inspect` read.
+
+use clap::Args;
+
+use crate::cli::files;
+
+/// The token to read.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(in crate::cli) struct TokenArgs {
+    /// The token; on a shared machine, other users can see the command line
+    #[arg(long = "token", value_name = "TOKEN")]
+    flag: Option<String>,
+    /// The token, or - for standard input
+    #[arg(value_name = "TOKEN")]
+    word: Option<String>,
+}
+
+impl TokenArgs {
+    /// The argument on the command line.
+    pub(super) fn argument(&self) -> &str {
+        self.flag.as_deref().or(self.word.as_deref()).unwrap_or("-")
+    }
+
+    pub(super) fn is_stdin(&self) -> bool {
+        self.argument() == "-"
+    }
+
+    pub(super) fn read(&self) -> anyhow::Result<String> {
+        if !self.is_stdin() {
+            return Ok(self.argument().trim().to_owned());
+        }
+        // A token is ASCII, so the parser rejects replacement characters.
+        Ok(String::from_utf8_lossy(&files::read("-")?).trim().to_owned())
+    }
+}

@@ -1,0 +1,33 @@
+//! The table of all routes. The router and `/openapi.json` are made from it.
+
+use super::route::{Route, delete, get, post};
+use super::{discovery, faults, health, jwks, keys, metrics, openapi, register, token};
+use crate::http::openapi::Access::{Admin, Private, Public};
+use crate::rate_limit::Bucket;
+
+/// Method, path, handler, OpenAPI operation, limit and access of each route.
+pub(in crate::http) fn table() -> Vec<Route> {
+    let admin = Some(Bucket::Admin);
+    vec![
+        get(jwks::PATH, jwks::get, jwks::operation, None, Public),
+        get(jwks::ALIAS, jwks::get, jwks::alias_operation, None, Public),
+        get("/.well-known/openid-configuration", discovery::get, discovery::openid_operation, None, Public),
+        get(
+            "/.well-known/oauth-authorization-server",
+            discovery::get,
+            discovery::oauth_operation,
+            None,
+            Public,
+        ),
+        get("/faults", faults::get, faults::operation, None, Public),
+        get("/keys", keys::list, keys::list_operation, None, Public),
+        get("/openapi.json", openapi::get, openapi::operation, None, Public),
+        get("/healthz", health::alive, health::alive_operation, None, Private),
+        get("/readyz", health::ready, health::ready_operation, None, Private),
+        post("/auth", token::post, token::operation, Some(Bucket::SignIn), Private),
+        post("/register", register::post, register::operation, Some(Bucket::Registration), Private),
+        get("/metrics", metrics::get, metrics::operation, admin, Admin),
+        post("/upload", keys::upload, keys::upload_operation, admin, Admin),
+        delete("/keys/{kid}", keys::withdraw, keys::withdraw_operation, admin, Admin),
+    ]
+}

@@ -1,0 +1,58 @@
+//! Issuing tokens: claims about a subject, signed by a key of the keyring.
+
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use super::accounts::Accounts;
+use super::context::Context;
+use super::error::IssuerError;
+use super::keyring::Keyring;
+use crate::domain::clock::Timestamp;
+use crate::domain::key::{Kid, SigningKey};
+use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
+
+/// Issues tokens to accounts, signed by the keys that the keyring publishes.
+#[derive(Clone)]
+pub struct Issuer {
+    pub(super) accounts: Accounts,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) context: Context,
+    pub(super) tokens: Arc<TokenPolicy>,
+    /// A key that is never published, for tokens that verifiers must refuse.
+    pub(super) unpublished_key: Arc<OnceCell<Arc<SigningKey>>>,
+}
+
+impl Issuer {
+    /// An issuer for these accounts, with these keys.
+    #[must_use]
+    pub fn new(context: Context, accounts: Accounts, keyring: Arc<Keyring>, tokens: TokenPolicy) -> Self {
+        let (tokens, unpublished_key) = (Arc::new(tokens), Arc::default());
+        Self { accounts, keyring, context, tokens, unpublished_key }
+    }
+
+    /// The issuer's URL: the `iss` claim, from which discovery derives the other URLs.
+    pub(crate) fn url(&self) -> &str {
+        &self.tokens.issuer
+    }
+
+    /// A token about this subject, and the key that signed it.
+    pub(super) fn issue(&self, subject: Subject<'_>, kind: TokenKind) -> Result<(Token, Kid), IssuerError> {
+        let now = self.now();
+        let key = self.key_for(kind, now)?;
+        let claims = self.context.rng.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
+        Ok((Token::sign(&key, &claims)?, key.kid()))
+    }
+
+    pub(super) fn key_for(&self, kind: TokenKind, now: Timestamp) -> Result<Arc<SigningKey>, IssuerError> {
+        let key = match kind {
+            TokenKind::Valid => self.keyring.signer(now),
+            TokenKind::Expired => self.keyring.expired_signer(),
+        };
+        key.ok_or(IssuerError::NoSuitableKey)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+}

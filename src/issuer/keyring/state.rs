@@ -1,0 +1,362 @@
+//! The keyring itself: one snapshot of the keys that requests read, brought up to date tick by tick.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::inspect::UnreadableRow;
+use super::master_key::{APPLY_ATTEMPTS, MasterKey};
+use super::rotation::{Draft, Intent, Settled, Step};
+use super::snapshot::{KeyringSnapshot, Publication};
+use crate::domain::clock::{ClockAnchor, Timestamp};
+use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::private_key::PrivateKey;
+use crate::domain::key::lifecycle::{self, PlanContext, RotationPolicy};
+use crate::domain::key::self_check::{self, SelfCheckError};
+use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
+use crate::domain::key::{self, Kid, SigningKey};
+use crate::issuer::blocking_pool::{BlockingPool, WorkError};
+use crate::issuer::context::{Context, lock};
+use crate::issuer::error::IssuerError;
+use crate::store::{Applied, KeySnapshot, SealedRows};
+
+/// Keys that are generated at the same time: the two of a first start.
+const PARALLEL_KEYS: usize = 2;
+
+/// Verifies a probe token of a signing key through the bytes of a JWKS.
+pub(super) type SelfCheck = fn(&[u8], &SigningKey, Timestamp) -> Result<(), SelfCheckError>;
+
+/// The keys of a store.
+pub struct Keyring {
+    pub(super) context: Context,
+    pub(super) master_key: MasterKey,
+    pub(super) policy: RotationPolicy,
+    /// A pool of its own: many sign-ins must not delay the rotation.
+    pub(super) pool: BlockingPool,
+    pub(super) snapshot: ArcSwap<KeyringSnapshot>,
+    /// For each key, both clocks at the time this process first saw it, or when the wall clock last went back.
+    pub(super) anchors: Mutex<HashMap<Kid, ClockAnchor>>,
+    pub(super) last_tick: Mutex<Duration>,
+    pub(super) failed_ticks: AtomicU32,
+    pub(super) master_key_changed: AtomicBool,
+    pub(super) self_check: SelfCheck,
+    pub(super) self_check_failure: Mutex<Option<SelfCheckError>>,
+    pub(super) self_check_failures: AtomicU64,
+}
+
+impl Keyring {
+    /// Opens the keys of the store. A store without keys gets its first two.
+    ///
+    /// # Errors
+    /// [`IssuerError`] when the store or the generation of a key fails.
+    pub async fn open(
+        context: Context,
+        master_key: MasterKey,
+        policy: RotationPolicy,
+    ) -> Result<Self, IssuerError> {
+        Self::open_with(context, master_key, policy, self_check::check).await
+    }
+
+    pub(super) async fn open_with(
+        context: Context,
+        master_key: MasterKey,
+        policy: RotationPolicy,
+        self_check: SelfCheck,
+    ) -> Result<Self, IssuerError> {
+        let pool = BlockingPool::new(PARALLEL_KEYS, Arc::clone(&context.clock))?;
+        let keyring = Self {
+            last_tick: Mutex::new(context.clock.monotonic()),
+            context,
+            master_key,
+            policy,
+            pool,
+            snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
+            anchors: Mutex::default(),
+            failed_ticks: AtomicU32::new(0),
+            master_key_changed: AtomicBool::new(false),
+            self_check,
+            self_check_failure: Mutex::default(),
+            self_check_failures: AtomicU64::new(0),
+        };
+        keyring.reload().await?;
+        if keyring.snapshot.load().keys().is_empty() {
+            keyring.tick().await?;
+        }
+        Ok(keyring)
+    }
+
+    /// One tick of the rotation: takes over what other processes have changed, and changes what is due.
+    ///
+    /// # Errors
+    /// [`IssuerError`] when the store or the generation of a key fails. What was published before still is.
+    pub async fn tick(&self) -> Result<(), IssuerError> {
+        let ticked = self.try_tick().await;
+        match ticked {
+            Ok(()) => self.failed_ticks.store(0, Ordering::Relaxed),
+            Err(_) => drop(self.failed_ticks.fetch_add(1, Ordering::Relaxed)),
+        }
+        ticked
+    }
+
+    async fn try_tick(&self) -> Result<(), IssuerError> {
+        if Some(self.context.store.key_version().await?) != self.snapshot.load().version()
+            && self.reload().await? == Reloaded::Swapped
+        {
+            let summary = self.snapshot.load().summary(self.context.clock.now());
+            tracing::info!("another process has changed the keys: {summary}");
+        }
+        let snapshot = self.snapshot.load_full();
+        let context = self.plan_context(snapshot.newest_signer());
+        let is_due = || !lifecycle::plan(snapshot.keys(), &self.policy, &context).is_empty();
+        if snapshot.has_adoptable() || snapshot.has_unrecorded_expiry() || is_due() {
+            self.change(&Intent::Keep).await?;
+        }
+        *lock(&self.last_tick) = self.context.clock.monotonic();
+        Ok(())
+    }
+
+    /// All keys that can be used, with their phases and times.
+    #[must_use]
+    pub fn report(&self) -> Vec<KeyStatus> {
+        self.status_report().keys()
+    }
+
+    /// The state of the rotation.
+    #[must_use]
+    pub fn rotation_status(&self) -> RotationStatus {
+        self.status_report().rotation_status()
+    }
+
+    fn status_report(&self) -> StatusReport {
+        let snapshot = self.snapshot.load();
+        let (keys, newest_signer) = (snapshot.keys().to_vec(), snapshot.newest_signer());
+        StatusReport::new(keys, newest_signer, self.policy, self.context.clock.now())
+    }
+
+    /// How many ticks in a row have failed.
+    #[must_use]
+    pub fn failed_ticks(&self) -> u32 {
+        self.failed_ticks.load(Ordering::Relaxed)
+    }
+
+    /// How many key sets were not published because a probe token did not verify.
+    #[must_use]
+    pub fn self_check_failures(&self) -> u64 {
+        self.self_check_failures.load(Ordering::Relaxed)
+    }
+
+    /// The rows of `keys` that are left out, each with the reason.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<UnreadableRow> {
+        self.snapshot.load().unreadable().to_vec()
+    }
+
+    /// What verifiers get now: nothing if there is no key to publish.
+    #[must_use]
+    pub fn publication(&self) -> Option<Publication> {
+        self.snapshot.load().publication(self.context.clock.now())
+    }
+
+    /// The `alg` values of all published keys, each once, in the order of the JWKS.
+    #[must_use]
+    pub fn published_algorithms(&self) -> Vec<&'static str> {
+        self.snapshot.load().algorithms(self.context.clock.now())
+    }
+
+    /// The external keys that are published now.
+    pub(super) fn external(&self) -> Vec<ExternalKey> {
+        self.snapshot.load().external(self.context.clock.now()).cloned().collect()
+    }
+
+    /// The key that signs at this time.
+    pub(in crate::issuer) fn signer(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
+        self.snapshot.load().signer(now, self.policy.token_ttl())
+    }
+
+    /// The key that signs tokens that are made expired.
+    pub(in crate::issuer) fn expired_signer(&self) -> Option<Arc<SigningKey>> {
+        self.snapshot.load().expired_signer()
+    }
+
+    /// Changes the keys as intended and then as the plan says, and takes over the result.
+    ///
+    /// Plans from a snapshot of the store, and again from a newer one if the keys have changed before the plan was
+    /// stored. Keys that the plan needs are generated in between.
+    pub(super) async fn change(&self, intent: &Intent<'_>) -> Result<(), IssuerError> {
+        let mut generated = Vec::new();
+        for _ in 0..APPLY_ATTEMPTS {
+            let stored = self.stored_keys(&self.rows_for(intent)).await?;
+            let context = self.plan_context(stored.newest_signer);
+            let ended = self.snapshot.load().ended();
+            let draft = Draft::new(&stored, &self.master_key.sealer, &self.policy, &context, &ended.keys);
+            let (changes, log) =
+                match draft.intend(intent)?.plan(intent).settle(&generated, &self.context.rng)? {
+                    Settled::Changes(changes, log) => (changes, log),
+                    Settled::NeedsKeys(needed) => {
+                        self.generate_keys(&mut generated, needed).await?;
+                        continue;
+                    }
+                };
+            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
+                log.into_iter().for_each(Step::log);
+                self.reload().await?;
+                return Ok(());
+            }
+        }
+        Err(IssuerError::Contention)
+    }
+
+    fn rows_for(&self, intent: &Intent<'_>) -> SealedRows {
+        match intent {
+            // An imported key is compared with every key of the store.
+            Intent::Import(_) => SealedRows::All,
+            _ => SealedRows::Usable { now: self.context.clock.now(), unreadable: self.unreadable_kids() },
+        }
+    }
+
+    fn unreadable_kids(&self) -> Vec<Kid> {
+        self.snapshot.load().unreadable().iter().map(|row| row.kid).collect()
+    }
+
+    /// Generates keys in parallel until there are `needed`.
+    async fn generate_keys(&self, generated: &mut Vec<PrivateKey>, needed: usize) -> Result<(), IssuerError> {
+        let tasks: Vec<_> = (generated.len()..needed)
+            .map(|_| {
+                let pool = self.pool.clone();
+                tokio::spawn(async move { pool.run(key::generate).await })
+            })
+            .collect();
+        for task in tasks {
+            generated.push(task.await.map_err(|_| WorkError::Lost)???);
+        }
+        Ok(())
+    }
+
+    /// Generates a key outside of the threads that hash passwords.
+    pub(in crate::issuer) async fn generate(&self) -> Result<PrivateKey, IssuerError> {
+        Ok(self.pool.run(key::generate).await??)
+    }
+
+    /// Takes over the keys as they are stored, unless the key set that they make fails the self-check.
+    pub(in crate::issuer) async fn reload(&self) -> Result<Reloaded, IssuerError> {
+        let mut unreadable = Vec::new();
+        let opened = loop {
+            let opened = self.open_snapshot(unreadable.clone()).await?;
+            let known = unreadable.len();
+            unreadable = opened.snapshot.unreadable().iter().map(|row| row.kid).collect();
+            // The newest expired key does not open: read again, with the next one.
+            if !opened.snapshot.lacks_expired(self.context.clock.now()) || unreadable.len() <= known {
+                break opened;
+            }
+        };
+        if !self.passes(opened.checked) {
+            return Ok(Reloaded::Kept);
+        }
+        let before = self.snapshot.swap(Arc::new(opened.snapshot));
+        self.set_anchors();
+        self.log_left_out(&before);
+        Ok(Reloaded::Swapped)
+    }
+
+    async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
+        let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
+        let stored = self.stored_keys(&SealedRows::Usable { now, unreadable }).await?;
+        let (sealer, ttl, check) = (self.master_key.sealer.clone(), self.policy.token_ttl(), self.self_check);
+        let open = move || {
+            let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended);
+            let checked = match (snapshot.publication(now), snapshot.signer(now, ttl)) {
+                (Some(publication), Some(signer)) => check(&publication.body, &signer, now),
+                // Nothing is published, or nothing can sign: there is no token that could fail.
+                _ => Ok(()),
+            };
+            Opened { snapshot, checked }
+        };
+        Ok(self.pool.run(open).await?)
+    }
+
+    /// Remembers the result of a self-check. A failure is logged when it begins.
+    fn passes(&self, checked: Result<(), SelfCheckError>) -> bool {
+        let failure = checked.err();
+        let mut known = lock(&self.self_check_failure);
+        if let Some(error) = &failure {
+            self.self_check_failures.fetch_add(1, Ordering::Relaxed);
+            if known.as_ref() != Some(error) {
+                tracing::error!(
+                    "the new key set is not published, because a token of the current key does not verify through it: \
+                     {error}; the old set stays"
+                );
+            }
+        } else if known.is_some() {
+            tracing::info!("a token of the current key verifies through the new key set again");
+        }
+        known.clone_from(&failure);
+        failure.is_none()
+    }
+
+    /// The keys as they are stored, if they are still sealed under our master key.
+    pub(super) async fn stored_keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, IssuerError> {
+        let stored = self.context.store.keys(sealed).await?;
+        if stored.master_key.as_ref() == Some(&self.master_key.record) {
+            return Ok(stored);
+        }
+        self.master_key_changed.store(true, Ordering::Relaxed);
+        // Revocations are not sealed: they still count, although the keys themselves no longer open.
+        let snapshot = self.snapshot.load_full();
+        let now = self.context.clock.now();
+        self.snapshot.store(Arc::new(snapshot.without_ended(&stored.keys, now)));
+        Err(IssuerError::MasterKeyChanged)
+    }
+
+    /// Remembers both clocks for keys that this process sees for the first time.
+    fn set_anchors(&self) {
+        let snapshot = self.snapshot.load();
+        let anchor = ClockAnchor::now(self.context.clock.as_ref());
+        let mut anchors = lock(&self.anchors);
+        let present: HashSet<_> = snapshot.keys().iter().map(|key| key.kid).collect();
+        anchors.retain(|kid, _| present.contains(kid));
+        for key in snapshot.keys() {
+            anchors.entry(key.kid).or_insert(anchor);
+        }
+    }
+
+    /// Names the rows that are left out, once each.
+    fn log_left_out(&self, before: &KeyringSnapshot) {
+        let snapshot = self.snapshot.load();
+        for row in snapshot.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
+            tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
+        }
+        for kid in snapshot.tampered().iter().filter(|kid| !before.tampered().contains(kid)) {
+            tracing::warn!(
+                kid,
+                "the external key {kid:?} is left out of the JWKS: it was changed after it was sealed"
+            );
+        }
+    }
+
+    fn plan_context(&self, newest_signer: Option<Kid>) -> PlanContext {
+        let (wall, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
+        let watched = lock(&self.anchors)
+            .iter_mut()
+            .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, monotonic)))
+            .collect();
+        PlanContext { wall, watched, newest_signer }
+    }
+}
+
+/// A snapshot that was opened, and the result of its self-check.
+struct Opened {
+    snapshot: KeyringSnapshot,
+    checked: Result<(), SelfCheckError>,
+}
+
+/// Whether a reload replaced the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::issuer) enum Reloaded {
+    /// The old one stays, because the new one failed its self-check.
+    Kept,
+    /// The new one is in place.
+    Swapped,
+}
