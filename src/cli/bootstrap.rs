@@ -54,9 +54,19 @@ pub(super) async fn probe(config: &Config) -> anyhow::Result<Probe> {
     config.database.probe().await.map_err(|error| unusable(&config.database, error))
 }
 
-/// Opens the store, or creates it if there is none.
+/// Opens the store, or creates it with its first keys if there is none.
 pub(super) async fn open(config: &Config) -> anyhow::Result<OpenStore> {
-    open_probed(config, probe(config).await?).await
+    let probe = probe(config).await?;
+    let is_new = !matches!(probe.contents, Contents::Ours(_));
+    let open_store = open_probed(config, probe).await?;
+    if !is_new {
+        return Ok(open_store);
+    }
+    // Whichever command is the first creates the keys too: opening the keyring of an empty store does.
+    match open_store.keyring(config).await {
+        Ok(_) => Ok(open_store),
+        Err(error) => open_store.close(Err(error)).await,
+    }
 }
 
 /// Opens the store if there is one. For commands that only read, or that need an account.

@@ -43,7 +43,9 @@ impl Client {
             .tls_config(tls)
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
+            // Redirects are followed in `get`, which checks every target.
             .max_redirects(0)
+            // A proxy from the environment could replace the keys.
             .proxy(None)
             .user_agent(concat!("jwksd/", env!("CARGO_PKG_VERSION")))
             .build();
@@ -87,6 +89,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
     let Some(url) = url else {
         bail!("{text:?} is not an http or https URL: use one such as https://login.example.com/jwks");
     };
+    // Credentials in a URL would end up in messages and logs.
     if !url.username().is_empty() || url.password().is_some() {
         bail!("the URL contains a username or a password: remove it");
     }
@@ -96,6 +99,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
 /// Whether an attacker on the network could read and change the traffic to this URL.
 pub(super) fn is_exposed(url: &Url) -> bool {
     let is_local = match url.host() {
+        // RFC 6761 §6.3 reserves localhost and its subdomains for loopback.
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -119,6 +123,7 @@ fn text(response: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
 
 fn target(from: &Url, response: &Response<Body>) -> anyhow::Result<Url> {
     let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    // A Location may be relative (RFC 9110 §10.2.2).
     let Some(to) = location.and_then(|location| from.join(location).ok()) else {
         bail!("{from} answered {} without a valid Location header", response.status());
     };

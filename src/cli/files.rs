@@ -56,6 +56,7 @@ fn write_in(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     // On Unix, temporary files have mode 0600 from the start.
     let mut file = tempfile::Builder::new().prefix(".jwksd.").tempfile_in(directory)?;
     file.write_all(text)?;
+    // Synced before it appears, because the private key may exist nowhere else.
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
     #[cfg(unix)]

@@ -170,6 +170,7 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
         )
         .into());
     }
+    // Address and token are checked first, so that no key is generated for an upload that cannot work.
     let upload = args.upload.then(|| Upload::prepare(&args.server, matches)).transpose()?;
     // Checked before the key is generated, because RSA 4096 takes seconds.
     args.about.alg.as_deref().map(algorithm_from_name).transpose()?;

@@ -37,6 +37,7 @@ impl Upload {
             ))
             .into());
         }
+        // Not `Url::join`, which would drop the last path segment of the server URL.
         let url = fetch::parse(&format!("{}/upload", args.server.trim_end_matches('/')))?;
         let Some(token) = config::admin_token(matches)? else {
             return Err(UsageError(

@@ -129,7 +129,6 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
         _ => bootstrap::open_existing(&config).await?,
     };
     let done = async {
-        // These commands issue no token, so `iss` does not matter.
         let accounts = open_store.accounts(&config);
         let password = apply(&action, &accounts, &name).await?;
         // A deleted account can no longer be found by its name.

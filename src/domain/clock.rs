@@ -44,6 +44,7 @@ impl Timestamp {
     /// A later time. Saturates.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
+        // Settings may be as long as centuries; that must not panic.
         Self(self.0.saturating_add(millis(by)))
     }
 
@@ -90,6 +91,7 @@ impl ClockAnchor {
     /// The earlier time of both clocks. If the wall clock was set back, the anchor moves to its new time.
     pub(crate) fn trusted_now(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
         let trusted = self.wall.plus(monotonic.saturating_sub(self.monotonic));
+        // The wall clock went back: from now on, monotonic time counts from its new time.
         if wall < trusted {
             *self = Self { wall, monotonic };
         }
@@ -124,6 +126,7 @@ impl SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "everything else takes its time from this clock")]
     fn now(&self) -> Timestamp {
+        // A clock before 1970 is read as 1970; nothing here can work with earlier times.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(0).plus(since_epoch)
     }
@@ -157,6 +160,7 @@ impl ManualClock {
     }
 
     fn move_hands(&self, to: impl FnOnce((Timestamp, Duration)) -> (Timestamp, Duration)) {
+        // A failed test poisons the lock, but the times in it are still valid.
         let mut hands = self.hands.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *hands = to(*hands);
     }

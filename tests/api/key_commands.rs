@@ -58,7 +58,7 @@ async fn keys_rotate_creates_the_next_key_and_the_server_publishes_it_in_the_nex
     assert_eq!(phases(&command), [(1, Phase::Current), (2, Phase::Expired), (3, Phase::Next)]);
     expect_operation_error(
         command.rotate(false).await,
-        "key 3 is the next key already; `keys list` says from when it signs, and `keys rotate --now` lets it now",
+        "key 3 is already the next key; `keys list` says from when it signs, and `keys rotate --now` lets it now",
     );
     assert_eq!(app.published_kids().await, ["1"]);
     app.keyring.tick().await.unwrap();

@@ -162,7 +162,7 @@ async fn a_wrong_master_key_is_detected_before_anything_is_written() {
     assert!(matches!(error, MasterKeyError::WrongMasterKey));
     assert_eq!(
         error.to_string(),
-        "NOT_MY_KEY is not the key this store was sealed with; nothing was changed"
+        "NOT_MY_KEY is not the key that this store was sealed with; nothing was changed"
     );
 }
 
@@ -323,7 +323,7 @@ async fn a_file_that_is_not_a_database_and_a_newer_schema_are_refused() {
     let setup = Setup::default();
     std::fs::write(crate::helpers::path(&setup.dir), "x".repeat(5000)).unwrap();
     let error = database_file(&setup.dir).probe().await.unwrap_err();
-    assert_eq!(error.to_string(), "it is no SQLite database");
+    assert_eq!(error.to_string(), "it is not a SQLite database");
 
     let app = TestApp::spawn().await;
     app.db().await.execute("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2").await.unwrap();

@@ -83,7 +83,7 @@ async fn the_keys_commands_report_results_and_errors() {
     let (code, _, said) = keys(&["rotate"]);
     assert!(code == Some(0) && said.starts_with("key 3 is the next key; it signs from 20"), "{said}");
     let (code, _, said) = keys(&["rotate"]);
-    assert!(code == Some(1) && said.starts_with("jwksd: key 3 is the next key already"), "{said}");
+    assert!(code == Some(1) && said.starts_with("jwksd: key 3 is already the next key"), "{said}");
     let (code, _, said) = keys(&["rotate", "--now"]);
     assert!(code == Some(0) && said.starts_with("key 3 signs now\n") && said.contains(".NET"), "{said}");
     let (code, _, said) = keys(&["revoke", "3"]);
@@ -97,9 +97,9 @@ async fn the_keys_commands_report_results_and_errors() {
         "{said}"
     );
     for (args, status, message) in [
-        (&["revoke", "3"], 1, "jwksd: key 3 has been revoked already\n"),
-        (&["expire", "1"], 1, "jwksd: key 1 has expired already\n"),
-        (&["revoke", "99"], 3, "jwksd: there is no key 99 that can be used\n"),
+        (&["revoke", "3"], 1, "jwksd: key 3 has already been revoked\n"),
+        (&["expire", "1"], 1, "jwksd: key 1 has already expired\n"),
+        (&["revoke", "99"], 3, "jwksd: there is no usable key 99\n"),
     ] {
         assert_eq!(keys(args), (Some(status), String::new(), message.to_owned()));
     }
@@ -108,7 +108,7 @@ async fn the_keys_commands_report_results_and_errors() {
     assert!(code == Some(0) && pem.starts_with("-----BEGIN RSA PRIVATE KEY-----\n"), "{pem}");
     fs::write(dir.path().join("exported.pem"), &pem).unwrap();
     let (code, _, said) = keys(&["import", "exported.pem"]);
-    assert_eq!((code, said.as_str()), (Some(1), "jwksd: this key is here already, as key 4\n"));
+    assert_eq!((code, said.as_str()), (Some(1), "jwksd: the store already has this key, as key 4\n"));
     fs::write(dir.path().join("bad.pem"), pem.replace('A', "B")).unwrap();
     for file in ["bad.pem", "nowhere.pem"] {
         let (code, _, said) = keys(&["import", file]);

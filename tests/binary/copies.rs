@@ -244,7 +244,7 @@ fn a_restore_of_anything_but_a_backup_is_refused_and_changes_nothing() {
         (
             "text.db",
             b"no database at all, but long enough to be looked at",
-            "cannot use text.db: it is no SQLite database",
+            "cannot use text.db: it is not a SQLite database",
         ),
         ("truncated.db", &copy[..copy.len() / 2], "cannot use truncated.db: it is damaged: "),
         ("flipped.db", &flipped, "it is damaged: "),
@@ -257,7 +257,7 @@ fn a_restore_of_anything_but_a_backup_is_refused_and_changes_nothing() {
     let other_key = [("NOT_MY_KEY", "another master key than that"), ("RUST_LOG", "off")];
     let output = run(dir, &["restore", "copy.db"], &other_key, "");
     let expected =
-        "jwksd: copy.db: NOT_MY_KEY is not the key this store was sealed with; nothing was changed\n";
+        "jwksd: copy.db: NOT_MY_KEY is not the key that this store was sealed with; nothing was changed\n";
     assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected.to_owned()));
     let (status, _, said) = command(dir, &["restore", "nowhere.db"]);
     assert_eq!((status, said.as_str()), (2, "jwksd: cannot restore nowhere.db: there is no such file\n"));

@@ -123,7 +123,13 @@ fn open_mode_on_a_public_host_or_with_accounts_is_an_error() {
 fn a_missing_or_wrong_master_key_is_an_error() {
     let dir = store();
     let wrong = ("NOT_MY_KEY", "this is not the right key");
-    expect(dir.path(), &[wrong], "error", "sealing", "NOT_MY_KEY is not the key this store was sealed with");
+    expect(
+        dir.path(),
+        &[wrong],
+        "error",
+        "sealing",
+        "NOT_MY_KEY is not the key that this store was sealed with",
+    );
     fs::remove_file(dir.path().join(".env")).unwrap();
     expect(dir.path(), &[], "error", "sealing", "add the line NOT_MY_KEY=");
     let volume = store();
@@ -136,7 +142,7 @@ fn a_missing_or_wrong_master_key_is_an_error() {
 fn a_file_that_is_not_a_store_is_an_error() {
     let dir = dir();
     fs::write(dir.path().join(DB), "this is not a database, despite its name").unwrap();
-    expect_store_error(dir.path(), "it is no SQLite database");
+    expect_store_error(dir.path(), "it is not a SQLite database");
 }
 
 /// Also expects the warning that others can read the file, which the test itself has created.
@@ -188,10 +194,10 @@ async fn a_schema_that_differs_from_its_migrations_is_reported() {
 fn a_store_that_is_not_one_file_and_leftover_copies_are_reported() {
     let dir = dir();
     fs::create_dir(dir.path().join(DB)).unwrap();
-    expect_store_error(dir.path(), "it is no file");
+    expect_store_error(dir.path(), "it is not a file");
     let dir = crate::dir();
     std::os::unix::fs::symlink("nowhere", dir.path().join(DB)).unwrap();
-    expect_store_error(dir.path(), "it is a link that leads nowhere");
+    expect_store_error(dir.path(), "it is a link to a file that does not exist");
     let dir = store();
     fs::hard_link(dir.path().join(DB), dir.path().join("other")).unwrap();
     expect(dir.path(), &[], "warning", "files", "has 2 names");

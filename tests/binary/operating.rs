@@ -211,8 +211,7 @@ async fn malformed_rows_of_another_program_do_not_break_commands() {
         assert_eq!(sign_in(&server, name, "x").await, 401, "{name}");
     }
     let (status, _, said) = command(dir, &["users", "delete", "Alice", "--yes"]);
-    let expected =
-        "jwksd: cannot delete \"Alice\": there are \"alice\" and \"ALICE\": spell it as one of them\n";
+    let expected = "jwksd: cannot delete \"Alice\": the accounts \"alice\" and \"ALICE\" differ only by case: use the exact spelling of one of them\n";
     assert_eq!((status, said.as_str()), (1, expected));
     done(dir, &["users", "delete", "alice", "--yes"]);
 }

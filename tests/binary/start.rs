@@ -145,7 +145,7 @@ fn a_wrong_master_key_is_distinguished_from_a_corrupt_row_and_changes_nothing() 
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         stderr(&output),
-        "jwksd: totally_not_my_privateKeys.db: NOT_MY_KEY is not the key this store was sealed with; \
+        "jwksd: totally_not_my_privateKeys.db: NOT_MY_KEY is not the key that this store was sealed with; \
          nothing was changed\n"
     );
     assert_eq!((files(), fs::read(dir.path().join(DB)).unwrap()), before);

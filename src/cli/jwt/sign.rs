@@ -102,6 +102,7 @@ fn choose_algorithm(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Al
     let Some(wanted) = wanted.map(algorithm_from_name).transpose()? else {
         return Ok(own.unwrap_or(key_type.default_algorithm()));
     };
+    // Reported before the key's own "alg", because no key of this type could do it.
     if wanted.key_type() != key_type {
         let names = key_type.algorithm_names();
         return Err(usage_error(format!("--alg {wanted} does not fit an {key_type} key: use {names}")));

@@ -129,6 +129,7 @@ fn discover(issuer: &str) -> anyhow::Result<String> {
     let url = fetch::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
     let found = get(&url)?;
     let text = |name: &str| found.get(name).and_then(Value::as_str);
+    // Otherwise another issuer's keys could sign for this one.
     if text("issuer") != Some(issuer) {
         bail!("{url} names the issuer {:?}, not {issuer:?}", text("issuer").unwrap_or_default());
     }
@@ -136,6 +137,7 @@ fn discover(issuer: &str) -> anyhow::Result<String> {
         bail!("{url} has no \"jwks_uri\"");
     };
     let keys_url = fetch::parse(keys).with_context(|| format!("the \"jwks_uri\" of {url}"))?;
+    // Plain http is allowed only for the origin that the user has already chosen.
     if keys_url.scheme() != "https" && keys_url.origin() != url.origin() {
         bail!("{url} has the \"jwks_uri\" {keys_url}: it must be https or the same origin");
     }
@@ -222,6 +224,7 @@ impl Report {
         lines.extend(show::members("header", jws.header(), self.now));
         if let Some(claims) = &self.claims {
             lines.extend(show::members("claims", claims, self.now));
+        // Shown although they are not verified, because they help to find the error.
         } else if let Ok(claims) = jws.unverified_claims() {
             lines.extend(show::members("claims (not verified)", &claims, self.now));
         }

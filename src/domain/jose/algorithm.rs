@@ -81,6 +81,7 @@ impl Algorithm {
     pub const fn key_type(self) -> KeyType {
         match self {
             Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => KeyType::Rsa,
+            // RFC 7518 §3.4 binds each ECDSA algorithm to one curve.
             Self::Es256 => KeyType::Ec(Curve::P256),
             Self::Es384 => KeyType::Ec(Curve::P384),
             Self::Es512 => KeyType::Ec(Curve::P521),
@@ -138,6 +139,7 @@ impl KeyType {
     #[must_use]
     pub const fn default_algorithm(self) -> Algorithm {
         match self {
+            // The RSA algorithm that most verifiers support.
             Self::Rsa => Algorithm::Rs256,
             Self::Ec(Curve::P256) => Algorithm::Es256,
             Self::Ec(Curve::P384) => Algorithm::Es384,
@@ -205,6 +207,7 @@ impl Curve {
 
     pub(super) const fn verification(self) -> &'static lib::EcdsaVerificationAlgorithm {
         match self {
+            // FIXED is `r ‖ s`, which JWS requires (RFC 7518 §3.4); X.509 uses ASN.1 instead.
             Self::P256 => &lib::ECDSA_P256_SHA256_FIXED,
             Self::P384 => &lib::ECDSA_P384_SHA384_FIXED,
             Self::P521 => &lib::ECDSA_P521_SHA512_FIXED,

@@ -15,6 +15,7 @@ use crate::domain::clock::Timestamp;
 pub fn parse(text: &str) -> Result<(String, Value), InvalidClaims> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => {
+            // Strict JSON, so that `{"x":1,"x":2}` is kept as a string instead of losing a member.
             let json = super::json::value(value.as_bytes());
             Ok((name.to_owned(), json.unwrap_or_else(|_| Value::String(value.to_owned()))))
         }
@@ -40,12 +41,14 @@ pub(crate) fn assemble(
         }
         claims.insert(name, value);
     }
+    // Otherwise one of them would be ignored without notice.
     if ttl.is_some() && claims.contains_key("exp") {
         return Err(InvalidClaims::TtlAndExp);
     }
     check_types(&claims)?;
     let exp = now.plus(ttl.unwrap_or(DEFAULT_TTL)).as_secs();
     for (name, value) in [("iat", json!(now.as_secs())), ("exp", json!(exp)), ("jti", json!(jti))] {
+        // A given claim wins, even an `exp` in the past: people sign expired tokens for tests.
         claims.entry(name).or_insert(value);
     }
     Ok(claims)

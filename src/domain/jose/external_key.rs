@@ -51,6 +51,7 @@ impl ExternalKey {
         let mut uploads: Vec<Self> = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
             let upload = Self::parse(key).map_err(|why| InvalidUpload::Key { number: index + 1, why })?;
+            // A linear search is fast enough: there are at most UPLOAD_MAX keys.
             if uploads.iter().any(|earlier| earlier.kid == upload.kid) {
                 return Err(InvalidUpload::Twice(upload.kid));
             }
@@ -63,6 +64,7 @@ impl ExternalKey {
     fn parse(value: &Value) -> Result<Self, InvalidExternalKey> {
         let read = Jwk::parse(value)?;
         let kid = read.kid().ok_or(InvalidExternalKey::NoKid)?.to_owned();
+        // The kid is a path segment when a key is withdrawn, and clients resolve `.` and `..` away.
         if !kid.bytes().all(|byte| byte.is_ascii_graphic()) || [".", ".."].contains(&kid.as_str()) {
             return Err(InvalidExternalKey::Kid);
         }

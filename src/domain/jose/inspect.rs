@@ -20,6 +20,7 @@ pub fn inspect(jws: &Jws, now: Timestamp) -> Vec<String> {
     let mut odd = header_oddities(jws);
     match jws.unverified_claims() {
         Ok(claims) => odd.extend(claim_oddities(&claims, now)),
+        // A token without readable claims is still shown, because its header may explain why.
         Err(invalid) => odd.push(invalid.message),
     }
     odd
@@ -53,6 +54,7 @@ pub(crate) fn unusual_typ(header: &Map<String, Value>) -> Option<String> {
     match header.get("typ") {
         None => None,
         Some(Value::String(typ)) => {
+            // Media types ignore case and may omit `application/` (RFC 7515 §4.1.9).
             let lower = typ.to_ascii_lowercase();
             let kind = lower.strip_prefix("application/").unwrap_or(&lower);
             let is_common = ["jwt", "at+jwt"].contains(&kind);
@@ -97,6 +99,7 @@ fn time_oddities(claims: &Map<String, Value>, now: Timestamp) -> Vec<String> {
     if let Some(nbf) = nbf.filter(|nbf| *nbf > now) {
         odd.push(format!("the token is not valid yet: it becomes valid {}", relative(nbf, now)));
     }
+    // Verifiers need not reject it (RFC 7519 §4.1.6), but it often means a wrong clock.
     if let Some(iat) = iat.filter(|iat| *iat > now) {
         odd.push(format!("the token says that it was issued in the future: {}", relative(iat, now)));
     }

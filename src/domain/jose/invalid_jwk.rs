@@ -130,5 +130,6 @@ impl InvalidJwk {
 }
 
 fn quoted(text: &str) -> String {
+    // Characters, because cutting at a byte could split one.
     text.chars().take(QUOTE_MAX).collect()
 }

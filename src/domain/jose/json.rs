@@ -28,6 +28,7 @@ pub enum InvalidJson {
 /// # Errors
 /// [`InvalidJson::Json`] for malformed JSON, and for a duplicate member at any depth.
 pub fn value(text: &[u8]) -> Result<Value, InvalidJson> {
+    // serde_json limits the depth, so that nested input cannot exhaust the stack.
     serde_json::from_slice::<Strict>(text)
         .map(|read| read.0)
         .map_err(|error| InvalidJson::Json(error.to_string()))
@@ -88,6 +89,7 @@ impl Drop for SecretJson {
 
 fn zeroize(value: &mut Value) {
     match value {
+        // Only values are secret; the names of members are public.
         Value::String(text) => text.zeroize(),
         Value::Array(values) => values.iter_mut().for_each(zeroize),
         Value::Object(members) => members.values_mut().for_each(zeroize),
@@ -147,6 +149,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
+            // By default, serde_json silently keeps the last value.
             if object.insert(name.clone(), value).is_some() {
                 return Err(A::Error::custom(format!("the member {name:?} appears twice")));
             }

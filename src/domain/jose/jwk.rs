@@ -42,6 +42,7 @@ impl Jwk {
     /// [`InvalidJwk`] for a key that is private, symmetric, weak, malformed, or not for signatures.
     pub fn parse(value: &Value) -> Result<Self, InvalidJwk> {
         let members = value.as_object().ok_or(InvalidJwk::NotObject)?;
+        // Checked first: there is no public key to extract from a symmetric key, unlike from a private one.
         if members.get("kty").and_then(Value::as_str) == Some("oct") {
             return Err(InvalidJwk::Symmetric);
         }
@@ -81,6 +82,7 @@ impl Serialize for Jwk {
         if let Some((name, value)) = parameters.next() {
             map.serialize_entry(name, &value)?;
         }
+        // Keys for other purposes are never read, so `use` is known.
         map.serialize_entry("use", "sig")?;
         if let Some(algorithm) = self.algorithm {
             map.serialize_entry("alg", algorithm.name())?;
@@ -110,6 +112,7 @@ pub fn to_public(value: &Value) -> Result<Value, InvalidJwk> {
     if let Some(Value::Array(operations)) = members.get("key_ops") {
         let mut allowed: Vec<_> =
             operations.iter().filter_map(Value::as_str).filter_map(public_operation).collect();
+        // "sign" and "verify" both become "verify", and RFC 7517 §4.3 forbids duplicates.
         allowed.sort_unstable();
         allowed.dedup();
         public.insert("key_ops".to_owned(), allowed.into());

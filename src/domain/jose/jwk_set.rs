@@ -39,6 +39,7 @@ impl TrustedKeys {
     /// [`InvalidSet`] for anything else. Unusable keys of a set are not an error.
     pub fn parse(value: &Value) -> Result<Self, InvalidSet> {
         match value.get("keys") {
+            // RFC 7517 §5: verifiers should ignore keys that they do not understand.
             Some(Value::Array(keys)) => Ok(Self::Set(keys.iter().map(Entry::parse).collect())),
             Some(_) => Err(InvalidSet::NotArray),
             None if value.get("kty").is_some() => Ok(Self::One(Box::new(Jwk::parse(value)?))),

@@ -39,6 +39,7 @@ impl Jws {
         let [header, payload, signature] = parts[..] else {
             return Err(malformed(wrong_shape(token, parts.len())));
         };
+        // Checked before base64url, because pasted tokens often contain line breaks.
         if token.contains(char::is_whitespace) {
             return Err(malformed(
                 "the token contains white space: remove it, and any \"Bearer\" before the token",
@@ -81,6 +82,7 @@ impl Jws {
             .into_iter()
             .any(|key| key.key().verifies(algorithm, self.signed.as_bytes(), &self.signature));
         if is_valid {
+            // Only now are the claims parsed, so that forged ones reach as little code as possible.
             return self.unverified_claims();
         }
         Err(VerifyError::new(
@@ -99,6 +101,7 @@ impl Jws {
         if name.eq_ignore_ascii_case("none") {
             return Err(VerifyError::new(Reason::AlgNone, "the token is not signed (\"alg\" is \"none\")"));
         }
+        // A separate reason, because it is a known attack (RFC 8725 §2.1), not just an unknown name.
         if ["HS256", "HS384", "HS512"].contains(&name.as_str()) {
             return Err(VerifyError::new(
                 Reason::AlgHmac,
@@ -153,6 +156,7 @@ impl Jws {
                     format!("the token names the key {}, but the trusted key is {own}", quoted(kid));
                 Err(VerifyError::new(Reason::UnknownKid, message))
             }
+            // The caller chose this key, so the token does not have to name it.
             (TrustedKeys::One(key), _) => Ok(vec![key]),
             (TrustedKeys::Set(entries), None) => Err(VerifyError::new(
                 Reason::NoKid,
@@ -179,6 +183,7 @@ fn keys_with_kid<'a>(entries: &'a [Entry], kid: &str) -> Result<Vec<&'a Jwk>, Ve
 
 /// Filters the keys that allow this algorithm.
 fn keys_for_algorithm<'a>(keys: &[&'a Jwk], algorithm: Algorithm) -> Result<Vec<&'a Jwk>, VerifyError> {
+    // A key without "alg" allows every algorithm of its type.
     let fits = |key: &Jwk| {
         key.key().key_type() == algorithm.key_type() && key.algorithm().is_none_or(|own| own == algorithm)
     };
@@ -226,6 +231,7 @@ pub(crate) fn sign(
 
 /// The base64url of the header that all our tokens have: `alg`, `kid`, `typ`.
 pub(crate) fn header(algorithm: Algorithm, kid: &str) -> String {
+    // Written as JSON, because `jwt sign` takes any kid from the user.
     let header = json!({"alg": algorithm.name(), "kid": kid, "typ": "JWT"});
     URL_SAFE_NO_PAD.encode(header.to_string())
 }

@@ -21,6 +21,7 @@ pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> R
 /// Reads a base64url member that is not empty.
 pub(super) fn bytes(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
     let text = text(members, name)?;
+    // An empty string is valid base64url, but not a valid key parameter.
     json::bytes(text).filter(|bytes| !bytes.is_empty()).ok_or(InvalidJwk::NotBase64Url(name))
 }
 
@@ -38,6 +39,7 @@ pub(super) fn check_purpose(members: &Map<String, Value>, operation: &'static st
             return Err(InvalidJwk::key_use(purpose));
         }
     }
+    // A key may have both members; each can forbid the operation.
     match members.get("key_ops") {
         None => Ok(()),
         Some(Value::Array(operations)) if operations.iter().any(|name| name == operation) => Ok(()),

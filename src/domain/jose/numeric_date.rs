@@ -11,6 +11,7 @@ pub(super) fn numeric_date(value: &Value) -> Option<Timestamp> {
     let Value::Number(number) = value else {
         return None;
     };
+    // Integers are read exactly, because an f64 loses whole seconds above 2⁵³.
     if let Some(seconds) = number.as_i64() {
         return Some(Timestamp::from_secs(seconds));
     }

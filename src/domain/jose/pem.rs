@@ -49,6 +49,7 @@ impl Key {
     /// [`InvalidPem`] says what the text is instead.
     pub fn from_pem(text: &str) -> Result<Self, InvalidPem> {
         let text = only_block(text)?;
+        // Zeroised for public keys too: the label is known only after decoding.
         let (label, der) = SecretDocument::from_pem(text).map_err(|_| InvalidPem::Malformed)?;
         let der = der.as_bytes();
         match label {
@@ -69,6 +70,7 @@ impl Key {
 /// # Errors
 /// [`InvalidPem`] for any other text; white space around the PEM is allowed.
 pub fn from_pkcs1_pem(text: &str) -> Result<PrivateKey, InvalidPem> {
+    // Not `Key::from_pem`: rows of a database must have exactly this form.
     match SecretDocument::from_pem(text.trim()) {
         Ok((PKCS1, der)) => Ok(PrivateKey::from_pkcs1(der.as_bytes())?),
         Ok((label, _)) => Err(InvalidPem::Label(label.to_owned())),
@@ -113,9 +115,11 @@ fn only_block(text: &str) -> Result<&str, InvalidPem> {
     let text = text.split_once(parameters).map_or(text, |(_, rest)| rest);
     let start = text.find("-----BEGIN ").ok_or(InvalidPem::Malformed)?;
     let text = text.get(start..).unwrap_or_default().trim_end();
+    // With two keys in the file, it is unclear which one is meant.
     if text.matches("-----BEGIN ").count() > 1 {
         return Err(InvalidPem::Several);
     }
+    // OpenSSL's traditional encryption keeps the label of the plain key and adds this header.
     if text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(InvalidPem::Encrypted);
     }
@@ -125,6 +129,7 @@ fn only_block(text: &str) -> Result<&str, InvalidPem> {
 fn private_from_pkcs8(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
     let info = PrivateKeyInfo::from_der(der).map_err(|_| InvalidPem::Malformed)?;
     let key = match key_type(&info.algorithm)? {
+        // For RSA, PKCS#8 contains PKCS#1 (RFC 8017 §A.1.2).
         KeyType::Rsa => PrivateKey::from_pkcs1(info.private_key),
         KeyType::Ec(curve) => PrivateKey::from_ec_der(curve, der),
         KeyType::Ed25519 => PrivateKey::from_ed25519_pkcs8(der),

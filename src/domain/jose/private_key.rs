@@ -94,6 +94,7 @@ impl PrivateKey {
             KeyType::Ec(curve) => {
                 check_length(&d, curve.size())?;
                 let point = public.octets().unwrap_or_default();
+                // aws-lc-rs checks that `d` belongs to the point.
                 let pair = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), &d, &point);
                 Pair::Ec(pair.map_err(|_| InvalidJwk::Inconsistent)?)
             }
@@ -131,6 +132,7 @@ impl PrivateKey {
         let public = match &pair {
             Pair::Rsa(pair) => {
                 let der = pair.public_key().as_ref();
+                // Generated and imported keys pass the same checks as any public key.
                 let numbers = pkcs1::RsaPublicKey::from_der(der).map_err(|_| InvalidJwk::Library)?;
                 PublicKey::rsa(
                     numbers.modulus.as_bytes().to_vec(),
@@ -155,6 +157,7 @@ impl PrivateKey {
     /// Signs a message. `None` if the algorithm does not fit the key type, or aws-lc-rs fails.
     #[must_use]
     pub fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+        // PSS and ECDSA need it; PKCS#1 v1.5 and Ed25519 signatures are deterministic.
         let random = SystemRandom::new();
         match &self.pair {
             Pair::Rsa(pair) => {
@@ -187,6 +190,7 @@ impl PrivateKey {
             return Ok(None);
         }
         let pkcs8 = self.to_pkcs8()?;
+        // aws-lc-rs writes only PKCS#8, which contains PKCS#1.
         let info = PrivateKeyInfo::from_der(&pkcs8).map_err(|_| InvalidJwk::Library)?;
         Ok(Some(Zeroizing::new(info.private_key.to_vec())))
     }
@@ -230,6 +234,7 @@ impl fmt::Debug for PrivateKey {
 
 /// Builds the key pair. aws-lc-rs checks the five optional parameters; if all are missing, `rsa` recomputes them.
 fn rsa_pair(public: &PublicKey, members: &Map<String, Value>, d: &[u8]) -> Result<RsaKeyPair, InvalidJwk> {
+    // Ignoring it would use the key as if it had two primes.
     if members.contains_key("oth") {
         return Err(InvalidJwk::MultiPrime);
     }
@@ -238,6 +243,7 @@ fn rsa_pair(public: &PublicKey, members: &Map<String, Value>, d: &[u8]) -> Resul
     let pair = match names.iter().filter(|name| members.contains_key(**name)).count() {
         0 => {
             let number = |bytes: &[u8]| BigUint::from_bytes_be(bytes);
+            // The only private-key operation of the `rsa` crate, and only for commands (see deny.toml).
             let key = RsaPrivateKey::from_components(number(n), number(e), number(d), Vec::new())
                 .map_err(|_| InvalidJwk::Inconsistent)?;
             let der = key.to_pkcs1_der().map_err(|_| InvalidJwk::Inconsistent)?;
@@ -252,6 +258,7 @@ fn rsa_pair(public: &PublicKey, members: &Map<String, Value>, d: &[u8]) -> Resul
             dQ: &secret(members, "dq")?,
             qInv: &secret(members, "qi")?,
         }),
+        // RFC 7518 §6.3.2: all five, or none.
         _ => return Err(InvalidJwk::SomePrimes),
     };
     pair.map_err(|_| InvalidJwk::Inconsistent)

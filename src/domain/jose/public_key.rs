@@ -60,9 +60,11 @@ impl PublicKey {
             return Err(InvalidJwk::RsaSize { bits });
         }
         let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+        // An even modulus has the factor 2.
         if !is_odd(&n) {
             return Err(InvalidJwk::EvenModulus);
         }
+        // With e = 1, every message is its own signature.
         if !is_odd(&e) || e == [1] || self::bits(&e) > RSA_EXPONENT_BITS {
             return Err(InvalidJwk::Exponent);
         }
@@ -79,6 +81,7 @@ impl PublicKey {
                 return Err(InvalidJwk::Length { member: name, expected: curve.size() });
             }
         }
+        // aws-lc-rs checks that the point is on the curve.
         ParsedPublicKey::new(curve.verification(), point(x, y))
             .map_err(|_| InvalidJwk::OffCurve(KeyType::Ec(curve)))?;
         Ok(Self(PublicParameters::Ec { curve, x: x.to_vec(), y: y.to_vec() }))
@@ -105,6 +108,7 @@ impl PublicKey {
                 let (x, y) = coordinates.split_at(curve.size());
                 Self::ec(curve, x, y)
             }
+            // SEC 1 §2.3.3: 2 and 3 mark a compressed point.
             Some((2 | 3, x)) if x.len() == curve.size() => Err(InvalidJwk::Compressed),
             _ => Err(InvalidJwk::OffCurve(KeyType::Ec(curve))),
         }
@@ -144,6 +148,7 @@ impl PublicKey {
     #[must_use]
     pub fn thumbprint(&self) -> String {
         let mut members = self.members();
+        // RFC 7638 §3.2 requires lexicographic order.
         members.sort_unstable();
         // Names and base64url values need no JSON escaping.
         let members: Vec<_> =

@@ -31,6 +31,7 @@ pub fn validate(
     now: Timestamp,
 ) -> Result<Vec<String>, VerifyError> {
     let mut notes = Vec::new();
+    // Their values are free, but a wrong type means a malformed token.
     for name in ["sub", "jti"] {
         text(claims, name)?;
     }
@@ -38,6 +39,7 @@ pub fn validate(
     notes.extend(check_audience(claims, expected.audience.as_deref())?);
     notes.extend(check_exp(claims, expected, now)?);
     check_nbf(claims, expected.leeway, now)?;
+    // A note only, because RFC 7519 §4.1.6 gives no reason to reject it.
     if let Some(iat) = time(claims, "iat")?.filter(|iat| *iat > now.plus(expected.leeway)) {
         notes.push(format!("the token says that it was issued in the future: {iat}, {}", relative(iat, now)));
     }
@@ -99,6 +101,7 @@ fn check_exp(
     now: Timestamp,
 ) -> Result<Option<String>, VerifyError> {
     let exp = time(claims, "exp")?;
+    // RFC 7519 §4.1.4: the token is already invalid *at* `exp`.
     let is_past = exp.is_some_and(|exp| now >= exp.plus(expected.leeway));
     let message = match exp {
         None => "the token has no \"exp\": it never expires".to_owned(),

@@ -14,6 +14,7 @@ pub fn parse(pem: &str) -> Result<PrivateKey, InvalidImport> {
     match Key::from_pem(pem)? {
         Key::Public(_) => Err(InvalidImport::Public),
         Key::Private(key) => match key.public().key_type() {
+            // The size was checked by the PEM reader.
             KeyType::Rsa => Ok(key),
             other => Err(InvalidImport::KeyType(other)),
         },

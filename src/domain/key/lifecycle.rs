@@ -50,6 +50,7 @@ impl RotationPolicy {
         if token_ttl < Duration::from_secs(1) {
             return Err(InvalidPolicy::NoTokenTtl);
         }
+        // A verifier may cache for `max_age`, and a proxy in front of it for as long again.
         if !lead.is_zero() && lead < max_age * 2 {
             return Err(InvalidPolicy::LeadTooShort { least: max_age * 2 });
         }
@@ -81,11 +82,13 @@ impl RotationPolicy {
     /// How long before the latest possible time the next key is created.
     fn margin(&self) -> Duration {
         let needed = self.until_signing() * 2 + self.token_ttl;
+        // Half of the spare time at most, so that short lifetimes still rotate on time.
         (self.lifetime.saturating_sub(needed) / 2).min(MAX_MARGIN)
     }
 
     /// When a key that is created now expires.
     pub(crate) fn full_life(&self, now: Timestamp) -> Timestamp {
+        // Rounded down, because `keys.exp` holds whole seconds.
         Timestamp::from_secs(now.plus(self.lifetime).as_secs())
     }
 
@@ -171,6 +174,7 @@ impl KeyMetadata {
     /// Whether a token with this lifetime, issued now, expires no later than the key.
     #[must_use]
     pub fn covers(&self, now: Timestamp, ttl: Duration) -> bool {
+        // Compared in whole seconds, because tokens have no fractions.
         self.is_published(now) && now.plus(ttl).as_secs() <= self.exp.as_secs()
     }
 
@@ -258,6 +262,7 @@ impl<'a> KeyTimeline<'a> {
     /// The phase of a key.
     #[must_use]
     pub fn phase(&self, key: &KeyMetadata) -> Phase {
+        // Checked first, because a revoked key may also have expired.
         if key.revoked_at.is_some() {
             Phase::Revoked
         } else if !key.is_published(self.now) {
@@ -401,12 +406,14 @@ fn corrections(timeline: KeyTimeline<'_>) -> impl Iterator<Item = Action> {
 fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &PlanContext) -> Vec<Action> {
     let now = context.wall;
     let covers = |key: &&KeyMetadata| key.covers(now, policy.token_ttl);
+    // `at.min(now)`: a publication time in the future is about to be reset to now.
     let had_lead = |key: &&KeyMetadata| {
         key.published_at
             .is_some_and(|at| at.min(now).plus(policy.until_signing()) <= context.trusted_now(key.kid))
     };
 
     let current = timeline.current().filter(covers);
+    // The newest one, so that a backlog of next keys is skipped.
     let ready = timeline.next().rfind(|key| covers(key) && had_lead(key));
     let (promoted, reason) = if ready.is_some() {
         (ready, "it has been published for the lead")
@@ -425,6 +432,7 @@ fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &Plan
     if timeline.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
         return actions;
     }
+    // One second more than the policy, because `exp` was rounded.
     let longest = now.plus(policy.lifetime).plus(Duration::from_secs(1));
     if policy.successor_due(signer.exp) <= now {
         actions.push(successor(policy, now, "the current key expires soon"));

@@ -49,6 +49,7 @@ impl MasterSecret {
     /// # Errors
     /// [`InvalidMasterSecret`] for a passphrase shorter than [`PASSPHRASE_MIN`] characters.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterSecret> {
+        // A text that decodes to 32 bytes is always a key, even if it is long enough for a passphrase.
         if let Some(key) = key_bytes(text) {
             return Ok(Self::Key(key));
         }
@@ -73,6 +74,7 @@ impl MasterSecret {
         match self {
             Self::Key(key) => Ok(Sealer::new(key)),
             Self::Passphrase(text) => {
+                // Fixed: other parameters would derive another key and lock existing stores.
                 let params = Params::new(64 * 1024, 3, 1, Some(32)).map_err(|_| KdfError)?;
                 let mut key = Zeroizing::new([0; 32]);
                 Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -91,6 +93,7 @@ impl fmt::Debug for MasterSecret {
 }
 
 fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    // 64 hex digits are also valid base64, but of 48 bytes.
     let decoded = if text.len() == 64 {
         Zeroizing::new(hex(text)?)
     } else {
@@ -163,6 +166,7 @@ impl Sealer {
         text: &[u8],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, SealError> {
+        // Random, because a counter would have to survive restores of old backups.
         let mut nonce = [0; NONCE_LEN];
         rng.fill_bytes(&mut nonce);
         let aad = context.associated_data();
@@ -182,6 +186,7 @@ impl Sealer {
         let Some((nonce, ciphertext)) = rest.split_first_chunk::<NONCE_LEN>() else {
             return Err(SealError::UnknownFormat);
         };
+        // Too short to be ours, so it is a foreign format and not a changed value.
         if ciphertext.len() < TAG_LEN {
             return Err(SealError::UnknownFormat);
         }

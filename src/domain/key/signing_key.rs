@@ -39,6 +39,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::Invalid`] if the algorithm does not fit the key type.
     pub fn new(kid: Kid, exp: Timestamp, key: PrivateKey, algorithm: Algorithm) -> Result<Self, KeyError> {
+        // Checks that the algorithm fits the key, so that `sign` can rely on it.
         let jwk = Jwk::new(key.public().clone(), kid.to_string(), algorithm)?;
         Ok(Self { exp, kid, key, algorithm, header: jws::header(algorithm, &kid.to_string()), jwk })
     }

@@ -35,6 +35,7 @@ impl Password {
 
     /// Generates a `UUIDv4` (RFC 9562 §5.4): 122 random bits.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        // Zeroised, because the bytes are as secret as the password made of them.
         let mut bytes = Zeroizing::new([0; 16]);
         rng.fill_bytes(bytes.as_mut());
         Self::typed(uuid::Builder::from_random_bytes(*bytes).into_uuid().to_string())

@@ -68,10 +68,12 @@ impl CredentialCache {
             return;
         };
         let mut tags = self.tags();
+        // Swept here, so that the cache needs no background task.
         if now.saturating_sub(tags.swept_at) >= SWEEP_INTERVAL {
             tags.swept_at = now;
             tags.expiries.retain(|_, until| *until > now);
             let left = tags.expiries.len();
+            // Gives memory back after a burst of sign-ins.
             tags.expiries.shrink_to(2 * left);
         }
         if tags.expiries.len() < self.max_entries || tags.expiries.contains_key(&tag) {

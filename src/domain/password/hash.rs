@@ -25,6 +25,7 @@ impl PasswordHash {
     /// The cost of verifying this hash; `None` for text that is not an Argon2 hash.
     #[must_use]
     pub fn cost(&self) -> Option<HashCost> {
+        // The last two parts are salt and tag.
         let (before_hash, _) = self.0.rsplit_once('$')?;
         let (before_salt, _) = before_hash.rsplit_once('$')?;
         before_salt.starts_with("$argon2").then(|| HashCost(format!("{before_salt}$")))
@@ -33,6 +34,7 @@ impl PasswordHash {
     /// A hash that matches no known password and takes as long to verify as a real hash with this cost.
     #[must_use]
     pub(crate) fn dummy(cost: &HashCost) -> Self {
+        // Finding a password for the all-zero tag would mean breaking Argon2.
         Self(format!("{}AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", cost.0))
     }
 

@@ -67,6 +67,7 @@ impl Hasher {
         let mut tag = [0; Params::DEFAULT_OUTPUT_LEN];
         let job = Job { algorithm: Algorithm::Argon2id, version: Version::V0x13, params: &self.params };
         self.backend.compute(&job, password.reveal().as_bytes(), &salt.0, &mut tag).ok_or(HashError)?;
+        // The backend returns only the tag; the PHC string is put together here.
         let (salt, tag) = (STANDARD_NO_PAD.encode(salt.0), STANDARD_NO_PAD.encode(tag));
         Ok(PasswordHash(format!("{}{salt}${tag}", self.cost().0)))
     }
@@ -88,6 +89,7 @@ impl Hasher {
             return VerifyOutcome::Unreadable;
         };
         let cost = [params.m_cost(), params.t_cost(), params.p_cost()];
+        // Rows may come from a database file that someone else wrote.
         if cost.iter().zip(MAX_COST).any(|(cost, most)| *cost > most) {
             return VerifyOutcome::Unreadable;
         }
@@ -95,6 +97,7 @@ impl Hasher {
         let mut tag = vec![0; expected.len()];
         match self.backend.compute(&job, password.reveal().as_bytes(), salt, &mut tag) {
             None => VerifyOutcome::NotComputed,
+            // Compared in constant time, so that the time does not reveal how many bytes match.
             Some(()) if verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() => VerifyOutcome::Match,
             Some(()) => VerifyOutcome::Mismatch,
         }

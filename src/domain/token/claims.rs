@@ -70,6 +70,7 @@ impl<'a> Claims<'a> {
         rng: &mut impl CryptoRng,
     ) -> Self {
         let (iat, exp) = match kind {
+            // Never later than the key, because verifiers drop expired keys.
             TokenKind::Valid => (now, now.plus(policy.ttl).min(key.exp())),
             TokenKind::Expired => {
                 // The clock may have been set back since the key expired.

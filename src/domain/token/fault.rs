@@ -188,6 +188,7 @@ impl Fault {
             Self::AlgNone => Ok(Vec::new()),
             Self::AlgHs256WithPublicKey => {
                 let secret = pem::public_pem(current.jwk().key())?;
+                // The attack uses the PEM text itself, byte for byte, as the secret.
                 let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
                 Ok(hmac::sign(&secret, message).as_ref().to_vec())
             }
@@ -230,12 +231,14 @@ impl Fault {
                 let exp = now.minus(FAR).as_secs();
                 claims.exp = Some(exp);
                 claims.iat = exp.saturating_sub(ttl);
+                // A caller's `nbf` could make the token invalid for a second reason.
                 claims.extra.0.remove("nbf");
             }
             Self::NoExp => claims.exp = None,
             Self::NotYetValid => {
                 let nbf = now.plus(FAR).as_secs();
                 claims.extra.0.insert("nbf".to_owned(), nbf.into());
+                // `exp` moves too, so that the token is not expired by then.
                 claims.exp = Some(nbf.saturating_add(ttl));
             }
             Self::WrongAudience => claims.aud = Some(Audience::One(WRONG_AUDIENCE.to_owned())),

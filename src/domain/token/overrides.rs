@@ -45,6 +45,7 @@ impl ExtraClaims {
             if RESERVED_CLAIMS.contains(&name.as_str()) {
                 return Err(InvalidClaim::Reserved(name.clone()));
             }
+            // A string would make the token malformed instead of not yet valid.
             if name == "nbf" && !value.is_number() {
                 return Err(InvalidClaim::NotBefore);
             }

@@ -11,7 +11,7 @@ use crate::domain::key::seal::{MasterSecret, SealContext, SealError, Sealer};
 use crate::issuer::Context;
 use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedKey, SealedRows};
 
-/// What moving to another master key did, or would do.
+/// The result of moving to another master key, or of a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RekeyReport {
     /// Keys that are sealed under the new master key. Each was opened with it once.
