@@ -75,7 +75,9 @@ async fn invalid_overrides_are_refused_with_the_reason() {
         (json!({"ttl": "soon"}), ttl),
         (
             json!({"ttl": most + 1}),
-            &format!("`ttl` is too long: a token may live for {most} s now: it never outlives its key"),
+            &format!(
+                "`ttl` is too long: a token may live for at most {most} s now, because it never outlives its key"
+            ),
         ),
         (
             json!({"sub": "a", "username": "x".repeat(256)}),

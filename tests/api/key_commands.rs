@@ -58,7 +58,7 @@ async fn keys_rotate_creates_the_next_key_and_the_server_publishes_it_in_the_nex
     assert_eq!(phases(&command), [(1, Phase::Current), (2, Phase::Expired), (3, Phase::Next)]);
     expect_operation_error(
         command.rotate(false).await,
-        "key 3 is already the next key; `keys list` says from when it signs, and `keys rotate --now` lets it now",
+        "key 3 is already the next key: `keys list` shows when it starts to sign, `keys rotate --now` lets it sign now",
     );
     assert_eq!(app.published_kids().await, ["1"]);
     app.keyring.tick().await.unwrap();
@@ -93,9 +93,9 @@ async fn a_revoked_key_leaves_the_jwks_immediately_and_another_key_signs() {
     assert_eq!(app.published_kids().await, ["3"]);
     assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
     assert_eq!(decode(&app.token().await).0["kid"], "3");
-    expect_operation_error(command.revoke(Kid(1)).await, "key 1 has been revoked already");
-    expect_operation_error(command.revoke(Kid(2)).await, "key 2 has expired already");
-    expect_operation_error(command.revoke(Kid(9)).await, "there is no key 9 that can be used");
+    expect_operation_error(command.revoke(Kid(1)).await, "key 1 has already been revoked");
+    expect_operation_error(command.revoke(Kid(2)).await, "key 2 has already expired");
+    expect_operation_error(command.revoke(Kid(9)).await, "there is no usable key 9");
     app.pass(DAY).await;
     assert_eq!(phases(&app.keyring)[0], (1, Phase::Revoked), "a revoked key stays revoked after its exp");
 }
@@ -123,7 +123,7 @@ async fn keys_expire_reseals_the_key_with_its_new_exp_and_it_signs_expired_token
     let body = json!({"username": "alice", "password": app.register("alice").await});
     let expired = TestResponse::send(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&expired).0["kid"], "1");
-    expect_operation_error(command.expire(Kid(1)).await, "key 1 has expired already");
+    expect_operation_error(command.expire(Kid(1)).await, "key 1 has already expired");
 }
 
 #[tokio::test]
@@ -136,11 +136,11 @@ async fn an_exported_key_can_be_imported_into_another_store_and_verifies_its_tok
     let command = command(&there).await;
     command.import(&key).await.unwrap();
     assert_eq!(phases(&command), [(1, Phase::Current), (2, Phase::Expired), (3, Phase::Next)]);
-    expect_operation_error(command.import(&key).await, "this key is here already, as key 3");
+    expect_operation_error(command.import(&key).await, "the store already has this key, as key 3");
     command.revoke(Kid(3)).await.unwrap();
     expect_operation_error(
         command.import(&key).await,
-        "this key is here already, as key 3, which was revoked",
+        "the store already has this key, as key 3, which was revoked",
     );
     let there = TestApp::spawn().await;
     let command = self::command(&there).await;
@@ -332,7 +332,7 @@ async fn a_clock_set_back_by_more_than_a_lifetime_creates_one_key_and_not_many()
     app.token().await;
 }
 
-/// The plan's time is read under the write lock: a key that waits for the lock is not published meanwhile.
+/// A write that waits for the lock for more than half a second is planned again: a waiting key is not published.
 #[tokio::test]
 async fn a_key_counts_as_published_from_the_time_it_is_stored() {
     let app = TestApp::spawn().await;
@@ -343,7 +343,7 @@ async fn a_key_counts_as_published_from_the_time_it_is_stored() {
         command.rotate(false).await.unwrap();
         command
     });
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
     app.clock.advance(HOUR);
     sqlx::query("COMMIT").execute(&mut blocker).await.unwrap();
     let report = rotating.await.unwrap().report();

@@ -71,7 +71,7 @@ async fn a_rotation_that_stalls_for_a_minute_makes_the_service_not_ready() {
     app.get("/readyz").await.expect_error(
         503,
         "not_ready",
-        "Not ready: the key rotation has not completed a round for 60 s",
+        "Not ready: the key rotation has made no progress for 60 s",
     );
     app.keyring.tick().await.unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
