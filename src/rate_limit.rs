@@ -78,6 +78,7 @@ impl Future for Check<'_> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Decision> {
         match self.get_mut() {
             Self::Decided(decision) => Poll::Ready(*decision),
+            // For limiters that ask a server, such as one shared by several processes.
             Self::Pending(future) => future.as_mut().poll(context),
         }
     }
@@ -207,11 +208,14 @@ impl<C: Clock + Clone> Window<C> {
     }
 
     fn check(&self, client: ClientKey) -> Decision {
+        // Relaxed: seeing the flag late only delays an eviction.
         if self.has_overflowed.load(Ordering::Relaxed) {
             self.evict_if_due();
         }
         match self.limiter.check_key(&client) {
             Ok(()) => Decision::Admitted,
+            // governor does not show when it decided. A later reading of the clock shortens the wait by
+            // nanoseconds.
             Err(until) => Decision::Refused { retry_after: until.wait_time_from(self.limiter.clock().now()) },
         }
     }
@@ -222,6 +226,7 @@ impl<C: Clock + Clone> Window<C> {
         let mut evicted_at = self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(*evicted_at) >= EVICTION_INTERVAL.into() {
             *evicted_at = now;
+            // Other threads must not wait here until the eviction is over.
             drop(evicted_at);
             self.evict_idle();
         }
@@ -260,6 +265,7 @@ impl SlidingLogs {
     }
 
     fn log_of<'l>(&self, client: ClientKey, logs: &'l mut Logs) -> &'l mut Log {
+        // Only the second condition searches the table, and only when it is full.
         if logs.clients.len() < self.max_clients || logs.clients.contains_key(&client) {
             logs.clients.entry(client).or_default()
         } else {

@@ -62,6 +62,7 @@ impl AdminAuth {
 
 /// Middleware that admits only requests with the token.
 pub(super) async fn require(State(auth): State<Arc<AdminAuth>>, request: Request, next: Next) -> Response {
+    // Without a token the surface is closed: a forgotten ADMIN_TOKEN must not open it to all.
     let Some(token) = &auth.token else {
         return ApiError::AdminClosed.into_response();
     };
@@ -73,5 +74,6 @@ pub(super) async fn require(State(auth): State<Arc<AdminAuth>>, request: Request
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    // RFC 9110 §11.1: schemes are case-insensitive.
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

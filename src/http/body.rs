@@ -53,9 +53,11 @@ impl<S: Send + Sync> FromRequest<S> for RequestBody {
         let text = Text(read(request.into_body(), MAX_LEN).await?);
         let first = text.first();
         match (first, label.as_deref()) {
+            // Whatever the label: `curl -d` labels JSON as a form.
             (Some(b'{'), _) => Ok(Self::Json(text)),
             (None, _) => Ok(Self::Empty),
             (_, Some("application/x-www-form-urlencoded")) => Ok(Self::Form(text)),
+            // Reaches the JSON reader only to be refused there with a reason.
             (_, Some(label)) if label == "application/json" || label.ends_with("+json") => {
                 Ok(Self::Json(text))
             }
@@ -78,6 +80,7 @@ impl Text {
         serde_json::from_slice(&self.0).map_err(|error| {
             ApiError::InvalidBody(match error.classify() {
                 Category::Data => format!("The body must be {expected}"),
+                // serde_json gives positions, and never the text that stands there.
                 _ => format!("The body is not valid JSON (line {}, column {})", error.line(), error.column()),
             })
         })
@@ -95,6 +98,7 @@ impl Text {
 
 fn media_type(headers: &HeaderMap) -> Option<String> {
     let label = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    // Parameters such as `charset` change nothing: JSON and forms are UTF-8.
     Some(label.split(';').next()?.trim().to_ascii_lowercase())
 }
 
@@ -109,10 +113,13 @@ pub(super) async fn within_time_limit<T>(reading: impl Future<Output = T>) -> Re
 }
 
 async fn collect(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    // Credentials fit into this, so the buffer rarely grows: growing leaves a copy behind that is not
+    // zeroised.
     let mut text = Zeroizing::new(Vec::with_capacity(512));
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::InvalidBody("The body was cut off".to_owned()))?;
+        // Trailers carry no data.
         let data: Bytes = frame.into_data().unwrap_or_default();
         seen += data.len();
         if seen <= limit {

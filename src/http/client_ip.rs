@@ -54,15 +54,18 @@ impl ClientIpPolicy {
     /// vouches for what stands left of it.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        // A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d.
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
             return client;
         }
+        // A line that is not text becomes a part that is no address, and so ends the search.
         let lines: Vec<&str> =
             headers.get_all(self.header.name()).iter().map(|value| value.to_str().unwrap_or("?")).collect();
         for part in lines.iter().rev().flat_map(|line| self.header.parts_from_the_right(line)) {
             match self.header.address(part) {
                 Some(address) => client = address,
+                // RFC 9110 §5.6.1: empty list elements are ignored.
                 None if part.trim().is_empty() => {}
                 None => return client,
             }
@@ -105,6 +108,7 @@ impl ClientIpHeader {
                     name.trim().eq_ignore_ascii_case("for").then_some(value)
                 });
                 match (nodes.next(), nodes.next()) {
+                    // RFC 7239 §4 allows one `for` per element. Of two, the client could have written either.
                     (Some(node), None) => node,
                     _ => return None,
                 }
@@ -135,6 +139,7 @@ fn split_from_the_right(line: &str) -> Vec<&str> {
 
 /// Whether a backslash that is not itself escaped stands before this position.
 fn is_escaped(line: &str, at: usize) -> bool {
+    // An even number of backslashes escapes itself.
     let before = line.get(..at).unwrap_or_default();
     before.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
@@ -146,6 +151,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
         let separates = c == separator && !is_quoted;
         match c {
             _ if is_escaped => is_escaped = false,
+            // A backslash escapes only inside quotes.
             '\\' if is_quoted => is_escaped = true,
             '"' => is_quoted = !is_quoted,
             _ => {}

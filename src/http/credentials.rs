@@ -54,8 +54,10 @@ impl Credentials {
             RequestBody::Json(text) => text.json(EXPECTED)?,
         };
         match (fields, basic) {
+            // A body without credentials does not hide those of Basic.
             (CredentialFields { username: None, password: None }, Some(basic)) => Ok(basic),
             (CredentialFields { username, password }, basic) => {
+                // The challenge of a 401 depends on the header, also where the body wins.
                 Ok(Self { username, password, basic_was_used: basic.is_some() })
             }
         }
@@ -65,10 +67,12 @@ impl Credentials {
 /// Malformed Basic credentials count as used, but have neither username nor password.
 fn basic(headers: &HeaderMap) -> Option<Credentials> {
     let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    // `Basic` without a value is still an attempt at Basic.
     let (scheme, value) = header.split_once(' ').unwrap_or((header, ""));
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
+    // RFC 7617 §2: the first colon ends the username.
     let pair = STANDARD.decode(value.trim()).map(Zeroizing::new).ok();
     let (username, password) = pair
         .as_ref()

@@ -248,6 +248,7 @@ impl ApiError {
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => {
                 (*retry_after).max(1).into()
             }
+            // When either ends is unknown, so clients retry at the shortest interval.
             Self::NoKeyToPublish | Self::NotReady(_) => RETRY_STORE.into(),
             // The router adds `Allow`.
             _ => return None,
@@ -273,6 +274,7 @@ pub(super) struct Failure(pub(super) Arc<dyn Error + Send + Sync>);
 impl Failure {
     /// Whether the store failed.
     pub(super) fn is_from_store(&self) -> bool {
+        // The store's error can be the source of an error of the issuer.
         let mut cause: Option<&(dyn Error + 'static)> = Some(self.0.as_ref());
         while let Some(error) = cause {
             if error.is::<StoreError>() {
@@ -312,6 +314,7 @@ impl IntoResponse for ApiError {
 impl From<IssuerError> for ApiError {
     fn from(error: IssuerError) -> Self {
         match error {
+            // The handler knows whether Basic was used, and replaces this value.
             IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
             IssuerError::ExternalKey(error @ ExternalKeyError::Unknown(_)) => {
@@ -323,18 +326,17 @@ impl From<IssuerError> for ApiError {
             error @ IssuerError::TtlTooLong { .. } => {
                 Self::InvalidBody(format!("`ttl` is too long: {error}"))
             }
+            // The store decides by its unique constraints. A check before the insert would be a race.
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
-            error @ (IssuerError::Contention | IssuerError::MasterKeyChanged) => {
-                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
-            }
             IssuerError::Store(error) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
             }
-            error @ (IssuerError::Hash(_) | IssuerError::Worker(_)) => {
-                Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE }
-            }
+            error @ (IssuerError::Contention
+            | IssuerError::Hash(_)
+            | IssuerError::MasterKeyChanged
+            | IssuerError::Worker(_)) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::KeyCommand(_)) => {
                 Self::Internal(error.into())
             }

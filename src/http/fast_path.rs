@@ -141,6 +141,7 @@ impl Inner {
         }
         let path = self.jwks.iter().find(|jwks| jwks.path == request.uri().path())?;
         let started = self.clock.monotonic();
+        // hyper omits the body of a response to HEAD.
         let response = routes::jwks::respond(&self.keyring, self.config.max_age, request.headers()).ok()?;
         let is_ok = response.status() == StatusCode::OK;
         let metrics = if is_ok { &path.ok } else { &path.not_modified };
@@ -161,9 +162,11 @@ impl Inner {
         {
             return response;
         }
+        // auth_logs and the limits of other routes use this address.
         request.extensions_mut().insert(client);
         match self.router.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response,
+            // The router's error type has no values.
             Err(never) => match never {},
         }
     }

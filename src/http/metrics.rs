@@ -83,6 +83,7 @@ impl Metrics {
         let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
         let metrics = Self {
             clock,
+            // Our own registry: the process-wide one would mix the metrics of several servers in one test.
             registry: Registry::new_custom(Some("jwksd".to_owned()), None)?,
             requests: counters("http_requests_total", "Answered requests", &["route", "status"])?,
             latency: HistogramVec::new(
@@ -142,6 +143,7 @@ impl Metrics {
             Box::new(self.rotation_failures.clone()),
             Box::new(self.self_check_failures.clone()),
             Box::new(
+                // The value is always 1; the version is a label, so that queries can join on it.
                 IntGauge::with_opts(
                     Opts::new("build_info", "The version of jwksd")
                         .const_label("version", env!("CARGO_PKG_VERSION")),
@@ -213,6 +215,7 @@ impl Metrics {
     /// Sets the gauges from the layers below.
     fn refresh(&self, accounts: &Accounts, keyring: &Keyring) {
         let (running, waiting) = accounts.hashing_load();
+        // Prometheus gauges are signed.
         self.hashes_running.set(i64::try_from(running).unwrap_or(i64::MAX));
         self.hashes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         let status = keyring.rotation_status();
@@ -246,6 +249,7 @@ impl SignInResult {
 /// Middleware that counts each response by route and status.
 pub(super) async fn measure(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let started = metrics.clock.monotonic();
+    // Read before the request is consumed.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);

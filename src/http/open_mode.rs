@@ -97,6 +97,7 @@ pub fn read_token_overrides(
     // All three are validated, also those that are not used.
     let [sub, username, basic] =
         [fields.sub, fields.username, basic].map(|name| name.map(valid_subject).transpose());
+    // An empty name counts as none.
     let named = sub?.or(username?).or(basic?).filter(|name| !name.is_empty());
     let subject = named.unwrap_or_else(|| ANONYMOUS.to_owned());
     let ttl = fields.ttl.as_ref().map(ttl).transpose()?;
@@ -113,6 +114,7 @@ impl OpenTokenForm {
             username: self.username,
             _password: None,
             aud: self.aud.map(Audience::One),
+            // A form has only text: a number in it means seconds, as in JSON.
             ttl: self.ttl.map(|text| text.parse::<u64>().map_or(Value::String(text), Value::from)),
             claims: claims.map_err(|_| ApiError::InvalidBody(format!("The body must be {EXPECTED_FORM}")))?,
         })
@@ -129,6 +131,7 @@ fn ttl(value: &Value) -> Result<Duration, ApiError> {
         Value::String(text) => humantime::parse_duration(text).ok(),
         _ => None,
     };
+    // Claims are whole seconds (RFC 7519 §2), so a fraction could not be honoured.
     duration.filter(|duration| duration.as_secs() > 0 && duration.subsec_nanos() == 0).ok_or_else(|| {
         ApiError::InvalidBody("`ttl` must be a number of seconds, or a text such as 90s or 15m".to_owned())
     })

@@ -25,6 +25,7 @@ pub(super) async fn enforce(
     request: Request,
     next: Next,
 ) -> Response {
+    // Before the handler: a refused request costs neither its body nor the store anything.
     match limit.limiter.check(limit.bucket, client.into()).await {
         Decision::Admitted => next.run(request).await,
         Decision::Refused { retry_after } => refusal(retry_after),

@@ -32,6 +32,7 @@ impl RequestLog {
     pub(super) fn begin<B>(request: &Request<B>) -> Self {
         Self {
             id: client_id(request.headers()).unwrap_or_else(new_id),
+            // Most servers log at `info`: then nothing is copied.
             line: tracing::enabled!(tracing::Level::DEBUG)
                 .then(|| (request.method().clone(), printable(request.uri().path()))),
         }
@@ -54,6 +55,7 @@ impl RequestLog {
 
 fn log_failure(request_id: &str, status: u16, failure: &Failure, outages: &Outages) {
     let cause = error_chain(failure.0.as_ref());
+    // The same cause fails many requests; only the first of an outage is an error line.
     if outages.begin(&cause) {
         tracing::error!(request_id, status, "request {request_id} was answered {status}: {cause}");
     } else {

@@ -29,6 +29,7 @@ pub(super) fn router(routes: Vec<Route>, state: AppState, limiter: &Arc<dyn Rate
     group(public)
         .merge(group(private).layer(map_response(no_store)))
         .fallback(not_found)
+        // Outermost, so that 404 and 405 are counted too.
         .layer(from_fn_with_state(Arc::clone(&state.metrics), metrics::measure))
         .with_state(state)
 }

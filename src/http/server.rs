@@ -16,7 +16,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::FastPath;
+use super::fast_path::FastPath;
 use crate::telemetry::Outage;
 
 /// Time limit for requests in flight at shutdown. One second less than the promised ten: the store must close as well.
@@ -152,6 +152,7 @@ struct Permit {
 
 impl ConnectionLimit {
     fn new(max: usize) -> Self {
+        // The semaphore panics above its own maximum.
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         Self { max, free: Arc::new(Semaphore::new(max)), state: Arc::default() }
     }
@@ -197,6 +198,7 @@ fn serve_connection(connection: Connection, fast_path: FastPath, graceful: &Grac
     let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
         tokio::select! {
+            // A connection that has ended must not be logged as idle.
             biased;
             result = connection => if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended");
@@ -227,6 +229,7 @@ impl Activity {
             let now = self.0.load(Ordering::Relaxed);
             let is_idle = before == Some(now) && now.is_multiple_of(2);
             idle_ticks = if is_idle { idle_ticks + 1 } else { 0 };
+            // The timeout is read each time, because it shrinks when the server fills up.
             if idle_ticks > permit.limit.idle_ticks() {
                 return;
             }

@@ -27,6 +27,7 @@ impl TokenRequest {
         };
         let kind = match values("expired")[..] {
             [] | ["false"] => TokenKind::Valid,
+            // `?expired` without a value means true.
             ["" | "true"] => TokenKind::Expired,
             _ => return Err(ApiError::InvalidExpired),
         };

@@ -33,6 +33,7 @@ pub struct Outage {
 impl Outage {
     /// Returns true if the outage begins now, false if it had begun before.
     pub fn begin(&self) -> bool {
+        // A swap, so that of several threads exactly one logs.
         !self.is_ongoing.swap(true, Ordering::Relaxed)
     }
 
@@ -98,6 +99,7 @@ impl Outages {
             known.failures += 1;
             return false;
         }
+        // Bounded, because a cause can contain text that a client chose.
         if ongoing.len() < MAX_CAUSES {
             ongoing.push(Ongoing { cause: cause.to_owned(), since: now, latest: now, failures: 1 });
         }
@@ -125,6 +127,7 @@ pub(crate) fn error_chain(error: &dyn Error) -> String {
     let mut source = error.source();
     while let Some(error) = source {
         let message = error.to_string();
+        // Some errors include their source in their own message.
         if !text.ends_with(&message) {
             text.push_str(": ");
             text.push_str(&message);

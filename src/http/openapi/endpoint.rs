@@ -40,6 +40,7 @@ impl Endpoint {
         if self.access == Access::Admin {
             errors.extend([ErrorCode::AdminClosed, ErrorCode::InvalidAdminToken]);
         }
+        // The 429 comes from a layer or from the fast path, never from the handler.
         if self.limit.is_some() {
             errors.push(ErrorCode::RateLimited);
         }

@@ -24,6 +24,7 @@ pub(crate) fn published_set() -> Value {
     json!({
         "type": "object",
         "required": ["keys"],
+        // The JWKS is never served empty.
         "properties": {"keys": {"type": "array", "minItems": 1, "items": {"oneOf": keys}}},
     })
 }

@@ -100,6 +100,7 @@ impl Operation {
         }
         let security = match access {
             Access::Admin => json!([{(ADMIN): []}]),
+            // The empty object makes Basic optional.
             Access::Public | Access::Private if self.accepts_basic => json!([{}, {(BASIC): []}]),
             Access::Public | Access::Private => json!([]),
         };
@@ -135,6 +136,7 @@ impl Success {
         let mut headers: BTreeMap<_, _> =
             self.headers.iter().chain([&REQUEST_ID]).map(|name| (name.to_string(), header(name))).collect();
         if is_private {
+            // Replaces the general description of the header.
             let no_store = required("Caches must not keep it", &json!({"const": "no-store"}));
             headers.insert(CACHE_CONTROL.to_string(), no_store);
         }
@@ -152,6 +154,7 @@ impl Parameter {
         json!({
             "name": self.name,
             "in": self.location,
+            // OpenAPI requires path parameters to be marked as required.
             "required": self.location == ParameterLocation::Path,
             "description": self.about,
             "schema": self.schema,
@@ -174,6 +177,7 @@ pub(super) fn error_responses(
 ) -> Map<String, Value> {
     let mut by_status: BTreeMap<StatusCode, Vec<ErrorCode>> = BTreeMap::new();
     for code in codes {
+        // OpenAPI allows one response per status, so the codes of a status share it.
         by_status.entry(code.status()).or_default().push(*code);
     }
     let error = types.written::<ErrorBody>();
@@ -183,6 +187,7 @@ pub(super) fn error_responses(
             status,
             about: status.canonical_reason().unwrap_or_default(),
             content: Some(("application/json", schema)),
+            // Every code of one status has the same header.
             headers: codes.first().and_then(|code| code.header()).into_iter().collect(),
             links: Vec::new(),
         };

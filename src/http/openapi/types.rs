@@ -13,6 +13,7 @@ pub(crate) struct Types {
 impl Default for Types {
     fn default() -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| {
+            // OpenAPI keeps schemas here, JSON Schema in `$defs`.
             settings.definitions_path = "/components/schemas".into();
         });
         Self { read: settings.clone().into_generator(), written: settings.for_serialize().into_generator() }

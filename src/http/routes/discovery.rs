@@ -34,7 +34,9 @@ pub(super) async fn get(
     let issuer = issuer.url();
     let mut response = json(&Metadata {
         issuer,
+        // ISSUER is published as configured, with or without a trailing slash.
         jwks_uri: format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')),
+        // Required by both standards, although no flow here uses it.
         response_types_supported: ["token"],
         grant_types_supported: [],
         subject_types_supported: ["public"],

@@ -81,6 +81,7 @@ pub(super) async fn upload(
     request: Request,
 ) -> Result<Response, ApiError> {
     let text = read_upload(request).await?;
+    // All keys are checked before the first is stored.
     let uploads = ExternalKey::parse_all(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
     let Uploaded { added, left, published } = keyring.upload(uploads).await?;
     for kid in &added {
@@ -116,11 +117,13 @@ async fn read_file(mut request: Request) -> Result<Zeroizing<Vec<u8>>, ApiError>
     let read_error = |error: MultipartError| {
         if is_too_large(error.status()) { ApiError::BodyTooLarge { most: MAX_LEN } } else { invalid() }
     };
+    // axum's own limit for forms is 2 MB.
     DefaultBodyLimit::max(MAX_LEN).apply(&mut request);
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| invalid())?;
     let mut file = None;
     while let Some(field) = form.next_field().await.map_err(read_error)? {
         let bytes = field.bytes().await.map_err(read_error)?;
+        // Of two files one would be ignored without a word.
         if file.replace(Zeroizing::new(bytes.to_vec())).is_some() {
             return Err(invalid());
         }

@@ -44,6 +44,7 @@ pub(super) async fn post(
     State(registration): State<Registration>,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
+    // Checked before anything that could tell whether a name is taken.
     if registration == Registration::Closed {
         return Err(ApiError::RegistrationClosed);
     }
@@ -63,6 +64,7 @@ pub(super) fn operation(mode: AuthMode, types: &mut Types) -> Operation {
     let mut success = Success::json(types.written::<RegisterResponse<'static>>(), "The account was created");
     success.status = StatusCode::CREATED;
     if mode == AuthMode::Password {
+        // In open mode there is no operation of that name.
         success.links.push(("signIn", sign_in_link()));
     }
     let example = json!({"username": "alice", "email": "alice@example.com"});

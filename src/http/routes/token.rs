@@ -47,6 +47,7 @@ pub(super) async fn post(
     let request = TokenRequest::parse(query.as_deref().unwrap_or_default())?;
     let token = match (mode, request) {
         (AuthMode::Open, request) => issue(&issuer, request, &headers, &body).await?,
+        // Some of these tokens are signed by a published key: a server with accounts must not issue them.
         (AuthMode::Password, TokenRequest::Fault(_)) => return Err(ApiError::FaultsClosed),
         (AuthMode::Password, TokenRequest::Token(kind)) => {
             let credentials = Credentials::read(&headers, &body)?;
@@ -86,6 +87,7 @@ async fn sign_in(
     };
     let result = issuer.sign_in(&username, password, client, kind).await;
     metrics.count_sign_in(outcome(&result));
+    // The issuer does not know whether the client used Basic.
     result.map_err(|error| match error.into() {
         ApiError::InvalidCredentials { .. } => refusal,
         other => other,
