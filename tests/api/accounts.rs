@@ -8,7 +8,7 @@ use jwksd::domain::clock::Clock as _;
 use jwksd::domain::password::Hasher;
 use jwksd::issuer::{Retention, Swept};
 
-use crate::helpers::{Answer, DAY, Setup, TestApp, context, verify};
+use crate::helpers::{DAY, Setup, TestApp, TestResponse, context, verify};
 
 async fn expect_refused(app: &TestApp, name: &str, password: &str) {
     app.auth(name, password).await.expect_error(401, "invalid_credentials", "Invalid username or password");
@@ -43,7 +43,7 @@ async fn a_deleted_account_leaves_only_its_username_its_id_and_its_sign_ins() {
     expect_refused(&app, "alice", &password).await;
     for name in ["alice", "Alice"] {
         let body = serde_json::json!({"username": name, "email": "a@example.com"});
-        let answer = Answer::of(app.post("/register").json(&body)).await;
+        let answer = TestResponse::send(app.post("/register").json(&body)).await;
         answer.expect_error(409, "username_taken", "The username is taken");
     }
     assert!(app.accounts.delete("alice").await.is_err() && app.accounts.find("alice").await.is_err());
@@ -65,7 +65,7 @@ async fn a_released_email_address_can_be_registered_again() {
     app.register("alice").await;
     app.accounts.set_email("alice", Some(Email::parse("new@example.com").unwrap())).await.unwrap();
     let body = serde_json::json!({"username": "bob", "email": "alice@example.com"});
-    assert_eq!(Answer::of(app.post("/register").json(&body)).await.status, 201);
+    assert_eq!(TestResponse::send(app.post("/register").json(&body)).await.status, 201);
 }
 
 async fn hashed_at(app: &TestApp, name: &str) -> String {

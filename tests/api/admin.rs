@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::helpers::{Answer, HOUR, Setup, TestApp};
+use crate::helpers::{HOUR, Setup, TestApp, TestResponse};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -10,8 +10,8 @@ async fn open() -> TestApp {
     TestApp::with(Setup { admin_token: Some(TOKEN), auth_rate_limit: 2, ..Setup::default() }).await
 }
 
-async fn ask(app: &TestApp, authorization: &str) -> Answer {
-    Answer::of(app.request(Method::GET, "/metrics").header("authorization", authorization)).await
+async fn ask(app: &TestApp, authorization: &str) -> TestResponse {
+    TestResponse::send(app.request(Method::GET, "/metrics").header("authorization", authorization)).await
 }
 
 async fn metrics(app: &TestApp) -> Vec<String> {

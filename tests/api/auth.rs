@@ -7,7 +7,7 @@ use rsa::sha2::{Digest as _, Sha256};
 use serde_json::json;
 use sqlx::{Executor as _, Row as _};
 
-use crate::helpers::{Answer, DAY, ISSUER, Setup, TTL, TestApp, decode, verify};
+use crate::helpers::{DAY, ISSUER, Setup, TTL, TestApp, TestResponse, decode, verify};
 
 const REFUSAL: &str = "Invalid username or password";
 
@@ -64,7 +64,7 @@ async fn credentials_are_accepted_as_json_as_a_form_and_as_basic() {
         app.post("/auth").header("authorization", &basic).body("{}"),
     ];
     for request in answers {
-        let answer = Answer::of(request).await;
+        let answer = TestResponse::send(request).await;
         assert_eq!(decode(&answer.token()).1["sub"], "bob");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -83,11 +83,11 @@ async fn wrong_and_missing_credentials_get_the_same_response() {
         app.auth(&long, &password).await,
         app.auth("carol\0", &password).await,
         app.auth("' OR 1=1 --", "' OR 1=1 --").await,
-        Answer::of(app.post("/auth")).await,
-        Answer::of(app.post("/auth").body("{}")).await,
-        Answer::of(app.post("/auth").body(r#"{"username":"carol"}"#)).await,
-        Answer::of(app.post("/auth").form(&[("password", &password)])).await,
-        Answer::of(app.post("/auth").header("authorization", "Bearer abc")).await,
+        TestResponse::send(app.post("/auth")).await,
+        TestResponse::send(app.post("/auth").body("{}")).await,
+        TestResponse::send(app.post("/auth").body(r#"{"username":"carol"}"#)).await,
+        TestResponse::send(app.post("/auth").form(&[("password", &password)])).await,
+        TestResponse::send(app.post("/auth").header("authorization", "Bearer abc")).await,
     ];
     for answer in answers {
         answer.expect_error(401, "invalid_credentials", REFUSAL);
@@ -101,7 +101,7 @@ async fn wrong_and_missing_credentials_get_the_same_response() {
 async fn only_clients_that_sent_basic_are_challenged_with_it() {
     let app = TestApp::spawn().await;
     for value in ["Basic", "Basic !!!", "Basic YQ==", &format!("Basic {}", STANDARD.encode("a:b"))] {
-        let answer = Answer::of(app.post("/auth").header("authorization", value)).await;
+        let answer = TestResponse::send(app.post("/auth").header("authorization", value)).await;
         answer.expect_error(401, "invalid_credentials", REFUSAL);
         assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"jwksd\", charset=\"UTF-8\""));
     }
@@ -113,7 +113,7 @@ async fn the_body_takes_precedence_over_basic() {
     let password = app.register("dave").await;
     let right = format!("Basic {}", STANDARD.encode(format!("dave:{password}")));
     let body = json!({"username": "dave", "password": "wrong"});
-    let answer = Answer::of(app.post("/auth").header("authorization", right).json(&body)).await;
+    let answer = TestResponse::send(app.post("/auth").header("authorization", right).json(&body)).await;
     answer.expect_error(401, "invalid_credentials", REFUSAL);
 }
 
@@ -152,7 +152,7 @@ async fn an_expired_token_is_signed_by_an_expired_unpublished_key() {
     let password = app.register("grace").await;
     for query in ["?expired", "?expired=true", "?expired="] {
         let body = json!({"username": "grace", "password": password});
-        let token = Answer::of(app.post(&format!("/auth{query}")).json(&body)).await.token();
+        let token = TestResponse::send(app.post(&format!("/auth{query}")).json(&body)).await.token();
         let (header, claims) = decode(&token);
         assert_eq!(header["kid"], "2");
         assert!(!app.published_kids().await.contains(&"2".to_owned()));
@@ -171,12 +171,12 @@ async fn expired_false_gives_a_valid_token_and_other_values_are_refused() {
     let app = TestApp::spawn().await;
     let password = app.register("heidi").await;
     let body = json!({"username": "heidi", "password": password});
-    let answer = Answer::of(app.post("/auth?expired=false&other=1").json(&body)).await;
+    let answer = TestResponse::send(app.post("/auth?expired=false&other=1").json(&body)).await;
     assert_eq!(decode(&answer.token()).0["kid"], "1");
     for query in
         ["expired=invalid", "expired=True", "expired=1", "expired&expired", "expired=true&expired=false"]
     {
-        Answer::of(app.post(&format!("/auth?{query}")).json(&body)).await.expect_error(
+        TestResponse::send(app.post(&format!("/auth?{query}")).json(&body)).await.expect_error(
             400,
             "invalid_expired",
             "Invalid 'expired' query parameter. Must be 'true' or 'false'.",
@@ -195,7 +195,7 @@ async fn without_a_suitable_key_the_response_is_404() {
     db.execute("DELETE FROM keys WHERE kid = 2").await.unwrap();
     app.keyring.tick().await.unwrap_err();
     let body = json!({"username": "ivan", "password": password});
-    let expired = Answer::of(app.post("/auth?expired").json(&body)).await;
+    let expired = TestResponse::send(app.post("/auth?expired").json(&body)).await;
     expired.expect_error(404, "no_suitable_key", "No suitable key found");
     app.clock.advance(DAY);
     app.auth("ivan", &password).await.expect_error(404, "no_suitable_key", "No suitable key found");
@@ -205,7 +205,7 @@ async fn without_a_suitable_key_the_response_is_404() {
 #[tokio::test]
 async fn open_mode_checks_no_credentials_and_records_nothing() {
     let app = TestApp::with(Setup { auth_mode: AuthMode::Open, ..Setup::default() }).await;
-    let subject = async |request| decode(&Answer::of(request).await.token()).1;
+    let subject = async |request| decode(&TestResponse::send(request).await.token()).1;
     let claims = subject(app.post("/auth")).await;
     assert_eq!((&claims["sub"], claims.get("uid")), (&json!("anonymous"), None));
     assert_eq!(
@@ -215,7 +215,7 @@ async fn open_mode_checks_no_credentials_and_records_nothing() {
     assert_eq!(subject(app.post("/auth").body(r#"{"username":"José"}"#)).await["sub"], "José");
     let basic = format!("Basic {}", STANDARD.encode("zoe:"));
     assert_eq!(subject(app.post("/auth").header("authorization", basic)).await["sub"], "zoe");
-    assert_eq!(decode(&Answer::of(app.post("/auth?expired=true")).await.token()).0["kid"], "2");
+    assert_eq!(decode(&TestResponse::send(app.post("/auth?expired=true")).await.token()).0["kid"], "2");
     assert_eq!((app.count("users").await, app.count("auth_logs").await), (0, 0));
 }
 

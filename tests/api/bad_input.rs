@@ -3,13 +3,13 @@
 use jwksd::http::AuthMode;
 use reqwest::StatusCode;
 
-use crate::helpers::{Answer, Setup, TestApp};
+use crate::helpers::{Setup, TestApp, TestResponse};
 
 const BOTH: [&str; 2] = ["/register", "/auth"];
 
-async fn expect_refusal(app: &TestApp, path: &str, content_type: &str, body: Vec<u8>) -> Answer {
+async fn expect_refusal(app: &TestApp, path: &str, content_type: &str, body: Vec<u8>) -> TestResponse {
     let shown = String::from_utf8_lossy(&body).chars().take(60).collect::<String>();
-    let answer = Answer::of(app.post(path).header("content-type", content_type).body(body)).await;
+    let answer = TestResponse::send(app.post(path).header("content-type", content_type).body(body)).await;
     assert!(answer.status.is_client_error(), "{path} {content_type} {shown}: {answer:?}");
     let shape = answer.json.as_object().unwrap();
     assert_eq!(shape.keys().collect::<Vec<_>>(), ["code", "error"], "{path} {shown}");

@@ -9,7 +9,7 @@ use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::helpers::Answer;
+use crate::helpers::TestResponse;
 
 /// The mode of the server at each origin.
 static MODES: Mutex<Option<HashMap<String, AuthMode>>> = Mutex::new(None);
@@ -25,8 +25,8 @@ pub(crate) fn register_server(url: &str, mode: AuthMode) {
 }
 
 /// Fails the test if the response does not conform.
-pub(crate) async fn expect(method: &Method, url: &Url, answer: &Answer) {
-    let document = Document::of(url.as_str().trim_end_matches('/')).await;
+pub(crate) async fn expect(method: &Method, url: &Url, answer: &TestResponse) {
+    let document = Document::fetch(url.as_str().trim_end_matches('/')).await;
     if let Err(why) = document.check(method, url.path(), answer) {
         panic!("{method} {} does not conform to /openapi.json: {why}: {answer:?}", url.path());
     }
@@ -34,7 +34,7 @@ pub(crate) async fn expect(method: &Method, url: &Url, answer: &Answer) {
 
 impl Document {
     /// The document of the server at this URL, fetched once for each mode.
-    pub(crate) async fn of(url: &str) -> &'static Self {
+    pub(crate) async fn fetch(url: &str) -> &'static Self {
         static OPEN: OnceCell<Document> = OnceCell::const_new();
         static PASSWORD: OnceCell<Document> = OnceCell::const_new();
         let origin = Url::parse(url).unwrap().origin().ascii_serialization();
@@ -75,7 +75,7 @@ impl Document {
         self.json["paths"].as_object().unwrap().keys().map(String::as_str).find(fits)
     }
 
-    pub(crate) fn check(&self, method: &Method, path: &str, answer: &Answer) -> Result<(), String> {
+    pub(crate) fn check(&self, method: &Method, path: &str, answer: &TestResponse) -> Result<(), String> {
         let (pointer, response) = self.response(method, path, answer)?;
         for (name, said) in response["headers"].as_object().into_iter().flatten() {
             let value = answer.header(name).ok_or(format!("the header {name} is missing"))?;
@@ -98,7 +98,12 @@ impl Document {
     }
 
     /// The documented response, with its JSON pointer.
-    fn response(&self, method: &Method, path: &str, answer: &Answer) -> Result<(String, &Value), String> {
+    fn response(
+        &self,
+        method: &Method,
+        path: &str,
+        answer: &TestResponse,
+    ) -> Result<(String, &Value), String> {
         let status = answer.status.as_str();
         let name = match *method {
             Method::HEAD => "get".to_owned(),

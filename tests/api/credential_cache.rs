@@ -7,7 +7,7 @@ use jwksd::domain::account::Username;
 use jwksd::domain::password::Password;
 use sqlx::Executor as _;
 
-use crate::helpers::{Answer, MINUTE, Setup, TestApp};
+use crate::helpers::{MINUTE, Setup, TestApp, TestResponse};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -23,7 +23,7 @@ async fn spawn(credential_cache_ttl: Duration) -> Counted {
 }
 
 async fn hashed(app: &TestApp) -> u32 {
-    let answer = Answer::of(app.request(reqwest::Method::GET, "/metrics").bearer_auth(TOKEN)).await;
+    let answer = TestResponse::send(app.request(reqwest::Method::GET, "/metrics").bearer_auth(TOKEN)).await;
     let count =
         answer.text.lines().find_map(|line| line.strip_prefix("jwksd_argon2_duration_seconds_count "));
     count.unwrap().parse().unwrap()

@@ -1,6 +1,6 @@
 use reqwest::Method;
 
-use crate::helpers::{Answer, TestApp};
+use crate::helpers::{TestApp, TestResponse};
 
 #[tokio::test]
 async fn an_unknown_path_is_404() {
@@ -31,7 +31,7 @@ async fn an_unsupported_method_is_405_with_the_supported_ones() {
         ("/metrics", get),
     ] {
         for method in methods {
-            let answer = Answer::of(app.request(method.clone(), path)).await;
+            let answer = TestResponse::send(app.request(method.clone(), path)).await;
             if method == Method::HEAD {
                 assert_eq!((answer.status.as_u16(), answer.text.as_str()), (405, ""));
             } else {
@@ -50,7 +50,7 @@ async fn every_response_has_a_request_id_and_keeps_a_valid_one_of_the_client() {
         if let Some(given) = given {
             request = request.header("x-request-id", given);
         }
-        Answer::of(request).await.header("x-request-id").unwrap().to_owned()
+        TestResponse::send(request).await.header("x-request-id").unwrap().to_owned()
     };
     for path in ["/jwks", "/nowhere", "/auth", "/healthz"] {
         assert_eq!(id_for(Some("abc-1.2_3:4"), path).await, "abc-1.2_3:4");
@@ -78,7 +78,7 @@ async fn every_response_of_auth_and_register_is_no_store() {
     let app = TestApp::spawn().await;
     for path in ["/auth", "/register"] {
         for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {
-            let answer = Answer::of(app.request(method.clone(), path)).await;
+            let answer = TestResponse::send(app.request(method.clone(), path)).await;
             assert_eq!(answer.header("cache-control"), Some("no-store"), "{method} {path}");
         }
     }

@@ -15,7 +15,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, HOUR, ISSUER, MASTER_KEY, MINUTE, Setup, TestApp, context, verify};
+use crate::helpers::{HOUR, ISSUER, MASTER_KEY, MINUTE, Setup, TestApp, TestResponse, context, verify};
 
 const NEW: &str = "another master key, long enough";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -28,8 +28,8 @@ fn admin(app: &TestApp, method: Method, path: &str) -> reqwest::RequestBuilder {
     app.request(method, path).bearer_auth(TOKEN)
 }
 
-async fn upload(app: &TestApp, body: impl Into<reqwest::Body>) -> Answer {
-    Answer::of(admin(app, Method::POST, "/upload").body(body)).await
+async fn upload(app: &TestApp, body: impl Into<reqwest::Body>) -> TestResponse {
+    TestResponse::send(admin(app, Method::POST, "/upload").body(body)).await
 }
 
 /// An external key.
@@ -44,7 +44,7 @@ async fn published(app: &TestApp) -> Vec<Value> {
 }
 
 /// Repeats a request until the rate limit of the admin API lets it through.
-async fn patiently(ask: impl AsyncFn() -> Answer) -> Answer {
+async fn patiently(ask: impl AsyncFn() -> TestResponse) -> TestResponse {
     loop {
         let answer = ask().await;
         if answer.status != 429 {
@@ -72,11 +72,11 @@ async fn an_external_key_is_published_next_to_ours_and_can_be_withdrawn() {
             {"kid": "1", "phase": "current", "exp": exp}, {"kid": "mine", "phase": "uploaded", "exp": null},
         ]})
     );
-    let answer = Answer::of(admin(&app, Method::DELETE, "/keys/mine")).await;
+    let answer = TestResponse::send(admin(&app, Method::DELETE, "/keys/mine")).await;
     assert_eq!(answer.json, json!({"message": "1 withdrawn", "keys_count": 1}));
     assert_eq!(published(&app).await, own);
     for kid in ["mine", "1", "%2F", "%FF"] {
-        let answer = Answer::of(admin(&app, Method::DELETE, &format!("/keys/{kid}"))).await;
+        let answer = TestResponse::send(admin(&app, Method::DELETE, &format!("/keys/{kid}"))).await;
         assert_eq!((answer.status.as_u16(), &answer.json["code"]), (404, &json!("unknown_key")), "{kid}");
     }
 }
@@ -102,13 +102,13 @@ async fn a_jwk_set_can_be_uploaded_as_a_file_of_a_form() {
     let app = app().await;
     let set = json!({"keys": [key("a"), key("b")]}).to_string();
     let form = Form::new().part("file", Part::text(set.clone()).file_name("jwks.json"));
-    let answer = Answer::of(admin(&app, Method::POST, "/upload").multipart(form)).await;
+    let answer = TestResponse::send(admin(&app, Method::POST, "/upload").multipart(form)).await;
     assert_eq!((answer.status.as_u16(), &answer.json["keys_count"]), (201, &json!(3)));
     let two = Form::new().text("a", set.clone()).text("b", set);
-    let answer = Answer::of(admin(&app, Method::POST, "/upload").multipart(two)).await;
+    let answer = TestResponse::send(admin(&app, Method::POST, "/upload").multipart(two)).await;
     answer.expect_error(400, "invalid_body", "The form must have one file, and nothing else");
     let huge = Form::new().part("file", Part::text("x".repeat(1 << 20)));
-    let answer = Answer::of(admin(&app, Method::POST, "/upload").multipart(huge)).await;
+    let answer = TestResponse::send(admin(&app, Method::POST, "/upload").multipart(huge)).await;
     answer.expect_error(413, "body_too_large", "The body is longer than 256 KiB");
 }
 
@@ -184,7 +184,7 @@ async fn the_holder_of_an_external_key_can_issue_our_tokens_until_it_is_withdraw
     let signature = theirs.sign(rs256, message.as_bytes()).unwrap();
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
     assert_eq!(verify(&token, &app.jwks().await), Ok(claims));
-    assert_eq!(Answer::of(admin(&app, Method::DELETE, "/keys/theirs")).await.status, 200);
+    assert_eq!(TestResponse::send(admin(&app, Method::DELETE, "/keys/theirs")).await.status, 200);
     assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
 }
 
@@ -202,7 +202,7 @@ async fn malformed_rows_do_not_stop_the_service() {
     .unwrap();
     app.pass(23 * HOUR).await;
     assert_eq!(app.published_kids().await, ["1", "3", "mine"], "the rotation continues");
-    assert_eq!(Answer::of(admin(&app, Method::DELETE, "/keys/mine")).await.status, 200);
+    assert_eq!(TestResponse::send(admin(&app, Method::DELETE, "/keys/mine")).await.status, 200);
 }
 
 #[tokio::test]
@@ -238,11 +238,11 @@ async fn our_keys_cannot_be_published_under_another_kid() {
 async fn uploads_need_the_admin_token() {
     let closed = TestApp::spawn().await;
     let body = key("mine").to_string();
-    let answer = Answer::of(closed.post("/upload").bearer_auth(TOKEN).body(body.clone())).await;
+    let answer = TestResponse::send(closed.post("/upload").bearer_auth(TOKEN).body(body.clone())).await;
     answer.expect_error(403, "admin_closed", "The admin surface is closed: ADMIN_TOKEN is not set");
     let app = app().await;
     for request in [app.post("/upload").body(body.clone()), app.request(Method::DELETE, "/keys/mine")] {
-        assert_eq!(Answer::of(request).await.json["code"], "invalid_admin_token");
+        assert_eq!(TestResponse::send(request).await.json["code"], "invalid_admin_token");
     }
     assert_eq!(published(&app).await.len(), 1);
     assert_eq!(app.get("/upload").await.header("allow"), Some("POST"));

@@ -6,7 +6,7 @@ use jwksd::domain::key::Kid;
 use jwksd::http::AuthMode;
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, ISSUER, Setup, TestApp, decode, verify};
+use crate::helpers::{ISSUER, Setup, TestApp, TestResponse, decode, verify};
 
 const AUDIENCE: &str = "https://api.example";
 
@@ -14,8 +14,8 @@ async fn open() -> TestApp {
     TestApp::with(Setup { auth_mode: AuthMode::Open, audience: Some(AUDIENCE), ..Setup::default() }).await
 }
 
-async fn ask(app: &TestApp, query: &str, body: Value) -> Answer {
-    Answer::of(app.post(&format!("/auth{query}")).json(&body)).await
+async fn ask(app: &TestApp, query: &str, body: Value) -> TestResponse {
+    TestResponse::send(app.post(&format!("/auth{query}")).json(&body)).await
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_client_chooses_subject_audience_lifetime_and_claims() {
     assert_eq!((claims, exp - iat), (expected, 7200));
 
     let form = [("sub", "bob"), ("aud", "c"), ("ttl", "90"), ("claims", r#"{"scope":"read"}"#)];
-    let claims = decode(&Answer::of(app.post("/auth").form(&form)).await.token()).1;
+    let claims = decode(&TestResponse::send(app.post("/auth").form(&form)).await.token()).1;
     assert_eq!(
         (&claims["sub"], &claims["aud"], &claims["scope"]),
         (&json!("bob"), &json!("c"), &json!("read"))
@@ -75,7 +75,9 @@ async fn invalid_overrides_are_refused_with_the_reason() {
         (json!({"ttl": "soon"}), ttl),
         (
             json!({"ttl": most + 1}),
-            &format!("`ttl` is too long: a token may live for {most} s now: it never outlives its key"),
+            &format!(
+                "`ttl` is too long: a token may live for at most {most} s now, because it never outlives its key"
+            ),
         ),
         (
             json!({"sub": "a", "username": "x".repeat(256)}),

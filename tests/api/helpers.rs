@@ -159,21 +159,21 @@ impl TestApp {
         self.request(Method::POST, path)
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path)).await
+    pub(crate) async fn get(&self, path: &str) -> TestResponse {
+        TestResponse::send(self.request(Method::GET, path)).await
     }
 
     /// Registers an account and returns its password.
     pub(crate) async fn register(&self, username: &str) -> String {
         let body = serde_json::json!({"username": username, "email": format!("{username}@example.com")});
-        let answer = Answer::of(self.post("/register").json(&body)).await;
+        let answer = TestResponse::send(self.post("/register").json(&body)).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
         answer.json["password"].as_str().unwrap().to_owned()
     }
 
-    pub(crate) async fn auth(&self, username: &str, password: &str) -> Answer {
+    pub(crate) async fn auth(&self, username: &str, password: &str) -> TestResponse {
         let body = serde_json::json!({"username": username, "password": password});
-        Answer::of(self.post("/auth").json(&body)).await
+        TestResponse::send(self.post("/auth").json(&body)).await
     }
 
     /// Registers an account, signs it in and returns the token.
@@ -239,16 +239,16 @@ pub(crate) async fn database(dir: &TempDir) -> SqliteConnection {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct TestResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: reqwest::header::HeaderMap,
     pub(crate) text: String,
     pub(crate) json: Value,
 }
 
-impl Answer {
+impl TestResponse {
     /// Sends a request. Fails if the response is not one that `/openapi.json` documents.
-    pub(crate) async fn of(request: RequestBuilder) -> Self {
+    pub(crate) async fn send(request: RequestBuilder) -> Self {
         let (client, request) = request.build_split();
         let request = request.unwrap();
         let (method, url) = (request.method().clone(), request.url().clone());

@@ -6,7 +6,7 @@ use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::helpers::{Answer, Setup, TestApp};
+use crate::helpers::{Setup, TestApp, TestResponse};
 
 async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.url.trim_start_matches("http://")).await.unwrap()
@@ -65,7 +65,7 @@ async fn the_number_of_connections_stays_within_the_limit() {
     for stream in &mut taken {
         stream.write_all(request).await.unwrap();
     }
-    let next = tokio::spawn(Answer::of(app.request(Method::GET, "/jwks")));
+    let next = tokio::spawn(TestResponse::send(app.request(Method::GET, "/jwks")));
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!next.is_finished());
     taken[0].write_all(b"{}").await.unwrap();
@@ -197,5 +197,5 @@ async fn a_refused_client_can_reuse_its_connection() {
     let answers = say(&app, format!("{request}{request}{jwks}").as_bytes()).await;
     let statuses = statuses(&answers);
     assert_eq!(statuses, ["401 Unauthorized", "429 Too Many Requests", "200 OK"], "{answers}");
-    assert_eq!(Answer::of(app.post("/auth")).await.status, 429);
+    assert_eq!(TestResponse::send(app.post("/auth")).await.status, 429);
 }

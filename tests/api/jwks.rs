@@ -1,7 +1,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::helpers::{Answer, DAY, HOUR, MINUTE, TestApp};
+use crate::helpers::{DAY, HOUR, MINUTE, TestApp, TestResponse};
 
 const PATHS: [&str; 2] = ["/.well-known/jwks.json", "/jwks"];
 
@@ -28,7 +28,7 @@ async fn the_jwks_is_publicly_cacheable_and_readable_from_any_origin() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-        let head = Answer::of(app.request(Method::HEAD, path)).await;
+        let head = TestResponse::send(app.request(Method::HEAD, path)).await;
         assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
         for name in ["content-type", "cache-control", "access-control-allow-origin", "etag", "content-length"]
         {
@@ -42,7 +42,7 @@ async fn a_client_with_the_current_etag_gets_304() {
     let app = TestApp::spawn().await;
     let etag = app.get("/jwks").await.header("etag").unwrap().to_owned();
     let with = async |value: &str| {
-        Answer::of(app.request(Method::GET, "/jwks").header("if-none-match", value)).await
+        TestResponse::send(app.request(Method::GET, "/jwks").header("if-none-match", value)).await
     };
     for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
         let answer = with(&known).await;

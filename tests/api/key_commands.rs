@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::Row as _;
 
 use crate::helpers::{
-    Answer, DAY, HOUR, MINUTE, Setup, TTL, TestApp, context, database_file, decode, verify,
+    DAY, HOUR, MINUTE, Setup, TTL, TestApp, TestResponse, context, database_file, decode, verify,
 };
 
 const NEW_KEY: &str = "another passphrase";
@@ -95,7 +95,7 @@ async fn a_revoked_key_leaves_the_jwks_immediately_and_another_key_signs() {
     assert_eq!(decode(&app.token().await).0["kid"], "3");
     expect_operation_error(command.revoke(Kid(1)).await, "key 1 has already been revoked");
     expect_operation_error(command.revoke(Kid(2)).await, "key 2 has already expired");
-    expect_operation_error(command.revoke(Kid(9)).await, "there is no key 9 that can be used");
+    expect_operation_error(command.revoke(Kid(9)).await, "there is no usable key 9");
     app.pass(DAY).await;
     assert_eq!(phases(&app.keyring)[0], (1, Phase::Revoked), "a revoked key stays revoked after its exp");
 }
@@ -121,7 +121,7 @@ async fn keys_expire_reseals_the_key_with_its_new_exp_and_it_signs_expired_token
     assert_eq!(app.published_kids().await, ["3"]);
     assert_eq!(app.keyring.unreadable(), []);
     let body = json!({"username": "alice", "password": app.register("alice").await});
-    let expired = Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    let expired = TestResponse::send(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&expired).0["kid"], "1");
     expect_operation_error(command.expire(Kid(1)).await, "key 1 has already expired");
 }

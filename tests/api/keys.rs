@@ -12,8 +12,8 @@ use jwksd::store::sqlite::Contents;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
-    Answer, DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, context, database, database_file, decode,
-    rsa_pem, verify,
+    DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, TestApp, TestResponse, context, database, database_file,
+    decode, rsa_pem, verify,
 };
 
 async fn rows(app: &TestApp) -> Vec<(i64, Vec<u8>, i64)> {
@@ -117,13 +117,13 @@ async fn when_the_newest_expired_key_is_corrupt_an_older_one_signs_expired_token
     let app = restart(app).await;
     assert_eq!(reasons(&app).len(), 1, "{:?}", reasons(&app));
     let body = serde_json::json!({"username": "alice", "password": app.register("alice").await});
-    let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    let token = TestResponse::send(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&token).0["kid"], "2");
 
     app.db().await.execute("UPDATE keys SET key = x'01' || zeroblob(100) WHERE kid = 2").await.unwrap();
     let app = restart(app).await;
     let body = serde_json::json!({"username": "bob", "password": app.register("bob").await});
-    let token = Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    let token = TestResponse::send(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&token).0["kid"], "4", "if no expired key opens, one is created");
     let changes = app.count("key_lives").await;
     app.keyring.tick().await.unwrap();
@@ -358,7 +358,7 @@ async fn expired_keys_are_deleted_after_the_retention_except_the_newest() {
     let kids = async || rows(&app).await.iter().map(|row| row.0).collect::<Vec<_>>();
     assert_eq!(kids().await, [3, 4], "the newest expired key and the signing key");
     let body = serde_json::json!({"username": "alice", "password": app.register("alice").await});
-    let expired = Answer::of(app.post("/auth?expired").json(&body)).await.token();
+    let expired = TestResponse::send(app.post("/auth?expired").json(&body)).await.token();
     assert_eq!(decode(&expired).0["kid"], "3");
 }
 

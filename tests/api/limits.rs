@@ -1,6 +1,6 @@
 use reqwest::Method;
 
-use crate::helpers::{Answer, Setup, TestApp};
+use crate::helpers::{Setup, TestApp, TestResponse};
 
 const SENTENCE: &str = "Too many requests; wait as long as Retry-After says";
 
@@ -8,7 +8,7 @@ fn limited() -> Setup {
     Setup { auth_rate_limit: 3, register_rate_limit: 2, ..Setup::default() }
 }
 
-fn expect_limited(answer: &Answer) {
+fn expect_limited(answer: &TestResponse) {
     answer.expect_error(429, "rate_limited", SENTENCE);
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -19,13 +19,13 @@ fn expect_limited(answer: &Answer) {
 async fn every_post_to_auth_counts_whatever_its_result_and_other_methods_do_not() {
     let app = TestApp::with(limited()).await;
     for _ in 0..20 {
-        assert_eq!(Answer::of(app.request(Method::GET, "/auth")).await.status.as_u16(), 405);
+        assert_eq!(TestResponse::send(app.request(Method::GET, "/auth")).await.status.as_u16(), 405);
     }
     let bodies = ["{", "{}", r#"{"username":"a","password":"b"}"#];
     for (body, status) in bodies.into_iter().zip([400, 401, 401]) {
-        assert_eq!(Answer::of(app.post("/auth").body(body)).await.status.as_u16(), status);
+        assert_eq!(TestResponse::send(app.post("/auth").body(body)).await.status.as_u16(), status);
     }
-    expect_limited(&Answer::of(app.post("/auth?expired=nonsense").body("{")).await);
+    expect_limited(&TestResponse::send(app.post("/auth?expired=nonsense").body("{")).await);
     assert_eq!(app.get("/jwks").await.status.as_u16(), 200);
 }
 
@@ -34,9 +34,9 @@ async fn registrations_have_their_own_bucket() {
     let app = TestApp::with(limited()).await;
     app.register("a").await;
     app.register("b").await;
-    expect_limited(&Answer::of(app.post("/register").body("{}")).await);
+    expect_limited(&TestResponse::send(app.post("/register").body("{}")).await);
     assert_eq!(app.count("users").await, 2);
-    assert_eq!(Answer::of(app.post("/auth")).await.status.as_u16(), 401);
+    assert_eq!(TestResponse::send(app.post("/auth")).await.status.as_u16(), 401);
 }
 
 #[tokio::test]
@@ -45,18 +45,18 @@ async fn a_forwarded_address_counts_only_behind_a_trusted_proxy() {
 
     let direct = TestApp::with(limited()).await;
     for client in ["198.51.100.1", "198.51.100.2", "198.51.100.3"] {
-        assert_eq!(Answer::of(from(&direct, client)).await.status.as_u16(), 401);
+        assert_eq!(TestResponse::send(from(&direct, client)).await.status.as_u16(), 401);
     }
-    expect_limited(&Answer::of(from(&direct, "198.51.100.4")).await);
+    expect_limited(&TestResponse::send(from(&direct, "198.51.100.4")).await);
 
     let proxied = TestApp::with(Setup { trusted_proxies: vec!["127.0.0.0/8"], ..limited() }).await;
     for client in ["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "2001:db8::1"] {
-        assert_eq!(Answer::of(from(&proxied, client)).await.status.as_u16(), 401);
+        assert_eq!(TestResponse::send(from(&proxied, client)).await.status.as_u16(), 401);
     }
     for _ in 0..2 {
-        assert_eq!(Answer::of(from(&proxied, "6.6.6.6, 198.51.100.1")).await.status.as_u16(), 401);
+        assert_eq!(TestResponse::send(from(&proxied, "6.6.6.6, 198.51.100.1")).await.status.as_u16(), 401);
     }
-    expect_limited(&Answer::of(from(&proxied, "7.7.7.7, 198.51.100.1")).await);
+    expect_limited(&TestResponse::send(from(&proxied, "7.7.7.7, 198.51.100.1")).await);
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn the_forwarded_address_is_the_one_in_auth_logs() {
     let app = TestApp::with(Setup { trusted_proxies: vec!["127.0.0.1/32"], ..Setup::default() }).await;
     let password = app.register("alice").await;
     let body = serde_json::json!({"username": "alice", "password": password});
-    Answer::of(app.post("/auth").header("x-forwarded-for", "2001:db8::7").json(&body)).await.token();
+    TestResponse::send(app.post("/auth").header("x-forwarded-for", "2001:db8::7").json(&body)).await.token();
     let ip: String =
         sqlx::query_scalar("SELECT request_ip FROM auth_logs").fetch_one(&mut app.db().await).await.unwrap();
     assert_eq!(ip, "2001:db8::7");

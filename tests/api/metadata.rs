@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::helpers::{Answer, DAY, ISSUER, TestApp, decode};
+use crate::helpers::{DAY, ISSUER, TestApp, TestResponse, decode};
 
 #[tokio::test]
 async fn discovery_names_the_issuer_and_the_jwks() {
@@ -39,9 +39,9 @@ async fn the_host_of_a_request_appears_neither_in_discovery_nor_in_tokens() {
             .header("forwarded", forwarded)
     };
     let request = app.request(reqwest::Method::GET, "/.well-known/openid-configuration");
-    assert_eq!(Answer::of(forged(request)).await.json, plain);
+    assert_eq!(TestResponse::send(forged(request)).await.json, plain);
     let credentials = json!({"username": "alice", "password": password});
-    let token = Answer::of(forged(app.post("/auth").json(&credentials))).await.token();
+    let token = TestResponse::send(forged(app.post("/auth").json(&credentials))).await.token();
     assert_eq!(decode(&token).1["iss"], ISSUER);
 }
 

@@ -8,13 +8,13 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use crate::conformance::Document;
-use crate::helpers::{Answer, Setup, TestApp};
+use crate::helpers::{Setup, TestApp, TestResponse};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 async fn app(auth_mode: AuthMode) -> (TestApp, &'static Document) {
     let app = TestApp::with(Setup { auth_mode, admin_token: Some(TOKEN), ..Setup::default() }).await;
-    let document = Document::of(&app.url).await;
+    let document = Document::fetch(&app.url).await;
     (app, document)
 }
 
@@ -56,7 +56,8 @@ async fn the_router_and_the_document_have_the_same_paths() {
         // `Allow` lists the router's methods, and is compared with the document for every response.
         for path in paths {
             for method in [Method::TRACE, Method::OPTIONS, Method::from_bytes(b"BREW").unwrap()] {
-                let answer = Answer::of(app.request(method.clone(), &path.replace("{kid}", "1"))).await;
+                let answer =
+                    TestResponse::send(app.request(method.clone(), &path.replace("{kid}", "1"))).await;
                 assert_eq!(answer.status, 405, "{method} {path}");
             }
         }
@@ -140,7 +141,7 @@ async fn every_documented_success_response_occurs_and_no_other() {
                 (request.method().as_str().to_ascii_lowercase(), request.url().path().to_owned())
             };
             // `TestResponse` compares each response with the document.
-            let answer = Answer::of(request).await;
+            let answer = TestResponse::send(request).await;
             seen.insert((document.path_of(&path).unwrap(), method, text(&json!(answer.status.as_str()))));
         }
         let mut announced = BTreeSet::new();
@@ -164,7 +165,7 @@ async fn the_examples_match_their_schemas_and_are_accepted() {
                 let pointer = format!("{place}/content/{}/schema", media_type.replace('/', "~1"));
                 document.validate(&pointer, example).unwrap();
                 let request = app.post(path).bearer_auth(TOKEN).header("content-type", media_type);
-                let answer = Answer::of(request.body(example.to_string())).await;
+                let answer = TestResponse::send(request.body(example.to_string())).await;
                 assert!(answer.status.is_success(), "{answer:?}");
             }
         }
@@ -175,14 +176,14 @@ async fn the_examples_match_their_schemas_and_are_accepted() {
 async fn an_undocumented_response_is_detected() {
     let (app, document) = app(AuthMode::Password).await;
     let real = app.get("/readyz").await;
-    let altered = |alter: &dyn Fn(&mut Answer)| {
+    let altered = |alter: &dyn Fn(&mut TestResponse)| {
         let (status, headers) = (real.status, real.headers.clone());
-        let mut answer = Answer { status, headers, text: real.text.clone(), json: real.json.clone() };
+        let mut answer = TestResponse { status, headers, text: real.text.clone(), json: real.json.clone() };
         alter(&mut answer);
         document.check(&Method::GET, "/readyz", &answer)
     };
     assert_eq!(altered(&|_| {}), Ok(()));
-    let changes: [&dyn Fn(&mut Answer); 4] = [
+    let changes: [&dyn Fn(&mut TestResponse); 4] = [
         &|answer| answer.status = StatusCode::IM_A_TEAPOT,
         &|answer| answer.headers = HeaderMap::new(),
         &|answer| answer.json = json!({"state": "ready"}),

@@ -2,10 +2,10 @@ use jwksd::http::Registration;
 use serde_json::json;
 use sqlx::Row as _;
 
-use crate::helpers::{Answer, Setup, TestApp};
+use crate::helpers::{Setup, TestApp, TestResponse};
 
-async fn register(app: &TestApp, username: &str, email: &str) -> Answer {
-    Answer::of(app.post("/register").json(&json!({"username": username, "email": email}))).await
+async fn register(app: &TestApp, username: &str, email: &str) -> TestResponse {
+    TestResponse::send(app.post("/register").json(&json!({"username": username, "email": email}))).await
 }
 
 #[tokio::test]

@@ -277,7 +277,7 @@ async fn a_moved_store_accepts_nothing_until_it_is_moved_back() {
     expect_published(&server).await;
     let ready = Client::new().get(format!("{}/readyz", server.url)).send().await.unwrap();
     assert_eq!(ready.status(), 503);
-    expect_logged_once(&server, "was answered 503: the file that was opened is gone");
+    expect_logged_once(&server, "was answered 503: the store was removed or replaced");
 
     std::fs::rename(&gone, &here).unwrap();
     assert_eq!(sign_in(&server, "alice", password).await, 200);

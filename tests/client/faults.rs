@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 use reqwest::Client;
 use serde_json::{Value, json};
 
-use crate::Desk;
+use crate::WorkDir;
 use crate::support::Server;
 
 const AUDIENCE: &str = "https://api.example";
 
 #[tokio::test]
 async fn each_fault_is_refused_for_its_own_reason() {
-    let desk = Desk::new();
-    let server = Server::start(
-        desk.path(),
-        &[("AUTH_MODE", "open"), ("AUDIENCE", AUDIENCE), ("AUTH_RATE_LIMIT", "0")],
-    );
+    let dir = WorkDir::new();
+    let server =
+        Server::start(dir.path(), &[("AUTH_MODE", "open"), ("AUDIENCE", AUDIENCE), ("AUTH_RATE_LIMIT", "0")]);
     for args in [&["keys", "rotate", "--now"][..], &["keys", "revoke", "1"]] {
-        assert_eq!(desk.run(args).code, Some(0));
+        assert_eq!(dir.run(args).code, Some(0));
     }
     let client = Client::new();
     let kids = async || {
@@ -38,7 +36,7 @@ async fn each_fault_is_refused_for_its_own_reason() {
         let answer = client.post(format!("{}/auth{query}", server.url)).send().await.unwrap();
         let token = answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned();
         let args = ["jwt", "verify", &token, "--issuer", &server.url, "--audience", AUDIENCE, "--json"];
-        let said = desk.run(&args);
+        let said = dir.run(&args);
         let verdict: Value = serde_json::from_str(&said.stdout).unwrap();
         (said.code, verdict["reason"].clone())
     };

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::{Desk, examples};
+use crate::{WorkDir, examples};
 
 #[test]
 fn each_type_of_key_is_generated_and_its_public_part_printed() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     for (args, kty, crv, alg) in [
         (vec![], "RSA", json!(null), "RS256"),
         (vec!["--type", "rsa", "--key-size", "3072", "--alg", "PS256"], "RSA", json!(null), "PS256"),
@@ -15,7 +15,7 @@ fn each_type_of_key_is_generated_and_its_public_part_printed() {
         (vec!["--type", "ec", "--curve", "P-521"], "EC", json!("P-521"), "ES512"),
         (vec!["--type", "ed25519"], "OKP", json!("Ed25519"), "EdDSA"),
     ] {
-        let said = desk.run(&[&["jwk", "generate"], &args[..]].concat());
+        let said = dir.run(&[&["jwk", "generate"], &args[..]].concat());
         assert_eq!(
             said.stderr,
             "the private key was not kept: use --save to write it to a file, or --private to print it\n"
@@ -23,40 +23,40 @@ fn each_type_of_key_is_generated_and_its_public_part_printed() {
         let jwk = said.json();
         assert_eq!((&jwk["kty"], &jwk["crv"], &jwk["alg"]), (&json!(kty), &crv, &json!(alg)));
         assert_eq!((jwk["use"].as_str(), jwk.get("d")), (Some("sig"), None));
-        desk.write("x.jwk", &jwk.to_string());
-        let thumbprint = desk.run(&["jwk", "thumbprint", "x.jwk"]).out();
+        dir.write("x.jwk", &jwk.to_string());
+        let thumbprint = dir.run(&["jwk", "thumbprint", "x.jwk"]).out();
         assert_eq!(jwk["kid"], thumbprint.trim(), "the kid is the thumbprint");
         let size = jwk["n"].as_str().map(str::len);
         assert!(kty != "RSA" || size == Some(if alg == "PS256" { 512 } else { 342 }), "{size:?}");
     }
-    assert_eq!(desk.files(), ["x.jwk"], "no other file is written");
+    assert_eq!(dir.files(), ["x.jwk"], "no other file is written");
 }
 
 #[test]
 fn a_saved_key_is_readable_only_by_its_owner_and_overwrites_nothing() {
-    let desk = Desk::new();
-    let said = desk.run(&["jwk", "generate", "--type", "ec", "--save", "--kid", "mine"]);
+    let dir = WorkDir::new();
+    let said = dir.run(&["jwk", "generate", "--type", "ec", "--save", "--kid", "mine"]);
     assert_eq!(said.stderr, "the private key is in mine.pem\n");
     let public = said.json();
     assert_eq!(public["kid"], "mine");
-    let pem = desk.read("mine.pem");
+    let pem = dir.read("mine.pem");
     assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "PKCS#8");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(desk.path().join("mine.pem")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join("mine.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    assert_eq!(desk.run(&["jwk", "from-pem", "mine.pem", "--kid", "mine"]).json(), public);
+    assert_eq!(dir.run(&["jwk", "from-pem", "mine.pem", "--kid", "mine"]).json(), public);
 
-    let again = desk.run(&["jwk", "generate", "--save", "--kid", "mine"]);
+    let again = dir.run(&["jwk", "generate", "--save", "--kid", "mine"]);
     again.refused(1, "mine.pem already exists, and files are never replaced");
-    assert_eq!((desk.read("mine.pem"), desk.files()), (pem, vec!["mine.pem".to_owned()]));
+    assert_eq!((dir.read("mine.pem"), dir.files()), (pem, vec!["mine.pem".to_owned()]));
 }
 
 #[test]
 fn invalid_options_of_generate_are_refused_before_a_key_is_generated() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let name = |kid: &str| {
         format!(
             "{kid:?} cannot be a file name: with --save, use a kid of letters, digits and . _ - that does not start with . or -"
@@ -77,47 +77,47 @@ fn invalid_options_of_generate_are_refused_before_a_key_is_generated() {
         ),
         (vec!["--kid", "a\nb"], "\"kid\" must have 1 to 256 bytes and no control characters".to_owned()),
     ] {
-        desk.run(&[&["jwk", "generate"], &args[..]].concat()).refused(2, &message);
+        dir.run(&[&["jwk", "generate"], &args[..]].concat()).refused(2, &message);
     }
     for args in [&["--type", "dsa"][..], &["--key-size", "1024"], &["--port", "1"], &["--issuer", "x"]] {
-        assert_eq!(desk.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
+        assert_eq!(dir.run(&[&["jwk", "generate"], args].concat()).code, Some(2), "{args:?}");
     }
-    desk.run(&["--port", "1", "jwk", "generate"])
+    dir.run(&["--port", "1", "jwk", "generate"])
         .refused(2, "--port is a setting, which this command does not read: leave it out");
-    assert_eq!(desk.files(), [""; 0]);
+    assert_eq!(dir.files(), [""; 0]);
 }
 
 #[test]
 fn jwk_needs_neither_settings_nor_a_store() {
-    let desk = Desk::new();
-    desk.write(".env", "NOT_MY_KEY=two words\n");
+    let dir = WorkDir::new();
+    dir.write(".env", "NOT_MY_KEY=two words\n");
     let env = [("PORT", "70000"), ("RUST_LOG", "("), ("NOT_MY_KEY", "x"), ("ISSUER", "x")];
-    let said = desk.run_with(&["jwk", "generate", "--type", "ed25519"], &env, "");
-    assert_eq!((said.code, desk.files()), (Some(0), vec![".env".to_owned()]), "{said:?}");
+    let said = dir.run_with(&["jwk", "generate", "--type", "ed25519"], &env, "");
+    assert_eq!((said.code, dir.files()), (Some(0), vec![".env".to_owned()]), "{said:?}");
 }
 
 #[test]
 fn thumbprints_and_public_parts_match_the_rfcs() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     for example in examples()["thumbprints"].as_array().unwrap() {
-        let said = desk.run_with(&["jwk", "thumbprint", "-"], &[], &example["key"].to_string());
+        let said = dir.run_with(&["jwk", "thumbprint", "-"], &[], &example["key"].to_string());
         assert_eq!(said.out().trim(), example["thumbprint"].as_str().unwrap(), "{}", example["example"]);
     }
     let set = &examples()["set"];
-    let said = desk.run_with(&["jwk", "public", "-"], &[], &set.to_string());
+    let said = dir.run_with(&["jwk", "public", "-"], &[], &set.to_string());
     assert_eq!(&said.json(), set, "a set without private members is unchanged");
     let key = &examples()["signatures"][0]["key"];
-    let said = desk.run_with(&["jwk", "public", "-"], &[], &json!({"keys": [key]}).to_string());
+    let said = dir.run_with(&["jwk", "public", "-"], &[], &json!({"keys": [key]}).to_string());
     assert_eq!(said.json(), json!({"keys": [{"kty": "RSA", "n": key["n"], "e": "AQAB"}]}));
 }
 
 #[test]
 fn the_keys_of_the_rfcs_survive_a_round_trip_through_pem() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     for example in examples()["signatures"].as_array().unwrap() {
         let key = &example["key"];
-        let pem = desk.run_with(&["jwk", "to-pem", "-", "--private"], &[], &key.to_string()).out();
-        let jwk = desk.run_with(&["jwk", "from-pem", "-", "--private"], &[], &pem).json();
+        let pem = dir.run_with(&["jwk", "to-pem", "-", "--private"], &[], &key.to_string()).out();
+        let jwk = dir.run_with(&["jwk", "from-pem", "-", "--private"], &[], &pem).json();
         for (name, value) in key.as_object().unwrap() {
             assert!(
                 ["kid", "use"].contains(&name.as_str()) || jwk[name] == *value,
@@ -125,37 +125,37 @@ fn the_keys_of_the_rfcs_survive_a_round_trip_through_pem() {
                 example["example"]
             );
         }
-        let public = desk.run_with(&["jwk", "public", "-"], &[], &key.to_string()).out();
-        let spki = desk.run_with(&["jwk", "to-pem", "-"], &[], &public).out();
+        let public = dir.run_with(&["jwk", "public", "-"], &[], &key.to_string()).out();
+        let spki = dir.run_with(&["jwk", "to-pem", "-"], &[], &public).out();
         assert!(spki.starts_with("-----BEGIN PUBLIC KEY-----\n"), "{spki}");
-        let again = desk.run_with(&["jwk", "from-pem", "-"], &[], &spki).json();
-        assert_eq!(again, desk.run_with(&["jwk", "from-pem", "-"], &[], &pem).json());
+        let again = dir.run_with(&["jwk", "from-pem", "-"], &[], &spki).json();
+        assert_eq!(again, dir.run_with(&["jwk", "from-pem", "-"], &[], &pem).json());
     }
 }
 
 #[test]
 fn a_private_key_is_written_only_to_the_requested_place() {
-    let desk = Desk::new();
-    desk.key("k", &["ed25519"]);
-    desk.run(&["jwk", "to-pem", "k.jwk"]).refused(
+    let dir = WorkDir::new();
+    dir.key("k", &["ed25519"]);
+    dir.run(&["jwk", "to-pem", "k.jwk"]).refused(
         2,
         "k.jwk is a private key: use --output FILE to write it to a file, --private to print it, or `jwksd jwk public` to get its public key",
     );
-    let said = desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]);
+    let said = dir.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]);
     assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
-    assert_eq!(desk.read("k.pem"), desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out());
-    desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"])
+    assert_eq!(dir.read("k.pem"), dir.run(&["jwk", "to-pem", "k.jwk", "--private"]).out());
+    dir.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"])
         .refused(1, "k.pem already exists, and files are never replaced");
 
-    let public = desk.run(&["jwk", "from-pem", "k.pem", "--kid", "k"]).json();
-    assert_eq!(public, desk.run(&["jwk", "public", "k.jwk"]).json(), "the output is the public part");
+    let public = dir.run(&["jwk", "from-pem", "k.pem", "--kid", "k"]).json();
+    assert_eq!(public, dir.run(&["jwk", "public", "k.jwk"]).json(), "the output is the public part");
 }
 
 #[test]
 fn an_invalid_key_is_refused_without_quoting_private_parameters() {
-    let desk = Desk::new();
-    desk.key("k", &["ed25519"]);
-    let of = |text: &str, args: &[&str]| desk.run_with(args, &[], text);
+    let dir = WorkDir::new();
+    dir.key("k", &["ed25519"]);
+    let of = |text: &str, args: &[&str]| dir.run_with(args, &[], text);
     for (args, text, message) in [
         (&["jwk", "thumbprint", "-"][..], "x", "not valid JSON: expected value at line 1 column 1"),
         (
@@ -179,9 +179,9 @@ fn an_invalid_key_is_refused_without_quoting_private_parameters() {
     ] {
         of(text, args).refused(1, &format!("cannot use standard input: {message}"));
     }
-    desk.run(&["jwk", "to-pem", "k.pub", "--private"])
+    dir.run(&["jwk", "to-pem", "k.pub", "--private"])
         .refused(1, "cannot use k.pub: this is a public key (it has no \"d\"): use the private key");
-    desk.run(&["jwk", "thumbprint", "nowhere"])
+    dir.run(&["jwk", "thumbprint", "nowhere"])
         .refused(1, "cannot read nowhere: No such file or directory (os error 2)");
     let long = " ".repeat(1024 * 1024 + 1);
     of(&long, &["jwk", "thumbprint", "-"]).refused(1, "standard input is longer than 1048576 bytes");

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::{Desk, examples};
+use crate::{WorkDir, examples};
 
 #[test]
 fn a_signed_token_has_the_given_claims_and_those_that_verifiers_need() {
-    let desk = Desk::new();
-    desk.key("k", &["ec"]);
+    let dir = WorkDir::new();
+    dir.key("k", &["ec"]);
     let payload = r#"{"sub":"me","roles":["a"]}"#;
     let args = [
         "jwt",
@@ -23,8 +23,8 @@ fn a_signed_token_has_the_given_claims_and_those_that_verifiers_need() {
         "--ttl",
         "1h",
     ];
-    let token = desk.run_with(&args, &[], payload).out();
-    let seen = desk.run(&["jwt", "inspect", "--json", token.trim()]).json();
+    let token = dir.run_with(&args, &[], payload).out();
+    let seen = dir.run(&["jwt", "inspect", "--json", token.trim()]).json();
     assert_eq!(seen["header"], json!({"alg": "ES256", "kid": "k", "typ": "JWT"}));
     let claims = &seen["claims"];
     let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
@@ -37,56 +37,56 @@ fn a_signed_token_has_the_given_claims_and_those_that_verifiers_need() {
 
 #[test]
 fn each_key_format_signs_the_same_and_the_kid_is_given_read_or_computed() {
-    let desk = Desk::new();
-    desk.key("k", &["ed25519"]);
-    desk.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]).out();
-    let thumbprint = desk.run(&["jwk", "thumbprint", "k.jwk"]).out();
+    let dir = WorkDir::new();
+    dir.key("k", &["ed25519"]);
+    dir.run(&["jwk", "to-pem", "k.jwk", "--output", "k.pem"]).out();
+    let thumbprint = dir.run(&["jwk", "thumbprint", "k.jwk"]).out();
     let claims = ["--claim", "iat=1", "--claim", "exp=2", "--claim", "jti=x"];
     let sign = |file: &str, kid: &[&str]| {
-        desk.run(&[&["jwt", "sign", "--key-file", file], &claims[..], kid].concat()).out()
+        dir.run(&[&["jwt", "sign", "--key-file", file], &claims[..], kid].concat()).out()
     };
     assert_eq!(sign("k.pem", &["--kid", "k"]), sign("k.jwk", &[]), "Ed25519 signatures are deterministic");
-    let seen = desk.run(&["jwt", "inspect", "--json", sign("k.pem", &[]).trim()]).json();
+    let seen = dir.run(&["jwt", "inspect", "--json", sign("k.pem", &[]).trim()]).json();
     assert_eq!(seen["header"]["kid"], thumbprint.trim());
 }
 
 #[test]
 fn a_token_is_saved_to_a_file_that_only_its_owner_can_read() {
-    let desk = Desk::new();
-    desk.key("k", &["ed25519"]);
+    let dir = WorkDir::new();
+    dir.key("k", &["ed25519"]);
     let args = ["jwt", "sign", "--key-file", "k.jwk", "--output", "token"];
-    let said = desk.run(&args);
+    let said = dir.run(&args);
     assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
-    let token = desk.read("token");
+    let token = dir.read("token");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(desk.path().join("token")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join("token")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    desk.run(&args).refused(1, "token already exists, and files are never replaced");
-    assert_eq!(desk.read("token"), token);
+    dir.run(&args).refused(1, "token already exists, and files are never replaced");
+    assert_eq!(dir.read("token"), token);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_key_file_that_others_can_read_is_a_warning() {
-    let desk = Desk::new();
-    desk.key("k", &["ed25519"]);
+    let dir = WorkDir::new();
+    dir.key("k", &["ed25519"]);
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-    std::fs::set_permissions(desk.path().join("k.jwk"), open).unwrap();
-    let said = desk.run(&["jwt", "sign", "--key-file", "k.jwk"]);
+    std::fs::set_permissions(dir.path().join("k.jwk"), open).unwrap();
+    let said = dir.run(&["jwt", "sign", "--key-file", "k.jwk"]);
     assert_eq!(said.stderr, "warning: other users can read k.jwk: run `chmod 600 k.jwk`\n");
     assert_eq!(said.code, Some(0));
 }
 
 #[test]
 fn invalid_claims_and_keys_are_refused() {
-    let desk = Desk::new();
-    desk.key("k", &["ec"]);
-    desk.write("list.json", "[]");
-    desk.write("twice.json", r#"{"sub":"a","sub":"b"}"#);
-    desk.write("enc.jwk", &desk.read("k.jwk").replace("\"sig\"", "\"enc\""));
+    let dir = WorkDir::new();
+    dir.key("k", &["ec"]);
+    dir.write("list.json", "[]");
+    dir.write("twice.json", r#"{"sub":"a","sub":"b"}"#);
+    dir.write("enc.jwk", &dir.read("k.jwk").replace("\"sig\"", "\"enc\""));
     let strict = "not valid JSON:";
     for (code, file, args, message) in [
         (
@@ -126,18 +126,18 @@ fn invalid_claims_and_keys_are_refused() {
         ),
         (1, "enc.jwk", &[], "cannot use enc.jwk: \"use\" is \"enc\": it must be \"sig\"".to_owned()),
     ] {
-        desk.run(&[&["jwt", "sign", "--key-file", file], args].concat()).refused(code, &message);
+        dir.run(&[&["jwt", "sign", "--key-file", file], args].concat()).refused(code, &message);
     }
-    desk.key("r", &["rsa"]);
-    desk.run(&["jwt", "sign", "--key-file", "r.jwk", "--alg", "PS256"])
+    dir.key("r", &["rsa"]);
+    dir.run(&["jwt", "sign", "--key-file", "r.jwk", "--alg", "PS256"])
         .refused(2, "--alg PS256: the key is only for RS256");
 }
 
 #[test]
 fn inspect_shows_a_token_in_readable_form_with_its_oddities() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let token = examples()["signatures"][0]["token"].as_str().unwrap().to_owned();
-    let said = desk.run_with(&["jwt", "inspect", "-"], &[], &format!("{token}\n")).out();
+    let said = dir.run_with(&["jwt", "inspect", "-"], &[], &format!("{token}\n")).out();
     let (shown, odd) = said.split_once("odd\n").unwrap();
     let (before, after) = shown.split_once(" (2011-03-22T18:43:00Z, ").unwrap();
     assert_eq!(
@@ -158,10 +158,10 @@ fn inspect_shows_a_token_in_readable_form_with_its_oddities() {
 
 #[test]
 fn inspect_names_each_oddity() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let odd = |header: Value, claims: Value| {
         let token = crate::verify::unsigned(&header, &claims);
-        let seen = desk.run(&["jwt", "inspect", "--json", "--token", &token]).json();
+        let seen = dir.run(&["jwt", "inspect", "--json", "--token", &token]).json();
         assert_eq!(seen["verified"], false);
         seen["odd"]
             .as_array()
@@ -221,8 +221,8 @@ fn inspect_names_each_oddity() {
 
 #[test]
 fn an_invalid_token_cannot_be_inspected() {
-    let desk = Desk::new();
-    desk.run(&["jwt", "inspect", "a.b"])
+    let dir = WorkDir::new();
+    dir.run(&["jwt", "inspect", "a.b"])
         .refused(1, "cannot read the token: a token has three parts separated by dots, but this one has 2");
-    assert_eq!(desk.run(&["jwt", "inspect"]).code, Some(2), "the token is missing");
+    assert_eq!(dir.run(&["jwt", "inspect"]).code, Some(2), "the token is missing");
 }

@@ -23,9 +23,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A working directory for commands.
-pub(crate) struct Desk(TempDir);
+pub(crate) struct WorkDir(TempDir);
 
-impl Desk {
+impl WorkDir {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -34,12 +34,12 @@ impl Desk {
         self.0.path()
     }
 
-    pub(crate) fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with(args, &[], "")
     }
 
-    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)], stdin: &str) -> Said {
-        Said::of(&support::run(self.path(), args, env, stdin))
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)], stdin: &str) -> CommandOutput {
+        CommandOutput::new(&support::run(self.path(), args, env, stdin))
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -67,7 +67,7 @@ impl Desk {
         self.write(&format!("{kid}.pub"), &self.run(&["jwk", "public", &format!("{kid}.jwk")]).out());
     }
 
-    /// Signs claims with a key of [`Desk::key`].
+    /// Signs claims with a key of [`WorkDir::key`].
     pub(crate) fn token(&self, kid: &str, claims: &[&str]) -> String {
         let file = format!("{kid}.jwk");
         let mut args = vec!["jwt", "sign", "--key-file", &file];
@@ -78,14 +78,14 @@ impl Desk {
 
 /// The output of a command, and its exit status.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct CommandOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Said {
-    fn of(output: &Output) -> Self {
+impl CommandOutput {
+    fn new(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

@@ -12,7 +12,7 @@ use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Signer as _,
 use rsa::{RsaPrivateKey, RsaPublicKey, pkcs1v15, pss};
 use serde_json::{Value, json};
 
-use crate::Desk;
+use crate::WorkDir;
 
 /// An `exp` that no test run reaches.
 const EXP: i64 = 4_000_000_000;
@@ -27,32 +27,32 @@ fn unsigned(alg: &str) -> String {
     format!("{}.{}", encode(json!({"alg": alg, "kid": "k"})), encode(json!({"iss": "them", "exp": EXP})))
 }
 
-fn expect_valid(desk: &Desk, token: &str) {
-    let said = desk.run(&["jwt", "verify", "--jwks-file", "k.pub", "--issuer", "them", token]);
+fn expect_valid(dir: &WorkDir, token: &str) {
+    let said = dir.run(&["jwt", "verify", "--jwks-file", "k.pub", "--issuer", "them", token]);
     assert_eq!((said.code, said.stdout.lines().next()), (Some(0), Some("valid")), "{said:?}");
 }
 
 #[test]
 fn rsa_signatures_verify_both_ways_for_each_algorithm() {
-    let desk = Desk::new();
-    desk.key("k", &["rsa"]);
+    let dir = WorkDir::new();
+    dir.key("k", &["rsa"]);
     // Without an "alg", an RSA key can sign with every RSA algorithm.
     for name in ["k.jwk", "k.pub"] {
-        let mut key: Value = serde_json::from_str(&desk.read(name)).unwrap();
+        let mut key: Value = serde_json::from_str(&dir.read(name)).unwrap();
         key.as_object_mut().unwrap().remove("alg");
-        desk.write(name, &key.to_string());
+        dir.write(name, &key.to_string());
     }
-    let public = RsaPublicKey::from_public_key_pem(&desk.run(&["jwk", "to-pem", "k.pub"]).out()).unwrap();
+    let public = RsaPublicKey::from_public_key_pem(&dir.run(&["jwk", "to-pem", "k.pub"]).out()).unwrap();
     let private =
-        RsaPrivateKey::from_pkcs8_pem(&desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out()).unwrap();
+        RsaPrivateKey::from_pkcs8_pem(&dir.run(&["jwk", "to-pem", "k.jwk", "--private"]).out()).unwrap();
     let ours = |alg: &str| {
         let args = ["jwt", "sign", "--key-file", "k.jwk", "--alg", alg, "--claim", "sub=me"];
-        desk.run(&args).out().trim().to_owned()
+        dir.run(&args).out().trim().to_owned()
     };
     let theirs = |alg: &str, sign: &dyn Fn(&[u8]) -> Box<[u8]>| {
         let message = unsigned(alg);
         let signature = URL_SAFE_NO_PAD.encode(sign(message.as_bytes()));
-        expect_valid(&desk, &format!("{message}.{signature}"));
+        expect_valid(&dir, &format!("{message}.{signature}"));
     };
     macro_rules! both_ways {
         ($hash:ty, $pkcs1:literal, $pss:literal) => {
@@ -85,18 +85,18 @@ fn signatures_on_curves_verify_both_ways() {
         (&["ec", "--curve", "P-384"], Algorithm::ES384),
         (&["ed25519"], Algorithm::EdDSA),
     ] {
-        let desk = Desk::new();
-        desk.key("k", kind);
-        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_str(&desk.read("k.pub")).unwrap();
+        let dir = WorkDir::new();
+        dir.key("k", kind);
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_str(&dir.read("k.pub")).unwrap();
         let mut validation = Validation::new(algorithm);
         validation.set_issuer(&["us"]);
         validation.set_audience(&["you"]);
-        let token = desk.token("k", &["iss=us", "aud=you", "n=1"]);
+        let token = dir.token("k", &["iss=us", "aud=you", "n=1"]);
         let read = jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_jwk(&jwk).unwrap(), &validation);
         let read = read.unwrap();
         assert_eq!((read.claims["n"].as_i64(), read.header.kid.as_deref()), (Some(1), Some("k")));
 
-        let pem = desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out();
+        let pem = dir.run(&["jwk", "to-pem", "k.jwk", "--private"]).out();
         let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
         let der = STANDARD.decode(body).unwrap();
         let key = match algorithm {
@@ -105,7 +105,7 @@ fn signatures_on_curves_verify_both_ways() {
         };
         let header = Header { kid: Some("k".to_owned()), ..Header::new(algorithm) };
         let token = jsonwebtoken::encode(&header, &json!({"iss": "them", "exp": EXP}), &key).unwrap();
-        expect_valid(&desk, &token);
+        expect_valid(&dir, &token);
     }
 }
 
@@ -114,17 +114,17 @@ fn es512_signatures_verify_both_ways() {
     use p521::ecdsa::signature::{Signer, Verifier};
     use p521::ecdsa::{Signature, SigningKey, VerifyingKey};
     use p521::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
-    let desk = Desk::new();
-    desk.key("k", &["ec", "--curve", "P-521"]);
-    let public = p521::PublicKey::from_public_key_pem(&desk.run(&["jwk", "to-pem", "k.pub"]).out()).unwrap();
-    let token = desk.token("k", &["iss=us"]);
+    let dir = WorkDir::new();
+    dir.key("k", &["ec", "--curve", "P-521"]);
+    let public = p521::PublicKey::from_public_key_pem(&dir.run(&["jwk", "to-pem", "k.pub"]).out()).unwrap();
+    let token = dir.token("k", &["iss=us"]);
     let (message, signature) = parts(&token);
     let signature = Signature::from_slice(&signature).unwrap();
     Verifier::verify(&VerifyingKey::from(public), message.as_bytes(), &signature).unwrap();
 
-    let pem = desk.run(&["jwk", "to-pem", "k.jwk", "--private"]).out();
+    let pem = dir.run(&["jwk", "to-pem", "k.jwk", "--private"]).out();
     let private = SigningKey::from(p521::SecretKey::from_pkcs8_pem(&pem).unwrap());
     let message = unsigned("ES512");
     let signature: Signature = Signer::sign(&private, message.as_bytes());
-    expect_valid(&desk, &format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes())));
+    expect_valid(&dir, &format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes())));
 }

@@ -5,7 +5,7 @@ use std::fs;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
-use crate::Desk;
+use crate::WorkDir;
 use crate::support::Server;
 
 const ADMIN_TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -48,7 +48,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// The options of curl that the table uses.
-async fn curl(desk: &Desk, words: &[String]) -> (String, String) {
+async fn curl(dir: &WorkDir, words: &[String]) -> (String, String) {
     let (mut method, mut url, mut header, mut body) = (None, String::new(), None, None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -67,7 +67,7 @@ async fn curl(desk: &Desk, words: &[String]) -> (String, String) {
         request = request.header(name, value);
     }
     if let Some(body) = body {
-        let body = body.strip_prefix('@').map(|file| desk.read(file)).unwrap_or(body);
+        let body = body.strip_prefix('@').map(|file| dir.read(file)).unwrap_or(body);
         request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
     }
     let answer = request.send().await.unwrap();
@@ -76,10 +76,10 @@ async fn curl(desk: &Desk, words: &[String]) -> (String, String) {
 
 #[tokio::test]
 async fn every_line_of_the_table_does_what_the_table_says() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let fernet = ("NOT_MY_KEY", "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=");
     let env = [fernet, ("AUTH_MODE", "open"), ("ADMIN_TOKEN", ADMIN_TOKEN)];
-    let server = Server::start(desk.path(), &env);
+    let server = Server::start(dir.path(), &env);
     let mut known = vec![("ADMIN_TOKEN", ADMIN_TOKEN.to_owned())];
     let rows = rows();
     assert!(rows.len() >= 22, "{}", rows.len());
@@ -88,32 +88,32 @@ async fn every_line_of_the_table_does_what_the_table_says() {
         let line = known.iter().fold(line, |line, (name, value)| line.replace(name, value));
         let words = words(&line);
         let (status, text) = if words[0] == "curl" {
-            curl(&desk, &words[1..]).await
+            curl(&dir, &words[1..]).await
         } else {
             let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
-            let said = desk.run_with(&args, &env, "");
+            let said = dir.run_with(&args, &env, "");
             (format!("exit {}", said.code.unwrap()), said.stdout)
         };
         assert_eq!(status, row.status, "{line}: {text}");
         assert!(text.contains(&row.fragment), "{line}: {text}");
-        learn(&desk, &mut known, &row.line, &text);
+        learn(&dir, &mut known, &row.line, &text);
     }
 }
 
 /// Remembers values that later lines refer to.
-fn learn(desk: &Desk, known: &mut Vec<(&str, String)>, line: &str, text: &str) {
+fn learn(dir: &WorkDir, known: &mut Vec<(&str, String)>, line: &str, text: &str) {
     let answer: Value = serde_json::from_str(text).unwrap_or_default();
     if answer.get("keys").is_some() && line.ends_with("/jwks") {
-        desk.write("fetched.json", text);
+        dir.write("fetched.json", text);
     }
     if let Some(password) = answer["password"].as_str() {
         known.push(("PASSWORD", password.to_owned()));
     }
     if line.contains("--save") {
         known.push(("KID", answer["kid"].as_str().unwrap().to_owned()));
-        let mut set: Value = serde_json::from_str(&desk.read("fetched.json")).unwrap();
+        let mut set: Value = serde_json::from_str(&dir.read("fetched.json")).unwrap();
         set["keys"].as_array_mut().unwrap().push(answer);
-        desk.write("set.json", &set.to_string());
+        dir.write("set.json", &set.to_string());
     }
     if line.starts_with("jwksd jwt sign") {
         known.push(("TOKEN", text.trim().to_owned()));

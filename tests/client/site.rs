@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 /// A received request: its first line, its headers in lower case, its body.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) line: String,
     pub(crate) headers: Vec<String>,
     pub(crate) body: String,
@@ -15,7 +15,7 @@ pub(crate) struct Asked {
 /// A site that responds with the head and body of the first route whose path matches.
 pub(crate) struct Site {
     pub(crate) url: String,
-    asked: mpsc::Receiver<Asked>,
+    requests: mpsc::Receiver<ReceivedRequest>,
 }
 
 impl Site {
@@ -26,7 +26,7 @@ impl Site {
         let here = |text: &str| text.replace("URL", &url);
         let routes: Vec<_> =
             routes.iter().map(|(path, head, body)| ((*path).to_owned(), here(head), here(body))).collect();
-        let (sender, asked) = mpsc::channel();
+        let (sender, requests) = mpsc::channel();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mut reader = BufReader::new(stream);
@@ -41,16 +41,17 @@ impl Site {
                 let _ = sender.send(request);
             }
         });
-        Self { url, asked }
+        Self { url, requests }
     }
 
     /// All requests so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        std::iter::from_fn(|| self.asked.recv_timeout(std::time::Duration::from_millis(200)).ok()).collect()
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        std::iter::from_fn(|| self.requests.recv_timeout(std::time::Duration::from_millis(200)).ok())
+            .collect()
     }
 }
 
-fn read(reader: &mut BufReader<std::net::TcpStream>) -> Option<Asked> {
+fn read(reader: &mut BufReader<std::net::TcpStream>) -> Option<ReceivedRequest> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -64,7 +65,7 @@ fn read(reader: &mut BufReader<std::net::TcpStream>) -> Option<Asked> {
     let length = headers.iter().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body).ok()?;
-    Some(Asked { line: lines.pop()?, headers, body: String::from_utf8(body).ok()? })
+    Some(ReceivedRequest { line: lines.pop()?, headers, body: String::from_utf8(body).ok()? })
 }
 
 fn lower_name(line: &str) -> String {

@@ -4,36 +4,36 @@ use serde_json::Value;
 
 use crate::site::Site;
 use crate::support::Server;
-use crate::{Desk, Said};
+use crate::{CommandOutput, WorkDir};
 
 const JSON: &str = "200 OK\r\nContent-Type: application/json";
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const META: &str = r#"{"issuer":"URL","jwks_uri":"URL/keys"}"#;
 
 /// A working directory with a key `k`, and its JWKS as text.
-fn desk() -> (Desk, String) {
-    let desk = Desk::new();
-    desk.key("k", &["ed25519"]);
-    let keys = format!("{{\"keys\":[{}]}}", desk.read("k.pub"));
-    (desk, keys)
+fn dir() -> (WorkDir, String) {
+    let dir = WorkDir::new();
+    dir.key("k", &["ed25519"]);
+    let keys = format!("{{\"keys\":[{}]}}", dir.read("k.pub"));
+    (dir, keys)
 }
 
-fn first(said: &Said) -> &str {
+fn first(said: &CommandOutput) -> &str {
     said.stdout.lines().next().unwrap_or_default()
 }
 
 #[test]
 fn an_issuer_url_is_enough() {
-    let (desk, keys) = desk();
+    let (dir, keys) = dir();
     let site = Site::start(&[(DISCOVERY, JSON, META), ("/keys", JSON, &keys)]);
-    let token = desk.token("k", &[&format!("iss={}", site.url)]);
-    let said = desk.run(&["jwt", "verify", "--issuer", &site.url, &token]);
+    let token = dir.token("k", &[&format!("iss={}", site.url)]);
+    let said = dir.run(&["jwt", "verify", "--issuer", &site.url, &token]);
     assert_eq!((said.code, first(&said), said.stderr.as_str()), (Some(0), "valid", ""), "{said:?}");
-    let lines: Vec<_> = site.asked().into_iter().map(|request| request.line).collect();
+    let lines: Vec<_> = site.requests().into_iter().map(|request| request.line).collect();
     assert_eq!(lines, [format!("GET {DISCOVERY} HTTP/1.1"), "GET /keys HTTP/1.1".to_owned()]);
 
-    let other = desk.token("k", &["iss=https://them"]);
-    let said = desk.run(&["jwt", "verify", "--issuer", &site.url, &other]);
+    let other = dir.token("k", &["iss=https://them"]);
+    let said = dir.run(&["jwt", "verify", "--issuer", &site.url, &other]);
     assert_eq!(
         first(&said),
         format!("invalid: the issuer is \"https://them\", not {:?} (wrong_issuer)", site.url)
@@ -42,7 +42,7 @@ fn an_issuer_url_is_enough() {
 
 #[test]
 fn a_jwks_url_is_redirected_only_to_the_same_origin_or_https() {
-    let (desk, keys) = desk();
+    let (dir, keys) = dir();
     let elsewhere = Site::start(&[("/keys", JSON, &keys)]);
     let away = format!("302 Found\r\nLocation: {}/keys", elsewhere.url);
     let site = Site::start(&[
@@ -52,9 +52,9 @@ fn a_jwks_url_is_redirected_only_to_the_same_origin_or_https() {
         ("/round", "302 Found\r\nLocation: /round", ""),
         ("/nowhere", "302 Found", ""),
     ]);
-    let token = desk.token("k", &["sub=me"]);
+    let token = dir.token("k", &["sub=me"]);
     let url = &site.url;
-    let verify = |path: &str| desk.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token]);
+    let verify = |path: &str| dir.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token]);
     assert_eq!(first(&verify("/keys")), "valid");
     assert_eq!(first(&verify("/moved")), "valid");
     verify("/away").refused(
@@ -73,13 +73,13 @@ fn a_jwks_url_is_redirected_only_to_the_same_origin_or_https() {
         ),
     );
     verify("/none").refused(2, &format!("could not verify the token: {url}/none answered 404 Not Found"));
-    assert!(elsewhere.asked().is_empty());
+    assert!(elsewhere.requests().is_empty());
 }
 
 #[test]
 fn discovery_of_another_issuer_or_to_another_origin_is_refused() {
-    let (desk, keys) = desk();
-    let token = desk.token("k", &["sub=me"]);
+    let (dir, keys) = dir();
+    let token = dir.token("k", &["sub=me"]);
     let no_object = "[]";
     for (meta, message) in [
         (
@@ -104,15 +104,15 @@ fn discovery_of_another_issuer_or_to_another_origin_is_refused() {
         let site = Site::start(&[(DISCOVERY, JSON, meta), ("/keys", JSON, &keys)]);
         let message = message.replace("WELL", &format!("{}{DISCOVERY}", site.url)).replace("URL", &site.url);
         let message = message.replace(&format!("https {}", site.url), "https URL");
-        desk.run(&["jwt", "verify", "--issuer", &site.url, &token])
+        dir.run(&["jwt", "verify", "--issuer", &site.url, &token])
             .refused(2, &format!("could not verify the token: {message}"));
     }
 }
 
 #[test]
 fn an_invalid_oversized_or_missing_jwks_is_status_2() {
-    let (desk, keys) = desk();
-    let token = desk.token("k", &["sub=me"]);
+    let (dir, keys) = dir();
+    let token = dir.token("k", &["sub=me"]);
     let long = format!("{}{keys}", " ".repeat(1024 * 1024));
     let site =
         Site::start(&[("/empty", JSON, "{}"), ("/long", JSON, &long), ("/list", JSON, r#"{"keys":1}"#)]);
@@ -127,19 +127,19 @@ fn an_invalid_oversized_or_missing_jwks_is_status_2() {
             ),
         ),
     ] {
-        desk.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token])
+        dir.run(&["jwt", "verify", "--jwks-url", &format!("{url}{path}"), &token])
             .refused(2, &format!("could not verify the token: {message}"));
     }
-    desk.run(&["jwt", "verify", "--jwks-file", "nowhere", &token]).refused(
+    dir.run(&["jwt", "verify", "--jwks-file", "nowhere", &token]).refused(
         2,
         "could not verify the token: cannot read nowhere: No such file or directory (os error 2)",
     );
-    desk.run(&["jwt", "verify", "--jwks-file", "-", "-"])
+    dir.run(&["jwt", "verify", "--jwks-file", "-", "-"])
         .refused(2, "could not verify the token: the token and --jwks-file cannot both be standard input");
     let missing = "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE";
-    desk.run(&["jwt", "verify", &token]).refused(2, &format!("could not verify the token: {missing}"));
+    dir.run(&["jwt", "verify", &token]).refused(2, &format!("could not verify the token: {missing}"));
 
-    let said = desk.run(&["jwt", "verify", "--json", &token]);
+    let said = dir.run(&["jwt", "verify", "--json", &token]);
     let json: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(
         (said.code, &json["valid"], &json["reason"]),
@@ -150,8 +150,8 @@ fn an_invalid_oversized_or_missing_jwks_is_status_2() {
 
 #[test]
 fn the_tokens_of_a_server_verify_by_its_issuer_url_and_expired_ones_do_not() {
-    let desk = Desk::new();
-    let server = Server::start(desk.path(), &[("AUTH_MODE", "open"), ("AUDIENCE", "you")]);
+    let dir = WorkDir::new();
+    let server = Server::start(dir.path(), &[("AUTH_MODE", "open"), ("AUDIENCE", "you")]);
     let get = |path: &str| {
         let answer =
             ureq::post(format!("{}{path}", server.url)).send_empty().unwrap().into_body().read_to_string();
@@ -159,7 +159,7 @@ fn the_tokens_of_a_server_verify_by_its_issuer_url_and_expired_ones_do_not() {
         answer["token"].as_str().unwrap().to_owned()
     };
     let verify = |token: &str| {
-        desk.run_with(&["jwt", "verify", "--issuer", &server.url, "--audience", "you", "-"], &[], token)
+        dir.run_with(&["jwt", "verify", "--issuer", &server.url, "--audience", "you", "-"], &[], token)
     };
     let said = verify(&get("/auth"));
     assert_eq!((said.code, first(&said)), (Some(0), "valid"), "{said:?}");
@@ -170,10 +170,10 @@ fn the_tokens_of_a_server_verify_by_its_issuer_url_and_expired_ones_do_not() {
 
 #[test]
 fn an_empty_jwks_verifies_no_token() {
-    let (desk, _) = desk();
-    desk.write("jwks.json", r#"{"keys":[]}"#);
-    let token = desk.token("k", &["sub=me"]);
-    let said = desk.run(&["jwt", "verify", "--jwks-file", "jwks.json", &token]);
+    let (dir, _) = dir();
+    dir.write("jwks.json", r#"{"keys":[]}"#);
+    let token = dir.token("k", &["sub=me"]);
+    let said = dir.run(&["jwt", "verify", "--jwks-file", "jwks.json", &token]);
     assert_eq!(
         (said.code, first(&said)),
         (Some(1), "invalid: the token names the key \"k\"; the set has no keys (unknown_kid)")

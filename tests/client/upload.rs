@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Desk;
+use crate::WorkDir;
 use crate::site::Site;
 
 const TOKEN: (&str, &str) = ("ADMIN_TOKEN", "s3cret");
@@ -10,24 +10,24 @@ const TAKEN: &str = r#"{"message":"stored","keys_count":3}"#;
 
 #[test]
 fn only_the_public_key_is_sent_with_the_bearer_token() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
     let args = ["jwk", "generate", "--type", "ec", "--save", "--upload", "--kid", "k", "--server", &site.url];
-    let said = desk.run_with(&args, &[TOKEN], "");
+    let said = dir.run_with(&args, &[TOKEN], "");
     assert_eq!(
         said.stderr,
         format!("the private key is in k.pem\n{}/upload: stored; it has 3 keys\n", site.url)
     );
     let public = said.json();
-    desk.write("k.jwk", &desk.run(&["jwk", "from-pem", "k.pem", "--kid", "k", "--private"]).out());
+    dir.write("k.jwk", &dir.run(&["jwk", "from-pem", "k.pem", "--kid", "k", "--private"]).out());
     for args in [&["k.pem", "--kid", "k"][..], &["k.jwk"]] {
         let server = format!("{}/", site.url);
         let args = [&["jwk", "upload", "--server", &server], args].concat();
-        assert_eq!(desk.run_with(&args, &[TOKEN], "").code, Some(0));
+        assert_eq!(dir.run_with(&args, &[TOKEN], "").code, Some(0));
     }
-    let asked = site.asked();
-    assert_eq!(asked.len(), 3);
-    for request in asked {
+    let requests = site.requests();
+    assert_eq!(requests.len(), 3);
+    for request in requests {
         assert_eq!(request.line, "POST /upload HTTP/1.1");
         assert!(request.headers.contains(&"authorization: Bearer s3cret".to_owned()), "{request:?}");
         assert!(request.headers.contains(&"content-type: application/json".to_owned()), "{request:?}");
@@ -37,23 +37,23 @@ fn only_the_public_key_is_sent_with_the_bearer_token() {
 
 #[test]
 fn the_admin_token_is_read_from_dotenv_or_a_file() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let site = Site::start(&[("/upload", "201 Created", TAKEN)]);
-    desk.key("k", &["ed25519"]);
+    dir.key("k", &["ed25519"]);
     let args = ["jwk", "upload", "k.pub", "--server", &site.url];
-    desk.write("token", "s3cret\n");
-    assert_eq!(desk.run_with(&args, &[("ADMIN_TOKEN_FILE", "token")], "").code, Some(0));
-    desk.write(".env", "ADMIN_TOKEN=s3cret\n");
-    assert_eq!(desk.run(&args).code, Some(0));
+    dir.write("token", "s3cret\n");
+    assert_eq!(dir.run_with(&args, &[("ADMIN_TOKEN_FILE", "token")], "").code, Some(0));
+    dir.write(".env", "ADMIN_TOKEN=s3cret\n");
+    assert_eq!(dir.run(&args).code, Some(0));
     let sent = "authorization: Bearer s3cret".to_owned();
-    assert!(site.asked().iter().all(|request| request.headers.contains(&sent)));
+    assert!(site.requests().iter().all(|request| request.headers.contains(&sent)));
 }
 
 #[test]
 fn an_impossible_upload_is_refused_before_a_key_is_generated() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let with = |args: &[&str], env: &[(&str, &str)]| {
-        desk.run_with(&[&["jwk", "generate", "--type", "ed25519", "--upload"], args].concat(), env, "")
+        dir.run_with(&[&["jwk", "generate", "--type", "ed25519", "--upload"], args].concat(), env, "")
     };
     with(&[], &[TOKEN])
         .refused(2, "--upload without --save would lose the private key: add --save to keep it as KID.pem");
@@ -68,18 +68,18 @@ fn an_impossible_upload_is_refused_before_a_key_is_generated() {
         2,
         "ADMIN_TOKEN has characters that no header can carry: generate one with `openssl rand -hex 32`",
     );
-    assert_eq!(desk.files(), [""; 0]);
+    assert_eq!(dir.files(), [""; 0]);
 }
 
 #[test]
 fn a_key_that_the_server_refuses_is_saved_and_the_command_to_retry_is_shown() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     let site = Site::start(&[("/upload", "401 Unauthorized", "{\"error\":\"no\\u001b[31m\"}")]);
     let args =
         ["jwk", "generate", "--type", "ed25519", "--save", "--upload", "--kid", "k", "--server", &site.url];
-    let said = desk.run_with(&args, &[TOKEN], "");
+    let said = dir.run_with(&args, &[TOKEN], "");
     let url = &site.url;
-    assert_eq!((said.code, desk.files()), (Some(1), vec!["k.pem".to_owned()]));
+    assert_eq!((said.code, dir.files()), (Some(1), vec!["k.pem".to_owned()]));
     assert_eq!(
         said.stderr,
         format!(
@@ -91,7 +91,7 @@ fn a_key_that_the_server_refuses_is_saved_and_the_command_to_retry_is_shown() {
     let elsewhere = Site::start(&[]);
     let moved = format!("307 Temporary Redirect\r\nLocation: {}/upload", elsewhere.url);
     let site = Site::start(&[("/upload", &moved, "")]);
-    let said = desk.run_with(&["jwk", "upload", "k.pem", "--server", &site.url], &[TOKEN], "");
+    let said = dir.run_with(&["jwk", "upload", "k.pem", "--server", &site.url], &[TOKEN], "");
     said.refused(1, &format!("{}/upload answered 307", site.url));
-    assert!(elsewhere.asked().is_empty(), "the token is not sent to a redirect");
+    assert!(elsewhere.requests().is_empty(), "the token is not sent to a redirect");
 }

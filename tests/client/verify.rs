@@ -7,7 +7,7 @@ use jwksd::domain::jose::json::SecretJson;
 use jwksd::domain::jose::private_key::PrivateJwk;
 use serde_json::{Value, json};
 
-use crate::{Desk, examples};
+use crate::{WorkDir, examples};
 
 const EXP: i64 = 4_000_000_000;
 
@@ -22,29 +22,29 @@ pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
 
 /// An issuer of arbitrarily invalid tokens, with its keys in `jwks.json`.
 struct Forger {
-    desk: Desk,
+    dir: WorkDir,
     key: PrivateJwk,
 }
 
 impl Forger {
     fn new() -> Self {
-        let desk = Desk::new();
-        desk.key("1", &["ec"]);
-        desk.key("2", &["rsa"]);
+        let dir = WorkDir::new();
+        dir.key("1", &["ec"]);
+        dir.key("2", &["rsa"]);
         let [ec, rsa] =
-            ["1.pub", "2.pub"].map(|name| serde_json::from_str::<Value>(&desk.read(name)).unwrap());
+            ["1.pub", "2.pub"].map(|name| serde_json::from_str::<Value>(&dir.read(name)).unwrap());
         let mut enc = ec.clone();
         (enc["kid"], enc["use"]) = (json!("enc"), json!("enc"));
         let mut weak = rsa.clone();
         (weak["kid"], weak["e"]) = (json!("weak"), json!("AQ"));
         let mut oaep = rsa.clone();
         (oaep["kid"], oaep["alg"]) = (json!("oaep"), json!("RSA-OAEP"));
-        let mut private: Value = serde_json::from_str(&desk.read("1.jwk")).unwrap();
+        let mut private: Value = serde_json::from_str(&dir.read("1.jwk")).unwrap();
         private["kid"] = json!("private");
         let keys = json!({"keys": [ec, rsa, enc, weak, oaep, private]});
-        desk.write("jwks.json", &keys.to_string());
-        let key = PrivateJwk::parse(&SecretJson::parse(desk.read("1.jwk").as_bytes()).unwrap()).unwrap();
-        Self { desk, key }
+        dir.write("jwks.json", &keys.to_string());
+        let key = PrivateJwk::parse(&SecretJson::parse(dir.read("1.jwk").as_bytes()).unwrap()).unwrap();
+        Self { dir, key }
     }
 
     fn sign(&self, header: &str, claims: &str) -> String {
@@ -56,9 +56,9 @@ impl Forger {
     /// Code and sentence of the refusal, after checking that text, JSON and exit status agree.
     fn refusal(&self, token: &str, args: &[&str]) -> (String, String) {
         let args = [&["jwt", "verify", "--jwks-file", "jwks.json", "-"], args].concat();
-        let said = self.desk.run_with(&args, &[], token);
+        let said = self.dir.run_with(&args, &[], token);
         assert_eq!((said.code, said.stderr.as_str()), (Some(1), ""), "{said:?}");
-        let json = self.desk.run_with(&[&args[..], &["--json"]].concat(), &[], token);
+        let json = self.dir.run_with(&[&args[..], &["--json"]].concat(), &[], token);
         assert_eq!(json.code, Some(1));
         let json: Value = serde_json::from_str(&json.stdout).unwrap();
         assert_eq!(json["valid"], false);
@@ -98,7 +98,7 @@ fn a_valid_token_is_shown_with_the_checks_that_were_not_made() {
     let forger = Forger::new();
     let token = forger.sign(&header(&json!({"typ": "logout+jwt"})), &claims());
     let args = ["jwt", "verify", "--jwks-file", "jwks.json", "--token", &token];
-    let said = forger.desk.run(&args).out();
+    let said = forger.dir.run(&args).out();
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(
         lines[..4],
@@ -117,7 +117,7 @@ fn a_valid_token_is_shown_with_the_checks_that_were_not_made() {
     // The settings of a server in the same environment are not used.
     let env = [("ISSUER", "https://them"), ("AUDIENCE", "them")];
     assert_eq!(
-        forger.desk.run_with(&args, &env, "").json(),
+        forger.dir.run_with(&args, &env, "").json(),
         json!({
             "valid": true, "reason": null, "message": "valid", "notes": [],
             "header": {"alg": "ES256", "kid": "1"},
@@ -203,7 +203,7 @@ fn claims_of_the_wrong_type_are_malformed() {
     ] {
         let token = forger.sign(&header(&json!({})), claims);
         let args = ["jwt", "verify", "--jwks-file", "jwks.json", "--token", &token];
-        let said = forger.desk.run(&args);
+        let said = forger.dir.run(&args);
         let first = said.stdout.lines().next().unwrap().to_owned();
         assert_eq!((said.code, first), (Some(1), format!("invalid: {message} (malformed)")));
     }
@@ -247,14 +247,14 @@ fn ambiguous_input_is_malformed() {
 #[test]
 fn leeway_and_ignore_exp_change_only_the_time_checks() {
     let forger = Forger::new();
-    let desk = &forger.desk;
+    let dir = &forger.dir;
     let verdict = |token: &str, args: &[&str]| {
         let args = [&["jwt", "verify", "--jwks-file", "jwks.json", "--issuer", "us", token], args].concat();
-        let said = desk.run(&args);
+        let said = dir.run(&args);
         (said.code, said.stdout.lines().take(2).collect::<Vec<_>>().join("\n"))
     };
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let past = desk.token("1", &["iss=us", &format!("exp={}", now - 30)]);
+    let past = dir.token("1", &["iss=us", &format!("exp={}", now - 30)]);
     assert_eq!(verdict(&past, &[]).0, Some(1));
     assert_eq!(verdict(&past, &["--leeway", "10s"]).0, Some(1));
     assert_eq!(verdict(&past, &["--leeway", "10m"]).0, Some(0));
@@ -265,22 +265,22 @@ fn leeway_and_ignore_exp_change_only_the_time_checks() {
             && said.ends_with(" ago (--ignore-exp)"),
         "{said}"
     );
-    let early = desk.token("1", &["iss=us", &format!("nbf={}", now + 300)]);
+    let early = dir.token("1", &["iss=us", &format!("nbf={}", now + 300)]);
     assert_eq!((verdict(&early, &[]).0, verdict(&early, &["--leeway", "10m"]).0), (Some(1), Some(0)));
-    let ahead = desk.token("1", &["iss=us", &format!("iat={}", now + 300)]);
+    let ahead = dir.token("1", &["iss=us", &format!("iat={}", now + 300)]);
     let (code, said) = verdict(&ahead, &[]);
     assert!(
         code == Some(0) && said.contains("the token says that it was issued in the future: "),
         "odd, and no more: {said}"
     );
-    assert_eq!(desk.run(&["jwt", "verify", "--leeway", "soon", "x"]).code, Some(2));
+    assert_eq!(dir.run(&["jwt", "verify", "--leeway", "soon", "x"]).code, Some(2));
 }
 
 #[test]
 fn a_single_trusted_key_needs_no_kid_and_accepts_no_other() {
     let forger = Forger::new();
     let one = ["jwt", "verify", "--jwks-file", "1.pub", "--issuer", "us", "--audience", "me"];
-    let verify = |token: &str| forger.desk.run(&[&one[..], &[token]].concat());
+    let verify = |token: &str| forger.dir.run(&[&one[..], &[token]].concat());
     let said = verify(&forger.sign(&header(&json!({"kid": null})), &claims())).out();
     assert!(
         said.starts_with("valid\n  the token names no key (no \"kid\"): the given key was used\nheader\n"),
@@ -297,12 +297,12 @@ fn a_single_trusted_key_needs_no_kid_and_accepts_no_other() {
 
 #[test]
 fn the_signatures_of_the_rfc_examples_are_valid() {
-    let desk = Desk::new();
+    let dir = WorkDir::new();
     for example in examples()["signatures"].as_array().unwrap() {
-        let public = desk.run_with(&["jwk", "public", "-"], &[], &example["key"].to_string()).out();
-        desk.write("key.jwk", &public);
+        let public = dir.run_with(&["jwk", "public", "-"], &[], &example["key"].to_string()).out();
+        dir.write("key.jwk", &public);
         let token = example["token"].as_str().unwrap();
-        let said = desk.run(&["jwt", "verify", "--jwks-file", "key.jwk", "--ignore-exp", token]);
+        let said = dir.run(&["jwt", "verify", "--jwks-file", "key.jwk", "--ignore-exp", token]);
         let first = said.stdout.lines().next().unwrap();
         // Only two of them sign claims; the others are refused after the signature check.
         let is_jwt = ["RFC 7515 §A.2", "RFC 7515 §A.3"].iter().any(|name| example["example"] == *name);
@@ -324,7 +324,7 @@ fn untrusted_text_is_escaped_before_it_reaches_the_terminal() {
         &["inspect"],
         &["inspect", "--json"],
     ] {
-        let said = forger.desk.run(&[&["jwt"], args, &[&token]].concat());
+        let said = forger.dir.run(&[&["jwt"], args, &[&token]].concat());
         let is_plain = |text: &str| text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}'));
         assert!(is_plain(&said.stdout) && is_plain(&said.stderr), "{said:?}");
         assert!(said.stdout.contains("\\u001b[2J"), "{said:?}");
