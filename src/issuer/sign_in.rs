@@ -55,12 +55,12 @@ impl Issuer {
     ) -> Result<Option<Token>, IssuerError> {
         for _ in 0..KEY_ATTEMPTS {
             let subject = Subject { name: &account.username, uid: Some(account.id) };
-            let (token, kid) = self.issue(subject, kind)?;
+            let (token, signed_by) = self.issue(subject, kind)?;
             let sign_in = NewSignIn {
                 user: account.id,
                 checked: account.password_hash.clone(),
                 // The key of an expired token has ended by intention.
-                signed_by: (kind == TokenKind::Valid).then_some(kid),
+                signed_by: (kind == TokenKind::Valid).then_some(signed_by),
                 from,
                 at: self.now(),
             };

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::pem;
+use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
 use crate::issuer::blocking_pool::WorkError;
@@ -80,18 +81,13 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
 }
 
 /// Seals a plaintext key of another program in place. Any other row is left as it is.
-fn adopt(
-    row: &SealedKey,
-    sealer: &Sealer,
-    now: Timestamp,
-    context: &Context,
-) -> Option<(crate::domain::key::Kid, KeyChange)> {
+fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<(Kid, KeyChange)> {
     let key = pem::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?;
     let pem = pem::to_pkcs1_pem(&key).ok()?;
-    let seal_context = SealContext::Key(row.kid, row.exp);
-    let sealed = context.rng.with(|rng| sealer.seal(seal_context, pem.as_bytes(), rng)).ok()?;
+    let place = SealContext::Key(row.kid, row.exp);
+    let bytes = context.rng.with(|rng| sealer.seal(place, pem.as_bytes(), rng)).ok()?;
     let key = KeyMetadata::adopted(row.kid, row.exp, now);
-    Some((row.kid, KeyChange::Adopt { key, sealed: Some(sealed) }))
+    Some((row.kid, KeyChange::Adopt { key, sealed: Some(bytes) }))
 }
 
 /// Why there is no master key for a store.

@@ -102,15 +102,14 @@ fn moves(
 
 /// Seals a text, and proves that it opens again before the only other copy is replaced.
 fn seal_and_open(
-    seal_context: SealContext<'_>,
+    place: SealContext<'_>,
     text: &[u8],
     sealer: &Sealer,
     context: &Context,
 ) -> Result<Vec<u8>, RekeyError> {
-    let sealed =
-        context.rng.with(|rng| sealer.seal(seal_context, text, rng)).map_err(MasterKeyError::from)?;
-    match sealer.open(seal_context, &sealed) {
-        Ok(opened) if opened.as_slice() == text => Ok(sealed),
+    let bytes = context.rng.with(|rng| sealer.seal(place, text, rng)).map_err(MasterKeyError::from)?;
+    match sealer.open(place, &bytes) {
+        Ok(opened) if opened.as_slice() == text => Ok(bytes),
         _ => Err(RekeyError::DoesNotOpen),
     }
 }

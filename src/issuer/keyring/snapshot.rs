@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::inspect::{UnreadableRow, open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::jwk_set::JwkSet;
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::Sealer;
@@ -233,7 +234,7 @@ impl KeyringSnapshot {
     pub(super) fn algorithms(&self, now: Timestamp) -> Vec<&'static str> {
         let own = self.published.iter().filter(|(key, _)| key.is_published(now)).map(|(_, key)| key.jwk());
         let mut names = Vec::new();
-        for name in own.chain(self.external(now).map(ExternalKey::jwk)).filter_map(|jwk| jwk.algorithm()) {
+        for name in own.chain(self.external(now).map(ExternalKey::jwk)).filter_map(Jwk::algorithm) {
             if !names.contains(&name.name()) {
                 names.push(name.name());
             }
