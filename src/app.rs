@@ -47,12 +47,15 @@ impl App {
         port: u16,
     ) -> Result<Self, AppError> {
         let metrics = Metrics::new(Arc::clone(&context.clock))?;
+        // Before the context is cloned, so that the pool is measured for every part of the server.
         context.pool = metrics.observe(&context.pool);
 
         let keyring = Keyring::open(context.clone(), master_key, config.keys.policy).await?;
+        // A failure of the first tick stops the start. Later ones are logged and retried.
         keyring.tick().await?;
         let (accounts, keyring) = (Accounts::new(context.clone(), &config.passwords), Arc::new(keyring));
         let tokens = TokenPolicy {
+            // The port comes from the listener, because with PORT=0 the system chooses it.
             issuer: config.listen.issuer_url(port),
             audience: config.tokens.audience.clone(),
             ttl: config.keys.policy.token_ttl(),
@@ -77,6 +80,7 @@ impl App {
         shutdown: impl Future<Output = ()>,
         on_tick: impl FnMut(),
     ) {
+        // Both loops never return, so only the end of `http::serve` ends the server.
         tokio::select! {
             () = http::serve(listener, self.fast_path, max_connections, shutdown) => {}
             () = rotation_loop(&self.keyring, on_tick) => {}
@@ -89,7 +93,9 @@ impl App {
 async fn rotation_loop(keyring: &Keyring, mut on_tick: impl FnMut()) {
     let outage = Outage::default();
     loop {
+        // Sleeps first, because `App::build` has just run a tick.
         tokio::time::sleep(TICK).await;
+        // Before the tick: one that hangs stops the signs of life, one that fails does not.
         on_tick();
         match keyring.tick().await {
             Ok(()) => outage.recovered(|| "the key rotation works again"),
@@ -104,6 +110,7 @@ async fn rotation_loop(keyring: &Keyring, mut on_tick: impl FnMut()) {
 /// Deletes batch by batch, and never returns.
 async fn retention_loop(retention: Option<Retention>) {
     let Some(mut retention) = retention else {
+        // Returning would end `App::serve`, and the server with it.
         return std::future::pending().await;
     };
     let outage = Outage::default();
@@ -115,6 +122,7 @@ async fn retention_loop(retention: Option<Retention>) {
                 format!("old sign-ins could not be deleted from auth_logs, retrying: {}", error_chain(error))
             }),
         }
+        // After an error the long pause, so that a store with problems does not get twenty more queries a second.
         let pause = if matches!(swept, Ok(Swept::Some)) { RETENTION_PAUSE } else { RETENTION_IDLE };
         tokio::time::sleep(pause).await;
     }

@@ -92,6 +92,7 @@ fn tune(
         }
     }
     while best.0.memory_kib >= most_kib & !1023 {
+        // At least one more pass each time, so that the loop ends.
         let iterations = scaled(best.0.iterations, target, best.1).max(best.0.iterations.saturating_add(1));
         let cost = Cost { iterations, ..best.0 };
         let takes = time(cost)?;
@@ -110,6 +111,7 @@ fn scaled(value: u32, target: Duration, takes: Duration) -> u32 {
 }
 
 fn time(cost: Cost) -> anyhow::Result<Duration> {
+    // A fixed seed is enough, because these hashes are thrown away.
     let mut rng = StdRng::seed_from_u64(0);
     let hasher = Hasher::new(cost.memory_kib, cost.iterations, 1)?
         .with_backend(Argon2Backend::select_verified(&mut rng));

@@ -20,12 +20,14 @@ pub(super) struct BackupArgs {
 
 pub(super) async fn run(config: Config, args: BackupArgs) -> anyhow::Result<()> {
     let (store, file) = (&config.database, &args.file);
+    // Checked early, because copying may take minutes. `persist_noclobber` checks again at the end.
     if file.symlink_metadata().is_ok() {
         return refuse(format!("{} already exists: use another name", file.display()));
     }
     if file.to_str().is_none() {
         return refuse(format!("{} is not UTF-8: use another name", file.display()));
     }
+    // A backup whose keys do not open is worthless, so the master key is needed to verify it.
     let master_key = master_key_of(&config, store).await?;
     unless_interrupted(Box::pin(back_up(store, file, &master_key))).await
 }
@@ -38,10 +40,12 @@ async fn back_up(store: &DatabaseFile, file: &Path, master_key: &MasterKey) -> a
     let after = inspect(store).await?;
     check_counts(&before.counts, &verified.counts, &after.counts)?;
     let unopened = unopened_kids(master_key, &verified);
+    // A key that does not open in the store either is not a fault of the copy.
     let unopened_before = unopened_kids(master_key, &before);
     if let Some(kid) = unopened.iter().find(|kid| !unopened_before.contains(kid)) {
         bail!("key {kid} opens in {}, but not in the copy, which was deleted", store.path().display());
     }
+    // Synced before it gets its name, so that a crash cannot leave half a copy under that name.
     copy.file.as_file().sync_all().context("cannot write the copy to the disk")?;
     copy.file
         .persist_noclobber(file)

@@ -42,6 +42,7 @@ impl OpenStore {
 
     /// Closes the store, and returns the outcome of the work on it.
     pub(super) async fn close<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        // Not an error: committed rows are in the WAL, which the next start reads.
         if tokio::time::timeout(CLOSE_TIMEOUT, self.context.store.close()).await.is_err() {
             tracing::warn!("the store is still busy; its WAL is written back at the next start");
         }
@@ -84,6 +85,7 @@ pub(super) async fn open_probed(config: &Config, probe: Probe) -> anyhow::Result
     let rng = SharedRng::new(
         StdRng::try_from_rng(&mut SysRng).context("the operating system provides no random numbers")?,
     );
+    // Before `SqliteStore::open`, which migrates the schema: a wrong master key must change nothing.
     let secret = master_key::for_store(config, &contents, &rng)?;
     let unlocked = match contents {
         Contents::Ours(record) => {
@@ -122,9 +124,12 @@ pub(super) fn unlock(
 pub(super) fn unusable(database: &DatabaseFile, error: StoreError) -> anyhow::Error {
     let name = database.path().display();
     match error {
+        // Status 2, because trying again cannot help.
         StoreError::Corrupt(what) => UsageError(format!("DATABASE_URL names {name}, but {what}")).into(),
+        // Status 1, so that scripts can tell a busy store from one that the operator must repair.
         error if error.is_transient() => anyhow::anyhow!("cannot open {name} now, try again: {error:#}"),
         StoreError::Unavailable(cause) => {
+            // SQLite's own message does not say that the directory is missing.
             let directory = database.path().parent().filter(|parent| !parent.as_os_str().is_empty());
             let hint = match directory {
                 Some(directory) if !directory.exists() => {

@@ -76,6 +76,7 @@ const TOOLS: [&str; 5] = ["argon2-tune", "completions", "jwk", "jwt", "man"];
 
 /// Runs the program with these arguments, of which the first is its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // First of all, because the memory of everything after it may contain secrets.
     process_limits::forbid_core_dumps();
     let matches = command().try_get_matches_from(args).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
@@ -120,6 +121,7 @@ impl Cli {
             Some(Command::Configured(Configured::Serve(args))) => {
                 Ok(Command::Configured(Configured::Serve(args.or(self.serve))))
             }
+            // Clap accepts the flag before every command, where it has no effect.
             Some(_) if self.serve != serve::ServeArgs::default() => {
                 let text = "--until-stdin-closes works only with `jwksd serve`: leave it out";
                 Err(UsageError(text.to_owned()))
@@ -132,6 +134,7 @@ impl Cli {
 fn run(matches: &ArgMatches, cli: Cli) -> anyhow::Result<()> {
     match cli.selected()? {
         Command::Configured(command) => run_configured(matches, command),
+        // Not a configured command: for `doctor`, an invalid setting is a finding.
         Command::Doctor(args) => doctor::run(matches, args),
         Command::Standalone(command) => run_standalone(matches, command),
     }
@@ -150,6 +153,7 @@ fn run_standalone(matches: &ArgMatches, command: Standalone) -> anyhow::Result<(
 
 fn run_configured(matches: &ArgMatches, command: Configured) -> anyhow::Result<()> {
     let config = Config::load(matches)?;
+    // Held until the end, because dropping the guard writes the queued lines.
     let _logs = config.log.start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {

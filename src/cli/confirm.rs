@@ -12,6 +12,7 @@ pub(super) fn confirm(warning: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
+    // Input from a pipe may be meant for something else, so it does not count as an answer.
     if !io::stdin().is_terminal() {
         let text = format!("{warning}, and there is no terminal to confirm it on: add --yes");
         return Err(UsageError(text).into());

@@ -64,6 +64,7 @@ fn status(error: &anyhow::Error) -> u8 {
     if error.is::<NotFound>() {
         return NOT_FOUND;
     }
+    // The whole chain, because commands add context above the error that decides.
     match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(
             IssuerError::NoSuchAccount

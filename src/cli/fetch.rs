@@ -42,6 +42,7 @@ impl Client {
         let config = Agent::config_builder()
             .tls_config(tls)
             .timeout_global(Some(TIMEOUT))
+            // The body of an error contains its reason, which `upload` shows.
             .http_status_as_error(false)
             // Redirects are followed in `get`, which checks every target.
             .max_redirects(0)

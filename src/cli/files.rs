@@ -32,7 +32,9 @@ pub(super) fn shown(name: &str) -> &str {
 
 /// Reserves the maximum at once: a growing buffer would leave copies of a secret in memory.
 fn read_bounded(source: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    // With room to spare, so that `read_to_end` sees the end before the buffer is full and would grow.
     let mut text = Zeroizing::new(Vec::with_capacity(LIMIT + 64));
+    // One byte above the limit, so that the caller notices an input that is too long.
     let max = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
     source.take(max).read_to_end(&mut text)?;
     Ok(text)

@@ -177,6 +177,7 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
 
     let key = PrivateKey::generate(new)?;
     let public = args.about.jwk(key.public().clone())?;
+    // Saved before the upload: a published key is useless once its private key is lost.
     let file = args.save.then(|| save(&key, &public)).transpose()?;
     let sent = upload.map(|upload| send(&upload, &public, file.as_deref(), &args.server));
     // The key is printed even if the upload failed, because it may be the only copy.
@@ -234,6 +235,7 @@ fn new_key(args: &GenerateArgs) -> Result<NewKey, UsageError> {
 
 /// Checks that a `kid` is a file name in this directory, and not a hidden one.
 fn check_file_name(kid: &str) -> Result<(), UsageError> {
+    // 200 bytes and `.pem` fit into 255, the limit of most file systems.
     let is_plain = kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if is_plain && !kid.is_empty() && !kid.starts_with(['.', '-']) && kid.len() <= 200 {
         return Ok(());
@@ -270,6 +272,7 @@ fn to_pem(file: &str, private: &PrivateArgs) -> anyhow::Result<()> {
     let json = read_json(file)?;
     let members = json.reveal().as_object().ok_or(InvalidJwk::NotObject).with_context(|| cannot_use(file))?;
     if members.contains_key("d") {
+        // Terminals and CI systems keep what commands print, so a private key needs an explicit flag.
         if !private.private && private.output.is_none() {
             return Err(UsageError(format!(
                 "{} is a private key: use --output FILE to write it to a file, --private to print it, or `jwksd jwk public` \

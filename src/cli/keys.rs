@@ -137,6 +137,7 @@ fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
         format!("{kid:>5}  {phase:<8}  {created:<20}  {from:<20}  {until:<20}  {exp}")
     };
     output::lines(std::iter::once(header).chain(rows).map(line))?;
+    // On standard error, so that standard output contains only the table.
     for key in external_keys(keyring) {
         let until = key.exp.map_or_else(|| "it is withdrawn".to_owned(), |time| time.to_string());
         output::message(&format!("the external key {} is published too, until {until}", key.kid));
@@ -177,6 +178,7 @@ struct UnreadableKey {
 struct Line {
     kid: i64,
     phase: &'static str,
+    // The older name stays in the JSON, because scripts read it.
     #[serde(rename = "made")]
     created: String,
     signs_from: Option<String>,
@@ -211,6 +213,7 @@ impl Line {
 async fn rotate(keyring: &Keyring, now: bool, verifiers: &Verifiers<'_>) -> anyhow::Result<()> {
     keyring.rotate(now).await?;
     let keys = keyring.report();
+    // The report lists the oldest key first, so the last one in these phases is new.
     let created = keys.iter().rfind(|key| matches!(key.phase, Phase::Next | Phase::Current));
     let Some(created) = created else {
         bail!("the new key has already expired: see `jwksd keys list`");
@@ -225,6 +228,7 @@ async fn rotate(keyring: &Keyring, now: bool, verifiers: &Verifiers<'_>) -> anyh
 }
 
 async fn revoke(keyring: &Keyring, kid: Kid, verifiers: &Verifiers<'_>) -> anyhow::Result<()> {
+    // Read first, because without the current key another one takes over.
     let signed_before = current(keyring);
     keyring.revoke(kid).await?;
     output::message(&format!(

@@ -22,9 +22,11 @@ pub(super) fn for_store(
     if let Some(secret) = configured(config)? {
         return Ok(secret);
     }
+    // A new master key could not open the keys that this store already has.
     if matches!(contents, Contents::Ours(_)) {
         return Err(missing(&config.database).into());
     }
+    // Generated even if it is not kept: the error then contains a line that is ready to paste.
     let key = rng.with(MasterSecret::generate);
     let line = format!("NOT_MY_KEY={}", key.as_str());
     match why_none_is_generated(config, contents, has_dotenv) {
@@ -89,6 +91,7 @@ fn keep_in_dotenv(line: &str, key: &str) -> anyhow::Result<MasterSecret> {
             );
             Ok(MasterSecret::parse(key)?)
         }
+        // Two first starts may race. Both seal in one store, so the slower one takes the key of the faster one.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match config::dotenv_master_key()? {
             Some(secret) => Ok(secret),
             None => {
@@ -108,8 +111,11 @@ fn write_dotenv(line: &str) -> io::Result<()> {
         file,
         "# The master key of jwksd: without it, the private keys in the database are lost.\n{line}"
     )?;
+    // Synced before anything is sealed: after a power cut, the store must not depend on a lost key.
     file.as_file().sync_all()?;
+    // Never replaces a file, which may contain the only copy of another key.
     file.persist_noclobber(DOTENV).map_err(|error| error.error)?;
+    // Syncing the file does not sync its name, which is an entry of the directory.
     sync_directory_of(Path::new(DOTENV))
 }
 
@@ -118,6 +124,7 @@ fn is_in_working_directory(database: &Path) -> bool {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
+    // Resolved, because a symbolic link can lead to the same directory under another name.
     match (fs::canonicalize(directory), fs::canonicalize(".")) {
         (Ok(directory), Ok(working)) => directory == working,
         _ => false,

@@ -8,6 +8,7 @@ use crate::http::AuthMode;
 
 /// Refuses open mode on an address that other machines can reach.
 pub(super) fn refuse_public_address(config: &Config, listening_on: IpAddr) -> Result<(), UsageError> {
+    // Canonical, because ::ffff:127.0.0.1 is a loopback address too.
     if !is_unconfirmed(config) || listening_on.to_canonical().is_loopback() {
         return Ok(());
     }

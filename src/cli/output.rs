@@ -14,6 +14,7 @@ pub(super) fn message(line: &str) {
 pub(super) fn value(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     writeln!(stdout, "{line}")?;
+    // Flushed here, because an error at the end of the process would be lost.
     stdout.flush()
 }
 

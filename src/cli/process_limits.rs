@@ -27,7 +27,9 @@ fn raise_open_files(wanted: u64) -> u64 {
 
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let present = current.unwrap_or(u64::MAX);
+    // Without privileges the hard limit cannot be exceeded. A limit that is already higher stays.
     let allowed = wanted.min(maximum.unwrap_or(wanted)).max(present);
+    // A failure is not fatal: the server then accepts fewer connections.
     let is_raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum }).is_ok();
     if is_raised { allowed } else { present }
 }
@@ -54,6 +56,7 @@ pub(super) fn forbid_core_dumps() {
     {
         use rustix::process::{Resource, Rlimit, setrlimit};
 
+        // The hard limit too, so that the soft limit cannot be raised again without privileges.
         warn(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }));
     }
     // The limit does not hold when the kernel pipes the dump to a program, such as apport. A process that is not dumpable

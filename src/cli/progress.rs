@@ -15,6 +15,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) async fn growing<T>(what: &str, file: &Path, bytes: u64, work: impl Future<Output = T>) -> T {
     let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    // A mistake in the template must not stop a backup.
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     watch(what, &bar, work, || std::fs::metadata(file).map_or(0, |file| file.len())).await
 }

@@ -22,6 +22,7 @@ pub(super) struct RekeyArgs {
 }
 
 pub(super) async fn run(config: Config, args: RekeyArgs) -> anyhow::Result<()> {
+    // Asked before the store is opened, so that it is not kept open while the operator types.
     let new = match &config.keys.new_master_key {
         Some(secret) => secret.clone(),
         None => ask()?,
@@ -46,6 +47,7 @@ fn ask() -> anyhow::Result<MasterSecret> {
         rpassword::prompt_password(prompt).map(Zeroizing::new).context("cannot read the new master key")
     };
     let first = ask("The new master key: ")?;
+    // A typo would seal every key under a passphrase that the operator does not know.
     if ask("Repeat the new master key: ")? != first {
         bail!("the two differ; nothing was changed");
     }

@@ -21,11 +21,13 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) async fn run(config: Config, args: RestoreArgs) -> anyhow::Result<()> {
+    // Resolved, because the copy must replace the file and not a symbolic link to it.
     let (store, source) = (config.database.resolved(), DatabaseFile::new(args.file));
     if !source.path().exists() {
         return refuse(format!("cannot restore {}: there is no such file", source.path().display()));
     }
     let master_key = master_key_of(&config, &source).await?;
+    // Before the lock, which keeps servers from starting: copying and checking may take minutes.
     let copy = unless_interrupted(Box::pin(copy_next_to(&store, &source, &master_key))).await?;
     let mut lock = lock(&store).await?;
     let merged = unless_interrupted(Box::pin(merge(&copy, &mut lock, &master_key))).await;
@@ -38,6 +40,7 @@ pub(super) async fn run(config: Config, args: RestoreArgs) -> anyhow::Result<()>
     };
     // Windows allows no colons in file names.
     let suffix = format!(".replaced-{}", SystemClock::start().now().to_string().replace(':', "-"));
+    // Not in `unless_interrupted`: it is short, and must not stop half-way.
     let kept = lock
         .replace_by(copy.file, &suffix)
         .await
@@ -82,6 +85,7 @@ async fn merge(
     master_key: &MasterKey,
 ) -> anyhow::Result<(Inspection, MergeOutcome)> {
     let outcome = lock.merge_into(copy.file.path()).await.context("cannot write the copy")?;
+    // Verified again, because the merge has written to the copy.
     Ok((copy.verify(master_key).await?, outcome))
 }
 

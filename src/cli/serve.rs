@@ -29,13 +29,17 @@ impl ServeArgs {
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that no signal during the start is lost.
     let shutdown = Shutdown::listen(args.until_stdin_closes)?;
+    // Before the store is opened, so that a second server on the port fails without touching the store.
     let listener = config.listen.bind().await?;
     let address = listener.local_addr().context("cannot tell the address of the listener")?;
+    // After the bind, because a name in HOST can resolve to any address.
     open_mode::refuse_public_address(&config, address.ip())?;
+    // Before the store is opened, because its first write may reach the limit.
     process_limits::turn_file_size_signal_into_error();
     // Opening may wait for another process.
     let open_store = tokio::select! {
         open_store = open(&config) => open_store?,
+        // Status 0: the operator asked for it.
         () = shutdown.clone().requested() => return Ok(()),
     };
     let served = serve(&open_store, &config, listener, shutdown).await;
@@ -46,6 +50,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
 
 async fn open(config: &Config) -> anyhow::Result<OpenStore> {
     let probe = bootstrap::probe(config).await?;
+    // Checked on the probe, so that a refused start does not change the store.
     open_mode::refuse_accounts(config, probe.has_accounts)?;
     if config.http.auth_mode == AuthMode::Open {
         tracing::warn!("OPEN MODE: /auth checks no passwords and issues a token for any name to anyone");
@@ -70,6 +75,7 @@ async fn serve(
     );
 
     let supervisor = Supervisor::connect();
+    // The keys are published, and the kernel already queues connections of early clients.
     supervisor.ready();
     let mut watchdog = Watchdog::new(supervisor.clone());
     let until_shutdown = async move {

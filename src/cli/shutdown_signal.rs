@@ -12,6 +12,7 @@ pub(super) struct Shutdown(watch::Receiver<bool>);
 impl Shutdown {
     /// Starts to listen for signals, and for the end of standard input if `until_stdin_closes`.
     pub(super) fn listen(until_stdin_closes: bool) -> anyhow::Result<Self> {
+        // Registered before the task runs: until then, a signal ends the process immediately.
         let signal = shutdown_signal()?;
         let stdin_closed = until_stdin_closes.then(stdin_closed);
         let (sender, receiver) = watch::channel(false);
@@ -19,6 +20,7 @@ impl Shutdown {
             let stdin_closed = async {
                 match stdin_closed {
                     Some(closed) => drop(closed.await),
+                    // Without the flag only a signal stops it: services often start with a closed standard input.
                     None => std::future::pending().await,
                 }
             };
@@ -58,6 +60,7 @@ pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Sen
 #[cfg(not(unix))]
 pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     Ok(async {
+        // A handler that cannot be installed must not look like a request to stop.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }

@@ -30,6 +30,7 @@ impl StoreCopy {
         let parent = directory_of(file);
         let failing = || format!("cannot write to the directory {}", parent.display());
         // On Unix, temporary directories have mode 0700, and temporary files 0600.
+        // A directory of its own, so that SQLite's side files are deleted together with the copy.
         let directory =
             tempfile::Builder::new().prefix(DIRECTORY_PREFIX).tempdir_in(parent).with_context(failing)?;
         let file = NamedTempFile::new_in(directory.path()).with_context(failing)?;
@@ -52,6 +53,7 @@ impl StoreCopy {
         if let Some(complaint) = inspection.complaints.first() {
             bail!("the copy is damaged, and was deleted: {complaint}");
         }
+        // Single keys may not open in the original either. If all fail, the master key is wrong.
         if !inspection.keys.is_empty()
             && unopened_kids(master_key, &inspection).len() == inspection.keys.len()
         {

@@ -31,6 +31,7 @@ fn is_invisible(character: char) -> bool {
             character,
             '\u{ad}'
                 | '\u{61c}'
+                // Hangul fillers count as letters, but look like spaces.
                 | '\u{115f}'..='\u{1160}'
                 | '\u{180e}'
                 | '\u{200b}'..='\u{200f}'
@@ -39,6 +40,7 @@ fn is_invisible(character: char) -> bool {
                 | '\u{3164}'
                 | '\u{feff}'
                 | '\u{fff9}'..='\u{fffb}'
+                // Tag characters can hide a whole text.
                 | '\u{e0000}'..='\u{e007f}'
         )
 }

@@ -52,8 +52,10 @@ impl Upload {
     pub(super) fn send(&self, key: &Jwk) -> anyhow::Result<()> {
         let body = serde_json::to_string(&json!({ "keys": [key] }))?;
         let (status, answer) = Client::new().post(&self.url, &self.token, &body)?;
+        // A proxy may answer with HTML. Then the status says what went wrong.
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let text = |member: &str| answer.get(member).and_then(Value::as_str).map(shown);
+        // The client follows no redirect, so a 3xx status also means that the key was not uploaded.
         if status != 201 {
             let why = text("error").map(|error| format!(": {error}")).unwrap_or_default();
             bail!("{} answered {status}{why}", self.url);

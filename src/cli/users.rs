@@ -126,6 +126,7 @@ pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result
     let failing = || format!("cannot {} {name:?}", action.verb());
     let open_store = match action {
         Action::Add(..) => bootstrap::open(&config).await?,
+        // Only `add` makes sense on an empty store, and a typo in DATABASE_URL must not create one.
         _ => bootstrap::open_existing(&config).await?,
     };
     let done = async {
@@ -247,10 +248,12 @@ fn print(
         (None, _) if format.json => {
             output::value(&printable(&serde_json::to_string(&Gone { username: name, state: "deleted" })?))
         }
+        // Not `lines`, which ignores a closed pipe: this may be the only copy of the password.
         (_, Some(password)) => output::value(password.reveal()),
         (Some(account), None) if matches!(action, Action::Show) => output::value(&in_full(&account)),
         _ => Ok(()),
     };
+    // The change is committed, so the error says how to get a new password.
     printed.with_context(|| match (password, action) {
         (Some(_), Action::Add(..)) => {
             "the account was created, but its password could not be printed: reset it"
@@ -268,6 +271,7 @@ async fn list(accounts: &Accounts, deleted: bool, format: FormatArgs) -> anyhow:
             return Ok(());
         }
     }
+    // Below every ID, because other programs may have written negative ones.
     let mut after = UserId(i64::MIN);
     loop {
         let page = accounts.list(after, PAGE).await?;
@@ -356,6 +360,7 @@ impl PasswordArgs {
         if !self.password_stdin {
             return Ok(None);
         }
+        // The longest password, its `\r\n`, and one more byte to notice that it is too long.
         let limit = u64::try_from(PASSWORD_MAX)?.saturating_add(3);
         let mut text = Zeroizing::new(String::new());
         std::io::stdin().take(limit).read_to_string(&mut text).context("cannot read the password")?;

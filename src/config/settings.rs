@@ -58,6 +58,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first invalid setting.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        // The names are kept, because `doctor` checks which users can read these files.
         let secret_files = SECRETS.iter().filter_map(|secret| source.text(secret.file.name));
         Ok(Self {
             listen: ListenConfig::read(source)?,

@@ -33,6 +33,7 @@ impl<'a> Sources<'a> {
         let mut typed_at = self.matches;
         let mut level = self.matches;
         while let Some((_, inner)) = level.subcommand() {
+            // Only typed flags count: every level also has the environment and the default.
             if is_typed(inner, name) {
                 typed_at = inner;
             }
@@ -47,10 +48,13 @@ impl Source for Sources<'_> {
         let matches = self.level(name);
         let text = match matches.value_source(name) {
             Some(ValueSource::CommandLine | ValueSource::EnvVariable) => {
+                // Lossy on purpose: the parser rejects U+FFFD with an error that names the setting.
                 matches.get_one::<OsString>(name).map(|text| text.to_string_lossy().into_owned())
             }
+            // Clap's default ends up here too, so that `.env` overrides it.
             _ => self.dotenv.get(name).map(|text| text.as_str().to_owned()),
         };
+        // Empty counts as unset, because `NAME=` is how many deployments remove a value.
         text.filter(|text| !text.is_empty())
     }
 
@@ -61,6 +65,7 @@ impl Source for Sources<'_> {
             None => self.dotenv.get(name).cloned(),
         };
         match (direct.filter(|text| !text.is_empty()), self.text(file.name)) {
+            // Choosing one silently could unlock, or create, a store with the wrong key.
             (Some(_), Some(path)) => {
                 let problem = format!("is set, and {} names {path:?} as well: keep one of them", file.name);
                 Err(ConfigError::Secret { name, problem })
@@ -161,6 +166,7 @@ fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, C
     match std::env::var(name) {
         Ok(text) => Ok(Some(Zeroizing::new(text))),
         Err(std::env::VarError::NotPresent) => Ok(None),
+        // Never decoded lossily: a replaced byte would derive another master key.
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(ConfigError::Secret { name, problem: "is not UTF-8: set it to a text".to_owned() })
         }
@@ -170,7 +176,9 @@ fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, C
 /// The secret in this file, without the end of its last line.
 fn secret_file(path: &str) -> Result<Secret, String> {
     match std::fs::read_to_string(path).map(Zeroizing::new) {
+        // Unlike an empty variable this is an error: the secret was probably not mounted.
         Ok(text) if text.trim().is_empty() => Err("the file is empty: write the secret to it".to_owned()),
+        // Editors add the line end. Spaces stay, because a passphrase may end with one.
         Ok(text) => Ok(Secret::new(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))),
         Err(error) => Err(format!("the file cannot be read ({error}): name one that can")),
     }

@@ -73,9 +73,11 @@ fn arg(setting: &Declaration) -> Arg {
     let arg = Arg::new(setting.name)
         .long(setting.name.to_ascii_lowercase().replace('_', "-"))
         .env(setting.name)
+        // People paste `--help` into bug reports, so it must not show the values of their machine.
         .hide_env_values(true)
         // Text that is not UTF-8 gets a one-line error from us, as any other invalid setting.
         .value_parser(OsStringValueParser::new())
+        // `-h` stays on one screen; `--help` lists the settings.
         .hide_short_help(true)
         .value_name("VALUE")
         .help_heading("Settings (each also in the environment or in .env)")

@@ -64,6 +64,7 @@ impl Timestamp {
 /// RFC 3339 in UTC, in whole seconds. Times outside the years 1970 to 9999 are displayed as the limits.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // humantime returns an error above the year 9999, and `to_string` would panic on it.
         let shown = u64::try_from(self.as_secs()).unwrap_or(0).min(LAST_RFC_3339);
         humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(shown)).fmt(f)
     }

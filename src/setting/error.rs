@@ -42,6 +42,7 @@ struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Quotes make empty values and trailing spaces visible, and escape control characters.
         let is_plain = !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_graphic());
         if is_plain { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
     }

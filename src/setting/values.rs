@@ -12,6 +12,7 @@ const MAX_DURATION: Duration = Duration::from_hours(100 * 365 * 24);
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) };
     match duration {
+        // Our tokens and `Cache-Control` count whole seconds, so a fraction would be lost without notice.
         Ok(duration) if duration.subsec_nanos() == 0 && duration <= MAX_DURATION => Ok(duration),
         _ => Err("use whole seconds, such as 90s, 15m, 24h or 7d".to_owned()),
     }

@@ -22,6 +22,7 @@ pub(in crate::cli) fn run(matches: &ArgMatches, args: DoctorArgs) -> anyhow::Res
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(examine(&config, &mut findings));
         }
+        // Without settings it is unknown where the store is, so the other checks cannot run.
         Err(error) => findings.error("settings", error.to_string()),
     }
     findings.print(args.json)?;
@@ -34,6 +35,7 @@ pub(in crate::cli) fn run(matches: &ArgMatches, args: DoctorArgs) -> anyhow::Res
 
 async fn examine(config: &Config, findings: &mut Findings) {
     settings::examine(config, findings);
+    // Before the store is opened: closing a file that was opened for a check would end SQLite's locks on it.
     environment::examine_files(config, findings);
     environment::examine_disk(config, findings);
     store::examine(config, findings).await;

@@ -30,6 +30,7 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
             format!("there is no directory {}: create it, or change DATABASE_URL", directory.display()),
         );
     }
+    // Tried, because the mode shows neither ACLs nor a read-only mount.
     if let Err(error) = tempfile::tempfile_in(directory) {
         findings.error(
             "files",
@@ -76,6 +77,7 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
 pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
     let store = config.database.path();
     let directory = directory_of(store);
+    // Some file systems do not tell, which is not a fault of the operator.
     let Ok(free) = fs4::available_space(directory) else {
         return;
     };
@@ -103,6 +105,7 @@ pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
 
 pub(super) async fn examine_port(config: &Config, findings: &mut Findings) {
     let address = config.listen.authority();
+    // Binding also tests the right to use the port, which a list of open ports would not show.
     let error = match config.listen.bind().await {
         Ok(listener) => {
             if let Ok(address) = listener.local_addr()
@@ -148,6 +151,7 @@ async fn ask(config: &Config, path: &str) -> Option<(u16, String)> {
             format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.listen.host);
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut response = String::new();
+        // Bounded, because another program may have our port and never stop sending.
         stream.take(1 << 16).read_to_string(&mut response).await.ok()?;
         let (head, body) = response.split_once("\r\n\r\n")?;
         let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
@@ -170,6 +174,7 @@ fn private_files(config: &Config) -> Vec<PathBuf> {
         name.push(suffix);
         PathBuf::from(name)
     };
+    // The WAL contains rows that are not in the database yet, so it is as private.
     let mut files = vec![PathBuf::from(DOTENV), with_suffix(""), with_suffix("-wal"), with_suffix("-shm")];
     files.extend(config.secret_files.iter().cloned());
     files

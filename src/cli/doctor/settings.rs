@@ -60,6 +60,7 @@ fn issuer(config: &Config, is_public: bool, findings: &mut Findings) {
 }
 
 fn is_loopback(host: &str) -> bool {
+    // Other names count as public, because they can resolve to any address.
     host == "localhost"
         || host.parse().is_ok_and(|address: std::net::IpAddr| address.to_canonical().is_loopback())
 }

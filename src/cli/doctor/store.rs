@@ -23,6 +23,7 @@ const TOLERANCE: std::time::Duration = std::time::Duration::from_mins(5);
 
 pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     let now = SystemClock::start().now();
+    // A machine without a battery for its clock starts in 1970, until NTP sets it.
     if now < EARLIEST {
         let text = format!("it says {now}, so tokens and keys would have expired already: set it");
         findings.error("clock", text);
@@ -69,6 +70,7 @@ async fn not_ours(config: &Config, contents: &Contents, findings: &mut Findings)
         return findings.ok(ABOUT, "it does not exist yet; the first start creates it");
     }
     match config.database.inspect(Depth::Rows).await {
+        // Only jwksd records a history of keys, so the store was ours.
         Ok(store) if !store.lives.is_empty() => {
             findings.error("sealing", format!("{name} has lost the record of its master key: {RESTORE}"));
         }
@@ -139,6 +141,7 @@ fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut 
     let report = StatusReport::new(store.lives.clone(), store.newest_signer, config.keys.policy, now);
     let keys = report.keys();
     let Some(current) = keys.iter().find(|key| key.phase == Phase::Current) else {
+        // A warning only, because the next start repairs it.
         let text = "no key can sign: the next start creates one, which verifiers do not know yet";
         return findings.warning("rotation", text);
     };

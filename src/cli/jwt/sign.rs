@@ -85,6 +85,7 @@ fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
     if files::is_open_to_others(file) {
         output::message(&format!("warning: other users can read {file}: run `chmod 600 {file}`"));
     }
+    // The content decides, because standard input has no file extension.
     if text.trim_ascii_start().starts_with(b"{") {
         let json = SecretJson::parse(&text).with_context(|| cannot_use(file))?;
         return PrivateJwk::parse(&json).with_context(|| cannot_use(file));

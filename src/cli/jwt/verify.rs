@@ -62,6 +62,7 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
     let is_valid = read(args).and_then(|(token, keys)| Report::new(&token, &keys, args).print(args.json));
     let why = match is_valid {
         Ok(true) => return Ok(()),
+        // Not the status of errors: scripts must not take an unreachable issuer for a forged token.
         Ok(false) => return Err(Status(INVALID).into()),
         Err(error) => format!("{error:#}"),
     };
@@ -88,6 +89,7 @@ fn read(args: &VerifyArgs) -> anyhow::Result<(String, TrustedKeys)> {
 /// The keys to trust. The caller chooses them, never the token (RFC 8725 §3.8 and §3.10).
 fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
     let (from, json) = match (&args.jwks_file, &args.jwks_url, &args.issuer) {
+        // Given keys replace discovery; `--issuer` is then only compared with `iss`.
         (Some(file), _, _) => {
             let json = json::value(&files::read(file)?);
             (

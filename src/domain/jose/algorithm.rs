@@ -201,6 +201,7 @@ impl Curve {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
+            // 521 bits do not fit into 65 bytes.
             Self::P521 => 66,
         }
     }

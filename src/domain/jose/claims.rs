@@ -36,6 +36,7 @@ pub(crate) fn assemble(
 ) -> Result<Map<String, Value>, InvalidClaims> {
     let mut claims = payload;
     for (name, value) in given {
+        // A duplicate is a mistake, and keeping the last value would hide it.
         if claims.contains_key(&name) {
             return Err(InvalidClaims::Twice(name));
         }

@@ -42,6 +42,7 @@ impl ExternalKey {
             None if value.get("kty").is_some() => vec![value],
             None => return Err(InvalidUpload::NotSet),
         };
+        // Accepting it would report success although nothing was published.
         if keys.is_empty() {
             return Err(InvalidUpload::Empty);
         }

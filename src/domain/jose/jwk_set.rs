@@ -50,6 +50,7 @@ impl TrustedKeys {
 
 impl Entry {
     fn parse(value: &Value) -> Self {
+        // Read separately, so that the error for a token can say why the key it names is unusable.
         let kid = value.get("kid").and_then(Value::as_str).map(str::to_owned);
         Self { kid, key: Jwk::parse(value) }
     }

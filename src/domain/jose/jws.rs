@@ -75,6 +75,7 @@ impl Jws {
     /// [`VerifyError`] for the first error in the header, the key or the signature.
     pub fn verify(&self, keys: &TrustedKeys) -> Result<Map<String, Value>, VerifyError> {
         let algorithm = self.algorithm()?;
+        // Header checks come first: they are cheap, and need no key.
         self.reject_embedded_keys()?;
         self.reject_crit()?;
         let named = self.keys_named(keys)?;
@@ -98,6 +99,7 @@ impl Jws {
             Some(_) => return Err(malformed("\"alg\" in the header is not a string")),
             None => return Err(malformed("the header has no \"alg\"")),
         };
+        // In any case, because filters that compare exactly were bypassed with `nOnE`.
         if name.eq_ignore_ascii_case("none") {
             return Err(VerifyError::new(Reason::AlgNone, "the token is not signed (\"alg\" is \"none\")"));
         }
@@ -126,6 +128,7 @@ impl Jws {
     }
 
     fn reject_crit(&self) -> Result<(), VerifyError> {
+        // RFC 7515 §4.1.11: an empty list is invalid, and unsupported extensions must be rejected.
         let listed = match self.header.get("crit") {
             None => return Ok(()),
             Some(Value::Array(listed)) if !listed.is_empty() => listed,

@@ -43,6 +43,7 @@ pub(super) fn check_purpose(members: &Map<String, Value>, operation: &'static st
     match members.get("key_ops") {
         None => Ok(()),
         Some(Value::Array(operations)) if operations.iter().any(|name| name == operation) => Ok(()),
+        // Also for a value that is not a list: ignoring it would ignore a restriction.
         Some(_) => Err(InvalidJwk::KeyOps(operation)),
     }
 }
@@ -62,6 +63,7 @@ pub(super) fn kid(members: &Map<String, Value>) -> Result<Option<String>, Invali
 /// # Errors
 /// [`InvalidJwk::Kid`] for an empty or overlong `kid`, and for one with control characters.
 pub(crate) fn check_kid(kid: &str) -> Result<(), InvalidJwk> {
+    // Logs and tables show the kid, and control characters could forge lines in them.
     let is_valid = !kid.is_empty() && kid.len() <= KID_MAX && !kid.contains(char::is_control);
     if is_valid { Ok(()) } else { Err(InvalidJwk::Kid) }
 }

@@ -16,6 +16,7 @@ pub(super) fn numeric_date(value: &Value) -> Option<Timestamp> {
         return Some(Timestamp::from_secs(seconds));
     }
     let seconds = number.as_f64()?;
+    // The variant without `try_` panics on numbers that are out of range.
     let span = Duration::try_from_secs_f64(seconds.abs()).ok()?;
     let epoch = Timestamp::from_secs(0);
     Some(if seconds < 0.0 { epoch.minus(span) } else { epoch.plus(span) })

@@ -97,6 +97,7 @@ pub fn private_pem(key: &PrivateKey) -> Result<Zeroizing<String>, InvalidJwk> {
 
 fn secret_pem(label: &'static str, der: &[u8]) -> Result<Zeroizing<String>, InvalidJwk> {
     let document = SecretDocument::try_from(der).map_err(|_| InvalidJwk::Library)?;
+    // LF on every system, so that a key has the same PEM everywhere.
     document.to_pem(label, LineEnding::LF).map_err(|_| InvalidJwk::Library)
 }
 
@@ -159,6 +160,7 @@ fn public_from_pkcs1(der: &[u8]) -> Result<PublicKey, InvalidPem> {
 }
 
 fn key_type(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<KeyType, InvalidPem> {
+    // Only rsaEncryption: keys with the OID of RSASSA-PSS may not sign RS256.
     if algorithm.oid == pkcs1::ALGORITHM_OID {
         return Ok(KeyType::Rsa);
     }

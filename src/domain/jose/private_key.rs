@@ -84,6 +84,7 @@ impl PrivateKey {
     /// # Errors
     /// [`InvalidJwk`] for a public key, for parameters that do not match, and for invalid public parameters.
     pub fn from_members(members: &Map<String, Value>) -> Result<Self, InvalidJwk> {
+        // First, so that a weak key is reported as weak and not as inconsistent.
         let public = PublicKey::from_members(members)?;
         if !members.contains_key("d") {
             return Err(InvalidJwk::Public);
@@ -92,6 +93,7 @@ impl PrivateKey {
         let pair = match public.key_type() {
             KeyType::Rsa => Pair::Rsa(rsa_pair(&public, members, &d)?),
             KeyType::Ec(curve) => {
+                // RFC 7518 §6.2.2.1 fixes the length of `d`, including leading zeros.
                 check_length(&d, curve.size())?;
                 let point = public.octets().unwrap_or_default();
                 // aws-lc-rs checks that `d` belongs to the point.
@@ -165,6 +167,7 @@ impl PrivateKey {
                 pair.sign(algorithm.rsa_signing()?, &random, message, &mut signature).ok()?;
                 Some(signature)
             }
+            // Otherwise a token could name an algorithm that did not sign it.
             _ if algorithm.key_type() != self.public.key_type() => None,
             Pair::Ec(pair) => Some(pair.sign(&random, message).ok()?.as_ref().to_vec()),
             Pair::Ed25519(pair) => Some(pair.try_sign(message).ok()?.as_ref().to_vec()),

@@ -48,6 +48,7 @@ pub fn validate(
 
 /// RFC 8725 §3.8: the trusted keys belong to one issuer.
 fn check_issuer(claims: &Map<String, Value>, expected: Option<&str>) -> Result<Option<String>, VerifyError> {
+    // Read even if it is not compared, so that a wrong type is always an error.
     let issuer = text(claims, "iss")?;
     let Some(expected) = expected else {
         return Ok(Some("iss was not checked: use --issuer to check it".to_owned()));

@@ -56,6 +56,7 @@ impl RotationPolicy {
         }
         // Without a lead, two seconds prevent that a new key is due for replacement in the second of its creation.
         let handover = if lead.is_zero() { Duration::from_secs(2) } else { lead * 2 };
+        // The last token of a key must not outlive the key.
         let least = handover + token_ttl;
         if lifetime < least {
             return Err(InvalidPolicy::LifetimeTooShort { least });
@@ -81,6 +82,7 @@ impl RotationPolicy {
 
     /// How long before the latest possible time the next key is created.
     fn margin(&self) -> Duration {
+        // Twice: for the lead of the key itself, and for that of its successor.
         let needed = self.until_signing() * 2 + self.token_ttl;
         // Half of the spare time at most, so that short lifetimes still rotate on time.
         (self.lifetime.saturating_sub(needed) / 2).min(MAX_MARGIN)
@@ -256,6 +258,7 @@ impl<'a> KeyTimeline<'a> {
     /// The key that `?expired` signs with.
     #[must_use]
     pub fn newest_expired(&self) -> Option<&'a KeyMetadata> {
+        // The kid decides between equal times, so that every process chooses the same key.
         self.keys.iter().filter(|key| key.is_expired(self.now)).max_by_key(|key| (key.exp, key.kid))
     }
 
@@ -418,6 +421,7 @@ fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &Plan
     let (promoted, reason) = if ready.is_some() {
         (ready, "it has been published for the lead")
     } else if current.is_none() {
+        // The oldest one, because verifiers have had the most time to fetch it.
         (timeline.next().find(covers), "no other key covers a full token lifetime")
     } else {
         (None, "")
@@ -429,6 +433,7 @@ fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &Plan
         actions.push(create(policy, now, Activation::Immediately, "no key covers a full token lifetime"));
         return actions;
     };
+    // A next key that expires before it can take over does not count: the rotation would stop.
     if timeline.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
         return actions;
     }
@@ -464,6 +469,7 @@ fn deletions(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &PlanC
         .keys
         .iter()
         .filter(|key| !key.is_published(context.wall) && !kept.contains(&Some(key.kid)))
+        // Deletion is final, so a wall clock that was set forward must not cause it.
         .filter(|key| key.exp.plus(policy.retention) <= context.trusted_now(key.kid))
         .map(|key| Action::Delete { kid: key.kid, reason: "its retention is over" })
         .collect()

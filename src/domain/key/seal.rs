@@ -24,11 +24,13 @@ pub const SALT_LEN: usize = 16;
 /// Minimum length in characters of a passphrase: a `NOT_MY_KEY` that is neither base64 nor hex.
 pub const PASSPHRASE_MIN: usize = 16;
 
+// Not a printable character, so that PEM in plain text has an unknown format.
 const FORMAT: u8 = 1;
 const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
 const CHECK: &[u8] = b"jwksd";
 
+// Tools differ: OpenSSL pads base64, and JWK tools do not pad base64url.
 const PADDING_OPTIONAL: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, PADDING_OPTIONAL);
@@ -132,6 +134,7 @@ pub enum SealContext<'a> {
 impl SealContext<'_> {
     fn associated_data(self) -> String {
         match self {
+            // One prefix per table, so that a value cannot be moved to the other table.
             Self::Key(kid, exp) => format!("jwksd:keys:{kid}:{}", exp.as_secs()),
             Self::Uploaded(kid, exp) => {
                 // The kid comes last, because it may contain colons.

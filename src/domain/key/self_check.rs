@@ -35,6 +35,7 @@ pub fn check(jwks: &[u8], key: &SigningKey, now: Timestamp) -> Result<(), SelfCh
     let mut validation = Validation::new(algorithm);
     // The library would compare `exp` with the system clock, and this process may run on another clock.
     validation.validate_exp = false;
+    // The library requires `exp` by default; comparing all claims below covers it.
     validation.required_spec_claims = HashSet::new();
     let decoded = jsonwebtoken::decode::<Value>(&probe, &public_key, &validation);
     let decoded = decoded.map_err(|error| rejected(error.to_string()))?;
@@ -43,6 +44,7 @@ pub fn check(jwks: &[u8], key: &SigningKey, now: Timestamp) -> Result<(), SelfCh
 
 /// Finds the key with this `kid` in a serialised JWK Set, and the algorithm that the set gives it.
 fn published_key(jwks: &[u8], kid: Kid) -> Result<(DecodingKey, Algorithm), SelfCheckError> {
+    // Reads the bytes that will be served, so that a mistake in their serialisation is found too.
     let set: JwkSet =
         serde_json::from_slice(jwks).map_err(|error| SelfCheckError::InvalidSet(error.to_string()))?;
     let jwk = set.find(&kid.to_string()).ok_or(SelfCheckError::KeyMissing(kid))?;

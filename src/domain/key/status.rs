@@ -105,6 +105,7 @@ impl StatusReport {
                 .next()
                 .find(|next| next.kid > key.kid)
                 .and_then(|next| self.signs_from(next, Phase::Next))
+                // Without a successor: when the plan would create one, plus its lead.
                 .or(Some(self.policy.successor_due(key.exp).plus(self.policy.until_signing()))),
             Phase::Retiring | Phase::Expired | Phase::Revoked => {
                 // A key that never signed has no end of signing.

@@ -67,6 +67,7 @@ impl Argon2Backend {
     /// Whether both backends compute the same tag for random input.
     fn agree(rng: &mut impl CryptoRng, extra_kib: u32) -> bool {
         let (lanes, passes) = (rng.random_range(1..=2), rng.random_range(1..=2));
+        // RFC 9106 §3.1: at least 8 KiB per lane.
         let Ok(params) = Params::new(extra_kib + 8 * lanes + rng.random_range(0..64), passes, lanes, None)
         else {
             return false;
@@ -74,6 +75,7 @@ impl Argon2Backend {
         let algorithm = match rng.random_range(0..4) {
             0 => Algorithm::Argon2d,
             1 => Algorithm::Argon2i,
+            // Half of the cases, because new hashes use it.
             _ => Algorithm::Argon2id,
         };
         let (mut password, mut salt) = ([0; 64], [0; 32]);

@@ -59,6 +59,7 @@ impl CredentialCache {
         let Some(tag) = self.tag(password, hash) else {
             return false;
         };
+        // The time of this lookup reveals nothing, because the tag depends on a random key.
         self.tags().expiries.get(&tag).is_some_and(|until| *until > now)
     }
 
@@ -74,8 +75,10 @@ impl CredentialCache {
             tags.expiries.retain(|_, until| *until > now);
             let left = tags.expiries.len();
             // Gives memory back after a burst of sign-ins.
+            // Not to the minimum, so that the table does not grow again immediately.
             tags.expiries.shrink_to(2 * left);
         }
+        // A full cache evicts nothing: a client with many accounts could push out all others.
         if tags.expiries.len() < self.max_entries || tags.expiries.contains_key(&tag) {
             tags.expiries.insert(tag, now.saturating_add(self.ttl));
         }

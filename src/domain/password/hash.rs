@@ -41,6 +41,7 @@ impl PasswordHash {
     /// Whether verifying this hash has exactly this cost.
     #[must_use]
     pub(crate) fn has_cost(&self, cost: &HashCost) -> bool {
+        // The cost ends with a dollar sign, so `p=1` does not match `p=10`.
         self.0.starts_with(&cost.0)
     }
 }

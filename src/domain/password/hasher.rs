@@ -94,6 +94,7 @@ impl Hasher {
             return VerifyOutcome::Unreadable;
         }
         let job = Job { algorithm, version, params: &params };
+        // Other programs may have stored longer or shorter tags.
         let mut tag = vec![0; expected.len()];
         match self.backend.compute(&job, password.reveal().as_bytes(), salt, &mut tag) {
             None => VerifyOutcome::NotComputed,

@@ -79,6 +79,7 @@ impl<'a> Claims<'a> {
             }
         };
         let mut id = [0; 16];
+        // RFC 7519 §4.1.7 requires that collisions are negligible; a UUIDv4 has 122 random bits.
         rng.fill_bytes(&mut id);
         Self {
             iss: &policy.issuer,

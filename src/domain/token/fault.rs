@@ -195,6 +195,7 @@ impl Fault {
             Self::BadSignature => {
                 let mut signature = signer.sign(message)?;
                 if let Some(byte) = signature.last_mut() {
+                    // One bit keeps the length, so that only verification can notice it.
                     *byte ^= 1;
                 }
                 Ok(signature)
@@ -215,6 +216,7 @@ impl Fault {
                 // Without a kid, the embedded key cannot be mistaken for a published one.
                 let mut jwk = json!(signer.jwk());
                 jwk.as_object_mut().map(|members| members.remove("kid"));
+                // The kid is that of the published key, so that only the embedded key verifies the signature.
                 json!({"alg": alg, "typ": "JWT", "kid": kid, "jwk": jwk})
             }
             Self::NoKid => json!({"alg": alg, "typ": "JWT"}),
