@@ -25,6 +25,7 @@ use crate::setting::{ConfigError, Setting, Source};
 const ADMIN_LIMIT: u32 = 10;
 
 /// Maximum number of clients with a log of their own, per bucket.
+// Bounded, because one IPv6 /48 has as many /64 networks, and an attacker may own one.
 const MAX_CLIENTS: usize = 1 << 16;
 
 /// Minimum interval between two evictions that a full table causes. An eviction visits every client.
@@ -152,6 +153,7 @@ impl<C: Clock + Clone> LocalRateLimiter<C> {
         Self {
             sign_in: window(limits.sign_in),
             registration: window(limits.registration),
+            // Not a setting: set to 0, it would allow unlimited guesses of the token.
             admin: window(ADMIN_LIMIT),
         }
     }
@@ -250,6 +252,7 @@ struct SlidingLogs {
 
 #[derive(Default)]
 struct Logs {
+    // The standard hasher has a random key, so clients cannot choose addresses that collide.
     clients: HashMap<ClientKey, Log>,
     /// Shared by all newcomers to a full table.
     overflow: Log,
@@ -269,6 +272,7 @@ impl SlidingLogs {
         if logs.clients.len() < self.max_clients || logs.clients.contains_key(&client) {
             logs.clients.entry(client).or_default()
         } else {
+            // Refusing newcomers would lock all of them out; admitting them unchecked would turn the limit off.
             self.has_overflowed.store(true, Ordering::Relaxed);
             &mut logs.overflow
         }
@@ -286,6 +290,7 @@ impl StateStore for SlidingLogs {
         let log = self.log_of(*client, &mut logs);
         // A client with fewer than n admissions is shown as one that governor has never seen.
         let (value, state) = decide(log.nth_latest(self.limit))?;
+        // After `?`: if refused requests counted, a client that keeps trying would never get in.
         log.push(state, self.limit);
         Ok(value)
     }
@@ -299,6 +304,7 @@ impl ShrinkableKeyedStateStore<ClientKey> for SlidingLogs {
             log.drop_below(drop_below);
             !log.0.is_empty()
         });
+        // Still under the lock that guards the other store, so that no overflow is forgotten.
         self.has_overflowed.store(false, Ordering::Relaxed);
     }
 

@@ -35,6 +35,7 @@ impl Accounts {
         let user = self.existing(username).await?;
         let password = chosen.unwrap_or_else(|| self.context.rng.with(Password::generate));
         let hash = self.hash(password.clone()).await?;
+        // Unconditional: the reset wins over a rehash of the old password that runs at the same time.
         self.change(user, AccountChange::SetHash { hash, instead_of: None }).await?;
         Ok(password)
     }

@@ -86,6 +86,7 @@ impl Accounts {
             (true, Some(account)) => return Ok(account),
             (_, account) => account,
         };
+        // Also an empty store hashes once: a faster answer would reveal that it has no accounts.
         let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
         let (hasher, checked) = (self.hasher.clone(), password.clone());
         let outcome = self
@@ -96,6 +97,7 @@ impl Accounts {
         match (account, outcome) {
             (Some(account), VerifyOutcome::Match) => {
                 let now = self.context.clock.monotonic();
+                // Keyed by the hash as well, so a new password invalidates the entry in every process.
                 self.credential_cache.insert(password, &account.password_hash, now);
                 Ok(account)
             }
@@ -127,6 +129,7 @@ impl Accounts {
             return;
         };
         tokio::spawn(async move {
+            // Moved into the task, so that it is freed when the task ends or panics.
             let _slot = slot;
             match accounts.replace_hash(account, password).await {
                 Ok(()) => {
@@ -141,6 +144,7 @@ impl Accounts {
 
     async fn replace_hash(&self, account: Account, password: Password) -> Result<(), IssuerError> {
         let hash = self.hash(password).await?;
+        // Only if the hash is still the one that was checked: a reset in the meantime must win.
         let change = AccountChange::SetHash { hash, instead_of: Some(account.password_hash) };
         self.context.store.change_account(account.id, &change, self.context.clock.now()).await?;
         Ok(())

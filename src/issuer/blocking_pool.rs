@@ -54,6 +54,7 @@ impl BlockingPool {
     /// [`WorkError::Lost`] when the system cannot start threads.
     pub fn new(at_once: usize, clock: Arc<dyn Clock>) -> Result<Self, WorkError> {
         let at_once = at_once.max(1);
+        // Not the blocking threads that Tokio shares: there, file access and DNS would queue behind passwords.
         let runtime = Builder::new_current_thread()
             .max_blocking_threads(at_once)
             .thread_keep_alive(KEEP_ALIVE)
@@ -99,6 +100,7 @@ impl BlockingPool {
         let job = self.enqueue()?;
         let (answer, answered) = oneshot::channel();
         let work = move || {
+            // If the client has disconnected, the result is of no use, and others wait for the thread.
             if !answer.is_closed() {
                 // Sending fails if the caller is dropped at this moment, which changes nothing.
                 let _ = answer.send(job.run(compute));
@@ -111,6 +113,7 @@ impl BlockingPool {
     /// A place in the queue, unless the wait is too long.
     fn enqueue(&self) -> Result<Job, WorkError> {
         let threads = &self.threads;
+        // Counted before the check, so that two callers cannot both take the last place. Dropping `job` undoes it.
         let ahead = threads.queued.fetch_add(1, Ordering::Relaxed);
         let job = Job { pool: self.clone(), came: self.clock.monotonic() };
         let wait = threads.wait_behind(ahead);

@@ -38,6 +38,7 @@ impl Issuer {
 
     /// A token about this subject, and the key that signed it.
     pub(super) fn issue(&self, subject: Subject<'_>, kind: TokenKind) -> Result<(Token, Kid), IssuerError> {
+        // Read once: a key that is chosen at one time and claims of a later one could let a token outlive its key.
         let now = self.now();
         let key = self.key_for(kind, now)?;
         let claims = self.context.rng.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));

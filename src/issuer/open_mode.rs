@@ -24,6 +24,7 @@ impl Issuer {
     ) -> Result<Token, IssuerError> {
         let now = self.now();
         let key = self.key_for(kind, now)?;
+        // In whole seconds, as the claims are written.
         let ends_too_late = |ttl| now.plus(ttl).as_secs() > key.exp().as_secs();
         if kind == TokenKind::Valid && overrides.ttl.is_some_and(ends_too_late) {
             return Err(IssuerError::TtlTooLong { most: key.exp().since(now) });
@@ -51,6 +52,7 @@ impl Issuer {
             Signer::Unpublished => self.unpublished_key().await?,
         };
         let policy = self.policy_with(&overrides);
+        // The claims fit the current key, so that the fault is the only reason to refuse the token.
         let claims = self.claims(&policy, name, TokenKind::Valid, &current, now).with(overrides);
         Ok(fault.token(&current, &signer, claims, now)?)
     }
@@ -77,8 +79,10 @@ impl Issuer {
     /// A key that is never published. It is generated at its first use and lives as long as the process.
     async fn unpublished_key(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let make = async || {
+            // Not per token: generating a key is slow, and open mode asks for no credentials.
             let key = self.keyring.generate().await?;
             Ok::<_, IssuerError>(Arc::new(SigningKey::new(
+                // Our own numbers start at 1, and external keys must not have a number.
                 Kid(0),
                 Timestamp::from_secs(0),
                 key,

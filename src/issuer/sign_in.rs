@@ -35,6 +35,7 @@ impl Issuer {
         for _ in 0..PASSWORD_ATTEMPTS {
             let account = self.accounts.verify(username, &password).await?;
             if let Some(token) = self.issue_recorded(&account, from, kind).await? {
+                // Not before the sign-in is recorded: the record compares the hash, and would fail with a new one.
                 self.accounts.rehash_if_outdated(account, password);
                 return Ok(token);
             }
@@ -58,6 +59,7 @@ impl Issuer {
             let (token, signed_by) = self.issue(subject, kind)?;
             let sign_in = NewSignIn {
                 user: account.id,
+                // The store compares it under its write lock: the password may be reset while the token is signed.
                 checked: account.password_hash.clone(),
                 // The key of an expired token has ended by intention.
                 signed_by: (kind == TokenKind::Valid).then_some(signed_by),

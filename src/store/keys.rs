@@ -82,6 +82,7 @@ impl SealedRows {
 fn usable(keys: &[KeyMetadata], now: Timestamp, unreadable: &[Kid]) -> Vec<Kid> {
     let readable: Vec<_> = keys.iter().filter(|key| !unreadable.contains(&key.kid)).copied().collect();
     let newest_expired = KeyTimeline::at(&readable, now).newest_expired().map(|key| key.kid);
+    // An unreadable key is read each time: only the failed attempt keeps it out of the usable keys.
     let is_usable = |key: &&KeyMetadata| {
         let has_ended = key.expired_at.is_some() || key.revoked_at.is_some();
         !has_ended || Some(key.kid) == newest_expired || unreadable.contains(&key.kid)

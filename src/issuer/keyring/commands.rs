@@ -67,6 +67,7 @@ impl Keyring {
         let Some(KeyStatus { kid, .. }) = revoked else {
             return Ok(None);
         };
+        // From the store, because a snapshot does not keep the private keys of revoked ones.
         let row = self.sealed_row(kid).await?;
         Ok(row.and_then(|row| open_signing_key(&row, &self.master_key.sealer).ok()).map(Arc::new))
     }

@@ -98,6 +98,7 @@ impl Keyring {
             stored.external.iter().partition(|row| row.exp.is_none_or(|exp| exp > now));
         let mut changes: Vec<_> =
             expired.iter().map(|row| KeyChange::Withdraw { kid: row.kid.clone() }).collect();
+        // A row that does not open is not published, so it takes no room.
         let opened = live.iter().filter_map(|row| open_external(row, &self.master_key.sealer));
         let mut kept: Vec<ExternalKey> = opened.collect();
         let mut added = Vec::new();
@@ -113,6 +114,7 @@ impl Keyring {
 
     /// The public keys of all our own keys in the store, whatever their phase.
     fn own_keys(&self, stored: &KeySnapshot) -> Vec<(Kid, PublicKey)> {
+        // Also expired and revoked ones: as an external key, such a key would be published again.
         let rows = stored.sealed.iter().chain(&stored.unmanaged);
         rows.filter_map(|row| {
             let key = open_signing_key(row, &self.master_key.sealer).ok()?;
@@ -135,6 +137,7 @@ impl Keyring {
         mut decide: impl FnMut(&KeySnapshot, Timestamp) -> Result<Vec<KeyChange>, ExternalKeyError>,
     ) -> Result<(), IssuerError> {
         for _ in 0..APPLY_ATTEMPTS {
+            // All rows, because an upload is compared with each key of ours.
             let stored = self.stored_keys(&SealedRows::All).await?;
             let changes = decide(&stored, self.context.clock.now())?;
             if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
@@ -163,6 +166,7 @@ fn is_wanted(
             Err(ExternalKeyError::Ours(kid.to_owned(), *ours))
         };
     }
+    // A later key of ours could get this `kid`. Keys of one set should have distinct ones (RFC 7517 §4.5).
     if upload.has_kid_like_ours() {
         return Err(ExternalKeyError::NotOurs(kid.to_owned()));
     }
@@ -172,6 +176,7 @@ fn is_wanted(
     if live.iter().any(|row| row.kid == kid) {
         let present = kept.iter().position(|present| present.kid() == kid && present.jwk() == upload.jwk());
         let Some(present) = present.and_then(|index| kept.get_mut(index)) else {
+            // Replacing it would invalidate the tokens that the present key has signed.
             return Err(ExternalKeyError::Taken(kid.to_owned()));
         };
         // A set that was fetched from an issuer does not say when its keys end: that changes nothing.

@@ -50,6 +50,7 @@ pub(super) fn open_signing_key(row: &SealedKey, sealer: &Sealer) -> Result<Signi
 
 /// Opens a row as a private key, or says in words why that fails.
 pub(super) fn open_private_key(row: &SealedKey, sealer: &Sealer) -> Result<PrivateKey, String> {
+    // `kid` and `exp` are associated data: a row that was copied or extended in the file does not open.
     let context = SealContext::Key(row.kid, row.exp);
     let pem = sealer.open(context, &row.bytes).map_err(|error| error.to_string())?;
     let pem = std::str::from_utf8(&pem).map_err(|_| "its content is not text".to_owned())?;

@@ -32,6 +32,7 @@ impl MasterKey {
         let mut salt = [0; SALT_LEN];
         context.rng.with(|rng| rng.fill_bytes(&mut salt));
         let secret = secret.clone();
+        // A passphrase takes 64 MiB and about 0.1 s, too much for an async thread.
         let sealer = context.pool.run(move || secret.sealer(&salt)).await??;
         let check_value = context.rng.with(|rng| sealer.check_value(rng))?;
         Ok(Self { sealer, record: MasterKeyRecord { number, salt, check_value } })
@@ -62,12 +63,14 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
     for _ in 0..APPLY_ATTEMPTS {
         let now = context.clock.now();
         let stored = context.store.keys(&SealedRows::Usable { now, unreadable: Vec::new() }).await?;
+        // Another process was faster. A store with keys under two master keys would be half unreadable for each.
         if let Some(present) = stored.master_key {
             return unlock(secret, present);
         }
         let adopted: Vec<_> =
             stored.unmanaged.iter().filter_map(|row| adopt(row, &master_key.sealer, now, context)).collect();
         let kids: Vec<_> = adopted.iter().map(|(kid, _)| *kid).collect();
+        // One transaction for all: a crash must not leave plaintext keys in a store that counts as sealed.
         let mut changes = vec![KeyChange::SetMasterKey(master_key.record.clone())];
         changes.extend(adopted.into_iter().map(|(_, change)| change));
         if context.store.apply(stored.version, changes).await? == Applied::Yes {
@@ -83,6 +86,7 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
 /// Seals a plaintext key of another program in place. Any other row is left as it is.
 fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<(Kid, KeyChange)> {
     let key = pem::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?;
+    // Encoded again, so that what we seal has our form, whatever surrounded the PEM.
     let pem = pem::to_pkcs1_pem(&key).ok()?;
     let place = SealContext::Key(row.kid, row.exp);
     let bytes = context.rng.with(|rng| sealer.seal(place, pem.as_bytes(), rng)).ok()?;

@@ -26,6 +26,7 @@ impl Keyring {
             return Err(NotReady::SelfCheck(error));
         }
         let (now, ttl) = (self.context.clock.now(), self.policy.token_ttl());
+        // If the rotation is late, a key signs that is about to expire, and its tokens are too short.
         if self.signer(now).is_none_or(|key| now.plus(ttl).as_secs() > key.exp().as_secs()) {
             return Err(NotReady::NoSigner);
         }
@@ -33,6 +34,7 @@ impl Keyring {
         if self.context.clock.monotonic().saturating_sub(last_tick) > TICK_OVERDUE {
             return Err(NotReady::RotationStalled);
         }
+        // Last, because it is the only check that may have to wait.
         self.context.store.key_version().await.map_err(NotReady::Store)?;
         Ok(())
     }

@@ -34,6 +34,7 @@ pub async fn rekey(
     let new = new_master_key(context, old, new).await?;
     for _ in 0..APPLY_ATTEMPTS {
         let stored = context.store.keys(&SealedRows::All).await.map_err(MasterKeyError::from)?;
+        // Otherwise the keys of a third master key would count as unreadable and be left behind.
         if stored.master_key.as_ref() != Some(&old.record) {
             return Err(RekeyError::MasterKeyChanged);
         }
@@ -56,6 +57,7 @@ async fn new_master_key(
     secret: &MasterSecret,
 ) -> Result<MasterKey, RekeyError> {
     let (same_secret, old_salt) = (secret.clone(), old.record.salt);
+    // Each record has a random salt. Only the old salt shows that a passphrase is the same.
     let under_old_salt =
         context.pool.run(move || same_secret.sealer(&old_salt)).await.map_err(MasterKeyError::from)?;
     if under_old_salt.map_err(MasterKeyError::from)?.matches(&old.record.check_value) {
@@ -72,6 +74,7 @@ fn moves(
     context: &Context,
 ) -> Result<(RekeyReport, Vec<KeyChange>), RekeyError> {
     let mut report = RekeyReport::default();
+    // First, because the rows after it record the number of the master key in force.
     let mut changes = vec![KeyChange::SetMasterKey(new.record.clone())];
     let managed = stored.sealed.iter().map(|row| (row, true));
     for (row, is_managed) in managed.chain(stored.unmanaged.iter().map(|row| (row, false))) {

@@ -80,6 +80,7 @@ impl<'a> Draft<'a> {
                 Err(_) => unreadable.push(row.kid),
             }
         }
+        // A plan that counts on a key that does not open could leave the store without a signer.
         let keys = stored.keys.iter().filter(|key| !unreadable.contains(&key.kid)).copied().collect();
         let (next_kid, entries, log) = (stored.next_kid, Vec::new(), Vec::new());
         let mut draft = Self { stored, sealer, policy, context, keys, opened, next_kid, entries, log };
@@ -166,6 +167,7 @@ impl<'a> Draft<'a> {
     /// Records the expiry of keys that this process saw expire, also if the clock has gone back since.
     fn record_expiries(&mut self, ended: &[Kid]) {
         let at = self.context.wall;
+        // If `exp` has passed on the clock as well, the plan itself records the expiry.
         let is_unrecorded =
             |key: &&KeyMetadata| key.expired_at.is_none() && ended.contains(&key.kid) && key.exp > at;
         let kids: Vec<_> = self.keys.iter().filter(is_unrecorded).map(|key| key.kid).collect();
@@ -236,6 +238,7 @@ impl<'a> Draft<'a> {
             return Err(KeyCommandError::IsHere { kid, is_revoked });
         }
         let exp = self.policy.full_life(self.context.wall);
+        // With the lead, like any new key: verifiers do not have it in their caches yet.
         self.add(exp, Activation::AfterLead, Some(key), "an operator imported it");
         Ok(())
     }
@@ -260,6 +263,7 @@ impl<'a> Draft<'a> {
         reason: &'static str,
     ) {
         let key = KeyMetadata::created(self.next_kid, exp, signs, self.context.wall);
+        // One plan may create two keys: a first one that signs, and an expired one to test verifiers with.
         self.next_kid = Kid(self.next_kid.0 + 1);
         let what = match (signs, private) {
             (Activation::AfterLead, None) => "created, signs later",

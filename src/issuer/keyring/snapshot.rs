@@ -130,6 +130,7 @@ impl KeyringSnapshot {
             external: Arc::clone(&self.external),
             tampered: self.tampered.clone(),
             unreadable: self.unreadable.clone(),
+            // Nothing can be adopted: we cannot seal under the new master key.
             has_adoptable: false,
             over: 0.into(),
             ended_before: self.ended(),
@@ -217,6 +218,7 @@ impl KeyringSnapshot {
         let until = self.document(now)?.until;
         let timeline = self.timeline(now);
         let alive = |key: &KeyMetadata| {
+            // `until` does not go back with the clock, so a key that was seen to expire does not sign again.
             self.published.iter().find(|(other, _)| other.kid == key.kid && other.exp >= until)
         };
         let current = timeline.current().and_then(alive);
@@ -284,6 +286,7 @@ struct Document {
 /// One document for each span between two expiries: our keys first, then external ones.
 fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], external: &[ExternalKey]) -> Vec<Document> {
     let mut ends: Vec<_> = published.iter().map(|(key, _)| key.exp).chain(external.iter().map(end)).collect();
+    // All serialised in advance: a request only picks one, and an expiry takes effect without a timer.
     ends.sort_unstable();
     ends.dedup();
     let document = |until: Timestamp| {
@@ -304,11 +307,13 @@ fn metadata(published: &[(KeyMetadata, Arc<SigningKey>)]) -> Vec<KeyMetadata> {
 
 /// When the publication of an external key ends.
 fn end(key: &ExternalKey) -> Timestamp {
+    // Later than every expiry, so that the last document contains it.
     key.exp().unwrap_or(Timestamp::from_millis(i64::MAX))
 }
 
 impl Ended {
     fn has(&self, key: &ExternalKey) -> bool {
+        // Compares `exp` too: uploaded again with a later one, the key is published again.
         self.external.iter().any(|(kid, exp)| kid == key.kid() && *exp == end(key))
     }
 }

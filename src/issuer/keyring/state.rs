@@ -82,6 +82,7 @@ impl Keyring {
             self_check_failures: AtomicU64::new(0),
         };
         keyring.reload().await?;
+        // Waits for the first keys, so that a new server does not start with an empty JWKS.
         if keyring.snapshot.load().keys().is_empty() {
             keyring.tick().await?;
         }
@@ -102,6 +103,7 @@ impl Keyring {
     }
 
     async fn try_tick(&self) -> Result<(), IssuerError> {
+        // Four times a second, so it reads one number before it reads and opens all keys.
         if Some(self.context.store.key_version().await?) != self.snapshot.load().version()
             && self.reload().await? == Reloaded::Swapped
         {
@@ -114,6 +116,7 @@ impl Keyring {
         if snapshot.has_adoptable() || snapshot.has_unrecorded_expiry() || is_due() {
             self.change(&Intent::Keep).await?;
         }
+        // Only after a complete tick, so that readiness notices a rotation that fails or hangs.
         *lock(&self.last_tick) = self.context.clock.monotonic();
         Ok(())
     }
@@ -190,17 +193,20 @@ impl Keyring {
         for _ in 0..APPLY_ATTEMPTS {
             let stored = self.stored_keys(&self.rows_for(intent)).await?;
             let context = self.plan_context(stored.newest_signer);
+            // Keys that this process saw expire stay expired, also if the clock went back before the store knew.
             let ended = self.snapshot.load().ended();
             let draft = Draft::new(&stored, &self.master_key.sealer, &self.policy, &context, &ended.keys);
             let (changes, log) =
                 match draft.intend(intent)?.plan(intent).settle(&generated, &self.context.rng)? {
                     Settled::Changes(changes, log) => (changes, log),
                     Settled::NeedsKeys(needed) => {
+                        // That takes a while, so the time of this plan is stale afterwards: plan again.
                         self.generate_keys(&mut generated, needed).await?;
                         continue;
                     }
                 };
             if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
+                // Not earlier: a plan that was not stored has not happened.
                 log.into_iter().for_each(Step::log);
                 self.reload().await?;
                 return Ok(());
@@ -252,6 +258,7 @@ impl Keyring {
                 break opened;
             }
         };
+        // Verifiers can still use the old set. With the new one they would refuse every new token.
         if !self.passes(opened.checked) {
             return Ok(Reloaded::Kept);
         }
@@ -274,6 +281,7 @@ impl Keyring {
             };
             Opened { snapshot, checked }
         };
+        // Parsing RSA keys and signing the probe take milliseconds, too long for an async thread.
         Ok(self.pool.run(open).await?)
     }
 
@@ -283,6 +291,7 @@ impl Keyring {
         let mut known = lock(&self.self_check_failure);
         if let Some(error) = &failure {
             self.self_check_failures.fetch_add(1, Ordering::Relaxed);
+            // Each tick tries again, four times a second. Only a new reason is worth a line.
             if known.as_ref() != Some(error) {
                 tracing::error!(
                     "the new key set is not published, because a token of the current key does not verify through it: \
@@ -316,6 +325,7 @@ impl Keyring {
         let anchor = ClockAnchor::now(self.context.clock.as_ref());
         let mut anchors = lock(&self.anchors);
         let present: HashSet<_> = snapshot.keys().iter().map(|key| key.kid).collect();
+        // Without this, the map would grow with each rotation.
         anchors.retain(|kid, _| present.contains(kid));
         for key in snapshot.keys() {
             anchors.entry(key.kid).or_insert(anchor);

@@ -16,6 +16,7 @@ pub(super) async fn insert(
     now: Timestamp,
 ) -> Result<UserId, StoreError> {
     sqlx::query(
+        // Without a look-up before: two requests could both find the name free. The constraints decide.
         "INSERT INTO users (username, password_hash, email, date_registered)
          VALUES (?, ?, ?, datetime(?, 'unixepoch'))",
     )
@@ -31,6 +32,7 @@ pub(super) async fn insert(
 
 /// Finds the value that is taken in the message of the constraint or trigger that failed.
 fn conflict(error: sqlx::Error) -> StoreError {
+    // SQLite names the column only in the text of the message.
     let message = error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
     if message.contains("users.email") {
         StoreError::Conflict(Unique::Email)
@@ -65,6 +67,7 @@ pub(super) async fn candidate(
     .map_err(failed)?;
     let costs: Vec<String> = serde_json::from_str(&costs).map_err(unavailable)?;
     Ok(SignInCandidate {
+        // A disabled account looks like a missing one, so that callers cannot test its password.
         account: id.filter(|_| is_active).map(|id| Account {
             id: UserId(id),
             username: lossy(username.unwrap_or_default()),
@@ -132,6 +135,7 @@ pub(super) async fn report(
     username: &str,
 ) -> Result<Option<AccountReport>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(select_rows!(
+        // Two rows suffice to see that a name is ambiguous.
         "WHERE username = ?1 COLLATE NOCASE ORDER BY username = ?1 DESC, id LIMIT 2"
     ))
     .bind(username)
@@ -200,12 +204,14 @@ pub(super) async fn change(
         .bind(instead_of.as_ref().map(PasswordHash::as_str)),
     };
     let done = query.execute(db).await.map_err(conflict)?;
+    // An account that was never disabled may have no row in account_states. Enabling it succeeds all the same.
     Ok(matches!(change, AccountChange::Enable) || done.rows_affected() > 0)
 }
 
 /// Erases everything of an account except its row. A username cannot contain a colon, but a name from another program may.
 async fn erase(db: &mut SqliteConnection, user: i64) -> Result<(), StoreError> {
     sqlx::query(
+        // The column is NOT NULL in the schema of the course. No password matches an empty hash.
         "UPDATE users SET password_hash = '', email = NULL, last_login = NULL,
              username = 'deleted:' || id || iif(
                  EXISTS (SELECT 1 FROM names_given WHERE name = 'deleted:' || id), ':' || hex(randomblob(8)), '')

@@ -17,6 +17,7 @@ impl DatabaseFile {
     pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
         let name = file.to_str().ok_or_else(|| StoreError::Corrupt("its path is not UTF-8".to_owned()))?;
         let mut db = self.connect().await?;
+        // One read transaction. Copies only live rows: free pages, with what they may still contain, stay behind.
         let copied = sqlx::query("VACUUM INTO ?").bind(name).execute(&mut db).await.map_err(failed);
         db.close().await.map_err(failed)?;
         copied.map(drop)

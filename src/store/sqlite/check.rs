@@ -81,6 +81,7 @@ impl DatabaseFile {
 }
 
 async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<Inspection, StoreError> {
+    // A backup may be older than a table, or come from another program.
     let has_metadata = has_table(db, "key_lives").await?;
     let has_uploads = has_table(db, "uploaded_keys").await?;
     Ok(Inspection {
@@ -153,6 +154,7 @@ async fn latest(db: &mut SqliteConnection, has_metadata: bool) -> Result<Option<
             .map_err(failed)?;
     }
     if has_table(db, "auth_logs").await? {
+        // The last row and not max(): there, one odd value of another program would hide all others.
         let signed_in: Option<i64> = sqlx::query_scalar(
             "SELECT unixepoch(request_timestamp) * 1000 FROM auth_logs ORDER BY id DESC LIMIT 1",
         )

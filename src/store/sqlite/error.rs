@@ -26,6 +26,7 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
 
 /// SQLite could open the file only for reading.
 pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    // The whole code: with an extended one such as DBMOVED, opening the file again would not help.
     code(error) == Some(SQLITE_READONLY)
 }
 
@@ -40,6 +41,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
         Some(SQLITE_BUSY | SQLITE_LOCKED) => StoreError::Busy(Box::new(error)),
         Some(SQLITE_CORRUPT) => StoreError::Corrupt(format!("it is damaged: {}", sentence(&error))),
         Some(SQLITE_NOTADB) => StoreError::Corrupt("it is not a SQLite database".to_owned()),
+        // SQLite says so when the file was renamed or removed while it was open.
         _ if code(&error) == Some(SQLITE_READONLY_DBMOVED) => StoreError::Replaced,
         _ => unavailable(error),
     }

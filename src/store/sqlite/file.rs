@@ -26,6 +26,8 @@ impl DatabaseFile {
     pub fn parse(url: &str) -> Result<Self, InvalidDatabaseUrl> {
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
         let has_scheme = path.split_once("://").is_some();
+        // SQLite takes these names for a temporary database, one in memory or a URI. Keys in the first two would be
+        // lost when the process ends.
         if path.is_empty()
             || path.starts_with(":memory:")
             || path.starts_with("file:")
@@ -52,6 +54,7 @@ impl DatabaseFile {
     /// The same store, by the name of the file that a symbolic link leads to.
     #[must_use]
     pub fn resolved(&self) -> Self {
+        // A rename onto a link replaces the link, and not the file that other processes reach through it.
         let target = self.0.is_symlink().then(|| fs::canonicalize(&self.0).ok()).flatten();
         Self(target.unwrap_or_else(|| self.0.clone()))
     }
@@ -61,6 +64,7 @@ impl DatabaseFile {
     /// SQLite would make it readable by all users. Its side files take the mode of this one.
     pub(super) fn create_private(&self) -> std::io::Result<bool> {
         let mut options = fs::OpenOptions::new();
+        // Also fails for a dangling link, so that another user cannot decide where the keys are created.
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -121,12 +125,14 @@ impl DatabaseFile {
         let options = options.filename(&self.0).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
         let mut db = options.connect().await.map_err(failed)?;
         let answer = ask(&mut db).await;
+        // Closed also after a failure: a connection that is only dropped closes later, on a thread of sqlx.
         db.close().await.map_err(failed)?;
         answer
     }
 
     /// Whether a WAL or a rollback journal lies next to the file.
     fn has_journal(&self) -> bool {
+        // Without `-shm`, which is only an index of the WAL.
         ["-wal", "-journal"].iter().any(|suffix| {
             let mut name = self.0.clone().into_os_string();
             name.push(suffix);

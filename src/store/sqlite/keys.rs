@@ -29,6 +29,7 @@ pub(super) async fn any(db: &mut SqliteConnection) -> Result<bool, StoreError> {
 pub(super) async fn master_key_before_migration(
     db: &mut SqliteConnection,
 ) -> Result<Option<MasterKeyRecord>, StoreError> {
+    // Migration 0003 added the column. Older files have never changed their master key, so theirs has number 1.
     let columns: i64 =
         sqlx::query_scalar("SELECT count(*) FROM pragma_table_info('master_key') WHERE name = 'number'")
             .fetch_one(&mut *db)
@@ -184,6 +185,7 @@ pub(super) async fn external(db: &mut SqliteConnection) -> Result<Vec<SealedExte
 async fn publish(db: &mut SqliteConnection, row: SealedExternalKey) -> Result<(), StoreError> {
     execute(
         db,
+        // A replaced row keeps uploaded_at, and with it its place in the JWKS.
         "INSERT INTO uploaded_keys (kid, jwk, exp, uploaded_at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (kid) DO UPDATE SET jwk = ?2, exp = ?3",
         |query| {
@@ -200,6 +202,7 @@ async fn publish(db: &mut SqliteConnection, row: SealedExternalKey) -> Result<()
 async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
     // A row of another program with the greatest number of all would leave no number for us.
     sqlx::query_scalar(
+        // key_lives and sqlite_sequence know deleted rows: verifiers may still have the key of an old `kid` cached.
         "SELECT 1 + max(kid) FROM (
              SELECT kid FROM keys UNION ALL SELECT kid FROM key_lives
              UNION ALL SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'keys'
@@ -230,6 +233,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
                 }
                 insert_metadata(db, &key).await?;
             }
+            // The row of key_lives stays, so that the `kid` is not given out again.
             KeyChange::Delete { kid, at } => {
                 execute(db, "DELETE FROM keys WHERE kid = ?", |query| query.bind(kid.0)).await?;
                 mark(db, "UPDATE key_lives SET deleted_at = ? WHERE kid = ?", kid, at).await?;
@@ -247,6 +251,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
             KeyChange::Publish(row) => publish(db, row).await?,
             KeyChange::Reseal { kid, exp, sealed } => {
                 reseal(db, kid, exp, sealed).await?;
+                // In a rekey, SetMasterKey comes first, so this is the number of the new one.
                 let sql = "UPDATE key_lives SET sealed_under = (SELECT number FROM master_key) WHERE kid = ?";
                 execute(db, sql, |query| query.bind(kid.0)).await?;
             }
@@ -325,6 +330,7 @@ async fn execute(
     sql: &'static str,
     bind: impl FnOnce(Query) -> Query,
 ) -> Result<(), StoreError> {
+    // Another count means that the tables contradict each other. Rolling back is safer than half a plan.
     match bind(sqlx::query(sql)).execute(db).await.map_err(failed)?.rows_affected() {
         1 => Ok(()),
         other => Err(StoreError::Corrupt(format!("{other} rows instead of 1 were changed by: {sql}"))),

@@ -53,6 +53,8 @@ async fn merge_into_copy(
     has_states: bool,
     has_uploads: bool,
 ) -> Result<MergeOutcome, sqlx::Error> {
+    // AUTOINCREMENT continues from sqlite_sequence: with the older one of the copy, a `kid` would be given out twice.
+    // In key_lives, what happened since the backup stays: a restore must not bring a revoked key back.
     sqlx::raw_sql(
         "BEGIN IMMEDIATE;
          UPDATE copy.sqlite_sequence SET seq = max(seq, coalesce(
@@ -101,6 +103,7 @@ async fn merge_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     .await?;
     if is_same {
         sqlx::raw_sql(
+            // `key` moves along with `exp`, because the seal covers both.
             "UPDATE copy.keys SET key = old.key, exp = old.exp
                  FROM main.keys AS old JOIN main.key_lives AS life ON life.kid = old.kid
                  WHERE old.kid = keys.kid AND life.expired_at IS NOT NULL AND old.exp < keys.exp;
@@ -134,6 +137,7 @@ async fn merge_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     .await?;
     let accounts: i64 = sqlx::query_scalar("SELECT count(*) FROM merged").fetch_one(&mut *db).await?;
     sqlx::raw_sql(
+        // `WHERE true` keeps SQLite from reading ON CONFLICT as the ON of a join.
         "UPDATE copy.users SET username = merged.username, password_hash = '', email = NULL, last_login = NULL
              FROM merged WHERE merged.id = users.id AND merged.deleted_at IS NOT NULL;
          INSERT INTO copy.account_states (user_id, disabled_at, deleted_at)
@@ -152,12 +156,14 @@ pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
     let options = SqliteConnectOptions::new().filename(copy).disable_statement_logging();
     let mut db = options.connect().await.map_err(failed)?;
     sqlx::query(
+        // SQLite writes this row with the first account, so a copy without accounts has no row to update below.
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'users', 0
          WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'users')",
     )
     .execute(&mut db)
     .await
     .map_err(failed)?;
+    // Tokens contain these numbers, as `kid` and `uid`. Given out twice, an old token would name the wrong user.
     sqlx::query("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('keys', 'users')")
         .bind(SKIPPED_IDS)
         .execute(&mut db)

@@ -37,6 +37,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens the file, and creates it if it is missing.
     pub(super) async fn open(database: &DatabaseFile) -> Result<Self, StoreError> {
+        // SQLite has one write lock per file. Waiting for it in the queue of our pool is fair; its busy handler, which
+        // sleeps and tries again, is not.
         let pool = connect(options(database), 1, Some(LIFETIME)).await?;
         Ok(Self { pool, file: File::new(database) })
     }
@@ -53,6 +55,7 @@ impl Writer {
     ) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.file.expect_in_place()?;
         let begun = match begin_on(self.connection().await?, durability).await {
+            // The file may have become writable since. Only a new connection notices.
             Err(error) if is_read_only(&error) => {
                 // The connection is dropped also if closing fails.
                 let _ = self.connection().await?.close().await;
@@ -77,6 +80,7 @@ async fn begin_on(
     connection: PoolConnection<Sqlite>,
     durability: Durability,
 ) -> sqlx::Result<Transaction<'static, Sqlite>> {
+    // Set before each transaction: SQLite does not allow a change inside one, and the connection keeps the last level.
     let begin = match durability {
         Durability::Full => "PRAGMA synchronous = FULL; DELETE FROM master_key WHERE FALSE; BEGIN IMMEDIATE",
         Durability::Normal => {
@@ -128,6 +132,7 @@ impl File {
     }
 
     fn expect_in_place(&self) -> Result<(), StoreError> {
+        // On Unix a missing file has no identity, so it counts as replaced too.
         if self.database.identity() == self.identity { Ok(()) } else { Err(StoreError::Replaced) }
     }
 }
@@ -136,6 +141,7 @@ fn options(database: &DatabaseFile) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(database.path())
         .journal_mode(SqliteJournalMode::Wal)
+        // SQLite enforces foreign keys only on connections that ask for it.
         .foreign_keys(true)
         // Overwrites deleted content: plaintext keys that were sealed, keys that were deleted.
         .pragma("secure_delete", "ON")
@@ -175,7 +181,9 @@ async fn connect(
             .min_connections(1)
             .idle_timeout(None)
             .max_lifetime(lifetime)
+            // Longer than one transaction can wait for the lock, so that the one behind it gets its turn.
             .acquire_timeout(BUSY_TIMEOUT * 2)
+            // A ping finds connections that a server has closed. A file does not close any.
             .test_before_acquire(false)
             .connect_with(options.clone())
             .await;

@@ -36,6 +36,7 @@ impl DatabaseFile {
         match self.path().metadata() {
             Ok(file) if file.is_file() => self.read(probe).await,
             Ok(_) => Err(StoreError::Corrupt("it is not a file".to_owned())),
+            // SQLite would only report that it cannot open the file.
             Err(_) if self.path().symlink_metadata().is_ok() => {
                 Err(StoreError::Corrupt("it is a link to a file that does not exist".to_owned()))
             }
@@ -52,6 +53,7 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
 }
 
 async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {
+    // A table without a row: the process ended after the migration and before it sealed anything.
     if has_table(db, "master_key").await?
         && let Some(record) = keys::master_key_before_migration(db).await?
     {

@@ -36,6 +36,7 @@ impl ExclusiveLock {
         let is_new = database.create_private().map_err(unavailable)?;
         let mut db = SqliteConnectOptions::new()
             .filename(database.path())
+            // A running server does not let go of the file: waiting would only delay the refusal.
             .busy_timeout(std::time::Duration::ZERO)
             .disable_statement_logging()
             .connect()
@@ -62,6 +63,7 @@ impl ExclusiveLock {
         };
         match merged {
             Ok(merged) => Ok(merged),
+            // An unreadable store is the very reason for many restores, so it must not prevent one.
             Err(error) => merge::skip_ids(copy).await.map(|()| MergeOutcome::Unreadable(error)),
         }
     }
@@ -77,6 +79,7 @@ impl ExclusiveLock {
     ) -> Result<Option<PathBuf>, StoreError> {
         match self.put(copy, suffix).await {
             Ok(kept) => {
+                // Only now: the lock on the old file keeps other processes out until the copy has its name.
                 self.release().await;
                 Ok(kept)
             }
@@ -91,6 +94,7 @@ impl ExclusiveLock {
         let store = self.database.path().to_owned();
         #[cfg(unix)]
         copy_ownership(&store, &copy)?;
+        // Before the rename: after a power cut, the name must not lead to a file without its content.
         copy.as_file().sync_all()?;
         let kept = if self.is_new { None } else { Some(keep(&store, suffix)?) };
         if self.db.is_none() {
@@ -111,6 +115,7 @@ impl ExclusiveLock {
             }
             return Err(error.error);
         }
+        // The rename survives a power cut only once the directory is written too.
         sync_directory_of(&store)?;
         self.is_new = false;
         Ok(kept)
@@ -136,6 +141,7 @@ impl ExclusiveLock {
 /// Checkpoints and removes the WAL, which only the last connection to the file can do, then locks the file for the
 /// lifetime of the connection. Returns the journal mode: another process that came in between has set another one.
 async fn lock_exclusively(db: &mut SqliteConnection) -> Result<String, sqlx::Error> {
+    // In WAL mode, BEGIN EXCLUSIVE does not keep readers out. So the file leaves WAL mode first.
     sqlx::raw_sql("PRAGMA journal_mode = DELETE; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
         .execute(&mut *db)
         .await?;
@@ -155,6 +161,7 @@ fn copy_ownership(store: &Path, copy: &tempfile::NamedTempFile) -> io::Result<()
         Err(_) => directory_of(store).metadata()?,
     };
     let own = copy.as_file().metadata()?;
+    // Only root may give a file to another user. A restore as the same user needs no such right.
     if (own.uid(), own.gid()) == (present.uid(), present.gid()) {
         return Ok(());
     }
@@ -165,6 +172,7 @@ fn copy_ownership(store: &Path, copy: &tempfile::NamedTempFile) -> io::Result<()
 fn keep(store: &Path, suffix: &str) -> io::Result<PathBuf> {
     let mut kept = with_suffix(store, suffix);
     loop {
+        // A link and not a rename: the store must have its own name at every moment, also if we are killed here.
         match fs::hard_link(store, &kept) {
             Ok(()) => return Ok(kept),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept = with_suffix(&kept, "-2"),

@@ -23,6 +23,7 @@ pub fn newest_schema() -> i64 {
 
 /// Brings the schema up to date in one transaction, so that two processes do it one after the other.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    // A transaction that begins with a read may fail with SQLITE_BUSY when it first writes, without any wait.
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     if let Some(version) = version(&mut tx).await?
         && version < newest_schema()
@@ -77,6 +78,7 @@ pub(super) async fn expect_course_columns(db: &mut SqliteConnection) -> Result<(
             .await
             .map_err(failed)?;
         let columns = columns.join(",");
+        // An empty list means that the table is missing. The first migration then creates it.
         if !columns.is_empty() && columns != expected {
             return Err(StoreError::Corrupt(format!(
                 "its table {table} has the columns {columns} instead of {expected}"
@@ -98,6 +100,7 @@ pub(super) async fn faults(db: &mut SqliteConnection) -> Result<Vec<String>, Sto
             .map_err(failed)?;
     let last = taken.last().map_or(0, |(version, ..)| *version);
     let mut faults = Vec::new();
+    // Later steps are not missing: the file is older, and a server that opens it migrates it.
     for known in MIGRATIONS.iter().filter(|known| known.version <= last) {
         let is_taken = |(version, checksum, success): &(i64, Vec<u8>, bool)| {
             *version == known.version && *success && checksum[..] == *known.checksum
@@ -115,6 +118,7 @@ pub(super) async fn faults(db: &mut SqliteConnection) -> Result<Vec<String>, Sto
 }
 
 async fn new_store() -> Result<SqliteConnection, StoreError> {
+    // Made by the migrations themselves, so that a list of expected objects cannot get out of date.
     let mut db = SqliteConnection::connect("sqlite::memory:").await.map_err(failed)?;
     MIGRATIONS.run_direct(None, &mut db, false).await.map_err(unavailable)?;
     Ok(db)

@@ -37,6 +37,7 @@ impl SignInBatcher {
     where
         R: Future<Output = Result<Vec<SignInOutcome>, StoreError>> + Send + 'static,
     {
+        // Bounded: on a slow disk, sign-ins wait outside instead of filling the memory.
         let (queue, queued) = mpsc::channel(MAX_BATCH);
         tokio::spawn(batch_loop(queued, record));
         Self(queue)
@@ -106,8 +107,11 @@ async fn record(writer: Writer, sign_ins: Vec<NewSignIn>) -> Result<Vec<SignInOu
     if sign_ins.is_empty() {
         return Ok(Vec::new());
     }
+    // Not Full: one fsync per batch would limit sign-ins to the speed of the disk. A power cut may lose the last
+    // rows of the log; in WAL mode it does not damage the file.
     let mut tx = writer.begin(Durability::Normal).await?;
     let rows: Vec<_> = sign_ins.iter().map(Row::new).collect();
+    // Under the write lock, so that no account is disabled and no key revoked between this check and the commit.
     let outcomes = check(&mut tx, &json(&rows)?, rows.len()).await?;
     let is_valid = |outcome: &SignInOutcome| *outcome == SignInOutcome::Recorded;
     let valid: Vec<_> =
@@ -138,6 +142,8 @@ async fn check(
     rows: &str,
     count: usize,
 ) -> Result<Vec<SignInOutcome>, StoreError> {
+    // Compares the hash that was checked: a password that was reset meanwhile must not sign in once more.
+    // The `key` that json_each gives an element of an array is its position.
     let found: Vec<(i64, bool)> = sqlx::query_as(
         "SELECT sign_in.key,
                 sign_in.value ->> 4 IS NULL
@@ -154,6 +160,7 @@ async fn check(
     .fetch_all(db)
     .await
     .map_err(failed)?;
+    // Refusal is the default: an answer that the query does not give must not let a token out.
     let mut outcomes = vec![SignInOutcome::AccountChanged; count];
     for (position, has_key) in found {
         if let Some(outcome) = usize::try_from(position).ok().and_then(|index| outcomes.get_mut(index)) {
@@ -173,6 +180,7 @@ async fn insert(db: &mut SqliteConnection, rows: &str) -> Result<(), StoreError>
     .await
     .map_err(failed)?;
     sqlx::query(
+        // One batch may hold several sign-ins of one user, of which UPDATE FROM would take an arbitrary one.
         "UPDATE users SET last_login = datetime(latest.at, 'unixepoch')
          FROM (SELECT value ->> 0 AS user, max(value ->> 3) AS at FROM json_each(?) GROUP BY 1) AS latest
          WHERE id = latest.user",

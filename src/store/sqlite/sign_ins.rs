@@ -33,6 +33,7 @@ impl Row {
     }
 }
 
+// SQLite columns take values of any type, and sqlx refuses those of another type than the Rust field.
 const COLUMNS: &str = "SELECT auth_logs.id, CAST(request_timestamp AS TEXT) AS time,
             unixepoch(request_timestamp) AS at, CAST(request_ip AS BLOB) AS ip,
             iif(typeof(user_id) = 'integer', user_id, NULL) AS user_id, CAST(username AS BLOB) AS username
@@ -89,6 +90,7 @@ pub(super) async fn before_last(
 fn listed(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, behind: Option<&Cursor>, up_to: i64) {
     match (behind, filter.since) {
         (Some(Cursor { position, id }), _) => {
+            // Times have whole seconds, so many rows share one. The number says where among them to continue.
             query.push("(request_timestamp, auth_logs.id) > (").push_bind(position.clone());
             query.push(", ").push_bind(*id).push(")")
         }
@@ -122,6 +124,7 @@ pub(super) async fn delete_before(
     at_most: u32,
 ) -> Result<u64, StoreError> {
     sqlx::query(
+        // A subquery, because DELETE with LIMIT is a compile-time option of SQLite that is usually off.
         "DELETE FROM auth_logs WHERE id IN
              (SELECT id FROM auth_logs
               WHERE request_timestamp >= '' AND request_timestamp < datetime(?, 'unixepoch')

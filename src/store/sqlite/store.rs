@@ -45,6 +45,7 @@ impl SqliteStore {
     async fn open_file(database: &DatabaseFile) -> Result<Self, StoreError> {
         let writer = Writer::open(database).await?;
         schema::migrate(&mut *writer.connection().await?).await?;
+        // After the migration: a read-only connection can neither switch the file to WAL nor create a table.
         let readers = Readers::open(database).await?;
         let batcher = SignInBatcher::start(writer.clone());
         Ok(Self { writer, readers, batcher })
@@ -53,6 +54,7 @@ impl SqliteStore {
     /// Removes what the changes have replaced from the file itself: plaintext keys of another program, and keys that are
     /// sealed under an old master key.
     async fn scrub(&self, replaced: Replaced) {
+        // VACUUM rewrites the file from its live rows. The WAL has the old pages until it is truncated.
         if replaced.plaintext {
             self.run_cleanup("VACUUM").await;
         }
@@ -99,6 +101,7 @@ impl Replaced {
 #[async_trait]
 impl Store for SqliteStore {
     async fn keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, StoreError> {
+        // One transaction, so that all queries of the snapshot see the same commit.
         let mut tx = Transaction::begin(self.readers.connection().await?, None).await.map_err(failed)?;
         keys::snapshot(&mut tx, sealed).await
     }
@@ -111,8 +114,10 @@ impl Store for SqliteStore {
     async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError> {
         let replaced = Replaced::by(&changes);
         let asked = Instant::now();
+        // Full: verifiers may have fetched a new key, and a revoked one must not come back after a power cut.
         let mut tx = self.writer.begin(Durability::Full).await?;
         if asked.elapsed() > MAX_LOCK_WAIT || keys::version(&mut tx).await? != version {
+            // Dropping `tx` rolls back.
             return Ok(Applied::Conflict);
         }
         if keys::apply(&mut tx, changes).await? == Applied::Conflict {
@@ -152,6 +157,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut tx = self.writer.begin(Durability::Full).await?;
+        // Full durability above: a power cut must not enable a disabled account or bring an old password back.
         let changed = accounts::change(&mut tx, user, change, now).await?;
         tx.commit().await.map_err(failed)?;
         Ok(changed)
