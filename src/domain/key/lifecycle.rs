@@ -362,8 +362,8 @@ pub enum Action {
 ///
 /// - A key that has reached its `exp` expires.
 /// - The newest key that has been published for the lead signs.
-/// - If no signing key covers a full token lifetime, the oldest published key that does starts to sign immediately. If
-///   there is missing, a new key does.
+/// - If no signing key covers a full token lifetime, the oldest published key that does starts to sign immediately;
+///   otherwise a new key.
 /// - The next key is created early enough to be published for the lead before the current key can no longer cover a
 ///   full token lifetime. It is also created if the current key would outlive the policy (which may have changed).
 /// - A next key whose publication lies in the future counts as published now.
