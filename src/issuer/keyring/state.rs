@@ -260,6 +260,10 @@ impl Keyring {
         };
         // Verifiers can still use the old set. With the new one they would refuse every new token.
         if !self.passes(opened.checked) {
+            // A revocation counts whatever the self-check says: the old set must not outlive what its keys may do.
+            let remaining =
+                self.snapshot.load().without_ended(opened.snapshot.keys(), self.context.clock.now());
+            self.snapshot.store(Arc::new(remaining));
             return Ok(Reloaded::Kept);
         }
         let before = self.snapshot.swap(Arc::new(opened.snapshot));
