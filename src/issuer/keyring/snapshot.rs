@@ -130,7 +130,7 @@ impl KeyringSnapshot {
             external: Arc::clone(&self.external),
             tampered: self.tampered.clone(),
             unreadable: self.unreadable.clone(),
-            // Nothing can be adopted: we cannot seal under the new master key.
+            // Adopting can wait for the next complete snapshot. Under another master key it is impossible.
             has_adoptable: false,
             over: 0.into(),
             ended_before: self.ended(),
