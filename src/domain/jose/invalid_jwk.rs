@@ -88,7 +88,7 @@ pub enum InvalidJwk {
     /// A public key, where a private key is required.
     #[error("this is a public key (it has no \"d\"): use the private key")]
     Public,
-    /// An RSA modulus outside [`RSA_BITS`].
+    /// An RSA modulus outside `RSA_BITS`.
     #[error("the RSA key has {bits} bits: use {} to {}", RSA_BITS.start(), RSA_BITS.end())]
     RsaSize {
         /// The size of the modulus in bits.

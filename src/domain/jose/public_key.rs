@@ -53,7 +53,7 @@ impl PublicKey {
     /// An RSA key from its modulus and exponent, big-endian without leading zeros.
     ///
     /// # Errors
-    /// [`InvalidJwk`] for a size outside [`RSA_BITS`], an even modulus, and an exponent that is even, 1 or too long.
+    /// [`InvalidJwk`] for a size outside `RSA_BITS`, an even modulus, and an exponent that is even, 1 or too long.
     pub fn rsa(n: Vec<u8>, e: Vec<u8>) -> Result<Self, InvalidJwk> {
         let bits = bits(&n);
         if !RSA_BITS.contains(&bits) {

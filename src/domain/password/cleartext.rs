@@ -24,7 +24,7 @@ impl Password {
     /// A password that a user chooses for an account.
     ///
     /// # Errors
-    /// [`InvalidPassword`] if it is empty or longer than [`PASSWORD_MAX`] bytes.
+    /// [`InvalidPassword`] if it is empty or longer than `PASSWORD_MAX` bytes.
     pub fn chosen(text: String) -> Result<Self, InvalidPassword> {
         let password = Self::typed(text);
         if password.0.is_empty() || password.0.len() > PASSWORD_MAX {

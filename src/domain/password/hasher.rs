@@ -74,7 +74,7 @@ impl Hasher {
 
     /// Verifies a password against a stored hash, with the cost of that hash. Slow by design.
     ///
-    /// Returns [`VerifyOutcome::Unreadable`] immediately for text that is not an Argon2 hash, or one above [`MAX_COST`].
+    /// Returns [`VerifyOutcome::Unreadable`] immediately for text that is not an Argon2 hash, or one above `MAX_COST`.
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> VerifyOutcome {
         let Ok(hash) = Phc::new(&stored.0) else {
             return VerifyOutcome::Unreadable;
@@ -115,7 +115,7 @@ pub enum VerifyOutcome {
     Mismatch,
     /// Not known, because the memory could not be allocated.
     NotComputed,
-    /// The stored text is not an Argon2 hash within [`MAX_COST`], so no password matches it.
+    /// The stored text is not an Argon2 hash within `MAX_COST`, so no password matches it.
     Unreadable,
 }
 

@@ -36,7 +36,7 @@ pub struct TokenOverrides {
 pub struct ExtraClaims(pub(super) Map<String, Value>);
 
 impl ExtraClaims {
-    /// Accepts all claims except [`RESERVED_CLAIMS`]. `nbf` must be a number (RFC 7519 §4.1.5).
+    /// Accepts all claims except `RESERVED_CLAIMS`. `nbf` must be a number (RFC 7519 §4.1.5).
     ///
     /// # Errors
     /// [`InvalidClaim`] for the first invalid claim.

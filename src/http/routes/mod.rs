@@ -1,4 +1,4 @@
-//! The routes: one [`table`] of all of them, and a file per resource with its handlers and their OpenAPI operations.
+//! The routes: one [`mod@table`] of all of them, and a file per resource with its handlers and their OpenAPI operations.
 
 mod discovery;
 mod faults;
