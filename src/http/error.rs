@@ -336,6 +336,7 @@ impl From<IssuerError> for ApiError {
             error @ (IssuerError::Contention
             | IssuerError::Hash(_)
             | IssuerError::MasterKeyChanged
+            | IssuerError::NotPublished(_)
             | IssuerError::Worker(_)) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::KeyCommand(_)) => {
                 Self::Internal(error.into())

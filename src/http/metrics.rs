@@ -2,7 +2,7 @@
 //!
 //! Counters and histograms are kept here; gauges are read from the layers below at each scrape.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -28,6 +28,7 @@ const UNMATCHED: &str = "unmatched";
 /// The metrics of one server.
 pub struct Metrics {
     clock: Arc<dyn Clock>,
+    exporting: Mutex<()>,
     registry: Registry,
     requests: IntCounterVec,
     latency: HistogramVec,
@@ -42,7 +43,7 @@ pub struct Metrics {
     signing_key_age: Gauge,
     next_rotation: Gauge,
     rotation_failures: Gauge,
-    self_check_failures: IntGauge,
+    self_check_failures: IntCounter,
 }
 
 /// The metrics of one route and status. Kept where a lookup per request would cost more than the counting.
@@ -83,6 +84,7 @@ impl Metrics {
         let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
         let metrics = Self {
             clock,
+            exporting: Mutex::default(),
             // Our own registry: the process-wide one would mix the metrics of several servers in one test.
             registry: Registry::new_custom(Some("jwksd".to_owned()), None)?,
             requests: counters("http_requests_total", "Answered requests", &["route", "status"])?,
@@ -110,8 +112,8 @@ impl Metrics {
                 "Time until another key signs; negative if overdue",
             )?,
             rotation_failures: Gauge::new("rotation_failures", "Rotation ticks that failed in a row")?,
-            self_check_failures: IntGauge::new(
-                "self_check_failures",
+            self_check_failures: IntCounter::new(
+                "self_check_failures_total",
                 "Key sets that were not published because a probe token did not verify through them",
             )?,
         };
@@ -193,10 +195,14 @@ impl Metrics {
         accounts: &Accounts,
         keyring: &Keyring,
     ) -> Result<Exposition, prometheus::Error> {
+        // One export at a time: refreshing resets a counter before it sets it.
+        let exporting = self.exporting.lock().unwrap_or_else(PoisonError::into_inner);
         self.refresh(accounts, keyring);
+        let families = self.registry.gather();
+        drop(exporting);
         let encoder = TextEncoder::new();
         let mut text = Vec::new();
-        encoder.encode(&self.registry.gather(), &mut text)?;
+        encoder.encode(&families, &mut text)?;
         Ok(Exposition { media_type: encoder.format_type().to_owned(), text })
     }
 
@@ -212,7 +218,7 @@ impl Metrics {
         }
     }
 
-    /// Sets the gauges from the layers below.
+    /// Reads what the layers below count.
     fn refresh(&self, accounts: &Accounts, keyring: &Keyring) {
         let (running, waiting) = accounts.hashing_load();
         // Prometheus gauges are signed.
@@ -232,7 +238,9 @@ impl Metrics {
             if next >= now { next.since(now).as_secs_f64() } else { -now.since(next).as_secs_f64() }
         }));
         self.rotation_failures.set(keyring.failed_ticks().into());
-        self.self_check_failures.set(i64::try_from(keyring.self_check_failures()).unwrap_or(i64::MAX));
+        // The keyring counts, because it knows nothing of metrics.
+        self.self_check_failures.reset();
+        self.self_check_failures.inc_by(keyring.self_check_failures());
     }
 }
 

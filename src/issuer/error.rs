@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::blocking_pool::WorkError;
 use super::keyring::{ExternalKeyError, KeyCommandError};
 use crate::domain::key::KeyError;
+use crate::domain::key::self_check::SelfCheckError;
 use crate::domain::password::HashError;
 use crate::store::StoreError;
 
@@ -40,6 +41,9 @@ pub enum IssuerError {
     /// There is no key of the kind that was asked for.
     #[error("there is no suitable key")]
     NoSuitableKey,
+    /// The change is stored, but this process still publishes the old keys.
+    #[error("the change is stored, but the new key set is not published: {0}")]
+    NotPublished(SelfCheckError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,7 +3,7 @@
 use super::error::ExternalKeyError;
 use super::inspect::{open_external, open_signing_key};
 use super::master_key::APPLY_ATTEMPTS;
-use super::state::Keyring;
+use super::state::{Keyring, Reloaded};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
 use crate::domain::jose::public_key::PublicKey;
@@ -140,9 +140,11 @@ impl Keyring {
             // All rows, because an upload is compared with each key of ours.
             let stored = self.stored_keys(&SealedRows::All).await?;
             let changes = decide(&stored, self.context.clock.now())?;
-            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
-                self.reload().await?;
-                return Ok(());
+            if self.apply(stored.version, changes).await? == Applied::Yes {
+                return match self.reload().await? {
+                    Reloaded::Swapped => Ok(()),
+                    Reloaded::Kept(error) => Err(IssuerError::NotPublished(error)),
+                };
             }
         }
         Err(IssuerError::Contention)

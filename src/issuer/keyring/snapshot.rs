@@ -16,6 +16,7 @@ use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::jwk_set::JwkSet;
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::Sealer;
+use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
 use crate::store::{KeySnapshot, KeyVersion, SealedKey};
 
@@ -50,6 +51,19 @@ pub(super) struct KeyringSnapshot {
 pub(super) struct Ended {
     pub(super) keys: Vec<Kid>,
     external: Vec<(String, Timestamp)>,
+}
+
+/// Which keys a later snapshot of the store has. Not sealed, so they are known even if nothing opens.
+pub(super) struct KeysLater<'a> {
+    pub(super) own: &'a [KeyMetadata],
+    /// The `kid` of each external key.
+    pub(super) external: Vec<&'a str>,
+}
+
+impl<'a> KeysLater<'a> {
+    pub(super) fn of(stored: &'a KeySnapshot) -> Self {
+        Self { own: &stored.keys, external: stored.external.iter().map(|row| row.kid.as_str()).collect() }
+    }
 }
 
 impl KeyringSnapshot {
@@ -113,10 +127,12 @@ impl KeyringSnapshot {
         }
     }
 
-    /// The same keys without those that a later snapshot of the store shows to have ended.
-    pub(super) fn without_ended(&self, later: &[KeyMetadata], now: Timestamp) -> Self {
+    /// The same keys without those that have ended or were withdrawn by the time of a later snapshot of the store.
+    pub(super) fn without_ended(&self, later: &KeysLater<'_>, now: Timestamp) -> Self {
         let is_still_published =
-            |key: &KeyMetadata| later.iter().any(|later| later.kid == key.kid && later.is_published(now));
+            |key: &KeyMetadata| later.own.iter().any(|later| later.kid == key.kid && later.is_published(now));
+        let is_external = |key: &&ExternalKey| later.external.contains(&key.kid());
+        let external: Arc<[_]> = self.external.iter().filter(is_external).cloned().collect();
         let published: Vec<_> =
             self.published.iter().filter(|(key, _)| is_still_published(key)).cloned().collect();
         Self {
@@ -124,10 +140,10 @@ impl KeyringSnapshot {
             keys: self.keys.iter().filter(|key| is_still_published(key)).copied().collect(),
             alive: metadata(&published),
             newest_signer: self.newest_signer,
-            documents: documents(&published, &self.external),
+            documents: documents(&published, &external),
             published,
             expired_signer: self.expired_signer.clone(),
-            external: Arc::clone(&self.external),
+            external,
             tampered: self.tampered.clone(),
             unreadable: self.unreadable.clone(),
             // Adopting can wait for the next complete snapshot. Under another master key it is impossible.
@@ -135,6 +151,11 @@ impl KeyringSnapshot {
             over: 0.into(),
             ended_before: self.ended(),
         }
+    }
+
+    /// Which keys it has, for an older snapshot that stays in place.
+    pub(super) fn present(&self) -> KeysLater<'_> {
+        KeysLater { own: &self.keys, external: self.external.iter().map(ExternalKey::kid).collect() }
     }
 
     /// The version of the store's keys that this snapshot shows.
@@ -225,6 +246,21 @@ impl KeyringSnapshot {
         let covers = |(key, _): &&(KeyMetadata, _)| key.covers(now, ttl);
         let next = || timeline.next().filter_map(alive).find(covers);
         current.filter(covers).or_else(next).or(current).map(|(_, key)| Arc::clone(key))
+    }
+
+    /// Checks each key that may sign from this snapshot, now or later, through each document that will contain it.
+    pub(super) fn check(&self, check: SelfCheck, now: Timestamp) -> Result<(), SelfCheckError> {
+        let timeline = self.timeline(now);
+        let signers: Vec<_> =
+            timeline.current().into_iter().chain(timeline.next()).map(|key| key.kid).collect();
+        for (metadata, key) in self.published.iter().filter(|(key, _)| signers.contains(&key.kid)) {
+            // Documents of later spans too: they are served without another reload.
+            let is_in = |document: &&Document| document.until > now && document.until <= metadata.exp;
+            let sets: Vec<_> =
+                self.documents.iter().filter(is_in).map(|document| document.body.as_ref()).collect();
+            check(&sets, key, now)?;
+        }
+        Ok(())
     }
 
     /// The key that signs tokens that are made expired.

@@ -10,24 +10,21 @@ use arc_swap::ArcSwap;
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
 use super::rotation::{Draft, Intent, Settled, Step};
-use super::snapshot::{KeyringSnapshot, Publication};
+use super::snapshot::{KeyringSnapshot, KeysLater, Publication};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::{self, PlanContext, RotationPolicy};
-use crate::domain::key::self_check::{self, SelfCheckError};
+use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
 use crate::issuer::blocking_pool::{BlockingPool, WorkError};
 use crate::issuer::context::{Context, lock};
 use crate::issuer::error::IssuerError;
-use crate::store::{Applied, KeySnapshot, SealedRows};
+use crate::store::{Applied, KeyChange, KeySnapshot, KeyVersion, SealedRows};
 
 /// Keys that are generated at the same time: the two of a first start.
 const PARALLEL_KEYS: usize = 2;
-
-/// Verifies a probe token of a signing key through the bytes of a JWKS.
-pub(super) type SelfCheck = fn(&[u8], &SigningKey, Timestamp) -> Result<(), SelfCheckError>;
 
 /// The keys of a store.
 pub struct Keyring {
@@ -205,14 +202,29 @@ impl Keyring {
                         continue;
                     }
                 };
-            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
+            if self.apply(stored.version, changes).await? == Applied::Yes {
                 // Not earlier: a plan that was not stored has not happened.
                 log.into_iter().for_each(Step::log);
-                self.reload().await?;
-                return Ok(());
+                return match (intent, self.reload().await?) {
+                    // No caller waits for a tick's result. Readiness and the log say that the old set stays.
+                    (Intent::Keep, _) | (_, Reloaded::Swapped) => Ok(()),
+                    (_, Reloaded::Kept(error)) => Err(IssuerError::NotPublished(error)),
+                };
             }
         }
         Err(IssuerError::Contention)
+    }
+
+    /// Stores changes. The write lock is not worth taking for none.
+    pub(super) async fn apply(
+        &self,
+        version: KeyVersion,
+        changes: Vec<KeyChange>,
+    ) -> Result<Applied, IssuerError> {
+        if changes.is_empty() {
+            return Ok(Applied::Yes);
+        }
+        Ok(self.context.store.apply(version, changes).await?)
     }
 
     fn rows_for(&self, intent: &Intent<'_>) -> SealedRows {
@@ -259,12 +271,13 @@ impl Keyring {
             }
         };
         // Verifiers can still use the old set. With the new one they would refuse every new token.
-        if !self.passes(opened.checked) {
+        self.remember(opened.checked.as_ref().err());
+        if let Err(error) = opened.checked {
             // A revocation counts whatever the self-check says: the old set must not outlive what its keys may do.
-            let remaining =
-                self.snapshot.load().without_ended(opened.snapshot.keys(), self.context.clock.now());
+            let now = self.context.clock.now();
+            let remaining = self.snapshot.load().without_ended(&opened.snapshot.present(), now);
             self.snapshot.store(Arc::new(remaining));
-            return Ok(Reloaded::Kept);
+            return Ok(Reloaded::Kept(error));
         }
         let before = self.snapshot.swap(Arc::new(opened.snapshot));
         self.set_anchors();
@@ -275,38 +288,31 @@ impl Keyring {
     async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
         let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
         let stored = self.stored_keys(&SealedRows::Usable { now, unreadable }).await?;
-        let (sealer, ttl, check) = (self.master_key.sealer.clone(), self.policy.token_ttl(), self.self_check);
+        let (sealer, check) = (self.master_key.sealer.clone(), self.self_check);
         let open = move || {
             let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended);
-            let checked = match (snapshot.publication(now), snapshot.signer(now, ttl)) {
-                (Some(publication), Some(signer)) => check(&publication.body, &signer, now),
-                // Nothing is published, or nothing can sign: there is no token that could fail.
-                _ => Ok(()),
-            };
-            Opened { snapshot, checked }
+            Opened { checked: snapshot.check(check, now), snapshot }
         };
         // Parsing RSA keys and signing the probe take milliseconds, too long for an async thread.
         Ok(self.pool.run(open).await?)
     }
 
     /// Remembers the result of a self-check. A failure is logged when it begins.
-    fn passes(&self, checked: Result<(), SelfCheckError>) -> bool {
-        let failure = checked.err();
+    fn remember(&self, failure: Option<&SelfCheckError>) {
         let mut known = lock(&self.self_check_failure);
-        if let Some(error) = &failure {
+        if let Some(error) = failure {
             self.self_check_failures.fetch_add(1, Ordering::Relaxed);
             // Each tick tries again, four times a second. Only a new reason is worth a line.
-            if known.as_ref() != Some(error) {
+            if known.as_ref() != failure {
                 tracing::error!(
-                    "the new key set is not published, because a token of the current key does not verify through it: \
+                    "the new key set is not published, because a token of one of its keys does not verify through it: \
                      {error}; the old set stays"
                 );
             }
         } else if known.is_some() {
-            tracing::info!("a token of the current key verifies through the new key set again");
+            tracing::info!("tokens verify through the new key set again");
         }
-        known.clone_from(&failure);
-        failure.is_none()
+        *known = failure.cloned();
     }
 
     /// The keys as they are stored, if they are still sealed under our master key.
@@ -319,7 +325,7 @@ impl Keyring {
         // Revocations are not sealed: they still count, although the keys themselves no longer open.
         let snapshot = self.snapshot.load_full();
         let now = self.context.clock.now();
-        self.snapshot.store(Arc::new(snapshot.without_ended(&stored.keys, now)));
+        self.snapshot.store(Arc::new(snapshot.without_ended(&KeysLater::of(&stored), now)));
         Err(IssuerError::MasterKeyChanged)
     }
 
@@ -367,10 +373,10 @@ struct Opened {
 }
 
 /// Whether a reload replaced the snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in crate::issuer) enum Reloaded {
     /// The old one stays, because the new one failed its self-check.
-    Kept,
+    Kept(SelfCheckError),
     /// The new one is in place.
     Swapped,
 }

@@ -11,38 +11,54 @@ use tempfile::TempDir;
 use super::state::Keyring;
 use super::{NotReady, initialize};
 use crate::domain::clock::{ManualClock, Timestamp};
+use crate::domain::jose::algorithm::Algorithm;
+use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::jwk::Jwk;
+use crate::domain::jose::private_key::{NewKey, PrivateKey};
 use crate::domain::key::lifecycle::{Phase, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
-use crate::domain::key::self_check::{self, SelfCheckError};
+use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
-use crate::issuer::{BlockingPool, Context, SharedRng};
+use crate::issuer::{BlockingPool, Context, IssuerError, SharedRng};
 use crate::store::sqlite::{DatabaseFile, SqliteStore};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Fails all self-checks while it is set. Only one test uses it.
-static IS_FAILING: AtomicBool = AtomicBool::new(false);
+/// Whether the self-checks of a test fail. A test has an index of its own, because tests run at the same time.
+static IS_FAILING: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
 
-/// As [`IS_FAILING`], for the test of a revocation.
-static FAILS_AT_REVOCATION: AtomicBool = AtomicBool::new(false);
-
-type Check = fn(&[u8], &SigningKey, Timestamp) -> Result<(), SelfCheckError>;
-
-fn check_at_revocation(jwks: &[u8], key: &SigningKey, now: Timestamp) -> Result<(), SelfCheckError> {
-    if FAILS_AT_REVOCATION.load(Ordering::Relaxed) {
+fn check<const TEST: usize>(sets: &[&[u8]], key: &SigningKey, now: Timestamp) -> Result<(), SelfCheckError> {
+    if IS_FAILING[TEST].load(Ordering::Relaxed) {
         return Err(SelfCheckError::KeyMissing(key.kid()));
     }
-    self_check::check(jwks, key, now)
+    self_check::check(sets, key, now)
 }
 
-fn check(jwks: &[u8], key: &SigningKey, now: Timestamp) -> Result<(), SelfCheckError> {
-    if IS_FAILING.load(Ordering::Relaxed) {
-        return Err(SelfCheckError::KeyMissing(key.kid()));
+/// Fails for key 3 only.
+fn check_key_3(sets: &[&[u8]], key: &SigningKey, now: Timestamp) -> Result<(), SelfCheckError> {
+    if key.kid() == Kid(3) {
+        Err(SelfCheckError::KeyMissing(Kid(3)))
+    } else {
+        self_check::check(sets, key, now)
     }
-    self_check::check(jwks, key, now)
 }
 
-async fn keyring(directory: &TempDir, check: Check) -> Keyring {
+fn fail(test: usize, fails: bool) {
+    IS_FAILING[test].store(fails, Ordering::Relaxed);
+}
+
+fn expect_not_published(changed: Result<(), IssuerError>, kid: i64) {
+    match changed {
+        Err(IssuerError::NotPublished(SelfCheckError::KeyMissing(missing))) => assert_eq!(missing, Kid(kid)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn phases(keyring: &Keyring) -> Vec<(i64, Phase)> {
+    keyring.report().into_iter().map(|key| (key.kid.0, key.phase)).collect()
+}
+
+async fn keyring(directory: &TempDir, check: SelfCheck) -> Keyring {
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     let file = DatabaseFile::parse(directory.path().join("store.db").to_str().unwrap()).unwrap();
     let context = Context {
@@ -60,12 +76,12 @@ async fn keyring(directory: &TempDir, check: Check) -> Keyring {
 #[tokio::test]
 async fn a_key_set_that_fails_its_self_check_is_not_published_and_the_old_one_stays() {
     let directory = tempfile::tempdir().unwrap();
-    let keyring = keyring(&directory, check).await;
+    let keyring = keyring(&directory, check::<0>).await;
     let before = keyring.publication().unwrap();
     assert!(keyring.readiness().await.is_ok());
 
-    IS_FAILING.store(true, Ordering::Relaxed);
-    keyring.rotate(true).await.unwrap();
+    fail(0, true);
+    expect_not_published(keyring.rotate(true).await, 3);
     keyring.tick().await.unwrap();
     assert_eq!(keyring.publication().unwrap().body, before.body);
     assert_eq!(keyring.signer(keyring.context.clock.now()).unwrap().kid(), Kid(1));
@@ -75,22 +91,21 @@ async fn a_key_set_that_fails_its_self_check_is_not_published_and_the_old_one_st
         other => panic!("{other:?}"),
     }
 
-    IS_FAILING.store(false, Ordering::Relaxed);
+    fail(0, false);
     keyring.tick().await.unwrap();
     assert!(keyring.readiness().await.is_ok());
     assert_ne!(keyring.publication().unwrap().body, before.body);
     assert_eq!(keyring.signer(keyring.context.clock.now()).unwrap().kid(), Kid(3));
-    let phases: Vec<_> = keyring.report().into_iter().map(|key| (key.kid.0, key.phase)).collect();
-    assert_eq!(phases, [(1, Phase::Retiring), (2, Phase::Expired), (3, Phase::Current)]);
+    assert_eq!(phases(&keyring), [(1, Phase::Retiring), (2, Phase::Expired), (3, Phase::Current)]);
 }
 
 #[tokio::test]
 async fn a_revoked_key_is_gone_although_the_new_key_set_fails_its_self_check() {
     let directory = tempfile::tempdir().unwrap();
-    let keyring = keyring(&directory, check_at_revocation).await;
+    let keyring = keyring(&directory, check::<1>).await;
 
-    FAILS_AT_REVOCATION.store(true, Ordering::Relaxed);
-    keyring.revoke(Kid(1)).await.unwrap();
+    fail(1, true);
+    expect_not_published(keyring.revoke(Kid(1)).await, 3);
     let published = keyring.publication().map(|publication| publication.body.to_vec()).unwrap_or_default();
     assert!(
         !String::from_utf8(published).unwrap().contains(r#""kid":"1""#),
@@ -99,7 +114,54 @@ async fn a_revoked_key_is_gone_although_the_new_key_set_fails_its_self_check() {
     let signer = keyring.signer(keyring.context.clock.now());
     assert_ne!(signer.map(|key| key.kid()), Some(Kid(1)), "it signs nothing more");
 
-    FAILS_AT_REVOCATION.store(false, Ordering::Relaxed);
+    fail(1, false);
     keyring.tick().await.unwrap();
     assert!(keyring.readiness().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_next_key_that_fails_its_self_check_is_not_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let keyring = keyring(&directory, check_key_3).await;
+    let before = keyring.publication().unwrap();
+    expect_not_published(keyring.rotate(false).await, 3);
+    assert_eq!(keyring.publication().unwrap().body, before.body);
+}
+
+#[tokio::test]
+async fn a_withdrawn_external_key_is_gone_although_the_new_key_set_fails_its_self_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let keyring = keyring(&directory, check::<2>).await;
+    let before = keyring.publication().unwrap();
+    let external = PrivateKey::generate(NewKey::for_algorithm(Algorithm::Es256)).unwrap();
+    let jwk = Jwk::new(external.public().clone(), "external".to_owned(), Algorithm::Es256).unwrap();
+    let uploads = ExternalKey::parse_all(&serde_json::to_vec(&jwk).unwrap()).unwrap();
+    keyring.upload(uploads).await.unwrap();
+    assert_ne!(keyring.publication().unwrap().body, before.body);
+
+    fail(2, true);
+    match keyring.withdraw("external").await {
+        Err(IssuerError::NotPublished(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(keyring.publication().unwrap().body, before.body);
+}
+
+#[tokio::test]
+async fn a_store_whose_keys_fail_the_self_check_from_the_start_gets_no_further_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    fail(3, true);
+    let keyring = keyring(&directory, check::<3>).await;
+    let version = keyring.context.store.key_version().await.unwrap();
+    for _ in 0..3 {
+        keyring.tick().await.unwrap();
+    }
+    assert!(keyring.publication().is_none());
+    assert!(matches!(keyring.readiness().await, Err(NotReady::SelfCheck(_))));
+    assert_eq!(keyring.context.store.key_version().await.unwrap(), version);
+
+    fail(3, false);
+    keyring.tick().await.unwrap();
+    assert!(keyring.readiness().await.is_ok());
+    assert_eq!(phases(&keyring), [(1, Phase::Current), (2, Phase::Expired)]);
 }
