@@ -65,7 +65,8 @@ impl App {
         let limiter = Arc::new(LocalRateLimiter::new(config.limits));
         let services =
             Services { accounts: accounts.clone(), keyring: Arc::clone(&keyring), issuer: issuer.clone() };
-        let fast_path = FastPath::new(services, config.http.clone(), metrics, limiter);
+        let fast_path =
+            FastPath::new(services, config.http.clone(), metrics, limiter, config.limits.registration);
         let retention = config.log_retention.map(|keep| Retention::new(context, keep));
         Ok(Self { accounts, keyring, issuer, fast_path, retention })
     }

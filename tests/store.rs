@@ -17,6 +17,7 @@ use jwksd::store::{
 };
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
@@ -311,20 +312,36 @@ async fn a_sign_in_is_recorded_only_while_its_key_is_valid() {
 async fn no_sign_in_is_recorded_after_the_account_was_disabled_by_another_process() {
     let (_dir, [one, other]) = two_handles().await;
     let id = one.register(account("alice", None), NOW).await.unwrap();
-    let sign_ins: Vec<_> = (0..200)
-        .map(|_| {
+    let (mut recorded, mut refused) = (0, 0);
+    for _ in 0..10 {
+        let mut sign_ins = JoinSet::new();
+        for _ in 0..20 {
             let store = Arc::clone(&one);
-            tokio::spawn(async move { store.record_sign_in(sign_in(id, hash(), None)).await.unwrap() })
-        })
-        .collect();
-    assert!(changed(&other, id, AccountChange::Disable).await);
-    let rows_when_disabled = other.newest_sign_in().await.unwrap();
-    let mut recorded = 0;
-    for sign_in in sign_ins {
-        recorded += i64::from(sign_in.await.unwrap() == SignInOutcome::Recorded);
+            // One after the other, because sign-ins of one moment are recorded in one batch.
+            sign_ins.spawn(async move {
+                let mut outcomes = Vec::new();
+                for _ in 0..20 {
+                    outcomes.push(store.record_sign_in(sign_in(id, hash(), None)).await.unwrap());
+                }
+                outcomes
+            });
+        }
+        // So that the change meets sign-ins that are recorded, waiting and not yet begun.
+        while one.newest_sign_in().await.unwrap() == recorded {}
+        assert!(changed(&other, id, AccountChange::Disable).await);
+        let rows_when_disabled = other.newest_sign_in().await.unwrap();
+        for outcome in sign_ins.join_all().await.into_iter().flatten() {
+            match outcome {
+                SignInOutcome::Recorded => recorded += 1,
+                SignInOutcome::AccountChanged => refused += 1,
+                SignInOutcome::KeyEnded => panic!("no key was asked for"),
+            }
+        }
+        assert_eq!(recorded, rows_when_disabled, "each was recorded before the change, or not at all");
+        assert_eq!(other.newest_sign_in().await.unwrap(), rows_when_disabled);
+        assert!(changed(&other, id, AccountChange::Enable).await);
     }
-    assert_eq!(recorded, rows_when_disabled, "each was recorded before the change, or not at all");
-    assert_eq!(other.newest_sign_in().await.unwrap(), rows_when_disabled);
+    assert!(refused > 0, "the change never met a sign-in");
 }
 
 #[tokio::test]

@@ -42,8 +42,8 @@ pub fn sealed(input: &[u8]) {
     let contexts = [
         SealContext::Key(Kid(i64::from_be_bytes(rest.array())), Timestamp::from_secs(i64::from(rest.byte()))),
         SealContext::Key(Kid(i64::from(rest.byte())), Timestamp::from_secs(i64::from(rest.byte()))),
-        SealContext::Uploaded(&kid, None),
-        SealContext::Uploaded(&kid, Some(Timestamp::from_secs(i64::from(rest.byte())))),
+        SealContext::External(&kid, None),
+        SealContext::External(&kid, Some(Timestamp::from_secs(i64::from(rest.byte())))),
         SealContext::Check,
     ];
     let (mine, at, change) = (contexts[usize::from(rest.byte()) % contexts.len()], rest.byte(), rest.byte());

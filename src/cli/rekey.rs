@@ -16,7 +16,7 @@ use crate::issuer::{self, RekeyReport};
 
 #[derive(Args, Debug)]
 pub(super) struct RekeyArgs {
-    /// Do and verify everything, then undo it
+    /// Do and verify everything, but store nothing
     #[arg(long)]
     dry_run: bool,
 }

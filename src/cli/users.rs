@@ -259,7 +259,7 @@ fn print(
             "the account was created, but its password could not be printed: reset it"
         }
         (Some(_), _) => "the password was changed, but could not be printed: reset it again",
-        (None, _) => "the command succeeded, but its format could not be printed",
+        (None, _) => "the command succeeded, but its output could not be printed",
     })
 }
 

@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use super::admin_auth::AdminToken;
 use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use crate::issuer::config::JWKS_MAX_AGE;
-use crate::rate_limit::REGISTER_RATE_LIMIT;
 use crate::setting::values::{one_of, text};
 use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
 
@@ -62,8 +61,6 @@ pub struct HttpConfig {
     pub auth_mode: AuthMode,
     /// Whether /register creates accounts.
     pub registration: Registration,
-    /// Requests per second and client that the outer guard of /register admits; 0 for no guard.
-    pub register_rate_limit: u32,
     /// Which address of a request is the client's.
     pub client_ip: ClientIpPolicy,
     /// The bearer token of the admin API, which is closed without one.
@@ -80,7 +77,6 @@ impl HttpConfig {
             max_age: JWKS_MAX_AGE.read(source)?,
             auth_mode: AUTH_MODE.read(source)?,
             registration: REGISTRATION.read(source)?,
-            register_rate_limit: REGISTER_RATE_LIMIT.read(source)?,
             client_ip: ClientIpPolicy {
                 trusted: TRUSTED_PROXIES.read(source)?.unwrap_or_default(),
                 header: CLIENT_IP_HEADER.read(source)?,

@@ -21,7 +21,7 @@ use super::openapi::{Endpoint, LazyDocument};
 use super::rate_limit::refusal;
 use super::request_log::{self, RequestLog};
 use super::response::set_no_store;
-use super::router::{is_checked_before_routing, router};
+use super::router::{RouteLimits, is_checked_before_routing, router};
 use super::routes::{self, Route};
 use super::state::{AppState, Services};
 use crate::domain::clock::Clock;
@@ -60,13 +60,15 @@ struct LimitedEndpoint {
 }
 
 impl FastPath {
-    /// Wires all routes.
+    /// Wires all routes. `registration_limit` is for the outer guard of /register, in requests per second and client; 0 for
+    /// no guard.
     #[must_use]
     pub fn new(
         services: Services,
         config: HttpConfig,
         metrics: Metrics,
         limiter: Arc<dyn RateLimiter>,
+        registration_limit: u32,
     ) -> Self {
         let (config, metrics) = (Arc::new(config), Arc::new(metrics));
         let routes = routes::table();
@@ -83,7 +85,8 @@ impl FastPath {
             outages: Outages::new(metrics.clock()),
             router: {
                 let openapi = Arc::new(LazyDocument::new(endpoints, config.auth_mode));
-                router(routes, AppState { services, config, metrics, openapi }, &limiter)
+                let limits = RouteLimits { limiter: Arc::clone(&limiter), registration: registration_limit };
+                router(routes, AppState { services, config, metrics, openapi }, limits)
             },
             limiter,
         };

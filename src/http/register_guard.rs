@@ -2,7 +2,8 @@
 //!
 //! It is coarse: a GCRA with a burst, which admits up to twice the limit in one second. The exact limit is the
 //! registration bucket behind it. The two cannot be one, because `tower_governor`'s layer accepts no state store but its
-//! own. The guard never refuses a client that stays within the exact limit, and both refuse with the same response.
+//! own. A client that stays within the exact limit is refused only if
+//! another one shares its counter. Both refuse with the same response.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;

@@ -17,12 +17,12 @@ use super::state::AppState;
 use crate::rate_limit::{Bucket, RateLimiter};
 
 /// Returns a router of all routes. Requests must carry the client's address.
-pub(super) fn router(routes: Vec<Route>, state: AppState, limiter: &Arc<dyn RateLimiter>) -> Router {
-    let auth = Arc::new(AdminAuth::new(state.config.admin_token.clone()));
+pub(super) fn router(routes: Vec<Route>, state: AppState, limits: RouteLimits) -> Router {
+    let guards = Guards { auth: Arc::new(AdminAuth::new(state.config.admin_token.clone())), limits };
     let (public, private): (Vec<_>, Vec<_>) =
         routes.into_iter().partition(|route| route.endpoint.access == Access::Public);
     let group = |routes: Vec<Route>| {
-        let add = |router: Router<AppState>, route: Route| add(router, route, &state, &auth, limiter);
+        let add = |router: Router<AppState>, route: Route| add(router, route, &guards);
         // Set here, so that the responses to wrong methods pass the layers of the group as well.
         routes.into_iter().fold(Router::new(), add).method_not_allowed_fallback(method_not_allowed)
     };
@@ -34,24 +34,31 @@ pub(super) fn router(routes: Vec<Route>, state: AppState, limiter: &Arc<dyn Rate
         .with_state(state)
 }
 
-fn add(
-    router: Router<AppState>,
-    route: Route,
-    state: &AppState,
-    auth: &Arc<AdminAuth>,
-    limiter: &Arc<dyn RateLimiter>,
-) -> Router<AppState> {
+/// The limits that the router enforces.
+pub(super) struct RouteLimits {
+    pub(super) limiter: Arc<dyn RateLimiter>,
+    /// Of the outer guard of /register.
+    pub(super) registration: u32,
+}
+
+/// What stands in front of handlers.
+struct Guards {
+    auth: Arc<AdminAuth>,
+    limits: RouteLimits,
+}
+
+fn add(router: Router<AppState>, route: Route, guards: &Guards) -> Router<AppState> {
     let Route { endpoint, mut handler } = route;
     // The layer that is added last runs first: a request is counted before its token is checked.
     if endpoint.access == Access::Admin {
-        handler = handler.route_layer(from_fn_with_state(Arc::clone(auth), admin_auth::require));
+        handler = handler.route_layer(from_fn_with_state(Arc::clone(&guards.auth), admin_auth::require));
     }
     if let Some(bucket) = endpoint.limit.filter(|bucket| !is_checked_before_routing(*bucket)) {
-        let limit = Limit { limiter: Arc::clone(limiter), bucket };
+        let limit = Limit { limiter: Arc::clone(&guards.limits.limiter), bucket };
         handler = handler.route_layer(from_fn_with_state(limit, rate_limit::enforce));
     }
     if endpoint.limit == Some(Bucket::Registration) {
-        handler = register_guard::guard(handler, state.config.register_rate_limit);
+        handler = register_guard::guard(handler, guards.limits.registration);
     }
     router.route(endpoint.path, handler)
 }

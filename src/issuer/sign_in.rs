@@ -69,7 +69,7 @@ impl Issuer {
             match self.context.store.record_sign_in(sign_in).await? {
                 SignInOutcome::Recorded => return Ok(Some(token)),
                 SignInOutcome::AccountChanged => return Ok(None),
-                SignInOutcome::KeyEnded => drop(self.keyring.reload().await?),
+                SignInOutcome::KeyEnded => drop(self.keyring.refresh().await?),
             }
         }
         Err(IssuerError::NoSuitableKey)

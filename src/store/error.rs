@@ -40,9 +40,6 @@ pub enum StoreError {
     /// Another process has the store open.
     #[error("another process has it open")]
     InUse,
-    /// The store is sealed under another master key than the one of this process.
-    #[error("the master key of the store has changed: restart with the new NOT_MY_KEY")]
-    MasterKeyChanged,
     /// What was opened is gone: the store was removed, or a restore has replaced it.
     #[error("the store was removed or replaced while it was open: restore it, or restart")]
     Replaced,

@@ -5,5 +5,4 @@ mod outage;
 
 pub(crate) use self::logs::{LOG_FORMAT, RUST_LOG};
 pub use self::logs::{LogConfig, LogFormat, subscriber};
-pub use self::outage::Outage;
-pub(crate) use self::outage::{Ended, Outages, QUIET, error_chain};
+pub(crate) use self::outage::{Ended, Outage, Outages, QUIET, error_chain};

@@ -26,37 +26,37 @@ const MAX_CAUSES: usize = 16;
 /// }
 /// ```
 #[derive(Debug, Default)]
-pub struct Outage {
+pub(crate) struct Outage {
     is_ongoing: AtomicBool,
 }
 
 impl Outage {
     /// Returns true if the outage begins now, false if it had begun before.
-    pub fn begin(&self) -> bool {
+    pub(crate) fn begin(&self) -> bool {
         // A swap, so that of several threads exactly one logs.
         !self.is_ongoing.swap(true, Ordering::Relaxed)
     }
 
     /// Returns true if an outage ends now, false if there was no outage.
-    pub fn end(&self) -> bool {
+    pub(crate) fn end(&self) -> bool {
         self.is_ongoing.swap(false, Ordering::Relaxed)
     }
 
     /// Returns true between [`begin`](Self::begin) and [`end`](Self::end).
     #[must_use]
-    pub fn is_ongoing(&self) -> bool {
+    pub(crate) fn is_ongoing(&self) -> bool {
         self.is_ongoing.load(Ordering::Relaxed)
     }
 
     /// Reports a failure; logs the message as an error if the outage begins with it.
-    pub fn failed<M: Display>(&self, message: impl FnOnce() -> M) {
+    pub(crate) fn failed<M: Display>(&self, message: impl FnOnce() -> M) {
         if self.begin() {
             tracing::error!("{}", message());
         }
     }
 
     /// Reports a success; logs the message if an outage ends with it.
-    pub fn recovered<M: Display>(&self, message: impl FnOnce() -> M) {
+    pub(crate) fn recovered<M: Display>(&self, message: impl FnOnce() -> M) {
         if self.end() {
             tracing::info!("{}", message());
         }

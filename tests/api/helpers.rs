@@ -111,7 +111,6 @@ impl Setup {
             max_age: 5 * MINUTE,
             auth_mode: self.auth_mode,
             registration: self.registration,
-            register_rate_limit: self.register_rate_limit,
             client_ip: ClientIpPolicy {
                 trusted: self.trusted_proxies.iter().map(|cidr| cidr.parse().unwrap()).collect(),
                 header: ClientIpHeader::XForwardedFor,

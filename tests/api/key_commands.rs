@@ -1,5 +1,7 @@
 //! The `keys` commands and `rekey`, and how a running server applies them.
 
+use std::sync::Arc;
+
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::Phase;
@@ -9,6 +11,7 @@ use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
 use jwksd::store::sqlite::Contents;
 use serde_json::json;
 use sqlx::Row as _;
+use tokio::task::JoinSet;
 
 use crate::helpers::{
     DAY, HOUR, MINUTE, Setup, TTL, TestApp, TestResponse, context, database_file, decode, verify,
@@ -330,6 +333,25 @@ async fn a_clock_set_back_by_more_than_a_lifetime_creates_one_key_and_not_many()
     app.keyring.tick().await.unwrap();
     assert_eq!(app.get("/readyz").await.status.as_u16(), 200);
     app.token().await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_key_that_another_process_has_just_revoked_never_leaves() {
+    let app = TestApp::spawn().await;
+    let password = app.register("alice").await;
+    command(&app).await.revoke(Kid(1)).await.unwrap();
+    // No tick since: this process still thinks that key 1 signs.
+    assert_eq!(app.published_kids().await, ["1"]);
+    let (app, mut sign_ins) = (Arc::new(app), JoinSet::new());
+    for _ in 0..20 {
+        let (app, password) = (Arc::clone(&app), password.clone());
+        sign_ins.spawn(async move { app.auth("alice", &password).await.token() });
+    }
+    for token in sign_ins.join_all().await {
+        assert_eq!(decode(&token).0["kid"], "3");
+    }
+    assert_eq!(app.count("auth_logs").await, 20, "each sign-in is recorded once");
+    assert_eq!(app.published_kids().await, ["3"]);
 }
 
 /// A plan that waited too long for the write lock is made again, at the time when the lock is free.

@@ -73,7 +73,6 @@ async fn debug_shows_no_secret() {
         max_age: MINUTE,
         auth_mode: AuthMode::Password,
         registration: Registration::Open,
-        register_rate_limit: 0,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
         admin_token: Some(AdminToken::new("hunter2")),
     };

@@ -71,7 +71,7 @@ async fn not_ours(config: &Config, contents: &Contents, findings: &mut Findings)
     }
     match config.database.inspect(Depth::Rows).await {
         // Only jwksd records a history of keys, so the store was ours.
-        Ok(store) if !store.lives.is_empty() => {
+        Ok(store) if !store.key_metadata.is_empty() => {
             findings.error("sealing", format!("{name} has lost the record of its master key: {RESTORE}"));
         }
         _ => findings.warning(
@@ -126,11 +126,11 @@ fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) 
         let text = format!("key {} is neither published nor used ({}): {RESTORE}", row.kid, row.why);
         findings.warning("sealing", text);
     }
-    let opened = issuer::opened_external_keys(master_key, &store.uploaded);
-    if i64::try_from(opened).is_ok_and(|opened| opened < store.uploaded_rows) {
+    let opened = issuer::opened_external_keys(master_key, &store.external);
+    if i64::try_from(opened).is_ok_and(|opened| opened < store.external_rows) {
         let text = format!(
             "{opened} of {} external keys open; the others were changed by hand and are not published: upload them again",
-            store.uploaded_rows
+            store.external_rows
         );
         findings.warning("sealing", text);
     }
@@ -138,7 +138,7 @@ fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) 
 }
 
 fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut Findings) {
-    let report = StatusReport::new(store.lives.clone(), store.newest_signer, config.keys.policy, now);
+    let report = StatusReport::new(store.key_metadata.clone(), store.newest_signer, config.keys.policy, now);
     let keys = report.keys();
     let Some(current) = keys.iter().find(|key| key.phase == Phase::Current) else {
         // A warning only, because the next start repairs it.

@@ -126,7 +126,7 @@ pub enum SealContext<'a> {
     /// The row of `keys` with this `kid` and `exp`.
     Key(Kid, Timestamp),
     /// The row of `uploaded_keys` with this `kid` and `exp`.
-    Uploaded(&'a str, Option<Timestamp>),
+    External(&'a str, Option<Timestamp>),
     /// The check value, which distinguishes a wrong master key from a corrupt row.
     Check,
 }
@@ -136,7 +136,7 @@ impl SealContext<'_> {
         match self {
             // One prefix per table, so that a value cannot be moved to the other table.
             Self::Key(kid, exp) => format!("jwksd:keys:{kid}:{}", exp.as_secs()),
-            Self::Uploaded(kid, exp) => {
+            Self::External(kid, exp) => {
                 // The kid comes last, because it may contain colons.
                 let exp = exp.map_or_else(|| "-".to_owned(), |exp| exp.as_secs().to_string());
                 format!("jwksd:uploaded_keys:{exp}:{kid}")
@@ -330,8 +330,8 @@ mod tests {
         for other in [
             SealContext::Key(Kid(4), exp),
             SealContext::Key(Kid(3), exp.plus(std::time::Duration::from_secs(1))),
-            SealContext::Uploaded("3", Some(exp)),
-            SealContext::Uploaded("3", None),
+            SealContext::External("3", Some(exp)),
+            SealContext::External("3", None),
             SealContext::Check,
         ] {
             assert_eq!(sealer().open(other, &sealed).unwrap_err(), SealError::AuthenticationFailed);

@@ -3,13 +3,14 @@
 use super::error::ExternalKeyError;
 use super::inspect::{open_external, open_signing_key};
 use super::master_key::APPLY_ATTEMPTS;
+use super::rotation::Intent;
 use super::state::{Keyring, Reloaded};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
 use crate::domain::jose::public_key::PublicKey;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::seal::{SealContext, SealError};
+use crate::domain::key::seal::{SealContext, SealError, Sealer};
 use crate::issuer::error::IssuerError;
 use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedRows};
 
@@ -43,8 +44,9 @@ impl Keyring {
     /// [`ExternalKeyError`] says which key cannot be published, and why.
     pub async fn upload(&self, uploads: Vec<ExternalKey>) -> Result<Uploaded, IssuerError> {
         let mut added = Vec::new();
-        self.change_external(|stored, now| {
-            let (changes, kids) = self.plan_upload(&uploads, stored, now)?;
+        // All rows, because an upload is compared with each key of ours.
+        self.change_external(&SealedRows::All, |stored, own, now| {
+            let (changes, kids) = self.plan_upload(&uploads, stored, own, now)?;
             added = kids;
             Ok(changes)
         })
@@ -58,7 +60,8 @@ impl Keyring {
     /// # Errors
     /// [`ExternalKeyError::Unknown`] for a key that is missing, or one of our own.
     pub async fn withdraw(&self, kid: &str) -> Result<usize, IssuerError> {
-        self.change_external(|stored, _| {
+        let rows = self.rows_for(&Intent::Keep);
+        self.change_external(&rows, |stored, _, _| {
             if stored.external.iter().any(|row| row.kid == kid) {
                 Ok(vec![KeyChange::Withdraw { kid: kid.to_owned() }])
             } else {
@@ -91,9 +94,9 @@ impl Keyring {
         &self,
         uploads: &[ExternalKey],
         stored: &KeySnapshot,
+        own: &[(Kid, PublicKey)],
         now: Timestamp,
     ) -> Result<(Vec<KeyChange>, Vec<String>), ExternalKeyError> {
-        let own = self.own_keys(stored);
         let (live, expired): (Vec<_>, Vec<_>) =
             stored.external.iter().partition(|row| row.exp.is_none_or(|exp| exp > now));
         let mut changes: Vec<_> =
@@ -103,7 +106,7 @@ impl Keyring {
         let mut kept: Vec<ExternalKey> = opened.collect();
         let mut added = Vec::new();
         for upload in uploads {
-            if is_wanted(upload, &own, &live, &mut kept, now)? {
+            if is_wanted(upload, own, &live, &mut kept, now)? {
                 changes.push(self.publish(upload, now)?);
                 added.push(upload.kid().to_owned());
             }
@@ -112,20 +115,9 @@ impl Keyring {
         Ok((changes, added))
     }
 
-    /// The public keys of all our own keys in the store, whatever their phase.
-    fn own_keys(&self, stored: &KeySnapshot) -> Vec<(Kid, PublicKey)> {
-        // Also expired and revoked ones: as an external key, such a key would be published again.
-        let rows = stored.sealed.iter().chain(&stored.unmanaged);
-        rows.filter_map(|row| {
-            let key = open_signing_key(row, &self.master_key.sealer).ok()?;
-            Some((row.kid, key.jwk().key().clone()))
-        })
-        .collect()
-    }
-
     fn publish(&self, key: &ExternalKey, now: Timestamp) -> Result<KeyChange, ExternalKeyError> {
         let jwk = serde_json::to_vec(key.jwk()).map_err(|_| SealError::Overlong)?;
-        let context = SealContext::Uploaded(key.kid(), key.exp());
+        let context = SealContext::External(key.kid(), key.exp());
         let sealed = self.context.rng.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
         let (kid, exp) = (key.kid().to_owned(), key.exp());
         Ok(KeyChange::Publish(SealedExternalKey { kid, exp, added_at: now, sealed }))
@@ -134,12 +126,22 @@ impl Keyring {
     /// Stores what `decide` makes of the stored keys. Decides again if the keys have changed meanwhile.
     async fn change_external(
         &self,
-        mut decide: impl FnMut(&KeySnapshot, Timestamp) -> Result<Vec<KeyChange>, ExternalKeyError>,
+        rows: &SealedRows,
+        mut decide: impl FnMut(
+            &KeySnapshot,
+            &[(Kid, PublicKey)],
+            Timestamp,
+        ) -> Result<Vec<KeyChange>, ExternalKeyError>,
     ) -> Result<(), IssuerError> {
         for _ in 0..APPLY_ATTEMPTS {
-            // All rows, because an upload is compared with each key of ours.
-            let stored = self.stored_keys(&SealedRows::All).await?;
-            let changes = decide(&stored, self.context.clock.now())?;
+            let (stored, sealer) = (self.stored_keys(rows).await?, self.master_key.sealer.clone());
+            // There may be thousands that expired, and parsing each takes long.
+            let open = move || {
+                let own = own_keys(&stored, &sealer);
+                (stored, own)
+            };
+            let (stored, own) = self.pool.run(open).await?;
+            let changes = decide(&stored, &own, self.context.clock.now())?;
             if self.apply(stored.version, changes).await? == Applied::Yes {
                 return match self.reload().await? {
                     Reloaded::Swapped => Ok(()),
@@ -149,6 +151,13 @@ impl Keyring {
         }
         Err(IssuerError::Contention)
     }
+}
+
+/// The public keys of those of our own keys that were read, whatever their phase.
+fn own_keys(stored: &KeySnapshot, sealer: &Sealer) -> Vec<(Kid, PublicKey)> {
+    // Also expired and revoked ones: as an external key, such a key would be published again.
+    let rows = stored.sealed.iter().chain(&stored.unmanaged);
+    rows.filter_map(|row| Some((row.kid, open_signing_key(row, sealer).ok()?.jwk().key().clone()))).collect()
 }
 
 /// Whether a key must be stored. If so, it is then one of those that are kept.

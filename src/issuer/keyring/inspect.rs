@@ -19,7 +19,7 @@ pub struct UnreadableRow {
 
 /// The rows that do not open under this master key, each with the reason.
 #[must_use]
-pub fn unreadable_rows(master_key: &MasterKey, rows: &[SealedKey]) -> Vec<UnreadableRow> {
+pub(crate) fn unreadable_rows(master_key: &MasterKey, rows: &[SealedKey]) -> Vec<UnreadableRow> {
     rows.iter()
         .filter_map(|row| {
             let why = open_private_key(row, &master_key.sealer).err()?;
@@ -30,13 +30,13 @@ pub fn unreadable_rows(master_key: &MasterKey, rows: &[SealedKey]) -> Vec<Unread
 
 /// How many external keys open under this master key.
 #[must_use]
-pub fn opened_external_keys(master_key: &MasterKey, rows: &[SealedExternalKey]) -> usize {
+pub(crate) fn opened_external_keys(master_key: &MasterKey, rows: &[SealedExternalKey]) -> usize {
     rows.iter().filter(|row| open_external(row, &master_key.sealer).is_some()).count()
 }
 
 /// Opens an external key. A row that was only written into the file is not sealed, so it does not open.
 pub(super) fn open_external(row: &SealedExternalKey, sealer: &Sealer) -> Option<ExternalKey> {
-    let jwk = sealer.open(SealContext::Uploaded(&row.kid, row.exp), &row.sealed).ok()?;
+    let jwk = sealer.open(SealContext::External(&row.kid, row.exp), &row.sealed).ok()?;
     ExternalKey::stored(&jwk, row.exp).filter(|key| key.kid() == row.kid)
 }
 

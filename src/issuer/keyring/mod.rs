@@ -11,6 +11,7 @@ mod master_key;
 mod readiness;
 mod rekey;
 mod rotation;
+mod self_checks;
 mod snapshot;
 mod state;
 #[cfg(test)]
@@ -18,7 +19,8 @@ mod tests;
 
 pub use self::error::{ExternalKeyError, KeyCommandError};
 pub use self::external_keys::{PublishedKey, Uploaded};
-pub use self::inspect::{UnreadableRow, opened_external_keys, unreadable_rows};
+pub use self::inspect::UnreadableRow;
+pub(crate) use self::inspect::{opened_external_keys, unreadable_rows};
 pub use self::master_key::{MasterKey, MasterKeyError, initialize, unlock};
 pub use self::readiness::NotReady;
 pub use self::rekey::{RekeyError, RekeyReport, rekey};

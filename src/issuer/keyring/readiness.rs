@@ -22,7 +22,7 @@ impl Keyring {
         if self.master_key_changed.load(Ordering::Relaxed) {
             return Err(NotReady::MasterKeyChanged);
         }
-        if let Some(error) = lock(&self.self_check_failure).clone() {
+        if let Some(error) = self.self_checks.failure() {
             return Err(NotReady::SelfCheck(error));
         }
         let (now, ttl) = (self.context.clock.now(), self.policy.token_ttl());
@@ -52,7 +52,7 @@ pub enum NotReady {
     /// The rotation has not completed a tick for a minute.
     #[error("the key rotation has made no progress for {} s", TICK_OVERDUE.as_secs())]
     RotationStalled,
-    /// A token signed by the current key does not verify through the key set that should be published.
+    /// A token of a key that may sign does not verify through the key set that should be published.
     #[error("the new key set is not published, because a probe token does not verify: {0}")]
     SelfCheck(SelfCheckError),
     /// The store does not answer.

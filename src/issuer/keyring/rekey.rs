@@ -93,7 +93,7 @@ fn moves(
         report.moved.push(kid);
     }
     for row in &stored.external {
-        let seal_context = SealContext::Uploaded(&row.kid, row.exp);
+        let seal_context = SealContext::External(&row.kid, row.exp);
         // A row that does not open was not sealed by us. It stays out of the JWKS.
         if let Ok(jwk) = old.sealer.open(seal_context, &row.sealed) {
             let sealed = seal_and_open(seal_context, &jwk, &new.sealer, context)?;
@@ -105,13 +105,13 @@ fn moves(
 
 /// Seals a text, and proves that it opens again before the only other copy is replaced.
 fn seal_and_open(
-    place: SealContext<'_>,
+    bound_to: SealContext<'_>,
     text: &[u8],
     sealer: &Sealer,
     context: &Context,
 ) -> Result<Vec<u8>, RekeyError> {
-    let bytes = context.rng.with(|rng| sealer.seal(place, text, rng)).map_err(MasterKeyError::from)?;
-    match sealer.open(place, &bytes) {
+    let bytes = context.rng.with(|rng| sealer.seal(bound_to, text, rng)).map_err(MasterKeyError::from)?;
+    match sealer.open(bound_to, &bytes) {
         Ok(opened) if opened.as_slice() == text => Ok(bytes),
         _ => Err(RekeyError::DoesNotOpen),
     }

@@ -131,10 +131,12 @@ impl KeyringSnapshot {
     pub(super) fn without_ended(&self, later: &KeysLater<'_>, now: Timestamp) -> Self {
         let is_still_published =
             |key: &KeyMetadata| later.own.iter().any(|later| later.kid == key.kid && later.is_published(now));
-        let is_external = |key: &&ExternalKey| later.external.contains(&key.kid());
+        let ended = self.ended();
+        let is_left =
+            |(key, _): &&(KeyMetadata, _)| is_still_published(key) && !ended.keys.contains(&key.kid);
+        let published: Vec<_> = self.published.iter().filter(is_left).cloned().collect();
+        let is_external = |key: &&ExternalKey| later.external.contains(&key.kid()) && !ended.has(key);
         let external: Arc<[_]> = self.external.iter().filter(is_external).cloned().collect();
-        let published: Vec<_> =
-            self.published.iter().filter(|(key, _)| is_still_published(key)).cloned().collect();
         Self {
             version: self.version,
             keys: self.keys.iter().filter(|key| is_still_published(key)).copied().collect(),
@@ -149,7 +151,7 @@ impl KeyringSnapshot {
             // Adopting can wait for the next complete snapshot. Under another master key it is impossible.
             has_adoptable: false,
             over: 0.into(),
-            ended_before: self.ended(),
+            ended_before: ended,
         }
     }
 
@@ -248,19 +250,33 @@ impl KeyringSnapshot {
         current.filter(covers).or_else(next).or(current).map(|(_, key)| Arc::clone(key))
     }
 
-    /// Checks each key that may sign from this snapshot, now or later, through each document that will contain it.
+    /// Checks each key that may sign from this snapshot, now or later, through the document of now and those that begin
+    /// when a key of ours expires.
     pub(super) fn check(&self, check: SelfCheck, now: Timestamp) -> Result<(), SelfCheckError> {
-        let timeline = self.timeline(now);
+        let (timeline, documents) = (self.timeline(now), self.documents_to_check(now));
         let signers: Vec<_> =
             timeline.current().into_iter().chain(timeline.next()).map(|key| key.kid).collect();
         for (metadata, key) in self.published.iter().filter(|(key, _)| signers.contains(&key.kid)) {
-            // Documents of later spans too: they are served without another reload.
-            let is_in = |document: &&Document| document.until > now && document.until <= metadata.exp;
+            let is_in = |document: &&&Document| document.until <= metadata.exp;
             let sets: Vec<_> =
-                self.documents.iter().filter(is_in).map(|document| document.body.as_ref()).collect();
+                documents.iter().filter(is_in).map(|document| document.body.as_ref()).collect();
             check(&sets, key, now)?;
         }
         Ok(())
+    }
+
+    /// The document of now, and those that begin when a key of ours expires.
+    fn documents_to_check(&self, now: Timestamp) -> Vec<&Document> {
+        let ends: Vec<_> = self.published.iter().map(|(key, _)| key.exp).collect();
+        let (mut begins_at, mut documents) = (None, Vec::new());
+        // Later ones too, because they are served without another reload. Not all: external keys may make a hundred.
+        for document in self.documents.iter().filter(|document| document.until > now) {
+            if begins_at.is_none_or(|begin| ends.contains(&begin)) {
+                documents.push(document);
+            }
+            begins_at = Some(document.until);
+        }
+        documents
     }
 
     /// The key that signs tokens that are made expired.

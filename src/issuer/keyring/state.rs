@@ -1,15 +1,17 @@
 //! The keyring itself: one snapshot of the keys that requests read, brought up to date tick by tick.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::MutexGuard;
 
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
 use super::rotation::{Draft, Intent, Settled, Step};
+use super::self_checks::SelfChecks;
 use super::snapshot::{KeyringSnapshot, KeysLater, Publication};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::ExternalKey;
@@ -39,9 +41,10 @@ pub struct Keyring {
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
+    /// Held by each reload: an older snapshot must not replace a newer one, with keys that were revoked between them.
+    reloading: tokio::sync::Mutex<()>,
     pub(super) self_check: SelfCheck,
-    pub(super) self_check_failure: Mutex<Option<SelfCheckError>>,
-    pub(super) self_check_failures: AtomicU64,
+    pub(super) self_checks: SelfChecks,
 }
 
 impl Keyring {
@@ -74,9 +77,9 @@ impl Keyring {
             anchors: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
+            reloading: tokio::sync::Mutex::default(),
             self_check,
-            self_check_failure: Mutex::default(),
-            self_check_failures: AtomicU64::new(0),
+            self_checks: SelfChecks::default(),
         };
         keyring.reload().await?;
         // Waits for the first keys, so that a new server does not start with an empty JWKS.
@@ -100,10 +103,7 @@ impl Keyring {
     }
 
     async fn try_tick(&self) -> Result<(), IssuerError> {
-        // Four times a second, so it reads one number before it reads and opens all keys.
-        if Some(self.context.store.key_version().await?) != self.snapshot.load().version()
-            && self.reload().await? == Reloaded::Swapped
-        {
+        if self.refresh().await? == Some(Reloaded::Swapped) {
             let summary = self.snapshot.load().summary(self.context.clock.now());
             tracing::info!("another process has changed the keys: {summary}");
         }
@@ -145,7 +145,7 @@ impl Keyring {
     /// How many key sets were not published because a probe token did not verify.
     #[must_use]
     pub fn self_check_failures(&self) -> u64 {
-        self.self_check_failures.load(Ordering::Relaxed)
+        self.self_checks.failures()
     }
 
     /// The rows of `keys` that are left out, each with the reason.
@@ -227,7 +227,7 @@ impl Keyring {
         Ok(self.context.store.apply(version, changes).await?)
     }
 
-    fn rows_for(&self, intent: &Intent<'_>) -> SealedRows {
+    pub(super) fn rows_for(&self, intent: &Intent<'_>) -> SealedRows {
         match intent {
             // An imported key is compared with every key of the store.
             Intent::Import(_) => SealedRows::All,
@@ -258,8 +258,23 @@ impl Keyring {
         Ok(self.pool.run(key::generate).await??)
     }
 
+    /// Takes over what other processes have changed, if anything.
+    pub(in crate::issuer) async fn refresh(&self) -> Result<Option<Reloaded>, IssuerError> {
+        let reloading = self.reloading.lock().await;
+        // Four times a second, and for many sign-ins at a time if their key was revoked. So it reads one number before it
+        // reads and opens all keys.
+        if Some(self.context.store.key_version().await?) == self.snapshot.load().version() {
+            return Ok(None);
+        }
+        self.reload_alone(&reloading).await.map(Some)
+    }
+
     /// Takes over the keys as they are stored, unless the key set that they make fails the self-check.
-    pub(in crate::issuer) async fn reload(&self) -> Result<Reloaded, IssuerError> {
+    pub(super) async fn reload(&self) -> Result<Reloaded, IssuerError> {
+        self.reload_alone(&self.reloading.lock().await).await
+    }
+
+    async fn reload_alone(&self, _: &MutexGuard<'_, ()>) -> Result<Reloaded, IssuerError> {
         let mut unreadable = Vec::new();
         let opened = loop {
             let opened = self.open_snapshot(unreadable.clone()).await?;
@@ -271,12 +286,10 @@ impl Keyring {
             }
         };
         // Verifiers can still use the old set. With the new one they would refuse every new token.
-        self.remember(opened.checked.as_ref().err());
+        self.self_checks.record(&opened.checked);
         if let Err(error) = opened.checked {
             // A revocation counts whatever the self-check says: the old set must not outlive what its keys may do.
-            let now = self.context.clock.now();
-            let remaining = self.snapshot.load().without_ended(&opened.snapshot.present(), now);
-            self.snapshot.store(Arc::new(remaining));
+            self.remove_ended(&opened.snapshot.present());
             return Ok(Reloaded::Kept(error));
         }
         let before = self.snapshot.swap(Arc::new(opened.snapshot));
@@ -297,24 +310,6 @@ impl Keyring {
         Ok(self.pool.run(open).await?)
     }
 
-    /// Remembers the result of a self-check. A failure is logged when it begins.
-    fn remember(&self, failure: Option<&SelfCheckError>) {
-        let mut known = lock(&self.self_check_failure);
-        if let Some(error) = failure {
-            self.self_check_failures.fetch_add(1, Ordering::Relaxed);
-            // Each tick tries again, four times a second. Only a new reason is worth a line.
-            if known.as_ref() != failure {
-                tracing::error!(
-                    "the new key set is not published, because a token of one of its keys does not verify through it: \
-                     {error}; the old set stays"
-                );
-            }
-        } else if known.is_some() {
-            tracing::info!("tokens verify through the new key set again");
-        }
-        *known = failure.cloned();
-    }
-
     /// The keys as they are stored, if they are still sealed under our master key.
     pub(super) async fn stored_keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, IssuerError> {
         let stored = self.context.store.keys(sealed).await?;
@@ -323,10 +318,13 @@ impl Keyring {
         }
         self.master_key_changed.store(true, Ordering::Relaxed);
         // Revocations are not sealed: they still count, although the keys themselves no longer open.
-        let snapshot = self.snapshot.load_full();
-        let now = self.context.clock.now();
-        self.snapshot.store(Arc::new(snapshot.without_ended(&KeysLater::of(&stored), now)));
+        self.remove_ended(&KeysLater::of(&stored));
         Err(IssuerError::MasterKeyChanged)
+    }
+
+    fn remove_ended(&self, later: &KeysLater<'_>) {
+        let now = self.context.clock.now();
+        self.snapshot.rcu(|snapshot| snapshot.without_ended(later, now));
     }
 
     /// Remembers both clocks for keys that this process sees for the first time.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::state::Keyring;
 use super::{NotReady, initialize};
-use crate::domain::clock::{ManualClock, Timestamp};
+use crate::domain::clock::{Clock as _, ManualClock, Timestamp};
 use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::Jwk;
@@ -25,7 +25,7 @@ use crate::store::sqlite::{DatabaseFile, SqliteStore};
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Whether the self-checks of a test fail. A test has an index of its own, because tests run at the same time.
-static IS_FAILING: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
+static IS_FAILING: [AtomicBool; 5] = [const { AtomicBool::new(false) }; 5];
 
 fn check<const TEST: usize>(sets: &[&[u8]], key: &SigningKey, now: Timestamp) -> Result<(), SelfCheckError> {
     if IS_FAILING[TEST].load(Ordering::Relaxed) {
@@ -58,19 +58,34 @@ fn phases(keyring: &Keyring) -> Vec<(i64, Phase)> {
     keyring.report().into_iter().map(|key| (key.kid.0, key.phase)).collect()
 }
 
+/// A JWK of another issuer, as it is uploaded.
+fn external_jwk(exp: Option<Timestamp>) -> Vec<u8> {
+    let key = PrivateKey::generate(NewKey::for_algorithm(Algorithm::Es256)).unwrap();
+    let jwk = Jwk::new(key.public().clone(), "external".to_owned(), Algorithm::Es256).unwrap();
+    let mut jwk = serde_json::to_value(&jwk).unwrap();
+    if let Some(exp) = exp {
+        jwk["exp"] = exp.as_secs().into();
+    }
+    jwk.to_string().into_bytes()
+}
+
 async fn keyring(directory: &TempDir, check: SelfCheck) -> Keyring {
+    keyring_and_clock(directory, check).await.0
+}
+
+async fn keyring_and_clock(directory: &TempDir, check: SelfCheck) -> (Keyring, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     let file = DatabaseFile::parse(directory.path().join("store.db").to_str().unwrap()).unwrap();
     let context = Context {
         store: Arc::new(SqliteStore::open(&file).await.unwrap()),
         rng: SharedRng::new(StdRng::seed_from_u64(1)),
         pool: BlockingPool::new(2, Arc::clone(&clock) as _).unwrap(),
-        clock,
+        clock: Arc::clone(&clock) as _,
     };
     let secret = MasterSecret::parse("correct horse battery staple").unwrap();
     let master_key = initialize(&secret, &context).await.unwrap();
     let policy = RotationPolicy::new(24 * HOUR, 24 * HOUR, 2 * HOUR, HOUR / 4, HOUR / 12).unwrap();
-    Keyring::open_with(context, master_key, policy, check).await.unwrap()
+    (Keyring::open_with(context, master_key, policy, check).await.unwrap(), clock)
 }
 
 #[tokio::test]
@@ -133,9 +148,7 @@ async fn a_withdrawn_external_key_is_gone_although_the_new_key_set_fails_its_sel
     let directory = tempfile::tempdir().unwrap();
     let keyring = keyring(&directory, check::<2>).await;
     let before = keyring.publication().unwrap();
-    let external = PrivateKey::generate(NewKey::for_algorithm(Algorithm::Es256)).unwrap();
-    let jwk = Jwk::new(external.public().clone(), "external".to_owned(), Algorithm::Es256).unwrap();
-    let uploads = ExternalKey::parse_all(&serde_json::to_vec(&jwk).unwrap()).unwrap();
+    let uploads = ExternalKey::parse_all(&external_jwk(None)).unwrap();
     keyring.upload(uploads).await.unwrap();
     assert_ne!(keyring.publication().unwrap().body, before.body);
 
@@ -144,6 +157,26 @@ async fn a_withdrawn_external_key_is_gone_although_the_new_key_set_fails_its_sel
         Err(IssuerError::NotPublished(_)) => {}
         other => panic!("{other:?}"),
     }
+    assert_eq!(keyring.publication().unwrap().body, before.body);
+}
+
+#[tokio::test]
+async fn keys_that_expired_stay_expired_in_an_old_set_when_the_clock_is_set_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (keyring, clock) = keyring_and_clock(&directory, check::<4>).await;
+    let before = keyring.publication().unwrap();
+    let jwk = external_jwk(Some(clock.now().plus(HOUR)));
+    keyring.upload(ExternalKey::parse_all(&jwk).unwrap()).await.unwrap();
+    let with_external = keyring.publication().unwrap();
+    assert_ne!(with_external.body, before.body);
+
+    fail(4, true);
+    clock.advance(2 * HOUR);
+    assert_eq!(keyring.publication().unwrap().body, before.body);
+    expect_not_published(keyring.rotate(false).await, 1);
+    clock.set(clock.now().minus(2 * HOUR));
+    keyring.tick().await.unwrap();
+    keyring.tick().await.unwrap();
     assert_eq!(keyring.publication().unwrap().body, before.body);
 }
 

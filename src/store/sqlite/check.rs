@@ -17,47 +17,45 @@ const MAX_COMPLAINTS: usize = 10;
 
 /// What is in the file of a store.
 #[derive(Debug)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// The version of its schema; nothing if another program made it.
-    pub schema: Option<i64>,
+    pub(crate) schema: Option<i64>,
     /// What SQLite's integrity check complains about, at most ten lines.
-    pub complaints: Vec<String>,
+    pub(crate) complaints: Vec<String>,
     /// Objects of the schema that differ from what the migrations make.
-    pub schema_faults: Vec<String>,
+    pub(crate) schema_faults: Vec<String>,
     /// The costs of the password hashes, each with its number of accounts.
-    pub costs: Vec<(HashCost, i64)>,
+    pub(crate) costs: Vec<(HashCost, i64)>,
     /// How many rows there are.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     /// Every row of `keys`.
-    pub keys: Vec<SealedKey>,
+    pub(crate) keys: Vec<SealedKey>,
     /// The external keys whose rows can be read.
-    pub uploaded: Vec<SealedExternalKey>,
+    pub(crate) external: Vec<SealedExternalKey>,
     /// How many rows of external keys there are.
-    pub uploaded_rows: i64,
+    pub(crate) external_rows: i64,
     /// What is recorded about the keys.
-    pub lives: Vec<KeyMetadata>,
+    pub(crate) key_metadata: Vec<KeyMetadata>,
     /// The newest key that has ever signed.
-    pub newest_signer: Option<Kid>,
+    pub(crate) newest_signer: Option<Kid>,
     /// The latest time recorded in it.
-    pub latest: Option<Timestamp>,
-    /// Its size in bytes, without the WAL.
-    pub bytes: u64,
+    pub(crate) latest: Option<Timestamp>,
 }
 
 /// How many rows the tables of the course have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Keys, including expired ones.
-    pub keys: i64,
+    pub(crate) keys: i64,
     /// Accounts, including deleted ones.
-    pub accounts: i64,
+    pub(crate) accounts: i64,
     /// Rows of `auth_logs`.
-    pub sign_ins: i64,
+    pub(crate) sign_ins: i64,
 }
 
 /// How thorough a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
+pub(crate) enum Depth {
     /// Reads the rows. Does not check integrity.
     Rows,
     /// Also checks every page (`quick_check`).
@@ -71,7 +69,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// As [`DatabaseFile::probe`]; also when there is no file.
-    pub async fn inspect(&self, depth: Depth) -> Result<Inspection, StoreError> {
+    pub(crate) async fn inspect(&self, depth: Depth) -> Result<Inspection, StoreError> {
         self.read(async |db| {
             expect_course_columns(db).await?;
             inspect(db, depth).await
@@ -83,20 +81,19 @@ impl DatabaseFile {
 async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<Inspection, StoreError> {
     // A backup may be older than a table, or come from another program.
     let has_metadata = has_table(db, "key_lives").await?;
-    let has_uploads = has_table(db, "uploaded_keys").await?;
+    let has_external = has_table(db, "uploaded_keys").await?;
     Ok(Inspection {
-        uploaded: if has_uploads { keys::external(db).await? } else { Vec::new() },
-        uploaded_rows: if has_uploads { uploaded_rows(db).await? } else { 0 },
+        external: if has_external { keys::external(db).await? } else { Vec::new() },
+        external_rows: if has_external { external_rows(db).await? } else { 0 },
         schema: schema::version(db).await?,
         complaints: complaints(db, depth).await?,
         schema_faults: schema::faults(db).await?,
         costs: costs(db).await?,
         counts: counts(db).await?,
         keys: if has_table(db, "keys").await? { keys::rows(db).await? } else { Vec::new() },
-        lives: if has_metadata { keys::metadata(db).await? } else { Vec::new() },
+        key_metadata: if has_metadata { keys::metadata(db).await? } else { Vec::new() },
         newest_signer: if has_metadata { keys::newest_signer(db).await? } else { None },
         latest: latest(db, has_metadata).await?,
-        bytes: size(db).await?,
     })
 }
 
@@ -141,7 +138,7 @@ async fn counts(db: &mut SqliteConnection) -> Result<Counts, StoreError> {
     Ok(Counts { keys, accounts, sign_ins })
 }
 
-async fn uploaded_rows(db: &mut SqliteConnection) -> Result<i64, StoreError> {
+async fn external_rows(db: &mut SqliteConnection) -> Result<i64, StoreError> {
     sqlx::query_scalar("SELECT count(*) FROM uploaded_keys").fetch_one(db).await.map_err(failed)
 }
 

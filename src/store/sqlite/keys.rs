@@ -1,4 +1,4 @@
-//! The tables `keys`, `key_lives`, `key_changes` and `master_key`.
+//! The tables `keys`, `key_lives`, `key_changes`, `uploaded_keys` and `master_key`.
 
 use sqlx::{Row as _, SqliteConnection};
 
@@ -55,6 +55,8 @@ fn record((number, salt, check_value): (i64, Vec<u8>, Vec<u8>)) -> Result<Master
 
 /// Stores the first record of a store, or the successor of the one it has. Any other record comes from a process that
 /// was slower than another one.
+///
+/// The number is compared too, because the first record of a store does not change its version: no trigger counts an insert.
 async fn set_master_key(db: &mut SqliteConnection, record: &MasterKeyRecord) -> Result<Applied, StoreError> {
     let present = master_key(db).await?.map_or(0, |present| present.number);
     if record.number != present + 1 {
@@ -69,7 +71,8 @@ async fn set_master_key(db: &mut SqliteConnection, record: &MasterKeyRecord) -> 
     Ok(Applied::Yes)
 }
 
-/// Triggers count every change of the tables that concern keys, also those that other programs make.
+/// Triggers count every change of the tables that concern keys, also those that other programs make. The first record of
+/// `master_key` is the exception.
 pub(super) async fn version(db: &mut SqliteConnection) -> Result<KeyVersion, StoreError> {
     sqlx::query_scalar("SELECT number FROM key_changes").fetch_one(db).await.map(KeyVersion).map_err(failed)
 }

@@ -14,7 +14,7 @@ const SKIPPED_IDS: i64 = 1_000_000;
 
 /// The result of a merge.
 #[derive(Debug)]
-pub enum MergeOutcome {
+pub(crate) enum MergeOutcome {
     /// The copy has everything that must not be undone.
     All {
         /// Whether it also has the keys that were created since. It has not if the master key has changed.
@@ -37,9 +37,9 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
         }
     }
     let has_states = has_table(db, "account_states").await?;
-    let has_uploads = has_table(db, "uploaded_keys").await?;
+    let has_external = has_table(db, "uploaded_keys").await?;
     sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(failed)?;
-    let merged = merge_into_copy(db, has_states, has_uploads).await;
+    let merged = merge_into_copy(db, has_states, has_external).await;
     if merged.is_err() {
         // Fails if the transaction had not begun, which changes nothing.
         let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
@@ -51,7 +51,7 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
 async fn merge_into_copy(
     db: &mut SqliteConnection,
     has_states: bool,
-    has_uploads: bool,
+    has_external: bool,
 ) -> Result<MergeOutcome, sqlx::Error> {
     // AUTOINCREMENT continues from sqlite_sequence: with the older one of the copy, a `kid` would be given out twice.
     // In key_lives, what happened since the backup stays: a restore must not bring a revoked key back.
@@ -72,7 +72,7 @@ async fn merge_into_copy(
     .execute(&mut *db)
     .await?;
     let keys = merge_keys(db).await?;
-    if has_uploads {
+    if has_external {
         // Withdrawn external keys stay withdrawn. Newer ones would not open under another master key.
         let merge_external = if keys {
             "DELETE FROM copy.uploaded_keys; INSERT INTO copy.uploaded_keys SELECT * FROM main.uploaded_keys"

@@ -20,10 +20,10 @@ mod sign_ins;
 mod store;
 mod text;
 
-pub use self::check::{Counts, Depth, Inspection};
+pub(crate) use self::check::{Counts, Depth, Inspection};
 pub use self::file::{DatabaseFile, InvalidDatabaseUrl};
-pub use self::merge::MergeOutcome;
+pub(crate) use self::merge::MergeOutcome;
 pub use self::probe::{Contents, Probe};
-pub use self::restore::ExclusiveLock;
-pub use self::schema::newest_schema;
+pub(crate) use self::restore::ExclusiveLock;
+pub(crate) use self::schema::newest_schema;
 pub use self::store::SqliteStore;

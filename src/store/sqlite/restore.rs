@@ -16,7 +16,7 @@ use crate::store::StoreError;
 
 /// A store that no other process has open, or can open, while this lock is held.
 #[derive(Debug)]
-pub struct ExclusiveLock {
+pub(crate) struct ExclusiveLock {
     database: DatabaseFile,
     /// Nothing if SQLite cannot lock the file, because it is not a database.
     db: Option<SqliteConnection>,
@@ -30,7 +30,7 @@ impl ExclusiveLock {
     ///
     /// # Errors
     /// [`StoreError::InUse`] while another process has it open.
-    pub async fn take(database: &DatabaseFile) -> Result<Self, StoreError> {
+    pub(crate) async fn take(database: &DatabaseFile) -> Result<Self, StoreError> {
         let database = database.clone();
         // An empty file that we hold keeps other processes from creating a store there.
         let is_new = database.create_private().map_err(unavailable)?;
@@ -56,7 +56,7 @@ impl ExclusiveLock {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the copy cannot be written.
-    pub async fn merge_into(&mut self, copy: &Path) -> Result<MergeOutcome, StoreError> {
+    pub(crate) async fn merge_into(&mut self, copy: &Path) -> Result<MergeOutcome, StoreError> {
         let merged = match &mut self.db {
             Some(db) if !self.is_new => merge::merge(db, copy).await,
             _ => return merge::skip_ids(copy).await.map(|()| MergeOutcome::NoStore),
@@ -72,7 +72,7 @@ impl ExclusiveLock {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the file system does not allow it. Then the store is unchanged.
-    pub async fn replace_by(
+    pub(crate) async fn replace_by(
         mut self,
         copy: tempfile::NamedTempFile,
         suffix: &str,
@@ -122,7 +122,7 @@ impl ExclusiveLock {
     }
 
     /// Gives the lock back and leaves everything as it was.
-    pub async fn give_up(mut self) {
+    pub(crate) async fn give_up(mut self) {
         if self.is_new {
             // The file is empty: it was created only to reserve the name.
             let _ = fs::remove_file(self.database.path());

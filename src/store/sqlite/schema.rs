@@ -17,7 +17,7 @@ const COURSE_COLUMNS: [(&str, &str); 3] = [
 
 /// The version of the schema that this program works with.
 #[must_use]
-pub fn newest_schema() -> i64 {
+pub(crate) fn newest_schema() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 

@@ -93,7 +93,9 @@ impl Replaced {
             plaintext: changes
                 .iter()
                 .any(|change| matches!(change, KeyChange::Adopt { sealed: Some(_), .. })),
-            master_key: changes.iter().any(|change| matches!(change, KeyChange::SetMasterKey(_))),
+            master_key: changes
+                .iter()
+                .any(|change| matches!(change, KeyChange::SetMasterKey(record) if record.number > 1)),
         }
     }
 }
