@@ -25,3 +25,4 @@ pub mod rate_limit;
 pub mod setting;
 pub mod store;
 pub mod telemetry;
+mod trim;

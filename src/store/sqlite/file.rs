@@ -32,6 +32,8 @@ impl DatabaseFile {
             || path.starts_with(":memory:")
             || path.starts_with("file:")
             || path.contains(['?', '\0'])
+            // Parameters of another database, which would become the name of a file, and then be shown.
+            || path.to_ascii_lowercase().contains("password=")
             || has_scheme
         {
             return Err(InvalidDatabaseUrl);
