@@ -6,7 +6,7 @@ use std::io;
 /// The file of settings in the working directory.
 pub(crate) const DOTENV: &str = ".env";
 
-/// Opens the file; `None` if there is none.
+/// Opens the file; `None` if it does not exist.
 pub(super) fn open() -> io::Result<Option<File>> {
     let mut options = File::options();
     options.read(true);

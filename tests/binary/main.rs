@@ -11,6 +11,7 @@ mod environment;
 mod faults;
 #[cfg(target_os = "linux")]
 mod floods;
+mod master_key;
 mod operating;
 mod secrets;
 mod settings;
