@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 mod directory;
 pub mod domain;
+mod file_access;
 pub mod http;
 pub mod issuer;
 pub mod rate_limit;

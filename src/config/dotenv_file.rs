@@ -1,7 +1,10 @@
-//! The file `.env` itself: opened without waiting for a writer.
+//! The file `.env` itself: opened without waiting for a writer, and which other users can change it.
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
+
+use crate::file_access::{self, Risk, Strictness};
 
 /// The file of settings in the working directory.
 pub(crate) const DOTENV: &str = ".env";
@@ -22,6 +25,28 @@ pub(super) fn open() -> io::Result<Option<File>> {
 
 #[cfg(unix)]
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
+/// Refuses a file that another user than root and this one can change or replace, and returns the risks that remain.
+///
+/// Such a user could choose the master key, the store and the mode. If `will_be_created`, the risks of a file that does not
+/// exist yet are those of its directory.
+///
+/// # Errors
+/// The first risk for which the file is refused.
+pub(crate) fn check_dotenv_access(will_be_created: bool) -> Result<Vec<Risk>, Risk> {
+    let Ok(risks) = file_access::risks(Path::new(DOTENV), Strictness::NoReplacing) else {
+        let directory = file_access::directory_risks(Path::new("."), Strictness::NoReplacing);
+        // A first start needs no file that another user could have written.
+        return Ok(directory.ok().filter(|_| will_be_created).unwrap_or_default());
+    };
+    // Root in a container gets its files from a user of the host. Some disks show every file as open to all.
+    let is_refused =
+        |risk: &&Risk| !(file_access::is_root() && risk.is_owner()) && file_access::keeps_modes(risk.path());
+    match risks.iter().find(is_refused) {
+        Some(risk) => Err(risk.clone()),
+        None => Ok(risks),
+    }
+}
 
 /// What the file is, if it is something that is not read.
 pub(super) fn unusable_kind(file: &File) -> Option<&'static str> {

@@ -11,7 +11,7 @@ mod sources;
 mod table;
 
 pub use self::dotenv::parse_dotenv;
-pub(crate) use self::dotenv_file::DOTENV;
+pub(crate) use self::dotenv_file::{DOTENV, check_dotenv_access};
 pub use self::settings::Config;
 pub(crate) use self::sources::{admin_token, dotenv_master_key, typed_setting};
 pub use self::table::{SECRETS, SETTINGS};

@@ -9,6 +9,8 @@ mod doctor;
 mod environment;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(unix)]
+mod file_access;
 #[cfg(target_os = "linux")]
 mod floods;
 mod master_key;
