@@ -108,6 +108,16 @@ fn a_key_file_in_utf_16_or_of_raw_bytes_is_named() {
     assert_eq!(with_file(dir().path(), "\u{feff}\r\n".as_bytes()), (2, message.to_owned()));
 }
 
+#[tokio::test]
+async fn white_space_and_a_byte_order_mark_around_the_admin_token_do_not_count() {
+    let dir = dir();
+    fs::write(dir.path().join("token"), "\u{feff} 0123456789abcdef0123456789abcdef \r\n").unwrap();
+    let server = Server::start(dir.path(), &[("ADMIN_TOKEN_FILE", "token")]);
+    let metrics = reqwest::Client::new().get(format!("{}/metrics", server.url));
+    let answer = metrics.bearer_auth("0123456789abcdef0123456789abcdef").send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+}
+
 /// Earlier versions did not trim, and took every text that is not an encoded key for a passphrase.
 #[tokio::test]
 async fn a_store_that_was_sealed_under_an_untrimmed_passphrase_still_opens() {

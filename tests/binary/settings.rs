@@ -141,6 +141,8 @@ fn a_refusal_shows_no_secret_that_got_into_another_setting() {
         "jdbc:postgresql://db.example/x?user=u&password=hunter2",
         "host=db password=hunter2",
         "redis://:hunter2@db.example",
+        "sqlite://u:hunter2@db.example/x",
+        "u:hunter2@db.example/x",
     ] {
         expect_refusal(format!("DATABASE_URL='{url}'\n").as_bytes(), &[], &database);
         expect_refusal(b"", &[("DATABASE_URL", url)], &database);
