@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::cli::files;
+use crate::domain::jose::text_encoding::without_bom;
 
 /// The token to read.
 #[derive(Args, Debug)]
@@ -31,6 +32,6 @@ impl TokenArgs {
             return Ok(self.argument().trim().to_owned());
         }
         // A token is ASCII, so the parser rejects replacement characters.
-        Ok(String::from_utf8_lossy(&files::read("-")?).trim().to_owned())
+        Ok(String::from_utf8_lossy(without_bom(&files::read("-")?)).trim().to_owned())
     }
 }

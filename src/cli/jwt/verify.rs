@@ -91,7 +91,7 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
     let (from, json) = match (&args.jwks_file, &args.jwks_url, &args.issuer) {
         // Given keys replace discovery; `--issuer` is then only compared with `iss`.
         (Some(file), _, _) => {
-            let json = json::value(&files::read(file)?);
+            let json = json::document(&files::read(file)?);
             (
                 files::shown(file).to_owned(),
                 json.with_context(|| format!("cannot use {}", files::shown(file)))?,
@@ -181,6 +181,8 @@ impl Report {
                     .is_none()
                     .then(|| "the token names no key (no \"kid\"): the given key was used".to_owned()),
             );
+            // RFC 7517 §5: they do not spoil the other keys.
+            notes.extend(keys.skipped());
             notes
         });
         Self { now, outcome, jws: Some(jws), claims: Some(claims) }

@@ -48,6 +48,27 @@ impl TrustedKeys {
     }
 }
 
+impl TrustedKeys {
+    /// One sentence for each key of the set that cannot verify signatures.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<String> {
+        let Self::Set(entries) = self else {
+            return Vec::new();
+        };
+        let skipped = (1..).zip(entries).filter_map(|(number, entry)| {
+            Some(skipped(number, entry.kid.as_deref(), entry.key.as_ref().err()?))
+        });
+        skipped.collect()
+    }
+}
+
+/// Says that a key of a set was skipped, and why. Its number starts at 1.
+#[must_use]
+pub(crate) fn skipped(number: usize, kid: Option<&str>, why: &InvalidJwk) -> String {
+    let kid = kid.map(|kid| format!(" ({kid:?})")).unwrap_or_default();
+    format!("key {number} of the set{kid} was skipped: {why}")
+}
+
 impl Entry {
     fn parse(value: &Value) -> Self {
         // Read separately, so that the error for a token can say why the key it names is unusable.
