@@ -152,6 +152,11 @@ fn a_jwk_is_named_where_pem_is_required_and_the_other_way_round() {
          jwk from-pem KEY.pem`",
     );
     refused(
+        &der(include_str!("../data/keys/rsa.p12.base64")),
+        jwk_readers,
+        "this is a PKCS#12 file: extract its key with `openssl pkcs12 -in FILE -nocerts -nodes -out KEY.pem`",
+    );
+    refused(
         &utf16(jwk),
         jwk_readers,
         "this is UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8 FILE >KEY.json`",

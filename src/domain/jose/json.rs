@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use zeroize::Zeroize;
 
-use super::key_format::DerFormat;
+use super::invalid_pem::InvalidPem;
+use super::key_format;
 use super::pem_block;
-use super::text_encoding::{is_utf16, without_bom};
+use super::text_encoding::without_bom;
 
 /// Why a text was rejected. Errors quote no values.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub enum InvalidJson {
          `jwksd jwk from-pem KEY.pem`"
     )]
     Der,
+    /// A key or certificate in another format.
+    #[error(transparent)]
+    Key(InvalidPem),
     /// JSON, but not an object.
     #[error("not a JSON object")]
     NotObject,
@@ -45,14 +49,14 @@ pub enum InvalidJson {
 /// [`InvalidJson`].
 pub fn document(text: &[u8]) -> Result<Value, InvalidJson> {
     value(without_bom(text)).map_err(|error| {
-        if is_utf16(text) {
-            InvalidJson::Utf16
-        } else if pem_block::boundaries(text).next().is_some() {
-            InvalidJson::Pem
-        } else if DerFormat::new(text).is_some() {
-            InvalidJson::Der
-        } else {
-            error
+        if pem_block::boundaries(text).next().is_some() {
+            return InvalidJson::Pem;
+        }
+        match key_format::instead_of_pem(text) {
+            InvalidPem::Utf16 => InvalidJson::Utf16,
+            InvalidPem::Der | InvalidPem::DerPublic => InvalidJson::Der,
+            InvalidPem::Empty | InvalidPem::Json | InvalidPem::Malformed => error,
+            other => InvalidJson::Key(other),
         }
     })
 }
