@@ -233,7 +233,7 @@ async fn a_replaced_external_key_is_gone_although_the_new_key_set_fails_its_self
     for shortened in [false, true] {
         let upload = |exp| {
             let jwk = external_jwk(exp);
-            ExternalKey::parse_all(&jwk).unwrap()
+            UploadedSet::parse(&jwk).unwrap().keys
         };
         let first = upload(Some(clock.now().plus(2 * HOUR)));
         keyring.upload(first.clone()).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_replaced_external_key_is_gone_although_the_new_key_set_fails_its_self
         if shortened {
             let mut jwk = serde_json::to_value(first[0].jwk()).unwrap();
             jwk["exp"] = clock.now().plus(HOUR).as_secs().into();
-            other.upload(ExternalKey::parse_all(jwk.to_string().as_bytes()).unwrap()).await.unwrap();
+            other.upload(UploadedSet::parse(jwk.to_string().as_bytes()).unwrap().keys).await.unwrap();
         } else {
             other.withdraw("external").await.unwrap();
             other.upload(upload(None)).await.unwrap();
