@@ -15,7 +15,7 @@ use crate::domain::jose::algorithm::{Algorithm, Curve};
 use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{Jwk, to_public};
-use crate::domain::jose::jwk_set;
+use crate::domain::jose::jwk_set::{self, SkippedKey};
 use crate::domain::jose::pem::{self, Key};
 use crate::domain::jose::private_key::{NewKey, PrivateKey, private_jwk};
 use crate::domain::jose::public_key::PublicKey;
@@ -266,22 +266,23 @@ fn print_public(file: &str) -> anyhow::Result<()> {
     show(&serde_json::to_string_pretty(&public)?)
 }
 
-/// The public keys of a set. A key that cannot be read does not spoil the others (RFC 7517 §5).
+/// The public keys of a set. Notes on standard error name those that cannot be read.
 fn public_keys(keys: &[Value]) -> Result<Vec<Value>, InvalidJwk> {
-    let (mut public, mut unusable) = (Vec::new(), Vec::new());
+    let (mut public, mut skipped) = (Vec::new(), Vec::new());
     for (number, key) in (1..).zip(keys) {
         match to_public(key) {
             Ok(key) => public.push(key),
-            Err(why) => unusable.push((number, key.get("kid").and_then(Value::as_str), why)),
+            Err(why) => {
+                let kid = key.get("kid").and_then(Value::as_str).map(str::to_owned);
+                skipped.push(SkippedKey { number, kid, why });
+            }
         }
     }
-    // An empty set would look like success.
-    match unusable.first() {
-        Some((_, _, why)) if public.is_empty() => Err(why.clone()),
+    match skipped.first() {
+        // An empty set would look like success.
+        Some(first) if public.is_empty() => Err(first.why.clone()),
         _ => {
-            for (number, kid, why) in &unusable {
-                output::message(&jwk_set::skipped(*number, *kid, why));
-            }
+            jwk_set::notes(&skipped).iter().for_each(|note| output::message(note));
             Ok(public)
         }
     }

@@ -229,6 +229,26 @@ fn a_byte_order_mark_before_json_is_skipped() {
 }
 
 #[test]
+fn a_token_in_utf_16_is_named() {
+    let dir = WorkDir::new();
+    dir.key("k", &["ed25519"]);
+    fs::write(dir.path().join("token"), utf16(&dir.token("k", &["sub=me"]))).unwrap();
+    for (command, prefix, code) in
+        [("verify --jwks-file k.pub", "could not verify the token: ", 2), ("inspect", "", 1)]
+    {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_jwksd"))
+            .args(["jwt"].into_iter().chain(command.split(' ')).chain(["-"]))
+            .stdin(fs::File::open(dir.path().join("token")).unwrap())
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let words = "the token is UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8`";
+        assert_eq!((output.status.code(), said), (Some(code), format!("jwksd: {prefix}{words}\n")));
+    }
+}
+
+#[test]
 fn uncompressed_responses_are_requested_and_compressed_ones_are_named() {
     let dir = WorkDir::new();
     dir.key("k", &["ed25519"]);

@@ -164,6 +164,10 @@ fn keys_that_are_not_known_are_skipped_with_a_note_and_the_others_verify() {
     let said = dir.run(&["jwk", "public", "set.json"]);
     assert_eq!(said.stderr, format!("{}\n", notes.join("\n")));
     assert_eq!(said.json(), json!({"keys": [keys[5]]}));
+    let many: Vec<_> = std::iter::repeat_n(keys[1].clone(), 1000).chain([keys[5].clone()]).collect();
+    dir.write("set.json", &json!({"keys": many}).to_string());
+    let notes = dir.run(&args).json()["notes"].as_array().unwrap().clone();
+    assert_eq!((notes.len(), &notes[20]), (21, &json!("980 more keys of the set were skipped")));
     dir.write("set.json", &json!({"keys": keys[..2]}).to_string());
     dir.run(&["jwk", "public", "set.json"])
         .refused(1, "cannot use set.json: \"crv\" is \"secp256k1\": use P-256, P-384 or P-521");

@@ -16,7 +16,7 @@ use super::super::text::{printable, printable_lines};
 use super::show;
 use super::token_args::TokenArgs;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
-use crate::domain::jose::jwk_set::TrustedKeys;
+use crate::domain::jose::jwk_set::{self, TrustedKeys};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::verify_error::VerifyError;
@@ -181,8 +181,7 @@ impl Report {
                     .is_none()
                     .then(|| "the token names no key (no \"kid\"): the given key was used".to_owned()),
             );
-            // RFC 7517 §5: they do not spoil the other keys.
-            notes.extend(keys.skipped());
+            notes.extend(jwk_set::notes(&keys.skipped()));
             notes
         });
         Self { now, outcome, jws: Some(jws), claims: Some(claims) }

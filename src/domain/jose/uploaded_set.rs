@@ -8,6 +8,7 @@ use super::external_key::{EXTERNAL_KEYS_MAX, ExternalKey, InvalidExternalKey};
 use super::invalid_jwk::{InvalidJwk, KID_MAX};
 use super::json::{InvalidJson, SecretJson};
 use super::jwk::Jwk;
+use super::jwk_set::SkippedKey;
 use super::members::{PRIVATE_MEMBERS, check_purpose};
 
 /// Maximum number of keys in one upload. Above [`EXTERNAL_KEYS_MAX`], because a fetched set may contain our own keys too.
@@ -20,17 +21,6 @@ pub struct UploadedSet {
     pub keys: Vec<ExternalKey>,
     /// The keys of the set that are not signing keys that we know.
     pub skipped: Vec<SkippedKey>,
-}
-
-/// A key of a set that is not published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SkippedKey {
-    /// The position of the key, starting at 1.
-    pub number: usize,
-    /// The `kid`, if present.
-    pub kid: Option<String>,
-    /// Why the key was skipped.
-    pub why: InvalidJwk,
 }
 
 impl UploadedSet {

@@ -15,7 +15,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::uploaded_set::{SkippedKey, UploadedSet};
+use crate::domain::jose::jwk_set::SkippedKey;
+use crate::domain::jose::uploaded_set::UploadedSet;
 use crate::domain::key::lifecycle::Phase;
 use crate::http::body;
 use crate::http::config::AuthMode;
