@@ -282,7 +282,9 @@ fn public_keys(keys: &[Value]) -> Result<Vec<Value>, InvalidJwk> {
         // An empty set would look like success.
         Some(first) if public.is_empty() => Err(first.why.clone()),
         _ => {
-            jwk_set::notes(&skipped).iter().for_each(|note| output::message(note));
+            for note in jwk_set::notes(&skipped) {
+                output::message(&note);
+            }
             Ok(public)
         }
     }
