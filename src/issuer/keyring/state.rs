@@ -296,7 +296,7 @@ impl Keyring {
         Ok(Reloaded::Swapped)
     }
 
-    /// Keeps the published set instead of a newer one. At the start there is none, and then nothing is published.
+    /// Keeps the published set instead of a newer one. At the start there is no set yet, so nothing is published.
     fn keep_published(&self, newer: KeyringSnapshot) {
         if self.snapshot.load().version().is_none() {
             self.snapshot.store(Arc::new(newer.withheld()));
