@@ -47,7 +47,7 @@ impl fmt::Display for Risk {
         match self.kind {
             Kind::Owner(user) => write!(
                 f,
-                "{subject}{path} belongs to user {user}, who can {what}: make it belong to the user of the server (chown)"
+                "{subject}{path} belongs to user {user}, who can {what}: run jwksd as that user, or chown it to the user of the server"
             ),
             Kind::Writable(mode) => write!(
                 f,

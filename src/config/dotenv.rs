@@ -146,7 +146,7 @@ fn setting_of(line: &str) -> Option<&'static str> {
 
 /// Refuses a line that sets one of our settings, and that dotenv cannot read or would read as something else.
 fn check(name: &'static str, line: &str, number: usize) -> Result<(), ConfigError> {
-    let refuse = |why| Err(ConfigError::Dotenv(format!("line {number}, which sets {name}, {why}")));
+    let refuse = |why: &str| Err(ConfigError::Dotenv(format!("line {number}, which sets {name}, {why}")));
     if line.contains(char::REPLACEMENT_CHARACTER) {
         return refuse("is not in UTF-8: save the file as UTF-8");
     }
@@ -160,6 +160,9 @@ fn check(name: &'static str, line: &str, number: usize) -> Result<(), ConfigErro
     if line.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1 {
         return refuse("ends in a backslash: write the whole value on that line");
     }
+    if let Some(problem) = lost_line_break(value) {
+        return refuse(&problem);
+    }
     if pairs(line).is_none() {
         return refuse(
             "cannot be read: write NAME=value, with 'quotes' around a value that has spaces or quotes, and close them on \
@@ -167,6 +170,17 @@ fn check(name: &'static str, line: &str, number: usize) -> Result<(), ConfigErro
         );
     }
     Ok(())
+}
+
+/// What is wrong with a value that sets a secret too, as when a `;` or a blank stands where a line break belongs.
+pub(super) fn lost_line_break(value: &str) -> Option<String> {
+    let sets = |name: &str| {
+        value.match_indices(name).any(|(at, _)| {
+            value.get(at + name.len()..).is_some_and(|after| after.trim_start().starts_with('='))
+        })
+    };
+    let secret = SECRETS.iter().find(|secret| sets(secret.name))?;
+    Some(format!("contains {}=: write each setting on a line of its own", secret.name))
 }
 
 /// The kinds of quotes that are not closed anywhere in the rest of the file. Each is searched only once.

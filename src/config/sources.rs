@@ -40,8 +40,7 @@ impl<'a> Sources<'a> {
     pub(super) fn reject_secrets_in_settings(&self) -> Result<(), ConfigError> {
         let texts = SETTINGS.iter().filter_map(|setting| Some((setting.name, self.text(setting.name)?)));
         for (name, text) in texts {
-            if let Some(secret) = SECRETS.iter().find(|secret| assigns(&text, secret.name)) {
-                let problem = format!("contains {}=: write each setting on a line of its own", secret.name);
+            if let Some(problem) = dotenv::lost_line_break(&text) {
                 return Err(ConfigError::Secret { name, problem });
             }
             let contains =
@@ -125,12 +124,6 @@ impl Source for Sources<'_> {
     fn has_secret_in(&self, text: &str) -> bool {
         self.known_secrets().any(|(_, secret)| !secret.is_empty() && text.contains(secret))
     }
-}
-
-/// Whether a text sets this name, as when a `;` or a blank stands where a line break belongs.
-fn assigns(text: &str, name: &str) -> bool {
-    text.match_indices(name)
-        .any(|(at, _)| text.get(at + name.len()..).is_some_and(|after| after.trim_start().starts_with('=')))
 }
 
 /// The admin token, for commands that read no other setting.

@@ -170,7 +170,7 @@ fn root_uses_a_dotenv_of_another_user_with_a_warning() {
         let dir = with_modes(0o755, mode);
         chown(dir.path().join(".env"), Some(OTHER), Some(OTHER)).unwrap();
         let text = format!(
-            ".env belongs to user {OTHER}, who can change it: make it belong to the user of the server (chown)"
+            ".env belongs to user {OTHER}, who can change it: run jwksd as that user, or chown it to the user of the server"
         );
         assert_eq!(warnings(dir.path()), [text.as_str()], "{mode:o}");
         assert!(doctor(dir.path()).1.contains(&("warning".to_owned(), text)));
@@ -209,7 +209,7 @@ fn another_user_than_root_uses_only_its_own_dotenv_and_that_of_root() {
         serve(dir.path()).unwrap_or_else(|log| panic!("{owner} {group} {mode:o}: {log}"));
     }
     let foreign = format!(
-        "jwksd: .env belongs to user {}, who can change it: make it belong to the user of the server (chown)\n",
+        "jwksd: .env belongs to user {}, who can change it: run jwksd as that user, or chown it to the user of the server\n",
         OTHER + 1
     );
     for directory in [0o700, 0o1777] {
@@ -244,7 +244,7 @@ fn doctor_reports_files_and_directories_of_other_users() {
     ] {
         chown(dir.path().join(name), Some(OTHER), None).unwrap();
         let text = format!(
-            "{shown} belongs to user {OTHER}, who can {what}: make it belong to the user of the server (chown)"
+            "{shown} belongs to user {OTHER}, who can {what}: run jwksd as that user, or chown it to the user of the server"
         );
         assert_eq!(doctor(dir.path()), (1, vec![("warning".to_owned(), text)]), "{name}");
         chown(dir.path().join(name), Some(0), None).unwrap();

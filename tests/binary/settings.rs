@@ -130,8 +130,16 @@ fn a_refusal_shows_no_secret_that_got_into_another_setting() {
         [("PORT=8081", ";"), ("AUDIENCE=x", ","), ("DATABASE_URL=x.db", ";"), ("ISSUER=https://x", "&")]
     {
         let name = setting.split('=').next().unwrap();
-        let message = format!("{name} contains NOT_MY_KEY=: write each setting on a line of its own");
-        expect_refusal(format!("{setting}{separator}NOT_MY_KEY={key}=\n").as_bytes(), &[], &message);
+        let problem = "contains NOT_MY_KEY=: write each setting on a line of its own";
+        let line = format!("{setting}{separator}NOT_MY_KEY={key}=");
+        expect_refusal(
+            format!("\n{line}\n").as_bytes(),
+            // A flag or a variable that overrides the line changes nothing.
+            &[(name, "1")],
+            &format!(".env: line 2, which sets {name}, {problem}"),
+        );
+        let value = line.split_once('=').unwrap().1;
+        expect_refusal(b"", &[(name, value)], &format!("{name} {problem}"));
     }
     let hidden = "invalid, and not shown because it may contain a secret";
     let database = format!("DATABASE_URL is {hidden}: use sqlite://FILE or the path of a file");
