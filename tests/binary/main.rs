@@ -11,6 +11,8 @@ mod environment;
 mod faults;
 #[cfg(target_os = "linux")]
 mod floods;
+#[cfg(unix)]
+mod integrity;
 mod operating;
 mod secrets;
 mod settings;

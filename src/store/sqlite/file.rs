@@ -77,14 +77,19 @@ impl DatabaseFile {
 
     /// Device and inode of the file. They change when a restore puts another file under the same name.
     pub(super) fn identity(&self) -> Option<(u64, u64)> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            self.0.metadata().ok().map(|file| (file.dev(), file.ino()))
-        }
-        // Windows does not replace a file that is open.
-        #[cfg(not(unix))]
-        None
+        identity(&self.0)
+    }
+
+    /// Where SQLite keeps the write-ahead log.
+    pub(super) fn wal(&self) -> PathBuf {
+        self.side_file("-wal")
+    }
+
+    fn side_file(&self, suffix: &str) -> PathBuf {
+        // SQLite follows a link first: side files lie next to the file that it leads to.
+        let mut name = self.resolved().0.into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
     }
 
     /// A connection with SQLite's defaults, for work on a copy or on a store at rest.
@@ -133,11 +138,22 @@ impl DatabaseFile {
     /// Whether a WAL or a rollback journal lies next to the file.
     fn has_journal(&self) -> bool {
         // Without `-shm`, which is only an index of the WAL.
-        ["-wal", "-journal"].iter().any(|suffix| {
-            let mut name = self.0.clone().into_os_string();
-            name.push(suffix);
-            Path::new(&name).exists()
-        })
+        ["-wal", "-journal"].iter().any(|suffix| self.side_file(suffix).exists())
+    }
+}
+
+/// Device and inode of a file; nothing if it is missing.
+pub(super) fn identity(file: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        file.metadata().ok().map(|file| (file.dev(), file.ino()))
+    }
+    // Windows does not replace a file that is open.
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        None
     }
 }
 

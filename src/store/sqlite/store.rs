@@ -10,7 +10,7 @@ use super::error::{failed, unavailable};
 use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
-use super::{accounts, keys, schema, sign_ins};
+use super::{accounts, keys, sign_ins};
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::store::{
@@ -44,7 +44,6 @@ impl SqliteStore {
 
     async fn open_file(database: &DatabaseFile) -> Result<Self, StoreError> {
         let writer = Writer::open(database).await?;
-        schema::migrate(&mut *writer.connection().await?).await?;
         // After the migration: a read-only connection can neither switch the file to WAL nor create a table.
         let readers = Readers::open(database).await?;
         let batcher = SignInBatcher::start(writer.clone());
@@ -125,7 +124,7 @@ impl Store for SqliteStore {
         if keys::apply(&mut tx, changes).await? == Applied::Conflict {
             return Ok(Applied::Conflict);
         }
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         self.scrub(replaced).await;
         Ok(Applied::Yes)
     }
@@ -133,7 +132,7 @@ impl Store for SqliteStore {
     async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
         let mut tx = self.writer.begin(Durability::Full).await?;
         let id = accounts::insert(&mut tx, &account, now).await?;
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         Ok(id)
     }
 
@@ -161,7 +160,7 @@ impl Store for SqliteStore {
         let mut tx = self.writer.begin(Durability::Full).await?;
         // Full durability above: a power cut must not enable a disabled account or bring an old password back.
         let changed = accounts::change(&mut tx, user, change, now).await?;
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         Ok(changed)
     }
 
@@ -197,7 +196,7 @@ impl Store for SqliteStore {
     async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
         let mut tx = self.writer.begin(Durability::Normal).await?;
         let deleted = sign_ins::delete_before(&mut tx, before, at_most).await?;
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         Ok(deleted)
     }
 
