@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::support::{BINARY, Server};
-use crate::{DB, db, dir, done, post};
+use crate::{DB, command, db, dir, done, objects, post};
 
 /// A registration that waits for the write lock of another process while `damage` is done to the store.
 async fn register_while(dir: &Path, damage: impl FnOnce()) -> (u16, Value) {
@@ -162,4 +162,109 @@ fn a_restore_that_fails_leaves_the_store_as_it_is_and_blames_the_owner_only_for_
         names.sort();
         assert_eq!(names, [".env", "copy.db", DB]);
     }
+}
+
+async fn sql(dir: &Path, file: &str, sql: &'static str) {
+    let url = format!("sqlite://{}", dir.join(file).display());
+    let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+}
+
+const TRIGGER: &str = "CREATE TRIGGER \"evil\"\"one\" AFTER UPDATE ON users BEGIN
+                           UPDATE users SET password_hash = 'known' WHERE id = NEW.id;
+                       END";
+
+#[tokio::test]
+async fn a_trigger_or_view_of_others_is_refused_by_name_everywhere_and_nothing_is_written() {
+    for (planted, what, way_out) in [
+        (TRIGGER, r#"trigger "evil\"one""#, r#"DROP TRIGGER "evil""one""#),
+        ("CREATE VIEW evil AS SELECT * FROM users", r#"view "evil""#, r#"DROP VIEW "evil""#),
+        (
+            "DROP TRIGGER keys_updated; CREATE TRIGGER Keys_Updated AFTER UPDATE ON keys BEGIN SELECT 1; END",
+            "",
+            "",
+        ),
+    ] {
+        let dir = dir();
+        let dir = dir.path();
+        done(dir, &["users", "add", "alice"]);
+        done(dir, &["backup", "clean.db"]);
+        sql(dir, DB, planted).await;
+        fs::copy(dir.join(DB), dir.join("planted.db")).unwrap();
+        let why = if what.is_empty() {
+            "its trigger keys_updated is missing or different: replace it by a backup with `jwksd restore`; its trigger \
+             \"Keys_Updated\" was not made by jwksd, and can change what is stored: find out what it has done, then run \
+             the SQL `DROP TRIGGER \"Keys_Updated\"`"
+                .to_owned()
+        } else {
+            format!(
+                "its {what} was not made by jwksd, and can change what is stored: find out what it has done, then run \
+                 the SQL `{way_out}`"
+            )
+        };
+        let before = fs::read(dir.join(DB)).unwrap();
+        for args in
+            [&["serve"][..], &["users", "reset", "alice"], &["users", "list"], &["keys", "list"], &["logs"]]
+        {
+            let expected = format!("jwksd: DATABASE_URL names {DB}, but {why}\n");
+            assert_eq!(command(dir, args), (2, String::new(), expected), "{args:?}");
+        }
+        let expected = format!("jwksd: cannot use {DB}: {why}\n");
+        assert_eq!(command(dir, &["backup", "copy.db"]), (2, String::new(), expected));
+        let expected = format!("jwksd: cannot use planted.db: {why}\n");
+        assert_eq!(command(dir, &["restore", "planted.db"]), (2, String::new(), expected));
+        let (status, findings, _) = command(dir, &["doctor", "--json"]);
+        let findings = objects(&findings);
+        let found: Vec<_> = findings
+            .iter()
+            .filter(|it| it["about"] == "schema")
+            .map(|it| it["text"].as_str().unwrap())
+            .collect();
+        assert_eq!((status, found.join("; ")), (2, why));
+        assert!(fs::read(dir.join(DB)).unwrap() == before, "nothing is written");
+        done(dir, &["restore", "clean.db"]);
+        done(dir, &["users", "reset", "alice"]);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_has_lost_a_trigger_is_refused_and_one_that_has_lost_an_index_is_not() {
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["users", "add", "alice"]);
+    sql(
+        dir,
+        DB,
+        "DROP INDEX jwksd_auth_logs_user; CREATE TABLE notes(text); CREATE INDEX theirs ON users(email)",
+    )
+    .await;
+    done(dir, &["users", "reset", "alice"]);
+    done(dir, &["backup", "copy.db"]);
+    sql(dir, DB, "DROP TRIGGER users_email_changed").await;
+    let expected = format!(
+        "jwksd: DATABASE_URL names {DB}, but its trigger users_email_changed is missing or different: replace it by a \
+         backup with `jwksd restore`\n"
+    );
+    assert_eq!(command(dir, &["users", "reset", "alice"]), (2, String::new(), expected));
+    done(dir, &["restore", "copy.db"]);
+    done(dir, &["users", "reset", "alice"]);
+}
+
+#[tokio::test]
+async fn a_course_database_is_taken_over_with_further_tables_and_refused_with_a_trigger() {
+    let dir = dir();
+    let dir = dir.path();
+    let course = include_str!("../../migrations/sqlite/0001_course_schema.sql");
+    fs::write(dir.join(".env"), "NOT_MY_KEY='correct horse battery staple'\n").unwrap();
+    fs::write(dir.join(DB), "").unwrap();
+    sql(dir, DB, course).await;
+    sql(dir, DB, "CREATE TABLE notes(text); CREATE UNIQUE INDEX theirs ON users(email)").await;
+    sql(dir, DB, TRIGGER).await;
+    let before = fs::read(dir.join(DB)).unwrap();
+    let (status, _, said) = command(dir, &["users", "add", "alice"]);
+    assert!(status == 2 && said.contains(r#"its trigger "evil\"one" was not made by jwksd"#), "{said}");
+    assert!(fs::read(dir.join(DB)).unwrap() == before, "nothing is written");
+    sql(dir, DB, r#"DROP TRIGGER "evil""one""#).await;
+    done(dir, &["users", "add", "alice"]);
 }

@@ -42,6 +42,9 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
             );
         }
     };
+    for fault in &probe.schema_faults {
+        findings.error("schema", fault.to_string());
+    }
     if let Err(error) = open_mode::refuse_accounts(config, probe.has_accounts) {
         findings.error("settings", error.to_string());
     }
@@ -107,9 +110,6 @@ async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, finding
 }
 
 fn schema(store: &Inspection, findings: &mut Findings) {
-    for fault in &store.schema_faults {
-        findings.error("schema", format!("{fault}: {RESTORE}"));
-    }
     let (is, newest) = (store.schema.unwrap_or(0), newest_schema());
     if is < newest {
         let text = format!(

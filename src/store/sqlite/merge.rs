@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::error::failed;
+use super::file;
 use super::schema::has_table;
 use crate::store::StoreError;
 
@@ -153,8 +154,7 @@ async fn merge_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
 
 /// Lets the numbers of a copy continue far ahead.
 pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
-    let options = SqliteConnectOptions::new().filename(copy).disable_statement_logging();
-    let mut db = options.connect().await.map_err(failed)?;
+    let mut db = file::options(copy).connect().await.map_err(failed)?;
     sqlx::query(
         // SQLite writes this row with the first account, so a copy without accounts has no row to update below.
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'users', 0

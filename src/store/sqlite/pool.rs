@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use super::error::{failed, is_busy, is_read_only};
-use super::file::{BUSY_TIMEOUT, DatabaseFile, identity};
+use super::file::{self, BUSY_TIMEOUT, DatabaseFile, identity};
 use super::schema::migrate;
 use crate::store::StoreError;
 
@@ -154,8 +154,7 @@ impl File {
 }
 
 fn options(database: &DatabaseFile) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(database.path())
+    file::options(database.path())
         .journal_mode(SqliteJournalMode::Wal)
         // SQLite enforces foreign keys only on connections that ask for it.
         .foreign_keys(true)
@@ -165,8 +164,6 @@ fn options(database: &DatabaseFile) -> SqliteConnectOptions {
         .pragma("fullfsync", "ON")
         // A long reader lets the WAL grow. It shrinks to 64 MiB afterwards.
         .pragma("journal_size_limit", "67108864")
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging()
 }
 
 /// A connection that is not in a transaction.

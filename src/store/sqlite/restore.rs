@@ -5,11 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::error::{failed, is_busy, is_unreadable, unavailable};
-use super::file::DatabaseFile;
+use super::file::{self, DatabaseFile};
 use super::merge::{self, MergeOutcome};
 use crate::directory::{directory_of, sync_directory_of};
 use crate::store::StoreError;
@@ -34,11 +34,9 @@ impl ExclusiveLock {
         let database = database.clone();
         // An empty file that we hold keeps other processes from creating a store there.
         let is_new = database.create_private().map_err(unavailable)?;
-        let mut db = SqliteConnectOptions::new()
-            .filename(database.path())
+        let mut db = file::options(database.path())
             // A running server does not let go of the file: waiting would only delay the refusal.
             .busy_timeout(std::time::Duration::ZERO)
-            .disable_statement_logging()
             .connect()
             .await
             .map_err(failed)?;
