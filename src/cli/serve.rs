@@ -11,6 +11,7 @@ use super::{open_mode, process_limits};
 use crate::app::App;
 use crate::config::Config;
 use crate::http::AuthMode;
+use crate::store::{ServingMode, StoreError};
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {
@@ -29,6 +30,7 @@ impl ServeArgs {
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that no signal during the start is lost.
     let shutdown = Shutdown::listen(args.until_stdin_closes)?;
+    open_mode::refuse_proxies(&config)?;
     // Before the store is opened, so that a second server on the port fails without touching the store.
     let listener = config.listen.bind().await?;
     let address = listener.local_addr().context("cannot tell the address of the listener")?;
@@ -49,13 +51,35 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn open(config: &Config) -> anyhow::Result<OpenStore> {
-    let probe = bootstrap::probe(config).await?;
-    // Checked on the probe, so that a refused start does not change the store.
-    open_mode::refuse_accounts(config, probe.has_accounts)?;
     if config.http.auth_mode == AuthMode::Open {
         tracing::warn!("OPEN MODE: /auth checks no passwords and issues a token for any name to anyone");
     }
-    bootstrap::open_probed(config, probe).await
+    let mode = config.http.auth_mode.into();
+    if let Some(open_store) = open_in_mode(config, mode).await? {
+        return Ok(open_store);
+    }
+    // It was last served in the other mode, perhaps by a server that still runs.
+    match config.database.switch_mode(mode).await {
+        Err(StoreError::InUse) => return Err(open_mode::other_mode(config).into()),
+        switched => switched.map_err(|error| bootstrap::unusable(&config.database, error))?,
+    }
+    let open_store = open_in_mode(config, mode).await?;
+    // A server in the other mode was faster.
+    open_store.ok_or_else(|| open_mode::other_mode(config).into())
+}
+
+/// Opens the store to serve it in this mode; nothing if the other one is recorded.
+async fn open_in_mode(config: &Config, mode: ServingMode) -> anyhow::Result<Option<OpenStore>> {
+    let probe = bootstrap::probe(config).await?;
+    // Checked on the probe, so that a refused start does not change the store.
+    open_mode::refuse_accounts(config, probe.has_accounts)?;
+    let open_store = bootstrap::open_probed(config, probe).await?;
+    // Only with the store open: from now on, no other process can switch the mode.
+    match open_store.context.store.begin_mode(mode).await {
+        Ok(true) => Ok(Some(open_store)),
+        Ok(false) => open_store.close(Ok(None)).await,
+        Err(error) => open_store.close(Err(bootstrap::unusable(&config.database, error))).await,
+    }
 }
 
 async fn serve(

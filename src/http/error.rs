@@ -72,6 +72,8 @@ pub enum ApiError {
     NotFound,
     /// The service is not ready, for this reason.
     NotReady(NotReady),
+    /// Open mode issues no tokens, because the store has accounts.
+    OpenModeClosed,
     /// The client sent too many requests.
     RateLimited {
         /// Seconds until the next request can pass.
@@ -119,6 +121,7 @@ pub(crate) enum ErrorCode {
     NoSuitableKey,
     NotFound,
     NotReady,
+    OpenModeClosed,
     RateLimited,
     RegistrationClosed,
     Unavailable,
@@ -138,7 +141,9 @@ impl ErrorCode {
             | Self::InvalidJwk
             | Self::InvalidUsername => StatusCode::BAD_REQUEST,
             Self::InvalidAdminToken | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
-            Self::AdminClosed | Self::FaultsClosed | Self::RegistrationClosed => StatusCode::FORBIDDEN,
+            Self::AdminClosed | Self::FaultsClosed | Self::OpenModeClosed | Self::RegistrationClosed => {
+                StatusCode::FORBIDDEN
+            }
             Self::NoSuitableKey | Self::NotFound | Self::UnknownKey => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::EmailTaken | Self::KidTaken | Self::UsernameTaken => StatusCode::CONFLICT,
@@ -185,6 +190,7 @@ impl ApiError {
             Self::NoSuitableKey => ErrorCode::NoSuitableKey,
             Self::NotFound => ErrorCode::NotFound,
             Self::NotReady(_) => ErrorCode::NotReady,
+            Self::OpenModeClosed => ErrorCode::OpenModeClosed,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::RegistrationClosed => ErrorCode::RegistrationClosed,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
@@ -221,6 +227,7 @@ impl ApiError {
             Self::NoSuitableKey => "No suitable key found",
             Self::NotFound => "Not found",
             Self::NotReady(why) => return format!("Not ready: {why}").into(),
+            Self::OpenModeClosed => "Open mode issues no tokens on a store with accounts",
             Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
             Self::RegistrationClosed => "Registration is closed",
             Self::Unavailable { .. } => "The service cannot answer just now",
@@ -317,6 +324,7 @@ impl From<IssuerError> for ApiError {
             // The handler knows whether Basic was used, and replaces this value.
             IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
+            IssuerError::HasAccounts => Self::OpenModeClosed,
             IssuerError::ExternalKey(error @ ExternalKeyError::Unknown(_)) => {
                 Self::UnknownKey(error.to_string())
             }

@@ -49,6 +49,8 @@ pub struct KeySnapshot {
     pub next_kid: Kid,
     /// The newest key that has ever signed, also when its row is gone.
     pub newest_signer: Option<Kid>,
+    /// The keys that have signed in open mode.
+    pub open_mode_keys: Vec<Kid>,
 }
 
 /// Which sealed private keys a snapshot contains. A store may hold thousands that expired; reading them all takes long.

@@ -7,6 +7,7 @@ mod accounts;
 pub(crate) mod config;
 mod error;
 mod keys;
+mod serving_mode;
 mod sign_ins;
 pub mod sqlite;
 
@@ -14,12 +15,14 @@ use async_trait::async_trait;
 
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
+use crate::domain::key::Kid;
 
 pub use self::accounts::{AccountChange, SignInCandidate};
 pub use self::error::{StoreError, Unique};
 pub use self::keys::{
     Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows,
 };
+pub use self::serving_mode::ServingMode;
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};
 
 /// Where keys, accounts and sign-ins are kept.
@@ -40,6 +43,16 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Corrupt`] when a change names a row that is missing. Then nothing is written.
     async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError>;
+
+    /// Begins to serve in this mode. Returns false if the store is served in the other one, in which case nothing is
+    /// recorded. A store that was never served is served in this mode from now on.
+    async fn begin_mode(&self, mode: ServingMode) -> Result<bool, StoreError>;
+
+    /// Remembers that a key signs in open mode.
+    async fn record_open_mode_key(&self, kid: Kid) -> Result<(), StoreError>;
+
+    /// Whether any account could sign in.
+    async fn has_accounts(&self) -> Result<bool, StoreError>;
 
     /// Creates an account.
     ///

@@ -1,4 +1,4 @@
-//! What happens to a store whose files or schema somebody else has changed.
+//! What happens to a store whose files or schema another program has changed.
 
 use std::fs;
 use std::path::Path;

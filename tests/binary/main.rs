@@ -13,6 +13,7 @@ mod faults;
 mod floods;
 #[cfg(unix)]
 mod integrity;
+mod open_mode;
 mod operating;
 mod secrets;
 mod settings;

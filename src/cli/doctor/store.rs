@@ -28,6 +28,9 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         let text = format!("it says {now}, so tokens and keys would have expired already: set it");
         findings.error("clock", text);
     }
+    if let Err(error) = open_mode::refuse_proxies(config) {
+        findings.error("settings", error.to_string());
+    }
     let name = config.database.path().display();
     let probe = match config.database.probe().await {
         Ok(probe) => probe,

@@ -8,6 +8,7 @@ mod error;
 mod external_keys;
 mod inspect;
 mod master_key;
+mod open_mode;
 mod readiness;
 mod rekey;
 mod rotation;

@@ -27,6 +27,8 @@ pub(super) enum Intent<'a> {
     Keep,
     /// Take a key out of everything now.
     Revoke(Kid),
+    /// Take all keys that have signed in open mode out of everything now.
+    RevokeOpenMode,
     /// Create the next key now. With `at_once` it signs now.
     Rotate {
         /// Whether it signs now.
@@ -95,7 +97,11 @@ impl<'a> Draft<'a> {
             Intent::Expire(kid) => self.expire(kid)?,
             Intent::Import(key) => self.import(key)?,
             Intent::Keep => {}
-            Intent::Revoke(kid) => self.revoke(kid)?,
+            Intent::Revoke(kid) => {
+                self.published(kid)?;
+                self.revoke(kid, "an operator asked for it");
+            }
+            Intent::RevokeOpenMode => self.revoke_open_mode_keys(),
             Intent::Rotate { at_once } => self.rotate(at_once)?,
         }
         Ok(self)
@@ -205,12 +211,18 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn revoke(&mut self, kid: Kid) -> Result<(), KeyCommandError> {
-        self.published(kid)?;
+    fn revoke(&mut self, kid: Kid, why: &'static str) {
         let at = self.context.wall;
-        self.update(kid, "revoked", "an operator asked for it", |key| key.revoked_at = Some(at));
+        self.update(kid, "revoked", why, |key| key.revoked_at = Some(at));
         self.push(KeyChange::Revoke { kid, at });
-        Ok(())
+    }
+
+    fn revoke_open_mode_keys(&mut self) {
+        for kid in &self.stored.open_mode_keys {
+            if self.published(*kid).is_ok() {
+                self.revoke(*kid, "it has signed in open mode, where anyone gets a token");
+            }
+        }
     }
 
     fn expire(&mut self, kid: Kid) -> Result<(), KeyCommandError> {

@@ -29,6 +29,8 @@ pub(super) struct KeyringSnapshot {
     /// The published ones of `keys`. A signature must not search all that have expired.
     alive: Vec<KeyMetadata>,
     newest_signer: Option<Kid>,
+    /// The published keys that have signed in open mode.
+    open_mode_keys: Vec<Kid>,
     /// Published keys, oldest first.
     published: Vec<(KeyMetadata, Arc<SigningKey>)>,
     expired_signer: Option<Arc<SigningKey>>,
@@ -91,11 +93,13 @@ impl KeyringSnapshot {
             }
         }
         external.retain(|key| !ended_before.has(key));
+        let is_published = |kid: &Kid| published.iter().any(|(key, _)| key.kid == *kid);
         Self {
             version: Some(stored.version),
             keys,
             alive: metadata(&published),
             newest_signer: stored.newest_signer,
+            open_mode_keys: stored.open_mode_keys.into_iter().filter(is_published).collect(),
             documents: documents(&published, &external),
             published,
             expired_signer,
@@ -115,6 +119,7 @@ impl KeyringSnapshot {
             keys: Vec::new(),
             alive: Vec::new(),
             newest_signer: None,
+            open_mode_keys: Vec::new(),
             published: Vec::new(),
             expired_signer: None,
             external: Arc::default(),
@@ -142,6 +147,7 @@ impl KeyringSnapshot {
             keys: self.keys.iter().filter(|key| is_still_published(key)).copied().collect(),
             alive: metadata(&published),
             newest_signer: self.newest_signer,
+            open_mode_keys: self.open_mode_keys.clone(),
             documents: documents(&published, &external),
             published,
             expired_signer: self.expired_signer.clone(),
@@ -173,6 +179,11 @@ impl KeyringSnapshot {
     /// The newest key that has ever signed.
     pub(super) fn newest_signer(&self) -> Option<Kid> {
         self.newest_signer
+    }
+
+    /// Whether a key is published whose tokens anyone could get.
+    pub(super) fn has_open_mode_keys(&self) -> bool {
+        !self.open_mode_keys.is_empty()
     }
 
     /// Rows that are left out of everything.

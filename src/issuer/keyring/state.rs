@@ -1,7 +1,7 @@
 //! The keyring itself: one snapshot of the keys that requests read, brought up to date tick by tick.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Keyring {
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
+    /// The key that this process has last recorded to sign in open mode.
+    pub(super) open_mode_key: AtomicI64,
     /// Held by each reload: an older snapshot must not replace a newer one, with keys that were revoked between them.
     reloading: tokio::sync::Mutex<()>,
     pub(super) self_check: SelfCheck,
@@ -77,6 +79,7 @@ impl Keyring {
             anchors: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
+            open_mode_key: AtomicI64::new(i64::MIN),
             reloading: tokio::sync::Mutex::default(),
             self_check,
             self_checks: SelfChecks::default(),

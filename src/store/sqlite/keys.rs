@@ -3,6 +3,7 @@
 use sqlx::{Row as _, SqliteConnection};
 
 use super::error::failed;
+use super::serving_mode;
 use super::text::lossy;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
@@ -96,6 +97,7 @@ pub(super) async fn snapshot(
         external: external(db).await?,
         next_kid: next_kid(db).await?,
         newest_signer: newest_signer(db).await?,
+        open_mode_keys: serving_mode::open_mode_keys(db).await?,
         keys,
     })
 }

@@ -39,8 +39,9 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
     }
     let has_states = has_table(db, "account_states").await?;
     let has_external = has_table(db, "uploaded_keys").await?;
+    let has_modes = has_table(db, "open_mode_keys").await?;
     sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(failed)?;
-    let merged = merge_into_copy(db, has_states, has_external).await;
+    let merged = merge_into_copy(db, has_states, has_external, has_modes).await;
     if merged.is_err() {
         // Fails if the transaction had not begun, which changes nothing.
         let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
@@ -53,6 +54,7 @@ async fn merge_into_copy(
     db: &mut SqliteConnection,
     has_states: bool,
     has_external: bool,
+    has_modes: bool,
 ) -> Result<MergeOutcome, sqlx::Error> {
     // AUTOINCREMENT continues from sqlite_sequence: with the older one of the copy, a `kid` would be given out twice.
     // In key_lives, what happened since the backup stays: a restore must not bring a revoked key back.
@@ -73,6 +75,15 @@ async fn merge_into_copy(
     .execute(&mut *db)
     .await?;
     let keys = merge_keys(db).await?;
+    if has_modes {
+        // Tokens that anyone could get since the backup stay known as such.
+        sqlx::raw_sql(
+            "INSERT OR IGNORE INTO copy.open_mode_keys SELECT kid FROM main.open_mode_keys
+             WHERE kid IN (SELECT kid FROM copy.keys)",
+        )
+        .execute(&mut *db)
+        .await?;
+    }
     if has_external {
         // Withdrawn external keys stay withdrawn. Newer ones would not open under another master key.
         let merge_external = if keys {

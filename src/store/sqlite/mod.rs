@@ -4,6 +4,7 @@
 //! accounts are on disk before they are answered (`synchronous = FULL`). Sign-ins reach the disk with the next sync
 //! (`NORMAL`).
 
+mod account_watch;
 mod accounts;
 mod backup;
 mod check;
@@ -16,6 +17,7 @@ mod probe;
 mod restore;
 mod schema;
 mod schema_check;
+mod serving_mode;
 mod sign_in_batcher;
 mod sign_ins;
 mod store;

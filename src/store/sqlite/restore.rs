@@ -117,6 +117,11 @@ impl ExclusiveLock {
         Ok(kept)
     }
 
+    /// The connection that holds the lock; nothing if the file is not a database.
+    pub(super) fn connection(&mut self) -> Option<&mut SqliteConnection> {
+        self.db.as_mut()
+    }
+
     /// Gives the lock back and leaves everything as it was.
     pub(crate) async fn give_up(mut self) {
         if self.is_new {

@@ -1,7 +1,7 @@
 //! Whether the schema of a file is the one that the migrations make.
 //!
-//! A trigger runs with each write of ours, and a view can take the place of a table: whoever could write to the file once
-//! keeps an influence by them. Tables and indexes of other programs may stay, because nothing of ours reads them.
+//! A trigger runs with each write of ours, and a view can take the place of a table: with them, an attacker who could write to
+//! the file once keeps an influence. Tables and indexes of other programs may stay, because nothing of ours reads them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;

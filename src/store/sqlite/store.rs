@@ -6,16 +6,18 @@ use async_trait::async_trait;
 use sqlx::{Row as _, Transaction};
 use tokio::time::Instant;
 
+use super::account_watch::AccountWatch;
 use super::error::{failed, unavailable};
 use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
-use super::{accounts, keys, sign_ins};
+use super::{accounts, keys, serving_mode, sign_ins};
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
+use crate::domain::key::Kid;
 use crate::store::{
-    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, NewSignIn, Page, SealedRows, SignIn,
-    SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
+    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, NewSignIn, Page, SealedRows,
+    ServingMode, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
 };
 
 /// Maximum wait for the write lock before the time in a plan counts as stale.
@@ -27,6 +29,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     batcher: SignInBatcher,
+    account_watch: AccountWatch,
 }
 
 impl SqliteStore {
@@ -47,7 +50,7 @@ impl SqliteStore {
         // After the migration: a read-only connection can neither switch the file to WAL nor create a table.
         let readers = Readers::open(database).await?;
         let batcher = SignInBatcher::start(writer.clone());
-        Ok(Self { writer, readers, batcher })
+        Ok(Self { writer, readers, batcher, account_watch: AccountWatch::new(database) })
     }
 
     /// Removes what the changes have replaced from the file itself: plaintext keys of another program, and keys that are
@@ -127,6 +130,31 @@ impl Store for SqliteStore {
         self.writer.commit(tx).await?;
         self.scrub(replaced).await;
         Ok(Applied::Yes)
+    }
+
+    async fn begin_mode(&self, mode: ServingMode) -> Result<bool, StoreError> {
+        let recorded = serving_mode::recorded(&mut *self.readers.connection().await?).await?;
+        // The write lock is not worth taking at each start.
+        if let Some(recorded) = recorded {
+            return Ok(recorded == mode);
+        }
+        let mut tx = self.writer.begin(Durability::Full).await?;
+        serving_mode::record_first(&mut tx, mode).await?;
+        let recorded = serving_mode::recorded(&mut tx).await?;
+        self.writer.commit(tx).await?;
+        Ok(recorded == Some(mode))
+    }
+
+    async fn record_open_mode_key(&self, kid: Kid) -> Result<(), StoreError> {
+        // Full: after a power cut, the tokens of this key must still be known as those that anyone could get.
+        let mut tx = self.writer.begin(Durability::Full).await?;
+        serving_mode::record_open_mode_key(&mut tx, kid).await?;
+        self.writer.commit(tx).await
+    }
+
+    async fn has_accounts(&self) -> Result<bool, StoreError> {
+        let query = async || accounts::any(&mut *self.readers.connection().await?).await;
+        self.account_watch.ask(query).await
     }
 
     async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
