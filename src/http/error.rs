@@ -70,6 +70,8 @@ pub enum ApiError {
     NoSuitableKey,
     /// The path does not exist.
     NotFound,
+    /// A change to the keys is stored but not published, for this reason.
+    NotPublished(Box<dyn Error + Send + Sync>),
     /// The service is not ready, for this reason.
     NotReady(NotReady),
     /// Open mode issues no tokens, because the store has accounts.
@@ -189,7 +191,7 @@ impl ApiError {
             Self::NoKeyToPublish => ErrorCode::NoKey,
             Self::NoSuitableKey => ErrorCode::NoSuitableKey,
             Self::NotFound => ErrorCode::NotFound,
-            Self::NotReady(_) => ErrorCode::NotReady,
+            Self::NotPublished(_) | Self::NotReady(_) => ErrorCode::NotReady,
             Self::OpenModeClosed => ErrorCode::OpenModeClosed,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::RegistrationClosed => ErrorCode::RegistrationClosed,
@@ -226,6 +228,9 @@ impl ApiError {
             Self::NoKeyToPublish => "There is no key to publish",
             Self::NoSuitableKey => "No suitable key found",
             Self::NotFound => "Not found",
+            Self::NotPublished(_) => {
+                "The change is stored, but the new keys are not published: they did not pass the self-check"
+            }
             Self::NotReady(why) => return format!("Not ready: {why}").into(),
             Self::OpenModeClosed => "Open mode issues no tokens on a store with accounts",
             Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
@@ -256,7 +261,7 @@ impl ApiError {
                 (*retry_after).max(1).into()
             }
             // When either ends is unknown, so clients retry at the shortest interval.
-            Self::NoKeyToPublish | Self::NotReady(_) => RETRY_STORE.into(),
+            Self::NoKeyToPublish | Self::NotPublished(_) | Self::NotReady(_) => RETRY_STORE.into(),
             // The router adds `Allow`.
             _ => return None,
         };
@@ -265,7 +270,9 @@ impl ApiError {
 
     fn cause(self) -> Option<Failure> {
         match self {
-            Self::Internal(cause) | Self::Unavailable { cause, .. } => Some(Failure(Arc::from(cause))),
+            Self::Internal(cause) | Self::NotPublished(cause) | Self::Unavailable { cause, .. } => {
+                Some(Failure(Arc::from(cause)))
+            }
             // Only the store's failure is logged: probes repeat, and the body gives the other reasons.
             Self::NotReady(NotReady::Store(cause)) => Some(Failure(Arc::new(cause))),
             Self::NoKeyToPublish => Some(Failure(Arc::new(NotReady::NoSigner))),
@@ -341,10 +348,10 @@ impl From<IssuerError> for ApiError {
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
             }
+            error @ IssuerError::NotPublished(_) => Self::NotPublished(error.into()),
             error @ (IssuerError::Contention
             | IssuerError::Hash(_)
             | IssuerError::MasterKeyChanged
-            | IssuerError::NotPublished(_)
             | IssuerError::Worker(_)) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::KeyCommand(_)) => {
                 Self::Internal(error.into())
