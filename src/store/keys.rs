@@ -51,6 +51,19 @@ pub struct KeySnapshot {
     pub newest_signer: Option<Kid>,
     /// The keys that have signed in open mode.
     pub open_mode_keys: Vec<Kid>,
+    /// Whether there are keys whose thumbprints are not recorded.
+    pub lacks_thumbprints: bool,
+}
+
+/// A public key that the store knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// Its thumbprint (RFC 7638).
+    pub thumbprint: String,
+    /// Our own key that it is; nothing if that key is gone.
+    pub kid: Option<Kid>,
+    /// Whether it was revoked, under any `kid`.
+    pub is_revoked: bool,
 }
 
 /// Which sealed private keys a snapshot contains. A store may hold thousands that expired; reading them all takes long.
@@ -67,6 +80,11 @@ pub enum SealedRows {
         /// Keys that are known not to open. They are read again, and none of them is taken for the newest expired one.
         unreadable: Vec<Kid>,
     },
+    /// Keys whose thumbprints are not recorded.
+    WithoutThumbprint {
+        /// How many at most.
+        at_most: u32,
+    },
 }
 
 impl SealedRows {
@@ -77,6 +95,8 @@ impl SealedRows {
             Self::All => keys.iter().map(|key| key.kid).collect(),
             Self::One(kid) => vec![*kid],
             Self::Usable { now, unreadable } => usable(keys, *now, unreadable),
+            // Only the store knows which they are.
+            Self::WithoutThumbprint { .. } => Vec::new(),
         }
     }
 }
@@ -156,6 +176,13 @@ pub enum KeyChange {
     },
     /// Add an external key, or replace it.
     Publish(SealedExternalKey),
+    /// Record the thumbprint of a key.
+    RecordThumbprint {
+        /// Which key.
+        kid: Kid,
+        /// Its thumbprint (RFC 7638), or an empty text if it does not open.
+        thumbprint: String,
+    },
     /// Replace the bytes and the expiry of a row.
     Reseal {
         /// Which key.

@@ -20,7 +20,8 @@ use crate::domain::key::Kid;
 pub use self::accounts::{AccountChange, SignInCandidate};
 pub use self::error::{StoreError, Unique};
 pub use self::keys::{
-    Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows,
+    Applied, KeyChange, KeySnapshot, KeyVersion, KnownKey, MasterKeyRecord, SealedExternalKey, SealedKey,
+    SealedRows,
 };
 pub use self::serving_mode::ServingMode;
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};
@@ -33,6 +34,9 @@ pub trait Store: Send + Sync {
     /// A snapshot of the keys, with the sealed rows that `sealed` asks for.
     async fn keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, StoreError>;
 
+    /// What the store knows about the public keys with these thumbprints (RFC 7638). Nothing for an unknown one.
+    async fn known_keys(&self, thumbprints: &[String]) -> Result<Vec<KnownKey>, StoreError>;
+
     /// The version of the keys. Cheap enough to be asked several times a second.
     async fn key_version(&self) -> Result<KeyVersion, StoreError>;
 
@@ -44,9 +48,11 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Corrupt`] when a change names a row that is missing. Then nothing is written.
     async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError>;
 
-    /// Begins to serve in this mode. Returns false if the store is served in the other one, in which case nothing is
-    /// recorded. A store that was never served is served in this mode from now on.
-    async fn begin_mode(&self, mode: ServingMode) -> Result<bool, StoreError>;
+    /// The mode that the store was last served in.
+    async fn serving_mode(&self) -> Result<Option<ServingMode>, StoreError>;
+
+    /// Records the mode that the store is served in, unless one is recorded. Returns the recorded one.
+    async fn record_serving_mode(&self, mode: ServingMode) -> Result<Option<ServingMode>, StoreError>;
 
     /// Remembers that a key signs in open mode.
     async fn record_open_mode_key(&self, kid: Kid) -> Result<(), StoreError>;

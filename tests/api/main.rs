@@ -21,3 +21,4 @@ mod openapi;
 mod register;
 mod secrets;
 mod tampering;
+mod thumbprints;

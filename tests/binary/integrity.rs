@@ -268,3 +268,27 @@ async fn a_course_database_is_taken_over_with_further_tables_and_refused_with_a_
     sql(dir, DB, r#"DROP TRIGGER "evil""one""#).await;
     done(dir, &["users", "add", "alice"]);
 }
+
+#[tokio::test]
+async fn revoking_a_key_revokes_its_duplicates_in_a_database_that_was_taken_over() {
+    let source = dir();
+    let pem = done(source.path(), &["keys", "export", "1", "--yes"]).0;
+    let dir = dir();
+    let dir = dir.path();
+    fs::write(dir.join(".env"), "NOT_MY_KEY='correct horse battery staple'\n").unwrap();
+    fs::write(dir.join(DB), "").unwrap();
+    sql(dir, DB, include_str!("../../migrations/sqlite/0001_course_schema.sql")).await;
+    for _ in 0..2 {
+        sqlx::query("INSERT INTO keys (key, exp) VALUES (?, unixepoch() + 3600)")
+            .bind(&pem)
+            .execute(&mut db(dir).await)
+            .await
+            .unwrap();
+    }
+    done(dir, &["keys", "revoke", "1"]);
+    let (keys, _) = done(dir, &["keys", "list", "--json"]);
+    let keys: Value = serde_json::from_str(&keys).unwrap();
+    let phases: Vec<_> =
+        keys["keys"].as_array().unwrap().iter().map(|key| key["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases[..2], ["revoked", "revoked"], "{keys}");
+}

@@ -170,6 +170,8 @@ async fn open_mode_looks_for_accounts_with_every_token() {
     for path in ["/auth", "/auth?expired", "/auth?fault=alg-none"] {
         assert_eq!(post(&server, path, json!({})).await, (403, closed.clone()), "{path}");
     }
+    // The log has a thread of its own.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let log = server.log();
     assert_eq!(log.matches("the store has accounts, so open mode issues no tokens").count(), 1, "{log}");
     done(dir, &["users", "delete", "alice", "--yes"]);

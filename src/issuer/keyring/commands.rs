@@ -45,8 +45,10 @@ impl Keyring {
     /// Adds a private key from elsewhere as a next key.
     ///
     /// # Errors
-    /// [`KeyCommandError::IsHere`] when the store has it already.
+    /// [`KeyCommandError::IsHere`] when the store has it already, [`KeyCommandError::IsExternal`] when it is an external key,
+    /// [`KeyCommandError::WasRevoked`].
     pub async fn import(&self, key: &PrivateKey) -> Result<(), IssuerError> {
+        self.record_all_thumbprints().await?;
         self.change(&Intent::Import(key)).await
     }
 

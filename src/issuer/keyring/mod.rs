@@ -17,6 +17,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thumbprints;
 
 pub use self::error::{ExternalKeyError, KeyCommandError};
 pub use self::external_keys::{PublishedKey, Uploaded};

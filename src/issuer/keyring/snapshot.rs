@@ -35,6 +35,8 @@ pub(super) struct KeyringSnapshot {
     published: Vec<(KeyMetadata, Arc<SigningKey>)>,
     expired_signer: Option<Arc<SigningKey>>,
     external: Arc<[ExternalKey]>,
+    /// External keys that are keys of our own as well.
+    twins: Vec<String>,
     /// External keys that do not open.
     tampered: Vec<String>,
     unreadable: Vec<UnreadableRow>,
@@ -88,7 +90,15 @@ impl<'a> LaterKeys<'a> {
 
 impl KeyringSnapshot {
     /// Opens the keys of a stored snapshot, except those that were seen to expire.
-    pub(super) fn open(stored: KeySnapshot, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
+    ///
+    /// `twins` are external keys that are keys of our own as well. Those are not published a second time.
+    pub(super) fn open(
+        stored: KeySnapshot,
+        sealer: &Sealer,
+        now: Timestamp,
+        ended_before: Ended,
+        twins: Vec<String>,
+    ) -> Self {
         let (signing_keys, mut unreadable) = open_all(&stored.sealed, sealer);
         let (adoptable, foreign) = open_all(&stored.unmanaged, sealer);
         unreadable.extend(foreign);
@@ -110,7 +120,7 @@ impl KeyringSnapshot {
                 None => tampered.push(row.kid.clone()),
             }
         }
-        external.retain(|key| !ended_before.has(key));
+        external.retain(|key| !ended_before.has(key) && !twins.iter().any(|twin| twin == key.kid()));
         let is_published = |kid: &Kid| published.iter().any(|(key, _)| key.kid == *kid);
         Self {
             version: Some(stored.version),
@@ -122,6 +132,7 @@ impl KeyringSnapshot {
             published,
             expired_signer,
             external: external.into(),
+            twins,
             tampered,
             unreadable,
             has_adoptable: !adoptable.is_empty(),
@@ -141,6 +152,7 @@ impl KeyringSnapshot {
             published: Vec::new(),
             expired_signer: None,
             external: Arc::default(),
+            twins: Vec::new(),
             tampered: Vec::new(),
             unreadable: Vec::new(),
             has_adoptable: false,
@@ -169,6 +181,7 @@ impl KeyringSnapshot {
             published,
             expired_signer: self.expired_signer.clone(),
             external,
+            twins: self.twins.clone(),
             tampered: self.tampered.clone(),
             unreadable: self.unreadable.clone(),
             // Adopting can wait for the next complete snapshot. Under another master key it is impossible.
@@ -223,6 +236,11 @@ impl KeyringSnapshot {
     /// Rows that are left out of everything.
     pub(super) fn unreadable(&self) -> &[UnreadableRow] {
         &self.unreadable
+    }
+
+    /// External keys that are left out of the JWKS, because they are keys of our own as well.
+    pub(super) fn twins(&self) -> &[String] {
+        &self.twins
     }
 
     /// External keys that are left out of the JWKS, because they were changed after they were sealed.

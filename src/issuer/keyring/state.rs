@@ -41,6 +41,8 @@ pub struct Keyring {
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
+    /// Whether there are keys whose thumbprints are not recorded.
+    pub(super) lacks_thumbprints: AtomicBool,
     /// The key that this process has last recorded to sign in open mode.
     pub(super) open_mode_key: AtomicI64,
     /// Held by each reload: an older snapshot must not replace a newer one, with keys that were revoked between them.
@@ -79,6 +81,7 @@ impl Keyring {
             anchors: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
+            lacks_thumbprints: AtomicBool::new(false),
             open_mode_key: AtomicI64::new(i64::MIN),
             reloading: tokio::sync::Mutex::default(),
             self_check,
@@ -109,10 +112,16 @@ impl Keyring {
     async fn try_tick(&self) -> Result<(), IssuerError> {
         // A set that was kept says nothing about the keys as they are stored.
         let is_kept = matches!(self.refresh().await?, Some(Reloaded::Kept(_)));
+        self.record_some_thumbprints().await?;
         let snapshot = self.snapshot.load_full();
         let context = self.plan_context(snapshot.newest_signer());
         let is_due = || !lifecycle::plan(snapshot.keys(), &self.policy, &context).is_empty();
-        if is_kept || snapshot.has_adoptable() || snapshot.has_unrecorded_expiry() || is_due() {
+        if is_kept
+            || snapshot.has_adoptable()
+            || snapshot.has_unrecorded_expiry()
+            || !snapshot.twins().is_empty()
+            || is_due()
+        {
             self.change(&Intent::Keep).await?;
         }
         // Only after a complete tick, so that readiness notices a rotation that fails or hangs.
@@ -190,11 +199,13 @@ impl Keyring {
     pub(super) async fn change(&self, intent: &Intent<'_>) -> Result<(), IssuerError> {
         let mut generated = Vec::new();
         for _ in 0..APPLY_ATTEMPTS {
-            let stored = self.stored_keys(&self.rows_for(intent)).await?;
+            let stored = self.stored_keys(&self.usable_rows()).await?;
             let context = self.plan_context(stored.newest_signer);
             // Keys that this process saw expire stay expired, also if the clock went back before the store knew.
             let ended = self.snapshot.load().ended();
-            let draft = Draft::new(&stored, &self.master_key.sealer, &self.policy, &context, &ended.keys);
+            let known = self.known_keys(&stored, &self.wanted_by(intent, &stored)).await?;
+            let (sealer, twins) = (&self.master_key.sealer, self.twins(&stored).await?);
+            let draft = Draft::new(&stored, sealer, &self.policy, &context, &ended.keys, &known, twins);
             let (changes, log) =
                 match draft.intend(intent)?.plan(intent).settle(&generated, &self.context.rng)? {
                     Settled::Changes(changes, log) => (changes, log),
@@ -220,12 +231,8 @@ impl Keyring {
         Err(IssuerError::Contention)
     }
 
-    pub(super) fn rows_for(&self, intent: &Intent<'_>) -> SealedRows {
-        match intent {
-            // An imported key is compared with every key of the store.
-            Intent::Import(_) => SealedRows::All,
-            _ => SealedRows::Usable { now: self.context.clock.now(), unreadable: self.unreadable_kids() },
-        }
+    pub(super) fn usable_rows(&self) -> SealedRows {
+        SealedRows::Usable { now: self.context.clock.now(), unreadable: self.unreadable_kids() }
     }
 
     fn unreadable_kids(&self) -> Vec<Kid> {
@@ -317,9 +324,11 @@ impl Keyring {
             self.remove_ended(&LaterKeys::sealed(&stored));
             return Err(IssuerError::MasterKeyChanged);
         }
+        self.lacks_thumbprints.store(stored.lacks_thumbprints, Ordering::Relaxed);
+        let twins = self.twins(&stored).await?;
         let (sealer, check) = (self.master_key.sealer.clone(), self.self_check);
         let open = move || {
-            let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended);
+            let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended, twins);
             Opened { checked: snapshot.check(check, now), snapshot }
         };
         // Parsing RSA keys and signing the probe take milliseconds, too long for an async thread.
@@ -363,6 +372,12 @@ impl Keyring {
         let snapshot = self.snapshot.load();
         for row in snapshot.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
             tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
+        }
+        for kid in snapshot.twins().iter().filter(|kid| !before.twins().contains(kid)) {
+            tracing::warn!(
+                kid,
+                "the external key {kid:?} is withdrawn: it is a key of our own, and one key must not be published twice"
+            );
         }
         for kid in snapshot.tampered().iter().filter(|kid| !before.tampered().contains(kid)) {
             tracing::warn!(

@@ -3,8 +3,8 @@
 use sqlx::{Row as _, SqliteConnection};
 
 use super::error::failed;
-use super::serving_mode;
 use super::text::lossy;
+use super::{serving_mode, thumbprints};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
@@ -84,8 +84,12 @@ pub(super) async fn snapshot(
     sealed: &SealedRows,
 ) -> Result<KeySnapshot, StoreError> {
     let keys = metadata(db).await?;
+    let selected = match sealed {
+        SealedRows::WithoutThumbprint { at_most } => thumbprints::unrecorded(db, *at_most).await?,
+        _ => sealed.select(&keys),
+    };
     let mut rows = Vec::new();
-    for kid in sealed.select(&keys) {
+    for kid in selected {
         rows.extend(sealed_key(db, kid).await?);
     }
     Ok(KeySnapshot {
@@ -98,6 +102,7 @@ pub(super) async fn snapshot(
         next_kid: next_kid(db).await?,
         newest_signer: newest_signer(db).await?,
         open_mode_keys: serving_mode::open_mode_keys(db).await?,
+        lacks_thumbprints: !thumbprints::unrecorded(db, 1).await?.is_empty(),
         keys,
     })
 }
@@ -254,6 +259,9 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
                 mark(db, "UPDATE key_lives SET signs_since = ? WHERE kid = ?", kid, at).await?;
             }
             KeyChange::Publish(row) => publish(db, row).await?,
+            KeyChange::RecordThumbprint { kid, thumbprint } => {
+                thumbprints::record(db, kid, &thumbprint).await?
+            }
             KeyChange::Reseal { kid, exp, sealed } => {
                 reseal(db, kid, exp, sealed).await?;
                 // In a rekey, SetMasterKey comes first, so this is the number of the new one.

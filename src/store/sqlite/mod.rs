@@ -22,6 +22,7 @@ mod sign_in_batcher;
 mod sign_ins;
 mod store;
 mod text;
+mod thumbprints;
 
 pub(crate) use self::check::{Counts, Depth, Inspection};
 pub use self::file::{DatabaseFile, InvalidDatabaseUrl};

@@ -41,7 +41,7 @@ impl DatabaseFile {
 }
 
 async fn record(db: &mut SqliteConnection, mode: ServingMode) -> Result<(), StoreError> {
-    sqlx::query("UPDATE serving_mode SET mode = ?")
+    sqlx::query("INSERT OR REPLACE INTO serving_mode (id, mode) VALUES (1, ?)")
         .bind(mode.name())
         .execute(db)
         .await

@@ -11,13 +11,13 @@ use super::error::{failed, unavailable};
 use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
-use super::{accounts, keys, serving_mode, sign_ins};
+use super::{accounts, keys, serving_mode, sign_ins, thumbprints};
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::store::{
-    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, NewSignIn, Page, SealedRows,
-    ServingMode, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
+    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, Page,
+    SealedRows, ServingMode, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
 };
 
 /// Maximum wait for the write lock before the time in a plan counts as stale.
@@ -110,6 +110,11 @@ impl Store for SqliteStore {
         keys::snapshot(&mut tx, sealed).await
     }
 
+    async fn known_keys(&self, thumbprints: &[String]) -> Result<Vec<KnownKey>, StoreError> {
+        let mut connection = self.readers.connection().await?;
+        thumbprints::known(&mut connection, thumbprints).await
+    }
+
     async fn key_version(&self) -> Result<KeyVersion, StoreError> {
         let mut connection = self.readers.connection().await?;
         keys::version(&mut connection).await
@@ -132,17 +137,16 @@ impl Store for SqliteStore {
         Ok(Applied::Yes)
     }
 
-    async fn begin_mode(&self, mode: ServingMode) -> Result<bool, StoreError> {
-        let recorded = serving_mode::recorded(&mut *self.readers.connection().await?).await?;
-        // The write lock is not worth taking at each start.
-        if let Some(recorded) = recorded {
-            return Ok(recorded == mode);
-        }
+    async fn serving_mode(&self) -> Result<Option<ServingMode>, StoreError> {
+        serving_mode::recorded(&mut *self.readers.connection().await?).await
+    }
+
+    async fn record_serving_mode(&self, mode: ServingMode) -> Result<Option<ServingMode>, StoreError> {
         let mut tx = self.writer.begin(Durability::Full).await?;
         serving_mode::record_first(&mut tx, mode).await?;
         let recorded = serving_mode::recorded(&mut tx).await?;
         self.writer.commit(tx).await?;
-        Ok(recorded == Some(mode))
+        Ok(recorded)
     }
 
     async fn record_open_mode_key(&self, kid: Kid) -> Result<(), StoreError> {
