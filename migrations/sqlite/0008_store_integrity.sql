@@ -59,3 +59,8 @@ CREATE TRIGGER key_lives_revoked AFTER UPDATE OF revoked_at ON key_lives WHEN NE
     INSERT OR IGNORE INTO revoked_thumbprints (thumbprint)
     SELECT thumbprint FROM key_thumbprints WHERE kid = NEW.kid AND thumbprint <> '';
 END;
+
+-- The few keys that a round of the rotation needs are found without reading all that were kept.
+CREATE INDEX jwksd_keys_exp ON keys(exp);
+CREATE INDEX key_lives_alive ON key_lives(kid) WHERE expired_at IS NULL AND revoked_at IS NULL AND deleted_at IS NULL;
+CREATE INDEX key_lives_revoked_kept ON key_lives(kid) WHERE revoked_at IS NOT NULL AND deleted_at IS NULL;
