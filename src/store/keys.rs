@@ -37,8 +37,11 @@ pub struct KeySnapshot {
     pub store_time: Option<Timestamp>,
     /// The master key that the store is sealed under.
     pub master_key: Option<MasterKeyRecord>,
-    /// What is recorded about each key.
+    /// What is recorded about each key, in the order of their numbers. With [`SealedRows::Usable`], only about the keys that
+    /// a round of the rotation needs.
     pub keys: Vec<KeyMetadata>,
+    /// How many keys have ended that `keys` leaves out.
+    pub unloaded: UnloadedKeys,
     /// Rows of `keys` about which nothing is recorded: another program wrote them.
     pub unmanaged: Vec<SealedKey>,
     /// The sealed private keys that [`SealedRows`] asked for.
@@ -55,6 +58,15 @@ pub struct KeySnapshot {
     pub lacks_thumbprints: bool,
 }
 
+/// Numbers of keys that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnloadedKeys {
+    /// Expired ones.
+    pub expired: usize,
+    /// Revoked ones.
+    pub revoked: usize,
+}
+
 /// A public key that the store knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownKey {
@@ -66,14 +78,23 @@ pub struct KnownKey {
     pub is_revoked: bool,
 }
 
+/// Maximum number of keys that have ended in a snapshot of usable keys. As many are deleted in one transaction, which takes a
+/// few milliseconds.
+pub const MAX_ENDED: u32 = 200;
+
 /// Which sealed private keys a snapshot contains. A store may hold thousands that expired; reading them all takes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealedRows {
     /// Every row.
     All,
+    /// No row.
+    None,
     /// The row of one key.
     One(Kid),
     /// The keys that can sign or be published, and the newest expired one.
+    ///
+    /// The snapshot then has no more keys than a round of the rotation needs: these, the newest ones that have signed or were
+    /// revoked, and of those that have ended the oldest [`MAX_ENDED`], which are to be deleted first.
     Usable {
         /// The time that decides which keys have expired.
         now: Timestamp,
@@ -96,7 +117,7 @@ impl SealedRows {
             Self::One(kid) => vec![*kid],
             Self::Usable { now, unreadable } => usable(keys, *now, unreadable),
             // Only the store knows which they are.
-            Self::WithoutThumbprint { .. } => Vec::new(),
+            Self::None | Self::WithoutThumbprint { .. } => Vec::new(),
         }
     }
 }

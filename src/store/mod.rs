@@ -20,8 +20,8 @@ use crate::domain::key::Kid;
 pub use self::accounts::{AccountChange, SignInCandidate};
 pub use self::error::{StoreError, Unique};
 pub use self::keys::{
-    Applied, KeyChange, KeySnapshot, KeyVersion, KnownKey, MasterKeyRecord, SealedExternalKey, SealedKey,
-    SealedRows,
+    Applied, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_ENDED, MasterKeyRecord, SealedExternalKey,
+    SealedKey, SealedRows, UnloadedKeys,
 };
 pub use self::serving_mode::ServingMode;
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};

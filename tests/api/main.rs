@@ -14,6 +14,7 @@ mod helpers;
 mod hostile;
 mod interleaved;
 mod jwks;
+mod kept_keys;
 mod key_commands;
 mod keys;
 mod limits;

@@ -3,6 +3,7 @@
 //! Requests read one immutable snapshot, which is swapped in one step. What to change in the store is decided in
 //! `rotation`; what an operator can ask for is in `commands`, `external_keys` and `rekey`.
 
+mod anchors;
 mod commands;
 mod error;
 mod external_keys;

@@ -17,6 +17,8 @@ use crate::domain::key::{Kid, SigningKey};
 use crate::issuer::context::SharedRng;
 use crate::store::{KeyChange, KeySnapshot, KnownKey};
 
+const DELETED: &str = "deleted";
+
 const ASKED: &str = "an operator asked for it";
 
 const SAME_KEY: &str = "it is the same key under another kid";
@@ -133,7 +135,7 @@ impl<'a> Draft<'a> {
                 // That of a revoked key must be remembered before its row is gone.
                 Action::Delete { .. } if self.stored.lacks_thumbprints => {}
                 Action::Delete { kid, reason } => {
-                    self.update(kid, "deleted", reason, |_| {});
+                    self.update(kid, DELETED, reason, |_| {});
                     self.push(KeyChange::Delete { kid, at: self.context.wall });
                 }
                 Action::Expire { kid, reason } => {
@@ -399,9 +401,28 @@ pub(super) struct Step {
     why: &'static str,
 }
 
+/// Maximum number of deletions that are logged one by one.
+const LISTED_DELETIONS: usize = 10;
+
+/// Logs steps that are stored. Many deletions, as after a shorter `KEY_RETENTION`, become one line.
+pub(super) fn log_all(steps: Vec<Step>) {
+    let is_deletion = |step: &Step| step.what == DELETED;
+    let (deletions, mut others): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_deletion);
+    if deletions.len() > LISTED_DELETIONS {
+        let newest = deletions.iter().map(|step| step.key.kid).max().unwrap_or(Kid(0));
+        tracing::info!(
+            "deleted {} keys up to key {newest}, because their retention is over",
+            deletions.len()
+        );
+    } else {
+        others.extend(deletions);
+    }
+    others.into_iter().for_each(Step::log);
+}
+
 impl Step {
     /// Writes one line.
-    pub(super) fn log(self) {
+    fn log(self) {
         let Self { key: KeyMetadata { kid, created_at, exp, .. }, signs_from, what, why } = self;
         let from = signs_from.map_or_else(|| "never".to_owned(), |from| from.to_string());
         tracing::info!(%kid, created = %created_at, signs_from = from, %exp, "key {kid}: {what}, because {why}");

@@ -18,7 +18,7 @@ use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
-use crate::store::{KeySnapshot, KeyVersion, SealedKey};
+use crate::store::{KeySnapshot, KeyVersion, SealedKey, UnloadedKeys};
 
 /// The keys of a store, opened.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) struct KeyringSnapshot {
     published: Vec<(KeyMetadata, Arc<SigningKey>)>,
     expired_signer: Option<Arc<SigningKey>>,
     external: Arc<[ExternalKey]>,
+    /// How many keys have ended that are not in `keys`.
+    unloaded: UnloadedKeys,
     /// External keys that are keys of our own as well.
     twins: Vec<String>,
     /// External keys that do not open.
@@ -132,6 +134,7 @@ impl KeyringSnapshot {
             published,
             expired_signer,
             external: external.into(),
+            unloaded: stored.unloaded,
             twins,
             tampered,
             unreadable,
@@ -152,6 +155,7 @@ impl KeyringSnapshot {
             published: Vec::new(),
             expired_signer: None,
             external: Arc::default(),
+            unloaded: UnloadedKeys::default(),
             twins: Vec::new(),
             tampered: Vec::new(),
             unreadable: Vec::new(),
@@ -181,6 +185,7 @@ impl KeyringSnapshot {
             published,
             expired_signer: self.expired_signer.clone(),
             external,
+            unloaded: self.unloaded,
             twins: self.twins.clone(),
             tampered: self.tampered.clone(),
             unreadable: self.unreadable.clone(),
@@ -236,6 +241,11 @@ impl KeyringSnapshot {
     /// Rows that are left out of everything.
     pub(super) fn unreadable(&self) -> &[UnreadableRow] {
         &self.unreadable
+    }
+
+    /// How many keys have ended that are not in memory.
+    pub(super) fn unloaded(&self) -> UnloadedKeys {
+        self.unloaded
     }
 
     /// External keys that are left out of the JWKS, because they are keys of our own as well.

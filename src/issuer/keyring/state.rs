@@ -1,6 +1,6 @@
 //! The keyring itself: one snapshot of the keys that requests read, brought up to date tick by tick.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,15 +8,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::MutexGuard;
 
+use super::anchors::Anchors;
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
-use super::rotation::{Draft, Intent, Settled, Step};
+use super::rotation::{Draft, Intent, Settled, log_all};
 use super::self_check_log::SelfCheckLog;
 use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
-use crate::domain::clock::{ClockAnchor, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::key::lifecycle::{self, KeyMetadata, PlanContext, RotationPolicy};
+use crate::domain::key::lifecycle::{self, Phase, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
@@ -38,7 +39,7 @@ pub struct Keyring {
     pub(super) pool: BlockingPool,
     pub(super) snapshot: ArcSwap<KeyringSnapshot>,
     /// For each key, both clocks at the time this process first saw it, or when the wall clock last went back.
-    pub(super) anchors: Mutex<HashMap<Kid, ClockAnchor>>,
+    pub(super) anchors: Mutex<Anchors>,
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
@@ -74,12 +75,12 @@ impl Keyring {
         let pool = BlockingPool::new(PARALLEL_KEYS, Arc::clone(&context.clock))?;
         let keyring = Self {
             last_tick: Mutex::new(context.clock.monotonic()),
+            anchors: Mutex::new(Anchors::new(context.clock.as_ref())),
             context,
             master_key,
             policy,
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
-            anchors: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
             lacks_thumbprints: AtomicBool::new(false),
@@ -130,16 +131,36 @@ impl Keyring {
         Ok(())
     }
 
-    /// All keys that can be used, with their phases and times.
+    /// The keys that a round of the rotation needs, with their phases and times: all that are published, and some that have
+    /// ended.
     #[must_use]
     pub fn report(&self) -> Vec<KeyStatus> {
         self.status_report().keys()
     }
 
+    /// Every key in the store that can be used, with its phase and times: also those that ended long ago, which
+    /// [`report`](Self::report) may leave out.
+    ///
+    /// # Errors
+    /// [`IssuerError::Store`] when the store fails.
+    pub async fn full_report(&self) -> Result<Vec<KeyStatus>, IssuerError> {
+        let stored = self.stored_keys(&SealedRows::None).await?;
+        let unreadable: HashSet<_> = self.unreadable_kids().into_iter().collect();
+        let keys = stored.keys.into_iter().filter(|key| !unreadable.contains(&key.kid)).collect();
+        Ok(StatusReport::new(keys, stored.newest_signer, self.policy, self.context.clock.now()).keys())
+    }
+
     /// The state of the rotation.
     #[must_use]
     pub fn rotation_status(&self) -> RotationStatus {
-        self.status_report().rotation_status()
+        let mut status = self.status_report().rotation_status();
+        let unloaded = self.snapshot.load().unloaded();
+        for (phase, keys) in [(Phase::Expired, unloaded.expired), (Phase::Revoked, unloaded.revoked)] {
+            if keys > 0 {
+                *status.by_phase.entry(phase).or_default() += keys;
+            }
+        }
+        status
     }
 
     fn status_report(&self) -> StatusReport {
@@ -221,7 +242,7 @@ impl Keyring {
             }
             if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
                 // Not earlier: a plan that was not stored has not happened.
-                log.into_iter().for_each(Step::log);
+                log_all(log);
                 return match (intent, self.reload().await?) {
                     // No caller waits for a tick's result. Readiness and the log say what stays published.
                     (Intent::Keep, _) | (_, Reloaded::Swapped) => Ok(()),
@@ -294,7 +315,7 @@ impl Keyring {
             }
         };
         // Whether or not they are published: the plan of the next tick is about these keys.
-        self.set_anchors(opened.snapshot.keys());
+        lock(&self.anchors).see(opened.snapshot.keys(), self.context.clock.as_ref());
         self.self_check_log.record(&opened.checked);
         // Verifiers can still use the old set. With the new one they would refuse every new token.
         if let Err(error) = opened.checked {
@@ -356,18 +377,6 @@ impl Keyring {
         self.snapshot.rcu(|snapshot| snapshot.without_ended(later, now));
     }
 
-    /// Remembers both clocks for keys that this process sees for the first time.
-    fn set_anchors(&self, keys: &[KeyMetadata]) {
-        let anchor = ClockAnchor::now(self.context.clock.as_ref());
-        let mut anchors = lock(&self.anchors);
-        let present: HashSet<_> = keys.iter().map(|key| key.kid).collect();
-        // Without this, the map would grow with each rotation.
-        anchors.retain(|kid, _| present.contains(kid));
-        for key in keys {
-            anchors.entry(key.kid).or_insert(anchor);
-        }
-    }
-
     /// Names the rows that are left out, once each.
     fn log_left_out(&self, before: &KeyringSnapshot) {
         let snapshot = self.snapshot.load();
@@ -390,10 +399,7 @@ impl Keyring {
 
     fn plan_context(&self, newest_signer: Option<Kid>) -> PlanContext {
         let (wall, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
-        let watched = lock(&self.anchors)
-            .iter_mut()
-            .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, monotonic)))
-            .collect();
+        let watched = lock(&self.anchors).trusted_now(wall, monotonic);
         PlanContext { wall, watched, newest_signer }
     }
 }
