@@ -34,9 +34,8 @@ pub(crate) fn sync_directory_of(file: &Path) -> io::Result<()> {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if there is such a file.
 pub(crate) fn persist_new(file: NamedTempFile, name: &Path) -> io::Result<()> {
-    let PersistError { file, error } = match file.persist_noclobber(name) {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
+    let Err(PersistError { file, error }) = file.persist_noclobber(name) else {
+        return Ok(());
     };
     if error.kind() == io::ErrorKind::AlreadyExists {
         return Err(error);

@@ -113,12 +113,12 @@ async fn backup_and_restore_work_on_a_file_system_without_hard_links() {
         done(dir, &["users", "add", "late"]);
         let (status, said) = run_without(faults, dir, &["restore", "copy.db"]).unwrap();
         assert_eq!(status, 0, "{faults:?}: {said}");
-        let mut lines = said.lines();
+        let mut messages = said.lines();
         assert!(
-            lines.next().unwrap().starts_with(&format!("restored {DB} from copy.db: keys: 2, ")),
+            messages.next().unwrap().starts_with(&format!("restored {DB} from copy.db: keys: 2, ")),
             "{said}"
         );
-        let kept = lines.next().unwrap().strip_prefix("the old store is kept as ").unwrap();
+        let kept = messages.next().unwrap().strip_prefix("the old store is kept as ").unwrap();
         let accounts = |file: &str| done(dir, &["users", "list", "--database-url", file]).0;
         assert!(accounts(kept).contains("late"), "the old store is kept");
         assert!(!accounts(DB).contains("late"), "the copy has its place");

@@ -344,7 +344,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
             }
             KeyChange::Publish(row) => publish(db, row).await?,
             KeyChange::RecordThumbprint { kid, thumbprint } => {
-                thumbprints::record(db, kid, &thumbprint).await?
+                thumbprints::record(db, kid, &thumbprint).await?;
             }
             KeyChange::Reseal { kid, exp, sealed } => {
                 reseal(db, kid, exp, sealed).await?;

@@ -131,10 +131,13 @@ impl Object {
     }
 }
 
+/// `type`, `name`, `tbl_name`, `sql`.
+type ObjectRow = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// Everything in the schema, except the tables of the course: another program may have brought those.
 async fn objects(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreError> {
     // CAST, because a file that was written by hand may hold anything here. An index without SQL belongs to a constraint.
-    let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<ObjectRow> = sqlx::query_as(
         "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(coalesce(sql, '') AS BLOB)
          FROM sqlite_schema
          WHERE (sql IS NOT NULL OR type <> 'index')
@@ -143,7 +146,7 @@ async fn objects(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreErro
     .fetch_all(db)
     .await
     .map_err(failed)?;
-    let object = |(kind, name, table, sql)| Object {
+    let object = |(kind, name, table, sql): ObjectRow| Object {
         kind: lossy(kind),
         name: lossy(name),
         table: lossy(table),
