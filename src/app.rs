@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::domain::token::TokenPolicy;
-use crate::http::{self, FastPath, Metrics, Services};
+use crate::http::{self, AuthMode, FastPath, Metrics, Services};
 use crate::issuer::{Accounts, Context, Issuer, IssuerError, Keyring, MasterKey, Retention, Swept};
 use crate::rate_limit::LocalRateLimiter;
 use crate::telemetry::{Outage, error_chain};
@@ -53,6 +53,10 @@ impl App {
         let keyring = Keyring::open(context.clone(), master_key, config.keys.policy).await?;
         // A failure of the first tick stops the start. Later ones are logged and retried.
         keyring.tick().await?;
+        if config.http.auth_mode == AuthMode::Password {
+            // Before anything is served: tokens that anyone could get must not verify here.
+            keyring.revoke_open_mode_keys().await?;
+        }
         let (accounts, keyring) = (Accounts::new(context.clone(), &config.passwords), Arc::new(keyring));
         let tokens = TokenPolicy {
             // The port comes from the listener, because with PORT=0 the system chooses it.
@@ -60,7 +64,8 @@ impl App {
             audience: config.tokens.audience.clone(),
             ttl: config.keys.policy.token_ttl(),
         };
-        let issuer = Issuer::new(context.clone(), accounts.clone(), Arc::clone(&keyring), tokens);
+        let issuer = Issuer::new(context.clone(), accounts.clone(), Arc::clone(&keyring), tokens)
+            .allowing_accounts(config.open_auth_anyway);
 
         let limiter = Arc::new(LocalRateLimiter::new(config.limits));
         let services =

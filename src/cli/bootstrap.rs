@@ -51,9 +51,13 @@ impl OpenStore {
     }
 }
 
-/// Reads what is in the store's file, without changing it.
+/// Reads what is in the store's file, without changing it, and refuses a schema that is not ours.
 pub(super) async fn probe(config: &Config) -> anyhow::Result<Probe> {
-    config.database.probe().await.map_err(|error| unusable(&config.database, error))
+    let probe = config.database.probe().await.map_err(|error| unusable(&config.database, error))?;
+    match probe.refusal() {
+        Some(why) => Err(unusable(&config.database, StoreError::Corrupt(why))),
+        None => Ok(probe),
+    }
 }
 
 /// Opens the store, or creates it with its first keys if it does not exist.

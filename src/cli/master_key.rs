@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::exit::UsageError;
 use crate::config::{self, Config, DOTENV};
-use crate::directory::sync_directory_of;
+use crate::directory::{persist_new, sync_directory_of};
 use crate::domain::key::seal::MasterSecret;
 use crate::issuer::SharedRng;
 use crate::issuer::config::MASTER_KEY;
@@ -133,7 +133,7 @@ fn write_dotenv(line: &str) -> io::Result<()> {
     // Synced before anything is sealed: after a power cut, the store must not depend on a lost key.
     file.as_file().sync_all()?;
     // Never replaces a file, which may contain the only copy of another key.
-    file.persist_noclobber(DOTENV).map_err(|error| error.error)?;
+    persist_new(file, Path::new(DOTENV))?;
     // Syncing the file does not sync its name, which is an entry of the directory.
     sync_directory_of(Path::new(DOTENV))
 }

@@ -10,6 +10,7 @@ use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use crate::issuer::config::JWKS_MAX_AGE;
 use crate::setting::values::{one_of, text};
 use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
+use crate::store::ServingMode;
 use crate::trim::trim_invisible;
 
 pub(crate) const AUTH_MODE: Setting<AuthMode> = Setting {
@@ -94,6 +95,15 @@ pub enum AuthMode {
     Open,
     /// Yes: a token needs the password of an account.
     Password,
+}
+
+impl From<AuthMode> for ServingMode {
+    fn from(mode: AuthMode) -> Self {
+        match mode {
+            AuthMode::Open => Self::Open,
+            AuthMode::Password => Self::Password,
+        }
+    }
 }
 
 /// Whether /register creates accounts.

@@ -74,6 +74,8 @@ pub enum ApiError {
     NotPublished(Box<dyn Error + Send + Sync>),
     /// The service is not ready, for this reason.
     NotReady(NotReady),
+    /// Open mode issues no tokens, because the store has accounts.
+    OpenModeClosed,
     /// The client sent too many requests.
     RateLimited {
         /// Seconds until the next request can pass.
@@ -121,6 +123,7 @@ pub(crate) enum ErrorCode {
     NoSuitableKey,
     NotFound,
     NotReady,
+    OpenModeClosed,
     RateLimited,
     RegistrationClosed,
     Unavailable,
@@ -140,7 +143,9 @@ impl ErrorCode {
             | Self::InvalidJwk
             | Self::InvalidUsername => StatusCode::BAD_REQUEST,
             Self::InvalidAdminToken | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
-            Self::AdminClosed | Self::FaultsClosed | Self::RegistrationClosed => StatusCode::FORBIDDEN,
+            Self::AdminClosed | Self::FaultsClosed | Self::OpenModeClosed | Self::RegistrationClosed => {
+                StatusCode::FORBIDDEN
+            }
             Self::NoSuitableKey | Self::NotFound | Self::UnknownKey => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::EmailTaken | Self::KidTaken | Self::UsernameTaken => StatusCode::CONFLICT,
@@ -187,6 +192,7 @@ impl ApiError {
             Self::NoSuitableKey => ErrorCode::NoSuitableKey,
             Self::NotFound => ErrorCode::NotFound,
             Self::NotPublished(_) | Self::NotReady(_) => ErrorCode::NotReady,
+            Self::OpenModeClosed => ErrorCode::OpenModeClosed,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::RegistrationClosed => ErrorCode::RegistrationClosed,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
@@ -226,6 +232,7 @@ impl ApiError {
                 "The change is stored, but the new keys are not published: they did not pass the self-check"
             }
             Self::NotReady(why) => return format!("Not ready: {why}").into(),
+            Self::OpenModeClosed => "Open mode issues no tokens on a store with accounts",
             Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
             Self::RegistrationClosed => "Registration is closed",
             Self::Unavailable { .. } => "The service cannot answer just now",
@@ -324,6 +331,7 @@ impl From<IssuerError> for ApiError {
             // The handler knows whether Basic was used, and replaces this value.
             IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
+            IssuerError::HasAccounts => Self::OpenModeClosed,
             IssuerError::ExternalKey(error @ ExternalKeyError::Unknown(_)) => {
                 Self::UnknownKey(error.to_string())
             }

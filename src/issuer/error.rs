@@ -20,6 +20,11 @@ pub enum IssuerError {
     /// An external key cannot be published or withdrawn.
     #[error(transparent)]
     ExternalKey(#[from] ExternalKeyError),
+    /// Open mode issues no tokens on a store with accounts.
+    #[error(
+        "the store has accounts, so open mode issues no tokens: set AUTH_MODE=password, or OPEN_AUTH_ANYWAY=true"
+    )]
+    HasAccounts,
     /// A password hash could not be computed.
     #[error("a password could not be hashed")]
     Hash(#[from] HashError),

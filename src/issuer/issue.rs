@@ -1,6 +1,7 @@
 //! Issuing tokens: claims about a subject, signed by a key of the keyring.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::OnceCell;
 
@@ -21,6 +22,10 @@ pub struct Issuer {
     pub(super) tokens: Arc<TokenPolicy>,
     /// A key that is never published, for tokens that verifiers must refuse.
     pub(super) unpublished_key: Arc<OnceCell<Arc<SigningKey>>>,
+    /// Whether open mode issues tokens although the store has accounts.
+    pub(super) accounts_allowed: bool,
+    /// Whether open mode has found accounts. Logged once.
+    pub(super) accounts_found: Arc<AtomicBool>,
 }
 
 impl Issuer {
@@ -28,7 +33,14 @@ impl Issuer {
     #[must_use]
     pub fn new(context: Context, accounts: Accounts, keyring: Arc<Keyring>, tokens: TokenPolicy) -> Self {
         let (tokens, unpublished_key) = (Arc::new(tokens), Arc::default());
-        Self { accounts, keyring, context, tokens, unpublished_key }
+        let (accounts_allowed, accounts_found) = (false, Arc::default());
+        Self { accounts, keyring, context, tokens, unpublished_key, accounts_allowed, accounts_found }
+    }
+
+    /// The same issuer, which in open mode issues tokens also on a store with accounts if `allowed`.
+    #[must_use]
+    pub fn allowing_accounts(self, allowed: bool) -> Self {
+        Self { accounts_allowed: allowed, ..self }
     }
 
     /// The issuer's URL: the `iss` claim, from which discovery derives the other URLs.

@@ -13,7 +13,10 @@ mod faults;
 mod file_access;
 #[cfg(target_os = "linux")]
 mod floods;
+#[cfg(unix)]
+mod integrity;
 mod master_key;
+mod open_mode;
 mod operating;
 mod secrets;
 mod settings;

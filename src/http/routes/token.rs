@@ -66,7 +66,7 @@ async fn issue(
 ) -> Result<Token, ApiError> {
     let (subject, overrides) = read_token_overrides(headers, body)?;
     Ok(match request {
-        TokenRequest::Token(kind) => issuer.issue_unchecked(&subject, kind, overrides)?,
+        TokenRequest::Token(kind) => issuer.issue_unchecked(&subject, kind, overrides).await?,
         TokenRequest::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
     })
 }
@@ -135,12 +135,14 @@ fn open_operation(types: &mut Types) -> Operation {
         about: "The fault of the token; see GET /faults. Cannot be combined with `expired`",
         schema: json!({"type": "string", "enum": Fault::ALL.map(Fault::name)}),
     };
+    let mut errors = COMMON_ERRORS.to_vec();
+    errors.push(ErrorCode::OpenModeClosed);
     Operation {
         accepts_basic: true,
         parameters: vec![expired(), fault],
         body: Some(RequestContent { is_required: false, content: vec![(JSON, object), (FORM, form)] }),
         successes: vec![Success::json(types.written::<TokenResponse>(), "A token")],
-        errors: COMMON_ERRORS.to_vec(),
+        errors,
         ..Operation::new(
             "issueToAnybody",
             "A token for every client, about any subject; also one that a correct verifier refuses",

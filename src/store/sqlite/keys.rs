@@ -1,15 +1,17 @@
 //! The tables `keys`, `key_lives`, `key_changes`, `uploaded_keys` and `master_key`.
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::error::failed;
+use super::error::{failed, unavailable};
 use super::text::lossy;
+use super::{serving_mode, thumbprints};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::store::{
-    Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows,
-    StoreError,
+    Applied, KeyChange, KeySnapshot, KeyVersion, MAX_ENDED, MasterKeyRecord, SealedExternalKey, SealedKey,
+    SealedRows, StoreError, UnloadedKeys,
 };
 
 async fn master_key(db: &mut SqliteConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
@@ -82,48 +84,135 @@ pub(super) async fn snapshot(
     db: &mut SqliteConnection,
     sealed: &SealedRows,
 ) -> Result<KeySnapshot, StoreError> {
-    let keys = metadata(db).await?;
+    let keys = match sealed {
+        SealedRows::All | SealedRows::None => metadata(db).await?,
+        SealedRows::One(kid) => metadata_of(db, *kid).await?,
+        SealedRows::Usable { unreadable, .. } => needed_metadata(db, unreadable).await?,
+        SealedRows::WithoutThumbprint { .. } => Vec::new(),
+    };
+    let unmanaged = unmanaged(db).await?;
+    let unloaded = match sealed {
+        SealedRows::Usable { .. } => unloaded(db, &keys, unmanaged.len()).await?,
+        _ => UnloadedKeys::default(),
+    };
+    let selected = match sealed {
+        SealedRows::WithoutThumbprint { at_most } => thumbprints::unrecorded(db, *at_most).await?,
+        _ => sealed.select(&keys),
+    };
     let mut rows = Vec::new();
-    for kid in sealed.select(&keys) {
+    for kid in selected {
         rows.extend(sealed_key(db, kid).await?);
     }
     Ok(KeySnapshot {
         version: version(db).await?,
         store_time: None,
         master_key: master_key(db).await?,
-        unmanaged: unmanaged(db).await?,
+        unmanaged,
+        unloaded,
         sealed: rows,
         external: external(db).await?,
         next_kid: next_kid(db).await?,
         newest_signer: newest_signer(db).await?,
+        open_mode_keys: serving_mode::open_mode_keys(db).await?,
+        lacks_thumbprints: !thumbprints::unrecorded(db, 1).await?.is_empty(),
         keys,
     })
 }
 
+/// The columns of [`KeyMetadata`], from `keys` and `key_lives`. The rest of the query says which rows.
+macro_rules! select_metadata {
+    ($which:literal) => {
+        concat!(
+            "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at
+             FROM key_lives JOIN keys ON keys.kid = key_lives.kid ",
+            $which,
+            " ORDER BY keys.kid"
+        )
+    };
+}
+
+/// All keys.
 pub(super) async fn metadata(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>, StoreError> {
-    sqlx::query(
-        "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at
-         FROM keys JOIN key_lives ON key_lives.kid = keys.kid
-         ORDER BY keys.kid",
-    )
+    let rows = sqlx::query(select_metadata!("")).fetch_all(db).await.map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
+}
+
+async fn metadata_of(db: &mut SqliteConnection, kid: Kid) -> Result<Vec<KeyMetadata>, StoreError> {
+    let sql = select_metadata!("WHERE key_lives.kid = ?");
+    let rows = sqlx::query(sql).bind(kid.0).fetch_all(db).await.map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
+}
+
+/// The keys that a round of the rotation needs. Each part finds its rows by an index, however many keys were kept.
+async fn needed_metadata(
+    db: &mut SqliteConnection,
+    unreadable: &[Kid],
+) -> Result<Vec<KeyMetadata>, StoreError> {
+    let unreadable: Vec<_> = unreadable.iter().map(|kid| kid.0).collect();
+    let unreadable = serde_json::to_string(&unreadable).map_err(unavailable)?;
+    let rows = sqlx::query(select_metadata!(
+        "WHERE key_lives.kid IN (
+             SELECT kid FROM key_lives WHERE expired_at IS NULL AND revoked_at IS NULL AND deleted_at IS NULL
+             UNION SELECT value FROM json_each(?1)
+             UNION SELECT max(kid) FROM key_lives WHERE signs_since IS NOT NULL
+             UNION SELECT max(kid) FROM key_lives WHERE revoked_at IS NOT NULL AND deleted_at IS NULL
+             UNION SELECT * FROM (
+                 SELECT kid FROM keys JOIN key_lives USING (kid)
+                 WHERE expired_at IS NOT NULL AND revoked_at IS NULL
+                   AND kid NOT IN (SELECT value FROM json_each(?1))
+                 ORDER BY exp DESC, kid DESC LIMIT 1)
+             UNION SELECT * FROM (
+                 SELECT kid FROM keys JOIN key_lives USING (kid)
+                 WHERE expired_at IS NOT NULL OR revoked_at IS NOT NULL
+                 ORDER BY exp LIMIT ?2))"
+    ))
+    .bind(unreadable)
+    .bind(MAX_ENDED)
     .fetch_all(db)
     .await
-    .map_err(failed)?
-    .iter()
-    .map(|row| {
-        let at = |column| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
-        Ok(KeyMetadata {
-            kid: Kid(row.try_get("kid")?),
-            exp: Timestamp::from_secs(row.try_get("exp")?),
-            created_at: Timestamp::from_millis(row.try_get("made_at")?),
-            published_at: at("published_at")?,
-            activated_at: at("signs_since")?,
-            expired_at: at("expired_at")?,
-            revoked_at: at("revoked_at")?,
-        })
+    .map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
+}
+
+fn key_metadata(row: &SqliteRow) -> Result<KeyMetadata, sqlx::Error> {
+    let at = |column| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
+    Ok(KeyMetadata {
+        kid: Kid(row.try_get("kid")?),
+        exp: Timestamp::from_secs(row.try_get("exp")?),
+        created_at: Timestamp::from_millis(row.try_get("made_at")?),
+        published_at: at("published_at")?,
+        activated_at: at("signs_since")?,
+        expired_at: at("expired_at")?,
+        revoked_at: at("revoked_at")?,
     })
-    .collect::<Result<_, sqlx::Error>>()
-    .map_err(failed)
+}
+
+/// How many keys have ended that are not among `loaded`.
+async fn unloaded(
+    db: &mut SqliteConnection,
+    loaded: &[KeyMetadata],
+    unmanaged: usize,
+) -> Result<UnloadedKeys, StoreError> {
+    // The first from an index of `keys`, whose rows themselves are large.
+    let (rows, alive, revoked): (i64, i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM keys),
+                (SELECT count(*) FROM key_lives WHERE expired_at IS NULL AND revoked_at IS NULL AND deleted_at IS NULL),
+                (SELECT count(*) FROM key_lives WHERE revoked_at IS NOT NULL AND deleted_at IS NULL)",
+    )
+    .fetch_one(db)
+    .await
+    .map_err(failed)?;
+    let count = |number: i64| usize::try_from(number).unwrap_or(0);
+    let loaded_revoked = loaded.iter().filter(|key| key.revoked_at.is_some()).count();
+    let loaded_alive =
+        loaded.iter().filter(|key| key.expired_at.is_none() && key.revoked_at.is_none()).count();
+    let loaded_expired = loaded.len() - loaded_revoked - loaded_alive;
+    // Saturating: a row that another program has deleted leaves its history behind.
+    let expired = count(rows).saturating_sub(count(alive) + count(revoked) + unmanaged);
+    Ok(UnloadedKeys {
+        expired: expired.saturating_sub(loaded_expired),
+        revoked: count(revoked).saturating_sub(loaded_revoked),
+    })
 }
 
 // CAST, here and above: other programs store a PEM as TEXT and a time as REAL.
@@ -148,7 +237,8 @@ pub(super) async fn rows(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, St
 
 async fn unmanaged(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, StoreError> {
     let rows: Vec<_> = sqlx::query_as(
-        "SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys
+        // Their thumbprints are missing too. Looking there first spares a look at every row.
+        "SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys_without_thumbprint JOIN keys USING (kid)
          WHERE kid NOT IN (SELECT kid FROM key_lives)
          ORDER BY kid",
     )
@@ -206,11 +296,12 @@ async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
     // A row of another program with the greatest number of all would leave no number for us.
     sqlx::query_scalar(
         // key_lives and sqlite_sequence know deleted rows: verifiers may still have the key of an old `kid` cached.
-        "SELECT 1 + max(kid) FROM (
-             SELECT kid FROM keys UNION ALL SELECT kid FROM key_lives
-             UNION ALL SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'keys'
-             UNION ALL SELECT 0
-         ) WHERE kid < 9223372036854775807",
+        // Three lookups at the ends of indexes: max() over a union would read every row.
+        "SELECT 1 + max(
+             coalesce((SELECT max(kid) FROM keys WHERE kid < 9223372036854775807), 0),
+             coalesce((SELECT max(kid) FROM key_lives WHERE kid < 9223372036854775807), 0),
+             coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence
+                       WHERE name = 'keys' AND CAST(seq AS INTEGER) < 9223372036854775807), 0))",
     )
     .fetch_one(db)
     .await
@@ -252,6 +343,9 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
                 mark(db, "UPDATE key_lives SET signs_since = ? WHERE kid = ?", kid, at).await?;
             }
             KeyChange::Publish(row) => publish(db, row).await?,
+            KeyChange::RecordThumbprint { kid, thumbprint } => {
+                thumbprints::record(db, kid, &thumbprint).await?;
+            }
             KeyChange::Reseal { kid, exp, sealed } => {
                 reseal(db, kid, exp, sealed).await?;
                 // In a rekey, SetMasterKey comes first, so this is the number of the new one.

@@ -4,8 +4,12 @@ use sqlx::SqliteConnection;
 
 use super::file::DatabaseFile;
 use super::schema::{expect_course_columns, expect_known_version, has_table};
+use super::schema_check::{self, SchemaFault};
 use super::{accounts, keys};
 use crate::store::{MasterKeyRecord, StoreError};
+
+/// Maximum number of differences in a refusal.
+const MAX_FAULTS: usize = 10;
 
 /// What is in the file of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +18,24 @@ pub struct Probe {
     pub contents: Contents,
     /// Whether there are accounts.
     pub has_accounts: bool,
+    /// How its schema differs from what the migrations make.
+    pub schema_faults: Vec<SchemaFault>,
+}
+
+impl Probe {
+    /// No file.
+    fn nothing() -> Self {
+        Self { contents: Contents::Nothing, has_accounts: false, schema_faults: Vec::new() }
+    }
+
+    /// Why the file must not be used, in words. Checked before anything is written, because a trigger of another program
+    /// runs with what we write.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let serious: Vec<_> = self.schema_faults.iter().filter(|fault| fault.is_serious()).collect();
+        let listed: Vec<_> = serious.iter().take(MAX_FAULTS).map(ToString::to_string).collect();
+        (!listed.is_empty()).then(|| listed.join("; "))
+    }
 }
 
 /// Whose keys are in the file of a store.
@@ -40,7 +62,7 @@ impl DatabaseFile {
             Err(_) if self.path().symlink_metadata().is_ok() => {
                 Err(StoreError::Corrupt("it is a link to a file that does not exist".to_owned()))
             }
-            Err(_) => Ok(Probe { contents: Contents::Nothing, has_accounts: false }),
+            Err(_) => Ok(Probe::nothing()),
         }
     }
 }
@@ -48,8 +70,11 @@ impl DatabaseFile {
 async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     expect_course_columns(db).await?;
     expect_known_version(db).await?;
-    let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
-    Ok(Probe { contents: contents(db).await?, has_accounts })
+    Ok(Probe {
+        has_accounts: has_table(db, "users").await? && accounts::any(db).await?,
+        contents: contents(db).await?,
+        schema_faults: schema_check::faults(db).await?,
+    })
 }
 
 async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {
