@@ -9,15 +9,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::{Method, Request, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use prometheus::IntCounter;
 use tower::ServiceExt as _;
 
+use super::browser::{BrowserPolicy, Grant, preflight};
 use super::client_ip::ClientIp;
 use super::config::HttpConfig;
-use super::metrics::{Metrics, RouteMetrics};
-use super::openapi::{Endpoint, LazyDocument};
+use super::host;
+use super::issuer_path::IssuerPath;
+use super::metrics::{Metrics, RouteMetrics, UNMATCHED};
+use super::openapi::{Access, Endpoint, LazyDocument};
 use super::rate_limit::refusal;
 use super::request_log::{self, RequestLog};
 use super::response::set_no_store;
@@ -39,6 +42,10 @@ struct Inner {
     config: Arc<HttpConfig>,
     clock: Arc<dyn Clock>,
     limiter: Arc<dyn RateLimiter>,
+    metrics: Arc<Metrics>,
+    browsers: BrowserPolicy,
+    issuer_path: IssuerPath,
+    endpoints: Vec<Endpoint>,
     jwks: [JwksPath; 2],
     limited: Vec<LimitedEndpoint>,
     outages: Outages,
@@ -80,6 +87,10 @@ impl FastPath {
             keyring: Arc::clone(&services.keyring),
             config: Arc::clone(&config),
             clock: metrics.clock(),
+            metrics: Arc::clone(&metrics),
+            browsers: BrowserPolicy::new(config.browsers.clone(), services.issuer.url()),
+            issuer_path: IssuerPath::new(services.issuer.url()),
+            endpoints: endpoints.clone(),
             jwks: [routes::jwks::PATH, routes::jwks::ALIAS].map(|path| JwksPath::new(path, &metrics)),
             limited: endpoints.iter().filter_map(|one| LimitedEndpoint::new(one, &metrics)).collect(),
             outages: Outages::new(metrics.clock()),
@@ -107,7 +118,7 @@ impl FastPath {
         let log = RequestLog::begin(&request);
         let mut response = match self.0.jwks(&request) {
             Some(response) => response,
-            None => self.0.limit_and_route(peer, request).await,
+            None => self.0.check_and_route(peer, request).await,
         };
         log.end(&mut response, &self.0.outages);
         response
@@ -142,7 +153,9 @@ impl Inner {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
-        let path = self.jwks.iter().find(|jwks| jwks.path == request.uri().path())?;
+        let route = self.issuer_path.route(request.uri().path());
+        let path = self.jwks.iter().find(|jwks| jwks.path == route)?;
+        host::of(request).ok()?;
         let started = self.clock.monotonic();
         // hyper omits the body of a response to HEAD.
         let response = routes::jwks::respond(&self.keyring, self.config.max_age, request.headers()).ok()?;
@@ -152,11 +165,67 @@ impl Inner {
         Some(response)
     }
 
-    async fn limit_and_route<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
+    async fn check_and_route<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let started = self.clock.monotonic();
+        let (route, endpoint) = self.find(request.uri().path());
+        let access = endpoint.map(|endpoint| endpoint.access);
+        let grant = Grant::new(&self.browsers, &request, access);
+        let mut response = if let Some(mut response) = self.answer_browser(&request, route, access, &grant) {
+            if access.is_some_and(|access| access != Access::Public) {
+                set_no_store(&mut response);
+            }
+            let label = endpoint.map_or(UNMATCHED, |endpoint| endpoint.path);
+            self.metrics.count(label, &response, self.clock.monotonic().saturating_sub(started));
+            response
+        } else {
+            if let Some(target) = IssuerPath::target(request.uri(), route) {
+                *request.uri_mut() = target;
+            }
+            self.limit_and_route(peer, request, started).await
+        };
+        grant.apply(&mut response);
+        response
+    }
+
+    /// The path of the route that a request to `path` means, and an endpoint of that route.
+    fn find<'a>(&self, path: &'a str) -> (&'a str, Option<&Endpoint>) {
+        let at = |path| self.endpoints.iter().find(|endpoint| endpoint.has_path(path));
+        let route = self.issuer_path.route(path);
+        match at(route) {
+            // Not under the issuer's path: proxies are told to block the admin API only at its own paths.
+            Some(endpoint) if endpoint.access != Access::Admin => (route, Some(endpoint)),
+            _ => (path, at(path)),
+        }
+    }
+
+    /// The response to a preflight, and to a request that a page may not send. Nothing for all other requests.
+    fn answer_browser<B>(
+        &self,
+        request: &Request<B>,
+        route: &str,
+        access: Option<Access>,
+        grant: &Grant,
+    ) -> Option<Response> {
+        let checked = host::of(request).and_then(|host| self.browsers.check(request, route, host, access));
+        if let Err(error) = checked {
+            return Some(error.into_response());
+        }
+        let of_route = self.endpoints.iter().filter(|endpoint| endpoint.has_path(route));
+        preflight(request, grant, access, of_route.map(|endpoint| endpoint.method.clone()))
+    }
+
+    async fn limit_and_route<B>(
+        &self,
+        peer: SocketAddr,
+        mut request: Request<B>,
+        started: Duration,
+    ) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
         // The one place that reads the client's address; handlers and layers find it in the request.
         let client = ClientIp(self.config.client_ip.client(peer.ip(), request.headers()));
         let limited = self.limited.iter().find(|limited| limited.endpoint.is_target_of(&request));

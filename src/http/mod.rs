@@ -6,11 +6,14 @@
 
 mod admin_auth;
 mod body;
+pub(crate) mod browser;
 mod client_ip;
 pub(crate) mod config;
 mod credentials;
 mod error;
 mod fast_path;
+mod host;
+mod issuer_path;
 pub(crate) mod listener;
 mod metrics;
 mod open_mode;
@@ -27,6 +30,7 @@ mod token_request;
 
 pub use self::admin_auth::AdminToken;
 pub use self::body::RequestBody;
+pub use self::browser::{AllowedOrigins, BrowserConfig};
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
 pub use self::config::{AuthMode, HttpConfig, Registration};
 pub use self::credentials::Credentials;

@@ -38,7 +38,10 @@ pub enum IssuerError {
     /// There is no account of that name, or it is deleted.
     #[error("there is no account of that name")]
     NoSuchAccount,
-    /// There is no key of the kind that was asked for.
+    /// No key can sign now: every key has ended, and the rotation has not made another yet.
+    #[error("no key can sign a token now")]
+    NoSigningKey,
+    /// There is no expired or revoked key, of the kind that was asked for.
     #[error("there is no suitable key")]
     NoSuitableKey,
     /// The change is stored, but this process still publishes the old keys.

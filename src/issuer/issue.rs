@@ -46,11 +46,10 @@ impl Issuer {
     }
 
     pub(super) fn key_for(&self, kind: TokenKind, now: Timestamp) -> Result<Arc<SigningKey>, IssuerError> {
-        let key = match kind {
-            TokenKind::Valid => self.keyring.signer(now),
-            TokenKind::Expired => self.keyring.expired_signer(),
-        };
-        key.ok_or(IssuerError::NoSuitableKey)
+        match kind {
+            TokenKind::Valid => self.keyring.signer(now).ok_or(IssuerError::NoSigningKey),
+            TokenKind::Expired => self.keyring.expired_signer().ok_or(IssuerError::NoSuitableKey),
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -24,7 +24,8 @@ impl Issuer {
     /// Takes the same time whether or not the account exists. When this returns a token, the sign-in is recorded.
     ///
     /// # Errors
-    /// [`IssuerError::InvalidCredentials`], whatever is wrong with them; [`IssuerError::NoSuitableKey`].
+    /// [`IssuerError::InvalidCredentials`], whatever is wrong with them; [`IssuerError::NoSigningKey`],
+    /// and for an expired token [`IssuerError::NoSuitableKey`].
     pub async fn sign_in(
         &self,
         username: &str,
@@ -72,6 +73,6 @@ impl Issuer {
                 SignInOutcome::KeyEnded => drop(self.keyring.refresh().await?),
             }
         }
-        Err(IssuerError::NoSuitableKey)
+        Err(IssuerError::NoSigningKey)
     }
 }

@@ -185,7 +185,7 @@ async fn expired_false_gives_a_valid_token_and_other_values_are_refused() {
 }
 
 #[tokio::test]
-async fn without_a_suitable_key_the_response_is_404() {
+async fn without_an_expired_key_the_response_is_404_and_without_a_signing_key_503() {
     let app = TestApp::spawn().await;
     let password = app.register("ivan").await;
     let mut db = app.db().await;
@@ -198,7 +198,9 @@ async fn without_a_suitable_key_the_response_is_404() {
     let expired = TestResponse::send(app.post("/auth?expired").json(&body)).await;
     expired.expect_error(404, "no_suitable_key", "No suitable key found");
     app.clock.advance(DAY);
-    app.auth("ivan", &password).await.expect_error(404, "no_suitable_key", "No suitable key found");
+    let unsigned = app.auth("ivan", &password).await;
+    unsigned.expect_error(503, "no_key", "No key can sign a token now");
+    assert_eq!(unsigned.header("retry-after"), Some("1"));
     assert_eq!(app.count("auth_logs").await, 0);
 }
 

@@ -16,7 +16,8 @@ use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::Hasher;
 use jwksd::http::{
-    AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
+    AdminToken, AuthMode, BrowserConfig, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig,
+    Registration,
 };
 use jwksd::issuer::{
     self, Accounts, BackendChoice, BlockingPool, Context, KeyConfig, Keyring, MasterKey, PasswordConfig,
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) hasher: Hasher,
     pub(crate) credential_cache_ttl: Duration,
     pub(crate) admin_token: Option<&'static str>,
+    pub(crate) issuer: &'static str,
+    pub(crate) browsers: BrowserConfig,
     pub(crate) policy: RotationPolicy,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) connections: usize,
@@ -73,6 +76,8 @@ impl Default for Setup {
             hasher: Hasher::new(8, 1, 1).unwrap(),
             credential_cache_ttl: 5 * MINUTE,
             admin_token: None,
+            issuer: ISSUER,
+            browsers: BrowserConfig::default(),
             policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
             connections: 1000,
@@ -83,7 +88,7 @@ impl Default for Setup {
 impl Setup {
     fn config(&self) -> Config {
         Config {
-            listen: ListenConfig { host: "127.0.0.1".into(), port: 0, issuer: Some(ISSUER.into()) },
+            listen: ListenConfig { host: "127.0.0.1".into(), port: 0, issuer: Some(self.issuer.into()) },
             database: database_file(&self.dir),
             keys: KeyConfig {
                 master_key: Some(MasterSecret::parse(self.master_key).unwrap()),
@@ -116,6 +121,7 @@ impl Setup {
                 header: ClientIpHeader::XForwardedFor,
             },
             admin_token: self.admin_token.map(AdminToken::new),
+            browsers: self.browsers.clone(),
         }
     }
 }

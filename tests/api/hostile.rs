@@ -199,3 +199,50 @@ async fn a_refused_client_can_reuse_its_connection() {
     assert_eq!(statuses, ["401 Unauthorized", "429 Too Many Requests", "200 OK"], "{answers}");
     assert_eq!(TestResponse::send(app.post("/auth")).await.status, 429);
 }
+
+/// The body of the only response.
+fn body_of(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_valid_host_is_400() {
+    let app = TestApp::spawn().await;
+    let expected = r#"{"error":"The request must have one Host header with a host, and a port if it needs one","code":"invalid_host"}"#;
+    for lines in [
+        "",
+        "host: a\r\nhost: b\r\n",
+        "host: a\r\nHost: a\r\n",
+        "host: a b\r\n",
+        "host: a, b\r\n",
+        "host: user@a\r\n",
+        "host: a/b\r\n",
+        "host: ::1\r\n",
+        "host: [::1\r\n",
+        "host: a:b\r\n",
+        "host: a:99999\r\n",
+        "host: http://a\r\n",
+    ] {
+        for target in
+            ["GET /jwks", "GET /keys", "GET /nowhere", "POST /auth", "DELETE /keys/1", "OPTIONS /auth"]
+        {
+            let answer = say(&app, format!("{target} HTTP/1.1\r\n{lines}\r\n").as_bytes()).await;
+            assert_eq!(statuses(&answer), ["400 Bad Request"], "{target} {lines}");
+            assert_eq!(body_of(&answer), expected, "{target} {lines}");
+            assert!(answer.contains("\r\nx-request-id: "), "{answer}");
+        }
+    }
+    // HTTP/1.0 allows none, but not two.
+    for (request, status) in [
+        ("GET /jwks HTTP/1.0\r\n\r\n", "200 OK"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", "200 OK"),
+        ("GET /healthz HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n", "400 Bad Request"),
+        ("GET /healthz HTTP/1.1\r\nhost:\r\n\r\n", "200 OK"),
+        ("GET http://a.example/jwks HTTP/1.1\r\nhost: b.example\r\n\r\n", "200 OK"),
+        ("GET http://a.example/jwks HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        ("GET http://evil.example/metrics HTTP/1.1\r\nhost: localhost\r\n\r\n", "421 Misdirected Request"),
+    ] {
+        let answer = say(&app, request.as_bytes()).await;
+        assert!(answer.split_once(' ').unwrap().1.starts_with(status), "{request}: {answer}");
+    }
+}

@@ -147,8 +147,8 @@ fn names_issuer(body: &str, issuer: &str) -> bool {
 async fn ask(config: &Config, path: &str) -> Option<(u16, String)> {
     let response = async {
         let mut stream = TcpStream::connect((config.listen.host.as_str(), config.listen.port)).await.ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.listen.host);
+        let host = config.listen.authority();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut response = String::new();
         // Bounded, because another program may have our port and never stop sending.

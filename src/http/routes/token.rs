@@ -149,10 +149,11 @@ fn open_operation(types: &mut Types) -> Operation {
 }
 
 /// The errors of both modes.
-const COMMON_ERRORS: [ErrorCode; 9] = [
+const COMMON_ERRORS: [ErrorCode; 10] = [
     ErrorCode::InvalidBody,
     ErrorCode::InvalidExpired,
     ErrorCode::InvalidFault,
+    ErrorCode::NoKey,
     ErrorCode::NoSuitableKey,
     ErrorCode::BodyTooLarge,
     ErrorCode::BodyTooSlow,
