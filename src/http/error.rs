@@ -222,6 +222,20 @@ impl ApiError {
         }
     }
 
+    /// The error for a request to which hyper gives this status, because it cannot read its head.
+    pub(super) fn from_parser(status: StatusCode) -> Option<Self> {
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::URI_TOO_LONG => Some(Self::MalformedRequest),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Self::HeadTooLarge),
+            _ => None,
+        }
+    }
+
+    /// The body of the response.
+    pub(super) fn body(&self) -> ErrorBody {
+        ErrorBody { error: self.sentence(), code: self.code() }
+    }
+
     fn sentence(&self) -> Cow<'static, str> {
         let sentence = match self {
             Self::AdminClosed => "The admin surface is closed: ADMIN_TOKEN is not set",
@@ -338,7 +352,7 @@ pub(super) struct ErrorBody {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { error: self.sentence(), code: self.code() };
+        let body = self.body();
         let mut response = json(&body);
         *response.status_mut() = body.code.status();
         if let Some((name, value)) = self.header() {

@@ -2,7 +2,7 @@
 //!
 //! Those are the JWKS, and the 429 of a client over the limit of /auth. Nothing is boxed for them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use super::browser::{BrowserPolicy, Grant, preflight};
 use super::client_ip::ClientIp;
 use super::config::HttpConfig;
+use super::error::ApiError;
 use super::host;
 use super::issuer_path::IssuerPath;
 use super::metrics::{Metrics, RouteMetrics, UNMATCHED};
@@ -108,6 +109,38 @@ impl FastPath {
     pub(super) fn maintain(&self) {
         self.0.limiter.evict_idle();
         request_log::log_ended(&self.0.outages);
+    }
+
+    /// Whether connections of this address stand for many clients.
+    pub(super) fn is_trusted_proxy(&self, peer: IpAddr) -> bool {
+        self.0.config.client_ip.trusts(peer)
+    }
+
+    /// The response, as bytes, to a request whose head hyper could not read. `refusal` is hyper's own response.
+    pub(super) fn refuse_unreadable(&self, error: ApiError, refusal: &[u8]) -> Vec<u8> {
+        let Ok(body) = serde_json::to_vec(&error.body()) else {
+            return refusal.to_vec();
+        };
+        let mut response = error.into_response();
+        self.0.metrics.count(UNMATCHED, &response, Duration::ZERO);
+        RequestLog::unreadable().end(&mut response, &self.0.outages);
+        let is_kept = |line: &&[u8]| {
+            !line.is_empty()
+                && !line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
+        };
+        // The status, the date, and that the connection is closed.
+        let mut lines: Vec<Vec<u8>> = refusal
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii_end)
+            .filter(is_kept)
+            .map(<[u8]>::to_vec)
+            .collect();
+        let headers = response.headers().iter();
+        lines.extend(
+            headers.map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes()].concat()),
+        );
+        lines.push(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
+        [lines.join(&b"\r\n"[..]), body].concat()
     }
 
     /// Answers one request of this peer.

@@ -4,11 +4,15 @@
 //! codes only in `error`. A request passes `server`, `fast_path`, `router` and the layers of its route, and reaches a
 //! handler in `routes/`.
 
+mod activity;
 mod admin_auth;
 mod body;
 pub(crate) mod browser;
 mod client_ip;
+mod client_share;
 pub(crate) mod config;
+mod connection;
+mod connection_limit;
 mod credentials;
 mod error;
 mod fast_path;
@@ -27,6 +31,7 @@ mod routes;
 mod server;
 mod state;
 mod token_request;
+mod unreadable;
 
 pub use self::admin_auth::AdminToken;
 pub use self::body::RequestBody;

@@ -38,6 +38,12 @@ impl RequestLog {
         }
     }
 
+    /// The log of a request whose head cannot be read.
+    pub(super) fn unreadable() -> Self {
+        let line = || (Method::default(), "(unreadable)".to_owned());
+        Self { id: new_id(), line: tracing::enabled!(tracing::Level::DEBUG).then(line) }
+    }
+
     /// Sets the request id of the response, and logs the response under that id.
     pub(super) fn end(self, response: &mut Response, outages: &Outages) {
         let Self { id, line } = self;

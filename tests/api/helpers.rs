@@ -132,6 +132,7 @@ pub(crate) struct TestApp {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: TempDir,
+    connections: usize,
     client: Client,
 }
 
@@ -141,19 +142,26 @@ impl TestApp {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
+        let (test_app, app, listener) = Self::build(setup).await;
+        let connections = test_app.connections;
+        // Without the rotation loop: a test lets the keyring tick when it has moved the clock.
+        tokio::spawn(jwksd::http::serve(listener, app.fast_path, connections, std::future::pending()));
+        test_app
+    }
+
+    /// A service that does not serve yet.
+    pub(crate) async fn build(setup: Setup) -> (Self, App, tokio::net::TcpListener) {
         let context = context(&setup.dir, &setup.clock).await;
         let master_key = master_key(setup.master_key, &context).await;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let config = setup.config();
-        let App { accounts, keyring, fast_path, .. } =
-            App::build(&config, context, master_key, address.port()).await.unwrap();
-        // Without the rotation loop: a test lets the keyring tick when it has moved the clock.
-        tokio::spawn(jwksd::http::serve(listener, fast_path, setup.connections, std::future::pending()));
+        let app = App::build(&config, context, master_key, address.port()).await.unwrap();
+        let (accounts, keyring) = (app.accounts.clone(), Arc::clone(&app.keyring));
         let url = format!("http://{address}");
         conformance::register_server(&url, setup.auth_mode);
-        let Setup { clock, dir, .. } = setup;
-        Self { url, accounts, keyring, clock, dir, client: Client::new() }
+        let Setup { clock, dir, connections, .. } = setup;
+        (Self { url, accounts, keyring, clock, dir, connections, client: Client::new() }, app, listener)
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
