@@ -315,6 +315,7 @@ impl ApiError {
             Self::Internal(cause) | Self::Unavailable { cause, .. } => Some(Failure(Arc::from(cause))),
             // Only the store's failure is logged: probes repeat, and the body gives the other reasons.
             Self::NotReady(NotReady::Store(cause)) => Some(Failure(Arc::new(cause))),
+            Self::NotReady(NotReady::NotWritable(cause)) => Some(Failure(cause)),
             Self::NoKeyToPublish | Self::NoSigningKey => Some(Failure(Arc::new(NotReady::NoSigner))),
             _ => None,
         }

@@ -8,6 +8,7 @@ use super::accounts::Accounts;
 use super::context::Context;
 use super::error::IssuerError;
 use super::keyring::Keyring;
+use super::write_probe::WriteProbe;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::{Kid, SigningKey};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
@@ -21,14 +22,15 @@ pub struct Issuer {
     pub(super) tokens: Arc<TokenPolicy>,
     /// A key that is never published, for tokens that verifiers must refuse.
     pub(super) unpublished_key: Arc<OnceCell<Arc<SigningKey>>>,
+    pub(super) write_probe: Arc<WriteProbe>,
 }
 
 impl Issuer {
     /// An issuer for these accounts, with these keys.
     #[must_use]
     pub fn new(context: Context, accounts: Accounts, keyring: Arc<Keyring>, tokens: TokenPolicy) -> Self {
-        let (tokens, unpublished_key) = (Arc::new(tokens), Arc::default());
-        Self { accounts, keyring, context, tokens, unpublished_key }
+        let (unpublished_key, write_probe) = (Arc::default(), Arc::default());
+        Self { accounts, keyring, context, tokens: Arc::new(tokens), unpublished_key, write_probe }
     }
 
     /// The issuer's URL: the `iss` claim, from which discovery derives the other URLs.

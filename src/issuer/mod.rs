@@ -14,6 +14,7 @@ mod keyring;
 mod open_mode;
 mod retention;
 mod sign_in;
+mod write_probe;
 
 pub use self::accounts::Accounts;
 pub use self::blocking_pool::{BlockingPool, Record, WorkError};

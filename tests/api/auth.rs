@@ -205,6 +205,32 @@ async fn without_an_expired_key_the_response_is_404_and_without_a_signing_key_50
 }
 
 #[tokio::test]
+async fn after_a_suspend_auth_is_503_until_the_rotation_has_made_a_key() {
+    for auth_mode in [AuthMode::Password, AuthMode::Open] {
+        let app =
+            TestApp::with(Setup { auth_mode, admin_token: Some("0123456789abcdef"), ..Setup::default() })
+                .await;
+        let password = app.register("judy").await;
+        let body = json!({"username": "judy", "password": password});
+        let sign_in = |query: &str| TestResponse::send(app.post(&format!("/auth{query}")).json(&body));
+        app.clock.advance(30 * DAY);
+        let answer = sign_in("").await;
+        answer.expect_error(503, "no_key", "No key can sign a token now");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        if auth_mode == AuthMode::Open {
+            sign_in("?fault=alg-none").await.expect_error(503, "no_key", "No key can sign a token now");
+        }
+        let metrics =
+            TestResponse::send(app.request(reqwest::Method::GET, "/metrics").bearer_auth("0123456789abcdef"))
+                .await;
+        let line = r#"jwksd_http_requests_total{route="/auth",status="503"}"#;
+        assert!(metrics.text.lines().any(|found| found.starts_with(line)), "{}", metrics.text);
+        app.keyring.tick().await.unwrap();
+        sign_in("").await.token();
+    }
+}
+
+#[tokio::test]
 async fn open_mode_checks_no_credentials_and_records_nothing() {
     let app = TestApp::with(Setup { auth_mode: AuthMode::Open, ..Setup::default() }).await;
     let subject = async |request| decode(&TestResponse::send(request).await.token()).1;

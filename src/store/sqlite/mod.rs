@@ -19,6 +19,7 @@ mod sign_in_batcher;
 mod sign_ins;
 mod store;
 mod text;
+mod write_probe;
 
 pub(crate) use self::check::{Counts, Depth, Inspection};
 pub use self::file::{DatabaseFile, InvalidDatabaseUrl};

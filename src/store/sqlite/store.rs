@@ -10,12 +10,12 @@ use super::error::{failed, unavailable};
 use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
-use super::{accounts, keys, schema, sign_ins};
+use super::{accounts, keys, schema, sign_ins, write_probe};
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::store::{
-    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, NewSignIn, Page, SealedRows, SignIn,
-    SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
+    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, NewSignIn, NotWritable, Page,
+    SealedRows, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
 };
 
 /// Maximum wait for the write lock before the time in a plan counts as stale.
@@ -199,6 +199,10 @@ impl Store for SqliteStore {
         let deleted = sign_ins::delete_before(&mut tx, before, at_most).await?;
         tx.commit().await.map_err(failed)?;
         Ok(deleted)
+    }
+
+    async fn probe_write(&self) -> Result<(), NotWritable> {
+        write_probe::probe(&self.writer).await
     }
 
     async fn close(&self) {
