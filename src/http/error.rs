@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::json;
 use crate::domain::account::{InvalidEmail, InvalidUsername};
-use crate::issuer::{ExternalKeyError, IssuerError, NotReady, WorkError};
+use crate::issuer::{ExternalKeyError, IssuerError, NotReady, RefusedSignIn, WorkError};
 use crate::store::{StoreError, Unique};
 
 /// `Retry-After` in seconds while the store fails. The minimum, because most failures of the store are short.
@@ -53,6 +53,8 @@ pub enum ApiError {
     InvalidCredentials {
         /// Whether the client used HTTP Basic, and is challenged with it.
         basic_was_used: bool,
+        /// What the log says of it.
+        refused: RefusedSignIn,
     },
     /// The email address is invalid.
     InvalidEmail(InvalidEmail),
@@ -288,7 +290,7 @@ impl ApiError {
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let value = match self {
             // Every 401 needs a challenge (RFC 9110 §15.5.2), but `Basic` would make browsers open a dialog.
-            Self::InvalidCredentials { basic_was_used } => HeaderValue::from_static(if *basic_was_used {
+            Self::InvalidCredentials { basic_was_used, .. } => HeaderValue::from_static(if *basic_was_used {
                 r#"Basic realm="jwksd", charset="UTF-8""#
             } else {
                 r#"Password realm="jwksd""#
@@ -308,6 +310,14 @@ impl ApiError {
             _ => return None,
         };
         Some((self.code().header()?, value))
+    }
+
+    /// Puts what the log needs next to the response.
+    fn extend(self, extensions: &mut Extensions) {
+        match self {
+            Self::InvalidCredentials { refused, .. } => drop(extensions.insert(refused)),
+            other => drop(other.cause().map(|failure| extensions.insert(failure))),
+        }
     }
 
     fn cause(self) -> Option<Failure> {
@@ -359,9 +369,7 @@ impl IntoResponse for ApiError {
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
         }
-        if let Some(failure) = self.cause() {
-            response.extensions_mut().insert(failure);
-        }
+        self.extend(response.extensions_mut());
         response
     }
 }
@@ -370,7 +378,9 @@ impl From<IssuerError> for ApiError {
     fn from(error: IssuerError) -> Self {
         match error {
             // The handler knows whether Basic was used, and replaces this value.
-            IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
+            IssuerError::InvalidCredentials(refused) => {
+                Self::InvalidCredentials { basic_was_used: false, refused }
+            }
             IssuerError::NoSigningKey => Self::NoSigningKey,
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
             IssuerError::ExternalKey(error @ ExternalKeyError::Unknown(_)) => {

@@ -23,15 +23,15 @@ use super::issuer_path::IssuerPath;
 use super::metrics::{Metrics, RouteMetrics, UNMATCHED};
 use super::openapi::{Access, Endpoint, LazyDocument};
 use super::rate_limit::refusal;
-use super::request_log::{self, RequestLog};
+use super::refusal_log::Refusal;
+use super::request_log::{Logs, RequestLog};
 use super::response::set_no_store;
 use super::router::{RouteLimits, is_checked_before_routing, router};
 use super::routes::{self, Route};
 use super::state::{AppState, Services};
 use crate::domain::clock::Clock;
-use crate::issuer::Keyring;
+use crate::issuer::{Keyring, RefusedSignIn};
 use crate::rate_limit::{Bucket, Decision, RateLimiter};
-use crate::telemetry::Outages;
 
 /// All routes, behind the fast path. Cheap to clone.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ struct Inner {
     endpoints: Vec<Endpoint>,
     jwks: [JwksPath; 2],
     limited: Vec<LimitedEndpoint>,
-    outages: Outages,
+    logs: Logs,
 }
 
 /// A path of the JWKS, with its metrics.
@@ -94,7 +94,7 @@ impl FastPath {
             endpoints: endpoints.clone(),
             jwks: [routes::jwks::PATH, routes::jwks::ALIAS].map(|path| JwksPath::new(path, &metrics)),
             limited: endpoints.iter().filter_map(|one| LimitedEndpoint::new(one, &metrics)).collect(),
-            outages: Outages::new(metrics.clock()),
+            logs: Logs::new(&metrics.clock()),
             router: {
                 let openapi = Arc::new(LazyDocument::new(endpoints, config.auth_mode));
                 let limits = RouteLimits { limiter: Arc::clone(&limiter), registration: registration_limit };
@@ -108,7 +108,7 @@ impl FastPath {
     /// Evicts idle rate-limit entries and logs outages that have ended. Call it periodically.
     pub(super) fn maintain(&self) {
         self.0.limiter.evict_idle();
-        request_log::log_ended(&self.0.outages);
+        self.0.logs.maintain();
     }
 
     /// Whether connections of this address stand for many clients.
@@ -123,7 +123,7 @@ impl FastPath {
         };
         let mut response = error.into_response();
         self.0.metrics.count(UNMATCHED, &response, Duration::ZERO);
-        RequestLog::unreadable().end(&mut response, &self.0.outages);
+        RequestLog::unreadable().end(&mut response, &self.0.logs);
         let is_kept = |line: &&[u8]| {
             !line.is_empty()
                 && !line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
@@ -153,7 +153,7 @@ impl FastPath {
             Some(response) => response,
             None => self.0.check_and_route(peer, request).await,
         };
-        log.end(&mut response, &self.0.outages);
+        log.end(&mut response, &self.0.logs);
         response
     }
 }
@@ -269,11 +269,15 @@ impl Inner {
         }
         // auth_logs and the limits of other routes use this address.
         request.extensions_mut().insert(client);
-        match self.router.clone().oneshot(request.map(Body::new)).await {
+        let mut response = match self.router.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response,
             // The router's error type has no values.
             Err(never) => match never {},
+        };
+        if let Some(sign_in) = response.extensions_mut().remove::<RefusedSignIn>() {
+            response.extensions_mut().insert(Refusal { client: client.0, sign_in });
         }
+        response
     }
 
     /// Counts a request for its limit, before its body is read or anything is computed for it.

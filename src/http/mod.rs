@@ -23,6 +23,7 @@ mod metrics;
 mod open_mode;
 mod openapi;
 mod rate_limit;
+mod refusal_log;
 mod register_guard;
 mod request_log;
 mod response;

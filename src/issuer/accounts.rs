@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::config::{BackendChoice, PasswordConfig};
 use super::context::{Context, lock};
 use super::error::IssuerError;
+use super::refused_sign_in::{RefusalReason, RefusedSignIn};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
 use crate::domain::password::{
     Argon2Backend, CredentialCache, HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome,
@@ -104,10 +105,11 @@ impl Accounts {
             (Some(account), VerifyOutcome::Unreadable) => {
                 let id = account.id;
                 tracing::debug!(user.id = %id, "the password hash of account {id} is not an Argon2 hash");
-                Err(IssuerError::InvalidCredentials)
+                Err(refused(Some(account), RefusalReason::UnusableHash))
             }
             (_, VerifyOutcome::NotComputed) => Err(HashError.into()),
-            _ => Err(IssuerError::InvalidCredentials),
+            (Some(account), _) => Err(refused(Some(account), RefusalReason::WrongPassword)),
+            (None, _) => Err(refused(None, RefusalReason::UnknownAccount)),
         }
     }
 
@@ -155,6 +157,13 @@ impl Accounts {
         let salt = self.context.rng.with(Salt::generate);
         Ok(self.context.pool.run(move || hasher.hash(&password, &salt)).await??)
     }
+}
+
+fn refused(account: Option<Account>, reason: RefusalReason) -> IssuerError {
+    IssuerError::InvalidCredentials(RefusedSignIn {
+        account: account.map(|account| account.username),
+        reason,
+    })
 }
 
 /// Checks one hash of each cost in the store: the real one at its cost, and a dummy at every other cost. A refusal takes

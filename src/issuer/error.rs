@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::blocking_pool::WorkError;
 use super::keyring::{ExternalKeyError, KeyCommandError};
+use super::refused_sign_in::RefusedSignIn;
 use crate::domain::key::KeyError;
 use crate::domain::key::self_check::SelfCheckError;
 use crate::domain::password::HashError;
@@ -23,9 +24,9 @@ pub enum IssuerError {
     /// A password hash could not be computed.
     #[error("a password could not be hashed")]
     Hash(#[from] HashError),
-    /// Unknown username or wrong password; callers cannot tell which.
+    /// Unknown username or wrong password; clients cannot tell which, but the log says it.
     #[error("the username or the password is wrong")]
-    InvalidCredentials,
+    InvalidCredentials(RefusedSignIn),
     /// A key could not be used.
     #[error("a key failed")]
     Key(#[from] KeyError),

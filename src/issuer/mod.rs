@@ -12,6 +12,7 @@ mod error;
 mod issue;
 mod keyring;
 mod open_mode;
+mod refused_sign_in;
 mod retention;
 mod sign_in;
 mod write_probe;
@@ -27,4 +28,5 @@ pub use self::keyring::{
     PublishedKey, RekeyError, RekeyReport, UnreadableRow, Uploaded, initialize, rekey, unlock,
 };
 pub(crate) use self::keyring::{opened_external_keys, unreadable_rows};
+pub use self::refused_sign_in::{RefusalReason, RefusedSignIn};
 pub use self::retention::{Retention, Swept};

@@ -12,6 +12,7 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod floods;
 mod operating;
+mod refusals;
 mod secrets;
 mod settings;
 mod start;
