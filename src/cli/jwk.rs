@@ -339,9 +339,6 @@ fn read_pem(file: &str) -> anyhow::Result<Key> {
 
 /// Reads a private or public key in PEM.
 pub(super) fn parse_pem(file: &str, text: &[u8]) -> anyhow::Result<Key> {
-    let text = std::str::from_utf8(text)
-        .map_err(|_| pem::InvalidPem::Malformed)
-        .with_context(|| cannot_use(file))?;
     Key::from_pem(text).with_context(|| cannot_use(file))
 }
 

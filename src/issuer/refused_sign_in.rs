@@ -16,7 +16,7 @@ pub struct RefusedSignIn {
 pub enum RefusalReason {
     /// The request has no username or no password.
     MissingCredentials,
-    /// No account of that name may sign in: there is none, or it is disabled.
+    /// No account of that name may sign in: it does not exist, or is disabled.
     UnknownAccount,
     /// No password matches what is stored as the hash of the account.
     UnusableHash,

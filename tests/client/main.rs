@@ -6,6 +6,7 @@ mod faults;
 mod jwk;
 mod jwt;
 mod others;
+mod pem;
 mod seeds;
 mod site;
 #[path = "../support/mod.rs"]

@@ -15,7 +15,7 @@ use super::super::jwk::{algorithm_from_name, cannot_use, parse_pem};
 use super::super::output;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::invalid_jwk::InvalidJwk;
+use crate::domain::jose::invalid_pem::InvalidPem;
 use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::members::check_kid;
 use crate::domain::jose::pem::Key;
@@ -92,7 +92,7 @@ fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
     }
     match parse_pem(file, &text)? {
         Key::Private(key) => Ok(PrivateJwk::from_key(key)),
-        Key::Public(_) => Err(InvalidJwk::Public).with_context(|| cannot_use(file)),
+        Key::Public(_) => Err(InvalidPem::Public).with_context(|| cannot_use(file)),
     }
 }
 
@@ -108,7 +108,7 @@ fn choose_algorithm(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Al
         let names = key_type.algorithm_names();
         return Err(usage_error(format!("--alg {wanted} does not fit an {key_type} key: use {names}")));
     }
-    match own.filter(|own| *own != wanted) {
+    match own.filter(|own| !own.is_same_as(wanted)) {
         Some(own) => Err(usage_error(format!("--alg {wanted}: the key is only for {own}"))),
         None => Ok(wanted),
     }

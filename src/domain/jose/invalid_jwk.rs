@@ -68,7 +68,10 @@ pub enum InvalidJwk {
     #[error("{0:?} is missing")]
     Missing(&'static str),
     /// An RSA key with more than two primes.
-    #[error("RSA keys with more than two primes (\"oth\") are not supported")]
+    #[error(
+        "the RSA key has more than two primes, which is not supported: generate one with two, for example with \
+         `jwksd jwk generate --save`"
+    )]
     MultiPrime,
     /// Not base64url, or not in its canonical form without padding.
     #[error("{0:?} must be base64url without padding")]

@@ -3,21 +3,20 @@
 use thiserror::Error;
 
 use crate::domain::jose::algorithm::KeyType;
-use crate::domain::jose::pem::{InvalidPem, Key};
+use crate::domain::jose::invalid_pem::InvalidPem;
+use crate::domain::jose::pem::read_private_key;
 use crate::domain::jose::private_key::PrivateKey;
 
-/// Reads an RSA private key in PEM.
+/// Reads an RSA private key: PEM in any shape, or DER; PKCS#8 or PKCS#1.
 ///
 /// # Errors
-/// [`InvalidImport`] for any other text.
-pub fn parse(pem: &str) -> Result<PrivateKey, InvalidImport> {
-    match Key::from_pem(pem)? {
-        Key::Public(_) => Err(InvalidImport::Public),
-        Key::Private(key) => match key.public().key_type() {
-            // The size was checked by the PEM reader.
-            KeyType::Rsa => Ok(key),
-            other => Err(InvalidImport::KeyType(other)),
-        },
+/// [`InvalidImport`] for any other input.
+pub fn parse(input: &[u8]) -> Result<PrivateKey, InvalidImport> {
+    let key = read_private_key(input)?;
+    match key.public().key_type() {
+        // The size was checked when the key was read.
+        KeyType::Rsa => Ok(key),
+        other => Err(InvalidImport::KeyType(other)),
     }
 }
 
@@ -27,12 +26,9 @@ pub enum InvalidImport {
     /// Not an RSA key. The `keys` table can hold only PKCS#1 so far.
     #[error("this is an {0} key: only RSA keys can be imported")]
     KeyType(KeyType),
-    /// Not a usable key in PEM.
+    /// Not a usable private key.
     #[error(transparent)]
     Pem(#[from] InvalidPem),
-    /// A public key.
-    #[error("this is a public key: import the private key")]
-    Public,
 }
 
 #[cfg(test)]
@@ -48,7 +44,7 @@ mod tests {
     fn an_rsa_key_is_read_from_pkcs1_and_pkcs8() {
         let key = PrivateKey::generate(NewKey::Rsa2048).unwrap();
         for pem in [to_pkcs1_pem(&key).unwrap(), private_pem(&key).unwrap()] {
-            assert_eq!(parse(&pem).unwrap().public(), key.public());
+            assert_eq!(parse(pem.as_bytes()).unwrap().public(), key.public());
         }
     }
 
@@ -58,7 +54,7 @@ mod tests {
         let ed25519 = private_pem(&PrivateKey::generate(NewKey::Ed25519).unwrap()).unwrap();
         for (pem, message) in [
             (ed25519.to_string(), "this is an Ed25519 key: only RSA keys can be imported"),
-            (public_pem(rsa.public()).unwrap(), "this is a public key: import the private key"),
+            (public_pem(rsa.public()).unwrap(), "this is a public key: use the private key"),
             (SHORT.to_owned(), "the RSA key has 1024 bits: use 2048 to 8192"),
             (
                 ed25519.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
@@ -66,11 +62,11 @@ mod tests {
             ),
             (
                 ed25519.replace("PRIVATE KEY", "CERTIFICATE"),
-                "this is a certificate: extract its key with `openssl x509 -in FILE -noout -pubkey`",
+                "this is a certificate, which has only a public key: extract it with `openssl x509 -in FILE -noout -pubkey`",
             ),
             ("x".to_owned(), "not a key in PEM"),
         ] {
-            assert_eq!(parse(&pem).unwrap_err().to_string(), message);
+            assert_eq!(parse(pem.as_bytes()).unwrap_err().to_string(), message);
         }
     }
 }

@@ -167,6 +167,7 @@ pub(super) fn upload_operation(_: AuthMode, types: &mut Types) -> Operation {
             ErrorCode::BodyTooLarge,
             ErrorCode::BodyTooSlow,
             ErrorCode::Internal,
+            ErrorCode::NotReady,
             ErrorCode::Unavailable,
         ],
         ..Operation::new("upload", "Publishes external public keys next to the issuer's own")
@@ -183,7 +184,7 @@ pub(super) fn withdraw_operation(_: AuthMode, types: &mut Types) -> Operation {
     Operation {
         parameters: vec![kid],
         successes: vec![Success::json(types.written::<ChangeResponse>(), "The key is withdrawn")],
-        errors: vec![ErrorCode::UnknownKey, ErrorCode::Internal, ErrorCode::Unavailable],
+        errors: vec![ErrorCode::UnknownKey, ErrorCode::Internal, ErrorCode::NotReady, ErrorCode::Unavailable],
         ..Operation::new("withdrawKey", "Withdraws an external key")
     }
 }

@@ -54,7 +54,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 
 /// Gives a store its first master key, or unlocks it if another process has just done so.
 ///
-/// Plaintext PKCS#1 PEM keys of another program are sealed in `bound_to`.
+/// Plaintext PKCS#1 PEM keys of another program are sealed where they are.
 ///
 /// # Errors
 /// As [`unlock`]; also when the store fails.
@@ -83,7 +83,7 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
     Err(MasterKeyError::Contention)
 }
 
-/// Seals a plaintext key of another program in `bound_to`. Any other row is left as it is.
+/// Seals a plaintext key of another program where it is. Any other row is left as it is.
 fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<(Kid, KeyChange)> {
     let key = pem::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?;
     // Encoded again, so that what we seal has our form, whatever surrounded the PEM.

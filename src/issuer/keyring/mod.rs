@@ -11,7 +11,7 @@ mod master_key;
 mod readiness;
 mod rekey;
 mod rotation;
-mod self_checks;
+mod self_check_log;
 mod snapshot;
 mod state;
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl Keyring {
         if self.master_key_changed.load(Ordering::Relaxed) {
             return Err(NotReady::MasterKeyChanged);
         }
-        if let Some(error) = self.self_checks.failure() {
+        if let Some(error) = self.self_check_log.failure() {
             return Err(NotReady::SelfCheck(error));
         }
         let (now, ttl) = (self.context.clock.now(), self.policy.token_ttl());
