@@ -163,7 +163,11 @@ fn an_invalid_key_is_refused_without_quoting_private_parameters() {
             r#"{"kty":"RSA","kty":"EC"}"#,
             "not valid JSON: the member \"kty\" appears twice at line 1 column 24",
         ),
-        (&["jwk", "thumbprint", "-"], r#"{"keys":[]}"#, "this is a JWK Set: use one key of its \"keys\""),
+        (
+            &["jwk", "thumbprint", "-"],
+            r#"{"keys":[]}"#,
+            "this is a JWK Set: use one key of its \"keys\", for example with `jq '.keys[0]' FILE`",
+        ),
         (
             &["jwk", "public", "-"],
             r#"{"kty":"oct","k":"c2VjcmV0"}"#,

@@ -40,7 +40,7 @@ fn shapes() -> Vec<(&'static str, Vec<u8>)> {
         ("one line without any blank", strict.replace('\n', "")),
         ("no line break at the end", strict.trim_end().to_owned()),
         ("blanks at the ends of lines", strict.replace('\n', " \t \n")),
-        ("indented lines", strict.lines().map(|line| format!("  \t{line}\n")).collect()),
+        ("indented lines", format!("  \t{}", strict.replace('\n', "\n  \t"))),
         ("empty lines", strict.replace('\n', "\n\n")),
         ("vertical tabs and form feeds", strict.replace('\n', "\x0b\x0c\n")),
         ("CRLF", strict.replace('\n', "\r\n")),

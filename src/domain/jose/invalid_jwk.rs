@@ -98,7 +98,7 @@ pub enum InvalidJwk {
         bits: usize,
     },
     /// A JWK Set, where one key is required.
-    #[error("this is a JWK Set: use one key of its \"keys\"")]
+    #[error("this is a JWK Set: use one key of its \"keys\", for example with `jq '.keys[0]' FILE`")]
     Set,
     /// Some, but not all, of the five optional RSA parameters (RFC 7518 §6.3.2).
     #[error("\"p\", \"q\", \"dp\", \"dq\" and \"qi\" must be all present or all missing")]

@@ -76,7 +76,7 @@ pub enum InvalidPem {
     /// A public key, where a private key is required.
     #[error("this is a public key: use the private key")]
     Public,
-    /// A private key in the format of PuTTY.
+    /// A private key in the format of `PuTTY`.
     #[error("this is a PuTTY key: convert it with `puttygen FILE -O private-openssh -o KEY.pem`")]
     Putty,
     /// A key with the OID of RSASSA-PSS (RFC 4055 §1.2).

@@ -7,9 +7,7 @@ use rsa::pkcs8::der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
 use zeroize::Zeroizing;
 
 use super::invalid_pem::InvalidPem;
-
-/// The byte order mark of UTF-8.
-const BOM: &[u8] = b"\xef\xbb\xbf";
+use super::text_encoding::{is_utf16, without_bom};
 
 /// `keytool`'s JKS and JCEKS.
 const JAVA_KEYSTORES: [&[u8]; 2] = [b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce"];
@@ -97,7 +95,7 @@ pub(super) fn instead_of_pem(input: &[u8]) -> InvalidPem {
     if is_utf16(input) {
         return InvalidPem::Utf16;
     }
-    let text = input.strip_prefix(BOM).unwrap_or(input).trim_ascii();
+    let text = without_bom(input).trim_ascii();
     let starts_with = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start.as_bytes()));
     match text {
         [] => InvalidPem::Empty,
@@ -113,12 +111,6 @@ pub(super) fn instead_of_pem(input: &[u8]) -> InvalidPem {
 fn is_pkcs12(input: &[u8]) -> bool {
     let head = input.get(..input.len().min(16)).unwrap_or_default();
     input.starts_with(b"\x30") && head.windows(PKCS12.len()).any(|window| window == PKCS12)
-}
-
-/// With a byte order mark, or with every other byte zero, as ASCII text has it.
-fn is_utf16(input: &[u8]) -> bool {
-    let has_zeros = |at: usize| input.len() >= 8 && input.iter().skip(at).step_by(2).all(|byte| *byte == 0);
-    input.starts_with(b"\xff\xfe") || input.starts_with(b"\xfe\xff") || has_zeros(0) || has_zeros(1)
 }
 
 fn is_base64_of_key(text: &[u8]) -> bool {

@@ -21,5 +21,7 @@ pub mod pem;
 mod pem_block;
 pub mod private_key;
 pub mod public_key;
+pub(crate) mod text_encoding;
+pub mod uploaded_set;
 pub mod validation;
 pub mod verify_error;

@@ -277,7 +277,15 @@ mod tests {
         for input in [
             data!("keys/encrypted-pkcs8.pem").to_vec(),
             data!("keys/encrypted-traditional.pem").to_vec(),
-            data!("keys/rsa.p12").to_vec(),
+            STANDARD
+                .decode(
+                    data!("keys/rsa.p12.base64")
+                        .trim_ascii()
+                        .split(|byte| *byte == b'\n')
+                        .collect::<Vec<_>>()
+                        .concat(),
+                )
+                .unwrap(),
             public_pem(key.public()).unwrap().into_bytes(),
             locked.into_bytes(),
             b"gAAAAABfernet".to_vec(),

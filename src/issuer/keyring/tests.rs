@@ -12,9 +12,9 @@ use super::state::{Keyring, Reloaded};
 use super::{NotReady, initialize};
 use crate::domain::clock::{Clock as _, ManualClock, Timestamp};
 use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::private_key::{NewKey, PrivateKey};
+use crate::domain::jose::uploaded_set::UploadedSet;
 use crate::domain::key::lifecycle::{Phase, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
@@ -159,7 +159,7 @@ async fn a_withdrawn_external_key_is_gone_although_the_new_key_set_fails_its_sel
     let directory = tempfile::tempdir().unwrap();
     let keyring = keyring(&directory, check::<2>).await;
     let before = keyring.publication().unwrap();
-    let uploads = ExternalKey::parse_all(&external_jwk(None)).unwrap();
+    let uploads = UploadedSet::parse(&external_jwk(None)).unwrap().keys;
     keyring.upload(uploads).await.unwrap();
     assert_ne!(keyring.publication().unwrap().body, before.body);
 
@@ -177,7 +177,7 @@ async fn keys_that_expired_stay_expired_in_an_old_set_when_the_clock_is_set_back
     let (keyring, clock) = keyring_and_clock(&directory, check::<4>).await;
     let before = keyring.publication().unwrap();
     let jwk = external_jwk(Some(clock.now().plus(HOUR)));
-    keyring.upload(ExternalKey::parse_all(&jwk).unwrap()).await.unwrap();
+    keyring.upload(UploadedSet::parse(&jwk).unwrap().keys).await.unwrap();
     let with_external = keyring.publication().unwrap();
     assert_ne!(with_external.body, before.body);
 
@@ -233,7 +233,7 @@ async fn a_replaced_external_key_is_gone_although_the_new_key_set_fails_its_self
     for shortened in [false, true] {
         let upload = |exp| {
             let jwk = external_jwk(exp);
-            ExternalKey::parse_all(&jwk).unwrap()
+            UploadedSet::parse(&jwk).unwrap().keys
         };
         let first = upload(Some(clock.now().plus(2 * HOUR)));
         keyring.upload(first.clone()).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_replaced_external_key_is_gone_although_the_new_key_set_fails_its_self
         if shortened {
             let mut jwk = serde_json::to_value(first[0].jwk()).unwrap();
             jwk["exp"] = clock.now().plus(HOUR).as_secs().into();
-            other.upload(ExternalKey::parse_all(jwk.to_string().as_bytes()).unwrap()).await.unwrap();
+            other.upload(UploadedSet::parse(jwk.to_string().as_bytes()).unwrap().keys).await.unwrap();
         } else {
             other.withdraw("external").await.unwrap();
             other.upload(upload(None)).await.unwrap();
