@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::config::{BackendChoice, PasswordConfig};
-use super::context::{Context, lock};
+use super::context::Context;
 use super::error::IssuerError;
 use super::fair_queue::Requester;
 use super::known_clients::KnownClients;
+use super::mutex::lock;
 use super::refused_sign_in::{RefusalReason, RefusedSignIn};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
 use crate::domain::client::ClientKey;
@@ -136,7 +137,7 @@ impl Accounts {
         let now = self.context.clock.monotonic();
         match account {
             Some(account) if self.known_clients.contains(client, account.id, now) => Requester::Known(client),
-            _ => Requester::Stranger(client),
+            _ => Requester::Other(client),
         }
     }
 

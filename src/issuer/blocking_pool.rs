@@ -9,8 +9,8 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use super::context::lock;
 use super::fair_queue::{FairQueue, Requester};
+use super::mutex::lock;
 use crate::domain::clock::Clock;
 
 /// Places per thread in each lane of the queue. Bounded, because a queued job holds its inputs in memory.
@@ -366,7 +366,7 @@ mod tests {
     async fn the_newest_job_of_the_client_with_the_most_gives_its_place_to_another_client() {
         let (pool, _) = pool(1);
         let busy = occupied(&pool, 1).await;
-        let client = |n| Requester::Stranger(std::net::IpAddr::from([192, 0, 2, n]).into());
+        let client = |n| Requester::Other(std::net::IpAddr::from([192, 0, 2, n]).into());
         let mut works: Vec<_> =
             (0..PLACES_PER_THREAD).map(|n| Box::pin(pool.run_for(client(1), move || n))).collect();
         for work in &mut works {

@@ -12,16 +12,16 @@ pub enum Requester {
     /// A client that has lately signed in to the account that it names.
     Known(ClientKey),
     /// Any other client.
-    Stranger(ClientKey),
+    Other(ClientKey),
 }
 
-/// Jobs that wait, in two lanes: one for operators and known clients, one for strangers.
+/// Jobs that wait, in two lanes: one for operators and known clients, one for all others.
 ///
-/// While both lanes have jobs, each gets every other turn: strangers can delay known clients only by half, and the other way
-/// round. Within a lane, the clients take turns.
+/// While both lanes have jobs, each gets every other turn: neither can delay the other by more than half. Within a lane, the
+/// clients take turns.
 pub(super) struct FairQueue<T> {
     known: Lane<T>,
-    strangers: Lane<T>,
+    others: Lane<T>,
     /// Which lane has the next turn.
     next: LaneName,
 }
@@ -29,16 +29,23 @@ pub(super) struct FairQueue<T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LaneName {
     Known,
-    Strangers,
+    Others,
+}
+
+/// Whose jobs wait one behind the other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Line {
+    Client(ClientKey),
+    Operators,
 }
 
 impl Requester {
-    /// The lane, and the line in it. All operators share one line.
-    fn place(self) -> (LaneName, Option<ClientKey>) {
+    /// The lane, and the line in it.
+    fn place(self) -> (LaneName, Line) {
         match self {
-            Self::Operator => (LaneName::Known, None),
-            Self::Known(client) => (LaneName::Known, Some(client)),
-            Self::Stranger(client) => (LaneName::Strangers, Some(client)),
+            Self::Operator => (LaneName::Known, Line::Operators),
+            Self::Known(client) => (LaneName::Known, Line::Client(client)),
+            Self::Other(client) => (LaneName::Others, Line::Client(client)),
         }
     }
 }
@@ -46,23 +53,23 @@ impl Requester {
 impl<T> FairQueue<T> {
     /// An empty queue with this many places in each lane.
     pub(super) fn new(places: usize) -> Self {
-        Self { known: Lane::new(places), strangers: Lane::new(places), next: LaneName::Known }
+        Self { known: Lane::new(places), others: Lane::new(places), next: LaneName::Known }
     }
 
     /// How many jobs wait.
     pub(super) fn len(&self) -> usize {
-        self.known.waiting + self.strangers.waiting
+        self.known.waiting + self.others.waiting
     }
 
     /// How many jobs, at most, are taken before one that this requester would add now. Those that come later and are taken
     /// before it are not counted.
     pub(super) fn ahead_of(&self, requester: Requester) -> usize {
-        let (name, client) = requester.place();
+        let (name, line) = requester.place();
         let (own, other) = match name {
-            LaneName::Known => (&self.known, &self.strangers),
-            LaneName::Strangers => (&self.strangers, &self.known),
+            LaneName::Known => (&self.known, &self.others),
+            LaneName::Others => (&self.others, &self.known),
         };
-        let ahead = own.ahead_of(client);
+        let ahead = own.ahead_of(line);
         // The other lane has a turn before each of these jobs, and before the new one.
         ahead + other.waiting.min(ahead + 1)
     }
@@ -71,15 +78,15 @@ impl<T> FairQueue<T> {
     /// it, which may be the new job.
     #[must_use]
     pub(super) fn push(&mut self, requester: Requester, job: T) -> Option<T> {
-        let (name, client) = requester.place();
-        self.lane(name).push(client, job)
+        let (name, line) = requester.place();
+        self.lane(name).push(line, job)
     }
 
     /// Removes the job whose turn it is.
     pub(super) fn pop(&mut self) -> Option<T> {
         let (first, second) = match self.next {
-            LaneName::Known => (LaneName::Known, LaneName::Strangers),
-            LaneName::Strangers => (LaneName::Strangers, LaneName::Known),
+            LaneName::Known => (LaneName::Known, LaneName::Others),
+            LaneName::Others => (LaneName::Others, LaneName::Known),
         };
         self.next = second;
         self.lane(first).pop().or_else(|| self.lane(second).pop())
@@ -88,77 +95,77 @@ impl<T> FairQueue<T> {
     fn lane(&mut self, name: LaneName) -> &mut Lane<T> {
         match name {
             LaneName::Known => &mut self.known,
-            LaneName::Strangers => &mut self.strangers,
+            LaneName::Others => &mut self.others,
         }
     }
 }
 
-/// Round robin over clients, each with a line of its own: fair queueing (J. Nagle, RFC 970 §3).
+/// Round robin over the lines: fair queueing (J. Nagle, RFC 970 §3).
 struct Lane<T> {
     /// No line is empty.
-    lines: HashMap<Option<ClientKey>, VecDeque<T>>,
-    /// The clients that have a line, in the order of their turns.
-    turns: VecDeque<Option<ClientKey>>,
+    jobs: HashMap<Line, VecDeque<T>>,
+    /// The lines that have jobs, in the order of their turns.
+    turns: VecDeque<Line>,
     waiting: usize,
     places: usize,
 }
 
 impl<T> Lane<T> {
     fn new(places: usize) -> Self {
-        Self { lines: HashMap::new(), turns: VecDeque::new(), waiting: 0, places }
+        Self { jobs: HashMap::new(), turns: VecDeque::new(), waiting: 0, places }
     }
 
-    fn len_of(&self, client: Option<ClientKey>) -> usize {
-        self.lines.get(&client).map_or(0, VecDeque::len)
+    fn len_of(&self, line: Line) -> usize {
+        self.jobs.get(&line).map_or(0, VecDeque::len)
     }
 
-    /// Before the n-th job of a client, each other client has at most n turns.
-    fn ahead_of(&self, client: Option<ClientKey>) -> usize {
-        let own = self.len_of(client);
-        let others = self.lines.iter().filter(|(other, _)| **other != client);
-        own + others.map(|(_, line)| line.len().min(own + 1)).sum::<usize>()
+    /// Before the n-th job of a line, each other line has at most n turns.
+    fn ahead_of(&self, line: Line) -> usize {
+        let own = self.len_of(line);
+        let others = self.jobs.iter().filter(|(other, _)| **other != line);
+        own + others.map(|(_, jobs)| jobs.len().min(own + 1)).sum::<usize>()
     }
 
-    fn push(&mut self, client: Option<ClientKey>, job: T) -> Option<T> {
+    fn push(&mut self, line: Line, job: T) -> Option<T> {
         let mut displaced = None;
         if self.waiting >= self.places {
             // A line that is longer by one has no more than its share.
-            let Some(longest) = self.longest_above(self.len_of(client) + 1) else {
+            let Some(longest) = self.longest_above(self.len_of(line) + 1) else {
                 return Some(job);
             };
             displaced = self.remove_newest(longest);
         }
-        let line = self.lines.entry(client).or_default();
-        if line.is_empty() {
-            self.turns.push_back(client);
+        let jobs = self.jobs.entry(line).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(line);
         }
-        line.push_back(job);
+        jobs.push_back(job);
         self.waiting += 1;
         displaced
     }
 
-    /// The client with the longest line, if that has more than `len` jobs.
-    fn longest_above(&self, len: usize) -> Option<Option<ClientKey>> {
-        let longest = self.lines.iter().max_by_key(|(_, line)| line.len());
-        longest.filter(|(_, line)| line.len() > len).map(|(client, _)| *client)
+    /// The longest line, if it has more than `len` jobs.
+    fn longest_above(&self, len: usize) -> Option<Line> {
+        let longest = self.jobs.iter().max_by_key(|(_, jobs)| jobs.len());
+        longest.filter(|(_, jobs)| jobs.len() > len).map(|(line, _)| *line)
     }
 
     /// The line keeps at least one job, and with it its turn.
-    fn remove_newest(&mut self, client: Option<ClientKey>) -> Option<T> {
-        let newest = self.lines.get_mut(&client)?.pop_back()?;
+    fn remove_newest(&mut self, line: Line) -> Option<T> {
+        let newest = self.jobs.get_mut(&line)?.pop_back()?;
         self.waiting -= 1;
         Some(newest)
     }
 
     fn pop(&mut self) -> Option<T> {
-        let client = self.turns.pop_front()?;
-        let line = self.lines.get_mut(&client)?;
-        let job = line.pop_front()?;
+        let line = self.turns.pop_front()?;
+        let jobs = self.jobs.get_mut(&line)?;
+        let job = jobs.pop_front()?;
         self.waiting -= 1;
-        if line.is_empty() {
-            self.lines.remove(&client);
+        if jobs.is_empty() {
+            self.jobs.remove(&line);
         } else {
-            self.turns.push_back(client);
+            self.turns.push_back(line);
         }
         Some(job)
     }
@@ -176,8 +183,8 @@ mod tests {
         IpAddr::from([192, 0, 2, n]).into()
     }
 
-    fn stranger(n: u8) -> Requester {
-        Requester::Stranger(client(n))
+    fn other(n: u8) -> Requester {
+        Requester::Other(client(n))
     }
 
     fn drained<T>(queue: &mut FairQueue<T>) -> Vec<T> {
@@ -188,21 +195,21 @@ mod tests {
     fn clients_take_turns_in_the_order_in_which_they_came() {
         let mut queue = FairQueue::new(10);
         for job in [(1, 'a'), (1, 'b'), (1, 'c'), (2, 'x'), (3, 'y'), (2, 'z')] {
-            assert_eq!(queue.push(stranger(job.0), job), None);
+            assert_eq!(queue.push(other(job.0), job), None);
         }
         assert_eq!(drained(&mut queue), [(1, 'a'), (2, 'x'), (3, 'y'), (1, 'b'), (2, 'z'), (1, 'c')]);
         assert_eq!(queue.len(), 0);
     }
 
     #[test]
-    fn known_clients_and_strangers_get_every_other_turn() {
+    fn known_clients_and_others_get_every_other_turn() {
         let mut queue = FairQueue::new(10);
         for n in 0..4 {
-            assert_eq!(queue.push(stranger(n), format!("stranger {n}")), None);
+            assert_eq!(queue.push(other(n), format!("other {n}")), None);
         }
         assert_eq!(queue.push(Requester::Known(client(9)), "known".to_owned()), None);
         assert_eq!(queue.push(Requester::Operator, "operator".to_owned()), None);
-        let order = ["known", "stranger 0", "operator", "stranger 1", "stranger 2", "stranger 3"];
+        let order = ["known", "other 0", "operator", "other 1", "other 2", "other 3"];
         assert_eq!(drained(&mut queue), order);
     }
 
@@ -210,22 +217,22 @@ mod tests {
     fn in_a_full_lane_the_client_with_the_most_jobs_gives_way() {
         let mut queue = FairQueue::new(3);
         for job in ['a', 'b', 'c'] {
-            assert_eq!(queue.push(stranger(1), job), None);
+            assert_eq!(queue.push(other(1), job), None);
         }
-        assert_eq!(queue.push(stranger(1), 'd'), Some('d'));
-        assert_eq!(queue.push(stranger(2), 'x'), Some('c'));
+        assert_eq!(queue.push(other(1), 'd'), Some('d'));
+        assert_eq!(queue.push(other(2), 'x'), Some('c'));
         // Now the first has two places and the second one: another job of the second would only turn that round.
-        assert_eq!(queue.push(stranger(2), 'y'), Some('y'));
-        assert_eq!(queue.push(stranger(3), 'z'), Some('b'));
-        assert_eq!(queue.push(stranger(4), '!'), Some('!'));
+        assert_eq!(queue.push(other(2), 'y'), Some('y'));
+        assert_eq!(queue.push(other(3), 'z'), Some('b'));
+        assert_eq!(queue.push(other(4), '!'), Some('!'));
         assert_eq!(drained(&mut queue), ['a', 'x', 'z']);
     }
 
     #[test]
-    fn a_full_lane_of_strangers_leaves_the_places_of_known_clients() {
+    fn a_full_lane_of_others_leaves_the_places_of_known_clients() {
         let mut queue = FairQueue::new(2);
         for n in 0..2 {
-            assert_eq!(queue.push(stranger(n), n), None);
+            assert_eq!(queue.push(other(n), n), None);
         }
         assert_eq!(queue.push(Requester::Known(client(7)), 7), None);
         assert_eq!(queue.pop(), Some(7));
@@ -235,7 +242,7 @@ mod tests {
         prop_oneof![
             Just(Requester::Operator),
             (0..4_u8).prop_map(|n| Requester::Known(client(n))),
-            (0..6_u8).prop_map(stranger),
+            (0..6_u8).prop_map(other),
         ]
     }
 

@@ -1,10 +1,10 @@
-//! Which clients signed in to which accounts lately, so that strangers' guesses do not delay them.
+//! Which clients signed in to which accounts lately, so that the guesses of others do not delay them.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::context::lock;
+use super::mutex::lock;
 use crate::domain::account::UserId;
 use crate::domain::client::ClientKey;
 
@@ -17,7 +17,7 @@ const MAX_PAIRS: usize = 1 << 16;
 /// Maximum number of pairs of one client, so that one with many accounts leaves room for others.
 const MAX_PAIRS_OF_CLIENT: usize = 256;
 
-/// Pairs of a client and an account that it signed in to. Kept in memory: after a restart everybody is a stranger once.
+/// Pairs of a client and an account that it signed in to. Kept in memory: after a restart each client counts as new once.
 #[derive(Default)]
 pub(super) struct KnownClients(Mutex<Pairs>);
 
@@ -37,7 +37,7 @@ impl KnownClients {
         at.is_some_and(|at| now.saturating_sub(*at) < REMEMBERED)
     }
 
-    /// Remembers a sign-in. If there is no room for it, the client stays a stranger.
+    /// Remembers a sign-in. If there is no room for it, the client stays unknown.
     pub(super) fn insert(&self, client: ClientKey, user: UserId, now: Duration) {
         let mut pairs = lock(&self.0);
         pairs.sweep(now);

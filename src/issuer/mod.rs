@@ -13,6 +13,7 @@ mod fair_queue;
 mod issue;
 mod keyring;
 mod known_clients;
+mod mutex;
 mod open_mode;
 mod refused_sign_in;
 mod retention;

@@ -166,7 +166,7 @@ fn signal(server: &Server, which: &str) {
 const GUESSERS: u8 = 40;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_hundred_guesses_a_second_delay_neither_known_users_nor_strangers_for_long() {
+async fn four_hundred_guesses_a_second_delay_neither_known_nor_new_clients_for_long() {
     let dir = dir();
     // Without the credential cache, each sign-in computes a real hash.
     let settings =
@@ -194,15 +194,15 @@ async fn four_hundred_guesses_a_second_delay_neither_known_users_nor_strangers_f
         assert_eq!(sign_in_from(&server, &format!("198.51.100.{n}"), account).await, 200, "known {n}");
         slowest = slowest.max(begun.elapsed());
     }
-    let mut strangers = JoinSet::new();
+    let mut newcomers = JoinSet::new();
     for (n, account) in users.into_iter().enumerate() {
-        strangers.spawn(sign_in(server.url.clone(), format!("203.0.113.{n}"), account));
+        newcomers.spawn(sign_in(server.url.clone(), format!("203.0.113.{n}"), account));
     }
-    let strangers = strangers.join_all().await;
+    let newcomers = newcomers.join_all().await;
     guessers.iter().for_each(JoinHandle::abort);
     eprintln!("the slowest sign-in of a known user took {slowest:.0?}");
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
-    assert_eq!(strangers, [200; 20]);
+    assert_eq!(newcomers, [200; 20]);
 }
 
 /// Guesses the password of one user from one address, ten times a second, whether or not the server keeps up.

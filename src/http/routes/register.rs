@@ -57,7 +57,7 @@ pub(super) async fn post(
     };
     let username = Username::parse(&request.username)?;
     let email = Email::parse(&request.email)?;
-    let password = accounts.register(username, Some(email), Requester::Stranger(client.into())).await?;
+    let password = accounts.register(username, Some(email), Requester::Other(client.into())).await?;
     let response = json_response(&RegisterResponse { password: password.reveal() });
     Ok((StatusCode::CREATED, response).into_response())
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::state::Keyring;
 use crate::domain::key::self_check::SelfCheckError;
-use crate::issuer::context::lock;
+use crate::issuer::mutex::lock;
 use crate::store::{NotWritable, StoreError};
 
 /// Maximum time between two completed ticks of the rotation. They are due four times a second.

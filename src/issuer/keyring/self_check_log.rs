@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::key::self_check::SelfCheckError;
-use crate::issuer::context::lock;
+use crate::issuer::mutex::lock;
 
 #[derive(Debug, Default)]
 pub(super) struct SelfCheckLog {

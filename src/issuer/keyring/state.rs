@@ -21,8 +21,9 @@ use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
 use crate::issuer::blocking_pool::{BlockingPool, WorkError};
-use crate::issuer::context::{Context, lock};
+use crate::issuer::context::Context;
 use crate::issuer::error::IssuerError;
+use crate::issuer::mutex::lock;
 use crate::store::{Applied, KeySnapshot, SealedRows};
 
 /// Keys that are generated at the same time: the two of a first start.
@@ -295,7 +296,7 @@ impl Keyring {
         Ok(Reloaded::Swapped)
     }
 
-    /// Keeps the published set instead of a newer one. At the start there is none, and then nothing is published.
+    /// Keeps the published set instead of a newer one. At the start there is no set yet, so nothing is published.
     fn keep_published(&self, newer: KeyringSnapshot) {
         if self.snapshot.load().version().is_none() {
             self.snapshot.store(Arc::new(newer.withheld()));
