@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Extensions, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -377,6 +377,10 @@ impl IntoResponse for ApiError {
         *response.status_mut() = body.code.status();
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
+        }
+        // Where a message without a valid host ends is not certain either.
+        if matches!(self, Self::InvalidHost) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.extend(response.extensions_mut());
         response

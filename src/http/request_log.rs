@@ -60,7 +60,8 @@ impl RequestLog {
 
     /// The log of a request whose head cannot be read.
     pub(super) fn unreadable() -> Self {
-        let line = || (Method::default(), "(unreadable)".to_owned());
+        // A valid method, but no client sends it.
+        let line = || (Method::from_bytes(b"-").unwrap_or_default(), "(unreadable)".to_owned());
         Self { id: new_id(), line: tracing::enabled!(tracing::Level::DEBUG).then(line) }
     }
 
