@@ -32,7 +32,8 @@ impl Endpoint {
         self.method == *request.method() && self.path == request.uri().path()
     }
 
-    /// Whether a request to this path is for this endpoint, or for another method of its path.
+    /// Whether a request to this path is for this endpoint, or for another method of its path. Also for paths with
+    /// parameters.
     pub(crate) fn has_path(&self, path: &str) -> bool {
         if !self.path.contains('{') {
             return self.path == path;
