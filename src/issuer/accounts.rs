@@ -98,7 +98,8 @@ impl Accounts {
         password: &Password,
         client: ClientKey,
     ) -> Result<Account, IssuerError> {
-        let SignInCandidate { account, costs } = self.context.store.sign_in_candidate(username).await?;
+        let SignInCandidate { account, disabled, costs } =
+            self.context.store.sign_in_candidate(username).await?;
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let account = match (self.is_cached(account.as_ref(), password), account) {
             (true, Some(account)) => return Ok(account),
@@ -124,10 +125,11 @@ impl Accounts {
             (Some(account), VerifyOutcome::Unreadable) => {
                 let id = account.id;
                 tracing::debug!(user.id = %id, "the password hash of account {id} is not an Argon2 hash");
-                Err(refused(Some(account), RefusalReason::UnusableHash))
+                Err(refused(Some(account.username), RefusalReason::UnusableHash))
             }
             (_, VerifyOutcome::NotComputed) => Err(HashError.into()),
-            (Some(account), _) => Err(refused(Some(account), RefusalReason::WrongPassword)),
+            (Some(account), _) => Err(refused(Some(account.username), RefusalReason::WrongPassword)),
+            (None, _) if disabled.is_some() => Err(refused(disabled, RefusalReason::DisabledAccount)),
             (None, _) => Err(refused(None, RefusalReason::UnknownAccount)),
         }
     }
@@ -201,11 +203,8 @@ impl Accounts {
     }
 }
 
-fn refused(account: Option<Account>, reason: RefusalReason) -> IssuerError {
-    IssuerError::InvalidCredentials(RefusedSignIn {
-        account: account.map(|account| account.username),
-        reason,
-    })
+fn refused(account: Option<String>, reason: RefusalReason) -> IssuerError {
+    IssuerError::InvalidCredentials(RefusedSignIn { account, reason })
 }
 
 /// Checks one hash of each cost in the store: the real one at its cost, and a dummy at every other cost. A refusal takes

@@ -5,7 +5,7 @@ use std::fmt;
 /// A sign-in that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedSignIn {
-    /// The name of the account that could sign in. Never the text of a client, because that may be a password.
+    /// The name of the account, if there is one. Never the text of a client, because that may be a password.
     pub account: Option<String>,
     /// Why.
     pub reason: RefusalReason,
@@ -14,9 +14,11 @@ pub struct RefusedSignIn {
 /// Why a sign-in was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
+    /// The account is disabled or deleted.
+    DisabledAccount,
     /// The request has no username or no password.
     MissingCredentials,
-    /// No account of that name may sign in: it does not exist, or is disabled.
+    /// There is no account of that name.
     UnknownAccount,
     /// No password matches what is stored as the hash of the account.
     UnusableHash,
@@ -35,6 +37,7 @@ impl RefusedSignIn {
 impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::DisabledAccount => "disabled account",
             Self::MissingCredentials => "missing credentials",
             Self::UnknownAccount => "unknown account",
             Self::UnusableHash => "unusable password hash",

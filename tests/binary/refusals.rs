@@ -63,7 +63,7 @@ async fn a_refused_sign_in_is_one_line_with_client_reason_id_and_the_account_if_
             r#"INFO refused a sign-in from 192.0.2.1: wrong password request_id="from-192.0.2.1" account="alice""#,
             r#"INFO refused a sign-in from 192.0.2.2: wrong password request_id="from-192.0.2.2" account="alice""#,
             r#"INFO refused a sign-in from 192.0.2.3: unknown account request_id="from-192.0.2.3""#,
-            r#"INFO refused a sign-in from 2001:db8::4: unknown account request_id="from-2001:db8::4""#,
+            r#"INFO refused a sign-in from 2001:db8::4: disabled account request_id="from-2001:db8::4" account="bob""#,
             r#"INFO refused a sign-in from 192.0.2.6: missing credentials request_id="from-192.0.2.6""#,
         ]
     );
