@@ -53,6 +53,10 @@ impl App {
         let keyring = Keyring::open(context.clone(), master_key, config.keys.policy).await?;
         // A failure of the first tick stops the start. Later ones are logged and retried.
         keyring.tick().await?;
+        // Not a reason to stop: other processes only learn later what differs.
+        if let Err(error) = keyring.record_policy().await {
+            tracing::warn!("the rotation policy could not be recorded: {}", error_chain(&error));
+        }
         let (accounts, keyring) = (Accounts::new(context.clone(), &config.passwords), Arc::new(keyring));
         let tokens = TokenPolicy {
             // The port comes from the listener, because with PORT=0 the system chooses it.

@@ -67,7 +67,9 @@ impl StoreCopy {
 pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyhow::Result<MasterKey> {
     let name = store.path().display();
     let probe = store.probe().await.map_err(|error| match error {
-        StoreError::Corrupt(what) => UsageError(format!("cannot use {name}: {what}")).into(),
+        StoreError::Corrupt(what) | StoreError::Foreign(what) => {
+            UsageError(format!("cannot use {name}: {what}")).into()
+        }
         other => anyhow::Error::new(other).context(format!("cannot read {name}")),
     });
     match probe?.contents {
@@ -81,7 +83,8 @@ pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyh
 
 /// The keys that the master key does not open.
 pub(super) fn unopened_kids(master_key: &MasterKey, inspection: &Inspection) -> Vec<Kid> {
-    issuer::unreadable_rows(master_key, &inspection.keys).into_iter().map(|row| row.kid).collect()
+    let (rows, invalid_exp) = (&inspection.keys, &inspection.invalid_exp);
+    issuer::unreadable_rows(master_key, rows, invalid_exp).into_iter().map(|row| row.kid).collect()
 }
 
 /// What a verified copy contains, for a message.

@@ -18,7 +18,8 @@ use crate::domain::clock::Timestamp;
 pub use self::accounts::{AccountChange, SignInCandidate};
 pub use self::error::{StoreError, Unique};
 pub use self::keys::{
-    Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows,
+    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey,
+    SealedKey, SealedRows,
 };
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};
 
@@ -55,6 +56,10 @@ pub trait Store: Send + Sync {
 
     /// At most `at_most` accounts with numbers above `after`, in the order of their numbers.
     async fn accounts(&self, after: UserId, at_most: u32) -> Result<Vec<AccountReport>, StoreError>;
+
+    /// How many accounts have a hash that no password matches, such as those of another program's algorithm. Reads all
+    /// accounts. Deleted ones do not count.
+    async fn unusable_hashes(&self) -> Result<u64, StoreError>;
 
     /// Changes an account. Returns false if it is deleted, or has another hash than the change relies on.
     ///

@@ -168,7 +168,7 @@ async fn a_foreign_newer_or_older_schema_is_reported() {
     expect_store_error(dir.path(), "a newer jwksd made it");
     let dir = store();
     sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version > 4").await;
-    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of 6");
+    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of 7");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod start;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
+mod take_over;
 
 use std::path::Path;
 

@@ -1,10 +1,18 @@
-//! Reads the private key that an operator imports with `jwksd keys import`.
+//! Reads private keys from elsewhere: the file of `jwksd keys import`, and the rows of another program.
 
+use rsa::pkcs8::der::SecretDocument;
+use rsa::pkcs8::der::pem::LineEnding;
+use serde_json::Value;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::domain::jose::algorithm::KeyType;
+use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::pem::{InvalidPem, Key};
 use crate::domain::jose::private_key::PrivateKey;
+
+/// The forms of a private key in DER, by their labels in PEM.
+const DER_FORMS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
 
 /// Reads an RSA private key in PEM.
 ///
@@ -19,6 +27,59 @@ pub fn parse(pem: &str) -> Result<PrivateKey, InvalidImport> {
             other => Err(InvalidImport::KeyType(other)),
         },
     }
+}
+
+/// What bytes are that jwksd did not seal.
+pub(crate) enum Plaintext {
+    /// A private key that can sign.
+    Key(PrivateKey),
+    /// A private key that cannot sign, and why.
+    UnusableKey(String),
+    /// No private key that we can read: encrypted, or something else.
+    Unknown,
+}
+
+impl Plaintext {
+    /// Reads an RSA private key in PEM or DER, and recognises those that cannot be used.
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return match parse(text) {
+                Ok(key) => Self::Key(key),
+                Err(error) if is_secret(text, &error) => Self::UnusableKey(error.to_string()),
+                Err(_) if is_private_jwk(text) => Self::UnusableKey("it is a JWK and not PEM".to_owned()),
+                Err(_) => Self::Unknown,
+            };
+        }
+        let readings = DER_FORMS.into_iter().filter_map(|label| Some(parse(&to_pem(label, bytes)?)));
+        let mut unusable = Self::Unknown;
+        for reading in readings {
+            match reading {
+                Ok(key) => return Self::Key(key),
+                // The other forms of the same bytes are not valid DER.
+                Err(InvalidImport::Pem(
+                    InvalidPem::Malformed | InvalidPem::Key(InvalidJwk::Inconsistent),
+                )) => {}
+                Err(error) => unusable = Self::UnusableKey(error.to_string()),
+            }
+        }
+        unusable
+    }
+}
+
+/// Whether a text that cannot be imported has a private key in the clear.
+fn is_secret(text: &str, error: &InvalidImport) -> bool {
+    text.contains("PRIVATE KEY-----") && !matches!(error, InvalidImport::Pem(InvalidPem::Encrypted))
+}
+
+/// Programs in JavaScript store keys as JWK (RFC 7517), whose `d` is secret.
+fn is_private_jwk(text: &str) -> bool {
+    serde_json::from_str(text)
+        .is_ok_and(|value: Value| value.get("kty").is_some() && value.get("d").is_some())
+}
+
+/// DER as PEM, so that one reader checks both.
+fn to_pem(label: &'static str, der: &[u8]) -> Option<Zeroizing<String>> {
+    SecretDocument::try_from(der).ok()?.to_pem(label, LineEnding::LF).ok()
 }
 
 /// Why a key cannot be imported.

@@ -11,6 +11,7 @@ use crate::domain::jose::public_key::PublicKey;
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError, Sealer};
+use crate::domain::key::status::KeyStatus;
 use crate::issuer::error::IssuerError;
 use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedRows};
 
@@ -76,7 +77,9 @@ impl Keyring {
     #[must_use]
     pub fn published(&self) -> Vec<PublishedKey> {
         let is_published = |phase| matches!(phase, Phase::Next | Phase::Current | Phase::Retiring);
-        let own = self.report().into_iter().filter(|key| is_published(key.phase)).map(|key| PublishedKey {
+        let snapshot = self.snapshot.load();
+        let is_published = |key: &KeyStatus| is_published(key.phase) && snapshot.publishes(key.kid);
+        let own = self.report().into_iter().filter(is_published).map(|key| PublishedKey {
             kid: key.kid.to_string(),
             phase: Some(key.phase),
             exp: Some(key.exp),

@@ -16,7 +16,7 @@ use super::snapshot::{KeyringSnapshot, KeysLater, Publication};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::key::lifecycle::{self, PlanContext, RotationPolicy};
+use crate::domain::key::lifecycle::{self, MAX_PUBLISHED, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
@@ -38,6 +38,8 @@ pub struct Keyring {
     pub(super) snapshot: ArcSwap<KeyringSnapshot>,
     /// For each key, both clocks at the time this process first saw it, or when the wall clock last went back.
     pub(super) anchors: Mutex<HashMap<Kid, ClockAnchor>>,
+    /// The key that this process has created last, and when.
+    last_created: Mutex<Option<(Kid, Timestamp)>>,
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
@@ -75,6 +77,7 @@ impl Keyring {
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
             anchors: Mutex::default(),
+            last_created: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::default(),
@@ -202,7 +205,11 @@ impl Keyring {
                         continue;
                     }
                 };
+            let created = newest_created(&changes);
             if self.apply(stored.version, changes).await? == Applied::Yes {
+                if created.is_some() {
+                    *lock(&self.last_created) = created;
+                }
                 // Not earlier: a plan that was not stored has not happened.
                 log.into_iter().for_each(Step::log);
                 return match (intent, self.reload().await?) {
@@ -295,6 +302,7 @@ impl Keyring {
         let before = self.snapshot.swap(Arc::new(opened.snapshot));
         self.set_anchors();
         self.log_left_out(&before);
+        self.log_other_policy(&before);
         Ok(Reloaded::Swapped)
     }
 
@@ -344,7 +352,15 @@ impl Keyring {
     fn log_left_out(&self, before: &KeyringSnapshot) {
         let snapshot = self.snapshot.load();
         for row in snapshot.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
-            tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
+            let (kid, why, remedy) = (row.kid, &row.why, row.remedy.in_words(row.kid));
+            tracing::warn!(%kid, "key {kid} is left out of signing and of the JWKS: {why}; {remedy}");
+        }
+        let surplus = snapshot.surplus();
+        if surplus > 0 && before.surplus() == 0 {
+            tracing::warn!(
+                "{surplus} keys are not published, because the JWKS has at most {MAX_PUBLISHED} of ours: revoke or expire \
+                 those that are not needed"
+            );
         }
         for kid in snapshot.tampered().iter().filter(|kid| !before.tampered().contains(kid)) {
             tracing::warn!(
@@ -360,8 +376,18 @@ impl Keyring {
             .iter_mut()
             .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, monotonic)))
             .collect();
-        PlanContext { wall, watched, newest_signer }
+        PlanContext { wall, watched, newest_signer, last_created: *lock(&self.last_created) }
     }
+}
+
+/// The newest key that these changes publish, and when it was created.
+fn newest_created(changes: &[KeyChange]) -> Option<(Kid, Timestamp)> {
+    let created = changes.iter().filter_map(|change| match change {
+        // The expired key of a new store is not published.
+        KeyChange::Insert { key, .. } if key.published_at.is_some() => Some((key.kid, key.created_at)),
+        _ => None,
+    });
+    created.max()
 }
 
 /// A snapshot that was opened, and the result of its self-check.

@@ -7,6 +7,7 @@
 mod accounts;
 mod backup;
 mod check;
+mod compatibility;
 mod error;
 mod file;
 mod keys;

@@ -2,6 +2,7 @@
 
 use sqlx::SqliteConnection;
 
+use super::compatibility::{expect_numbers_left, expect_usable_columns};
 use super::file::DatabaseFile;
 use super::schema::{expect_course_columns, expect_known_version, has_table};
 use super::{accounts, keys};
@@ -31,7 +32,8 @@ impl DatabaseFile {
     /// Looks into the file without writing to it.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] for a file that is not a database, and for one that a newer jwksd made.
+    /// [`StoreError::Corrupt`] for a file that is not a database, and for one that a newer jwksd made;
+    /// [`StoreError::Foreign`] for one of another program that cannot be taken over.
     pub async fn probe(&self) -> Result<Probe, StoreError> {
         match self.path().metadata() {
             Ok(file) if file.is_file() => self.read(probe).await,
@@ -47,9 +49,15 @@ impl DatabaseFile {
 
 async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     expect_course_columns(db).await?;
+    expect_usable_columns(db).await?;
     expect_known_version(db).await?;
     let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
-    Ok(Probe { contents: contents(db).await?, has_accounts })
+    let contents = contents(db).await?;
+    // In a store of ours, a row of another program is only left out.
+    if !matches!(contents, Contents::Ours(_)) {
+        expect_numbers_left(db).await?;
+    }
+    Ok(Probe { contents, has_accounts })
 }
 
 async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {
