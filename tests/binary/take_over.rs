@@ -124,7 +124,7 @@ async fn an_exp_in_another_unit_is_converted_to_seconds_and_the_log_says_so() {
 }
 
 #[tokio::test]
-async fn an_exp_that_is_not_a_time_in_seconds_is_left_out_and_left_alone_and_named() {
+async fn an_exp_that_is_not_a_time_in_seconds_is_left_out_and_left_as_it_is_and_named() {
     let dir = dir();
     // NOT NULL is missing here, as in the databases of some programs.
     let mut db =
@@ -230,7 +230,7 @@ async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_t
         "it is a JWK",
     ]) {
         let (_, text) = found.iter().find(|(_, text)| text.starts_with(&format!("key {kid} is"))).unwrap();
-        let delete = format!("`sqlite3 FILE \"DELETE FROM keys WHERE kid = {kid}; VACUUM\"`");
+        let delete = format!("`sqlite3 FILE \"delete from keys where kid = {kid}; vacuum\"`");
         for part in ["its private key lies in the file in the clear, and cannot be used: ", why, &delete] {
             assert!(text.contains(part), "{text}");
         }

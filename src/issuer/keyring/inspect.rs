@@ -37,13 +37,13 @@ impl Remedy {
     /// In words, for the row of this `kid`.
     #[must_use]
     pub fn in_words(self, kid: Kid) -> String {
-        let delete = format!("`sqlite3 FILE \"DELETE FROM keys WHERE kid = {kid}; VACUUM\"`");
+        let delete = format!("`sqlite3 FILE \"delete from keys where kid = {kid}; vacuum\"`");
         match self {
             Self::Export => {
                 "if it is still needed, export it with the program that sealed it, and use `jwksd keys import`".to_owned()
             }
             Self::ImportAndDelete => format!(
-                "if it is still needed, save it with `sqlite3 FILE \"SELECT key FROM keys WHERE kid = {kid}\"` and use \
+                "if it is still needed, save it with `sqlite3 FILE \"select key from keys where kid = {kid}\"` and use \
                  `jwksd keys import`; then delete it with {delete}"
             ),
             Self::Delete => format!("stop trusting it, or keep it elsewhere, and delete it with {delete}"),
