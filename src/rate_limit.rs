@@ -4,7 +4,6 @@
 //! second with a burst of n, cannot do that: it refills while it is emptied, and admits up to 2n in a second.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +17,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 
+use crate::domain::client::ClientKey;
 use crate::setting::values::number;
 use crate::setting::{ConfigError, Setting, Source};
 
@@ -82,20 +82,6 @@ impl Future for Check<'_> {
             // For limiters that ask a server, such as one shared by several processes.
             Self::Pending(future) => future.as_mut().poll(context),
         }
-    }
-}
-
-/// The client that a request counts for: an IPv4 address, or the /64 network of an IPv6 address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientKey(IpAddr);
-
-impl From<IpAddr> for ClientKey {
-    fn from(address: IpAddr) -> Self {
-        Self(match address {
-            IpAddr::V4(_) => address,
-            // Providers assign a /64 or more, so one customer can use every address in it.
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-        })
     }
 }
 
@@ -352,6 +338,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
     use governor::clock::FakeRelativeClock;
     use proptest::prelude::*;
 

@@ -422,7 +422,7 @@ proptest! {
         let (policies, mut last) = ([one.policy(), other.policy()], [None, None]);
         let mut world = World::new(one);
         let mut created = [0_u32; 2];
-        let span = Duration::from_secs(120);
+        let span = Duration::from_mins(2);
         while world.truth < span {
             for (process, policy) in policies.iter().enumerate() {
                 world.pass(Duration::from_millis(125));

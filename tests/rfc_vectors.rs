@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use jwksd::domain::jose::algorithm::{Algorithm, Curve, KeyType};
 use jwksd::domain::jose::invalid_jwk::InvalidJwk;
+use jwksd::domain::jose::invalid_pem::InvalidPem;
 use jwksd::domain::jose::json::SecretJson;
 use jwksd::domain::jose::jwk::{Jwk, to_public};
 use jwksd::domain::jose::jwk_set::TrustedKeys;
 use jwksd::domain::jose::jws::Jws;
 use jwksd::domain::jose::members::PRIVATE_MEMBERS;
-use jwksd::domain::jose::pem::{self, InvalidPem, Key};
+use jwksd::domain::jose::pem::{self, Key};
 use jwksd::domain::jose::private_key::{NewKey, PrivateJwk, PrivateKey, private_jwk};
 use jwksd::domain::jose::public_key::PublicKey;
 
@@ -59,7 +60,7 @@ fn example_signatures_verify_and_deterministic_ones_are_reproduced() {
         if matches!(algorithm, Algorithm::Rs256 | Algorithm::EdDsa) {
             assert_eq!(again, signature, "{name}");
         }
-        for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
+        for other in Algorithm::ALL.into_iter().filter(|other| !other.is_same_as(algorithm)) {
             assert!(!public.key().verifies(other, message.as_bytes(), &signature), "{name} {other}");
         }
     }
@@ -82,9 +83,10 @@ fn a_key_survives_the_round_trip_through_pem_and_jwk() {
     let known = examples["signatures"].as_array().unwrap().iter().map(|example| private(&example["key"]));
     for key in known.chain(made) {
         let text = pem::private_pem(&key).unwrap();
-        let Key::Private(again) = Key::from_pem(&text).unwrap() else { panic!("{text:?}") };
+        let Key::Private(again) = Key::from_pem(text.as_bytes()).unwrap() else { panic!("{text:?}") };
         assert_eq!(*pem::private_pem(&again).unwrap(), *text);
-        let Key::Public(public) = Key::from_pem(&pem::public_pem(key.public()).unwrap()).unwrap() else {
+        let Key::Public(public) = Key::from_pem(pem::public_pem(key.public()).unwrap().as_bytes()).unwrap()
+        else {
             panic!("a public key");
         };
         assert_eq!(public, *key.public());
@@ -164,7 +166,7 @@ fn each_invalid_public_key_is_rejected_with_its_reason() {
         (with(any_key(), &json!({"key_ops": "verify"})), "\"key_ops\" does not contain \"verify\""),
         (
             with(any_key(), &json!({"alg": "ES256"})),
-            "\"alg\" is \"ES256\", which does not fit an Ed25519 key: use EdDSA",
+            "\"alg\" is \"ES256\", which does not fit an Ed25519 key: use EdDSA, Ed25519",
         ),
         (with(any_key(), &json!({"kid": ""})), "\"kid\" must have 1 to 256 bytes and no control characters"),
         (with(any_key(), &json!({"kid": 1})), "\"kid\" must be a string"),
@@ -237,15 +239,15 @@ fn each_invalid_pem_is_rejected_with_its_reason() {
         (short.to_owned(), InvalidPem::Key(InvalidJwk::RsaSize { bits: 1024 })),
         (relabelled("ENCRYPTED PRIVATE KEY"), InvalidPem::Encrypted),
         (relabelled("CERTIFICATE"), InvalidPem::Certificate),
-        (relabelled("OPENSSH PRIVATE KEY"), InvalidPem::Label("OPENSSH PRIVATE KEY".to_owned())),
-        (relabelled("PUBLIC KEY"), InvalidPem::Malformed),
+        (relabelled("OPENSSH PRIVATE KEY"), InvalidPem::OpenSsh),
+        (relabelled("PUBLIC KEY"), InvalidPem::Damaged),
         (format!("{}{}", *key, *key), InvalidPem::Several),
         ("no key".to_owned(), InvalidPem::Malformed),
     ] {
-        assert_eq!(Key::from_pem(&text).unwrap_err(), expected);
+        assert_eq!(Key::from_pem(text.as_bytes()).unwrap_err(), expected);
     }
     assert!(
-        Key::from_pem(&format!("Key Attributes\n{}\n\n", *key)).is_ok(),
+        Key::from_pem(format!("Key Attributes\n{}\n\n", *key).as_bytes()).is_ok(),
         "with text of OpenSSL around it"
     );
 }
@@ -256,12 +258,14 @@ proptest::proptest! {
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let _ = Jws::parse(&text);
         let _ = Jws::parse(&format!("{}.{}.", part(text.as_bytes()), part(&bytes)));
-        let _ = Key::from_pem(&text);
+        let _ = Key::from_pem(text.as_bytes());
         let pem = base64::engine::general_purpose::STANDARD.encode(&bytes);
         for label in ["PRIVATE KEY", "PUBLIC KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "RSA PUBLIC KEY"] {
             let lines: Vec<_> = pem.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
             let lines = lines.join("\n");
-            let _ = Key::from_pem(&format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n"));
+            let _ = Key::from_pem(
+                format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n").as_bytes(),
+            );
         }
         for kty in ["RSA", "EC", "OKP", "oct", text.as_str()] {
             for crv in ["P-256", "P-384", "P-521", "Ed25519"] {

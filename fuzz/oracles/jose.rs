@@ -10,8 +10,11 @@ use jwksd::domain::jose::jwk::{Jwk, to_public};
 use jwksd::domain::jose::jwk_set::TrustedKeys;
 use jwksd::domain::jose::jws::Jws;
 use jwksd::domain::jose::members::PRIVATE_MEMBERS;
-use jwksd::domain::jose::pem::{Key, from_pkcs1_pem, private_pem, public_pem, to_pkcs1_pem};
+use jwksd::domain::jose::pem::{
+    Key, contains_private_key, from_pkcs1_pem, private_pem, public_pem, read_private_key, to_pkcs1_pem,
+};
 use jwksd::domain::jose::private_key::{PrivateJwk, private_jwk};
+use jwksd::domain::jose::uploaded_set::UploadedSet;
 use jwksd::domain::jose::validation::{self, Validation};
 use jwksd::domain::jose::{inspect, numeric_date};
 use jwksd::domain::key::import;
@@ -19,8 +22,10 @@ use serde_json::{Map, Value, json};
 
 /// JWK Sets and JWKs: trusted, external and private ones. Accepted keys survive a round trip through JSON and PEM.
 pub fn jwk_set(input: &[u8]) {
+    // A byte order mark before a file or a body is skipped.
+    let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
     let Ok(value) = json::value(input) else {
-        assert!(ExternalKey::parse_all(input).is_err());
+        assert!(UploadedSet::parse(input).is_err());
         return;
     };
     assert_eq!(
@@ -35,7 +40,7 @@ pub fn jwk_set(input: &[u8]) {
         }
         Err(_) => {}
     }
-    for upload in ExternalKey::parse_all(input).into_iter().flatten() {
+    for upload in UploadedSet::parse(input).into_iter().flat_map(|set| set.keys) {
         expect_public(upload.jwk());
         assert_eq!(upload.jwk().kid(), Some(upload.kid()));
         let stored = serde_json::to_vec(upload.jwk()).unwrap();
@@ -61,7 +66,7 @@ fn expect_public(key: &Jwk) {
     assert!(PRIVATE_MEMBERS.iter().all(|name| written.get(name).is_none()));
     assert_eq!(Jwk::parse(&written).as_ref(), Ok(key));
     let pem = public_pem(key.key()).unwrap();
-    assert_eq!(Key::from_pem(&pem).unwrap().public(), key.key());
+    assert_eq!(Key::from_pem(pem.as_bytes()).unwrap().public(), key.key());
     // `jsonwebtoken` does not support this curve.
     if written["crv"] != "P-521" {
         let theirs: jsonwebtoken::jwk::Jwk = serde_json::from_value(written).unwrap();
@@ -69,21 +74,22 @@ fn expect_public(key: &Jwk) {
     }
 }
 
-/// Keys in PEM, for commands and in the store: they survive a round trip.
+/// Keys in PEM or DER, for commands and in the store: they survive a round trip.
 pub fn pem(input: &[u8]) {
-    let Ok(text) = str::from_utf8(input) else {
-        return;
-    };
-    for key in [import::parse(text).ok(), from_pkcs1_pem(text).ok()].into_iter().flatten() {
+    let pkcs1 = str::from_utf8(input).ok().and_then(|text| from_pkcs1_pem(text).ok());
+    for key in [import::parse(input).ok(), pkcs1].into_iter().flatten() {
         let written = to_pkcs1_pem(&key).unwrap();
         let again = from_pkcs1_pem(&written).unwrap();
         assert_eq!(to_pkcs1_pem(&again).unwrap(), written);
     }
-    if let Ok(key) = Key::from_pem(text) {
-        let public = Key::from_pem(&public_pem(key.public()).unwrap()).unwrap();
+    if read_private_key(input).is_ok() {
+        assert!(contains_private_key(input));
+    }
+    if let Ok(key) = Key::from_pem(input) {
+        let public = Key::from_pem(public_pem(key.public()).unwrap().as_bytes()).unwrap();
         assert_eq!(public.public(), key.public());
         if let Key::Private(key) = &key {
-            let again = Key::from_pem(&private_pem(key).unwrap()).unwrap();
+            let again = Key::from_pem(private_pem(key).unwrap().as_bytes()).unwrap();
             assert!(matches!(&again, Key::Private(again) if again.public() == key.public()));
         }
     }

@@ -49,6 +49,8 @@ impl Client {
             // A proxy from the environment could replace the keys.
             .proxy(None)
             .user_agent(concat!("jwksd/", env!("CARGO_PKG_VERSION")))
+            // Without it, a server may compress the response (RFC 9110 §12.5.3), which this client does not read.
+            .accept_encoding("identity")
             .build();
         Self(config.new_agent())
     }
@@ -114,8 +116,21 @@ fn json(url: &Url, response: &mut Response<Body>) -> anyhow::Result<Value> {
     if status != 200 {
         bail!("{url} answered {status}");
     }
+    if let Some(encoding) = content_encoding(response) {
+        bail!(
+            "{url} answered with {encoding:?} compression, although none was requested: fetch it with `curl --compressed \
+             {url} >jwks.json`, and use --jwks-file jwks.json"
+        );
+    }
     let text = text(response).with_context(|| format!("cannot read the response of {url}"))?;
-    json::value(&text).with_context(|| format!("cannot use the response of {url}"))
+    json::document(&text).with_context(|| format!("cannot use the response of {url}"))
+}
+
+/// The compression of a response (RFC 9110 §8.4).
+fn content_encoding(response: &Response<Body>) -> Option<String> {
+    let encoding =
+        String::from_utf8_lossy(response.headers().get("content-encoding")?.as_bytes()).into_owned();
+    (!encoding.trim().is_empty() && !encoding.trim().eq_ignore_ascii_case("identity")).then_some(encoding)
 }
 
 fn text(response: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {

@@ -13,8 +13,9 @@ use super::output;
 use super::upload::{ServerArgs, Upload};
 use crate::domain::jose::algorithm::{Algorithm, Curve};
 use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::json::SecretJson;
+use crate::domain::jose::json::{self, SecretJson};
 use crate::domain::jose::jwk::{Jwk, to_public};
+use crate::domain::jose::jwk_set::{self, SkippedKey};
 use crate::domain::jose::pem::{self, Key};
 use crate::domain::jose::private_key::{NewKey, PrivateKey, private_jwk};
 use crate::domain::jose::public_key::PublicKey;
@@ -260,12 +261,33 @@ fn print_public(file: &str) -> anyhow::Result<()> {
     let value = json.reveal();
     let public = match value.get("keys").and_then(Value::as_array) {
         None => to_public(value).with_context(|| cannot_use(file))?,
-        Some(keys) => {
-            let public: Result<Vec<_>, _> = keys.iter().map(to_public).collect();
-            serde_json::json!({ "keys": public.with_context(|| cannot_use(file))? })
-        }
+        Some(keys) => serde_json::json!({ "keys": public_keys(keys).with_context(|| cannot_use(file))? }),
     };
     show(&serde_json::to_string_pretty(&public)?)
+}
+
+/// The public keys of a set. Notes on standard error name those that cannot be read.
+fn public_keys(keys: &[Value]) -> Result<Vec<Value>, InvalidJwk> {
+    let (mut public, mut skipped) = (Vec::new(), Vec::new());
+    for (number, key) in (1..).zip(keys) {
+        match to_public(key) {
+            Ok(key) => public.push(key),
+            Err(why) => {
+                let kid = key.get("kid").and_then(Value::as_str).map(str::to_owned);
+                skipped.push(SkippedKey { number, kid, why });
+            }
+        }
+    }
+    match skipped.first() {
+        // An empty set would look like success.
+        Some(first) if public.is_empty() => Err(first.why.clone()),
+        _ => {
+            for note in jwk_set::notes(&skipped) {
+                output::message(&note);
+            }
+            Ok(public)
+        }
+    }
 }
 
 fn to_pem(file: &str, private: &PrivateArgs) -> anyhow::Result<()> {
@@ -308,7 +330,7 @@ fn from_pem(file: &str, about: &AboutArgs, private: &PrivateArgs) -> anyhow::Res
 /// The public JWK of a PEM or JWK file. Flags win over the metadata in the file.
 fn upload_key(file: &str, about: &AboutArgs) -> anyhow::Result<Jwk> {
     let text = files::read(file)?;
-    if !text.trim_ascii_start().starts_with(b"{") {
+    if !json::begins_like_object(&text) {
         return about.jwk(parse_pem(file, &text)?.public().clone());
     }
     let json = SecretJson::parse(&text).with_context(|| cannot_use(file))?;
@@ -322,11 +344,7 @@ fn upload_key(file: &str, about: &AboutArgs) -> anyhow::Result<Jwk> {
 }
 
 fn public_key(json: &Value) -> Result<PublicKey, InvalidJwk> {
-    let members = json.as_object().ok_or(InvalidJwk::NotObject)?;
-    if members.get("keys").is_some_and(Value::is_array) {
-        return Err(InvalidJwk::Set);
-    }
-    PublicKey::from_members(members)
+    PublicKey::from_members(json.as_object().ok_or(InvalidJwk::NotObject)?)
 }
 
 fn read_json(file: &str) -> anyhow::Result<SecretJson> {
@@ -339,9 +357,6 @@ fn read_pem(file: &str) -> anyhow::Result<Key> {
 
 /// Reads a private or public key in PEM.
 pub(super) fn parse_pem(file: &str, text: &[u8]) -> anyhow::Result<Key> {
-    let text = std::str::from_utf8(text)
-        .map_err(|_| pem::InvalidPem::Malformed)
-        .with_context(|| cannot_use(file))?;
     Key::from_pem(text).with_context(|| cannot_use(file))
 }
 

@@ -1,15 +1,14 @@
 //! `jwksd keys`: shows and manages the signing keys.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::bootstrap;
 use super::confirm::confirm;
+use super::files;
 use super::output::{self, or_dash};
 use crate::config::Config;
 use crate::domain::clock::Clock;
@@ -70,10 +69,10 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Import an RSA private key of 2048 bits or more, in PKCS#1 or PKCS#8 PEM, as the next key
+    /// Import an RSA private key of 2048 bits or more, in PKCS#1 or PKCS#8, as the next key
     Import {
-        /// The PEM file
-        file: PathBuf,
+        /// The key in PEM or DER; - for standard input
+        file: String,
     },
 }
 
@@ -312,8 +311,6 @@ async fn import_key(keyring: &Keyring, key: Option<PrivateKey>) -> anyhow::Resul
     Ok(())
 }
 
-fn read_key(file: &PathBuf) -> anyhow::Result<PrivateKey> {
-    let pem = std::fs::read_to_string(file).map(Zeroizing::new);
-    let pem = pem.with_context(|| format!("cannot read {}", file.display()))?;
-    import::parse(&pem).with_context(|| format!("cannot import {}", file.display()))
+fn read_key(file: &str) -> anyhow::Result<PrivateKey> {
+    import::parse(&files::read(file)?).with_context(|| format!("cannot import {}", files::shown(file)))
 }

@@ -2,13 +2,14 @@
 
 use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Args};
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::Url;
 
 use super::exit::UsageError;
 use super::fetch::{self, Client};
 use super::output;
 use crate::config;
+use crate::domain::jose::json;
 use crate::domain::jose::jwk::Jwk;
 use crate::setting::Secret;
 
@@ -50,10 +51,10 @@ impl Upload {
 
     /// Sends a key and reports the outcome.
     pub(super) fn send(&self, key: &Jwk) -> anyhow::Result<()> {
-        let body = serde_json::to_string(&json!({ "keys": [key] }))?;
+        let body = serde_json::to_string(&serde_json::json!({ "keys": [key] }))?;
         let (status, answer) = Client::new().post(&self.url, &self.token, &body)?;
         // A proxy may answer with HTML. Then the status says what went wrong.
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let answer = json::document(&answer).unwrap_or_default();
         let text = |member: &str| answer.get(member).and_then(Value::as_str).map(shown);
         // The client follows no redirect, so a 3xx status also means that the key was not uploaded.
         if status != 201 {

@@ -15,7 +15,7 @@ use super::text::printable;
 use crate::config::Config;
 use crate::domain::account::{AccountReport, AccountState, Email, UserId, Username};
 use crate::domain::password::{PASSWORD_MAX, Password};
-use crate::issuer::Accounts;
+use crate::issuer::{Accounts, Requester};
 
 /// Accounts of one query.
 const PAGE: u32 = 1000;
@@ -172,10 +172,10 @@ fn parse(command: UsersCommand) -> anyhow::Result<(Action, String, FormatArgs)> 
 async fn apply(action: &Action, accounts: &Accounts, name: &str) -> anyhow::Result<Option<Password>> {
     match action {
         Action::Add(username, email, Some(password)) => {
-            accounts.add(username.clone(), email.clone(), password.clone()).await?;
+            accounts.add(username.clone(), email.clone(), password.clone(), Requester::Operator).await?;
         }
         Action::Add(username, email, None) => {
-            return Ok(Some(accounts.register(username.clone(), email.clone()).await?));
+            return Ok(Some(accounts.register(username.clone(), email.clone(), Requester::Operator).await?));
         }
         Action::Delete => accounts.delete(name).await?,
         Action::Disable => accounts.disable(name).await?,

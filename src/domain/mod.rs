@@ -3,6 +3,7 @@
 //! It does no I/O and does not use axum, sqlx or tokio. Time and randomness are parameters.
 
 pub mod account;
+pub mod client;
 pub mod clock;
 pub mod jose;
 pub mod key;

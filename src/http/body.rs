@@ -14,6 +14,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::error::ApiError;
+use crate::domain::jose::text_encoding::without_bom;
 
 /// Maximum size of a body in bytes.
 const MAX_LEN: usize = 16 * 1024;
@@ -50,7 +51,7 @@ impl<S: Send + Sync> FromRequest<S> for RequestBody {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let label = media_type(request.headers());
-        let text = Text(read(request.into_body(), MAX_LEN).await?);
+        let text = Text::new(read(request.into_body(), MAX_LEN).await?);
         let first = text.first();
         match (first, label.as_deref()) {
             // Whatever the label: `curl -d` labels JSON as a form.
@@ -67,6 +68,13 @@ impl<S: Send + Sync> FromRequest<S> for RequestBody {
 }
 
 impl Text {
+    /// Without its byte order mark, which PowerShell and Windows editors write (RFC 8259 §8.1).
+    fn new(mut text: Zeroizing<Vec<u8>>) -> Self {
+        let mark = text.len() - without_bom(&text).len();
+        text.drain(..mark);
+        Self(text)
+    }
+
     fn first(&self) -> Option<u8> {
         self.0.iter().copied().find(|byte| !byte.is_ascii_whitespace())
     }

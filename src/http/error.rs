@@ -70,6 +70,8 @@ pub enum ApiError {
     NoSuitableKey,
     /// The path does not exist.
     NotFound,
+    /// A change to the keys is stored but not published, for this reason.
+    NotPublished(Box<dyn Error + Send + Sync>),
     /// The service is not ready, for this reason.
     NotReady(NotReady),
     /// The client sent too many requests.
@@ -184,7 +186,7 @@ impl ApiError {
             Self::NoKeyToPublish => ErrorCode::NoKey,
             Self::NoSuitableKey => ErrorCode::NoSuitableKey,
             Self::NotFound => ErrorCode::NotFound,
-            Self::NotReady(_) => ErrorCode::NotReady,
+            Self::NotPublished(_) | Self::NotReady(_) => ErrorCode::NotReady,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::RegistrationClosed => ErrorCode::RegistrationClosed,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
@@ -220,6 +222,9 @@ impl ApiError {
             Self::NoKeyToPublish => "There is no key to publish",
             Self::NoSuitableKey => "No suitable key found",
             Self::NotFound => "Not found",
+            Self::NotPublished(_) => {
+                "The change is stored, but the new keys are not published: they did not pass the self-check"
+            }
             Self::NotReady(why) => return format!("Not ready: {why}").into(),
             Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
             Self::RegistrationClosed => "Registration is closed",
@@ -249,7 +254,7 @@ impl ApiError {
                 (*retry_after).max(1).into()
             }
             // When either ends is unknown, so clients retry at the shortest interval.
-            Self::NoKeyToPublish | Self::NotReady(_) => RETRY_STORE.into(),
+            Self::NoKeyToPublish | Self::NotPublished(_) | Self::NotReady(_) => RETRY_STORE.into(),
             // The router adds `Allow`.
             _ => return None,
         };
@@ -258,7 +263,9 @@ impl ApiError {
 
     fn cause(self) -> Option<Failure> {
         match self {
-            Self::Internal(cause) | Self::Unavailable { cause, .. } => Some(Failure(Arc::from(cause))),
+            Self::Internal(cause) | Self::NotPublished(cause) | Self::Unavailable { cause, .. } => {
+                Some(Failure(Arc::from(cause)))
+            }
             // Only the store's failure is logged: probes repeat, and the body gives the other reasons.
             Self::NotReady(NotReady::Store(cause)) => Some(Failure(Arc::new(cause))),
             Self::NoKeyToPublish => Some(Failure(Arc::new(NotReady::NoSigner))),
@@ -333,10 +340,10 @@ impl From<IssuerError> for ApiError {
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
             }
+            error @ IssuerError::NotPublished(_) => Self::NotPublished(error.into()),
             error @ (IssuerError::Contention
             | IssuerError::Hash(_)
             | IssuerError::MasterKeyChanged
-            | IssuerError::NotPublished(_)
             | IssuerError::Worker(_)) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             error @ (IssuerError::Key(_) | IssuerError::NoSuchAccount | IssuerError::KeyCommand(_)) => {
                 Self::Internal(error.into())

@@ -2,6 +2,7 @@
 
 use super::accounts::Accounts;
 use super::error::IssuerError;
+use super::fair_queue::Requester;
 use crate::domain::account::{AccountReport, AccountState, Email, UserId};
 use crate::domain::password::Password;
 use crate::store::AccountChange;
@@ -34,7 +35,7 @@ impl Accounts {
     ) -> Result<Password, IssuerError> {
         let user = self.existing(username).await?;
         let password = chosen.unwrap_or_else(|| self.context.rng.with(Password::generate));
-        let hash = self.hash(password.clone()).await?;
+        let hash = self.hash(password.clone(), Requester::Operator).await?;
         // Unconditional: the reset wins over a rehash of the old password that runs at the same time.
         self.change(user, AccountChange::SetHash { hash, instead_of: None }).await?;
         Ok(password)

@@ -4,9 +4,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::config::{BackendChoice, PasswordConfig};
-use super::context::{Context, lock};
+use super::context::Context;
 use super::error::IssuerError;
+use super::fair_queue::Requester;
+use super::known_clients::KnownClients;
+use super::mutex::lock;
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
+use crate::domain::client::ClientKey;
 use crate::domain::password::{
     Argon2Backend, CredentialCache, HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome,
 };
@@ -18,6 +22,7 @@ pub struct Accounts {
     pub(super) context: Context,
     hasher: Hasher,
     credential_cache: Arc<CredentialCache>,
+    known_clients: Arc<KnownClients>,
     /// Accounts whose hash is being computed again: once for each is enough.
     rehashing: Arc<Mutex<HashSet<UserId>>>,
 }
@@ -40,6 +45,7 @@ impl Accounts {
             context,
             hasher: config.hasher.clone().with_backend(backend),
             credential_cache: Arc::new(cache),
+            known_clients: Arc::default(),
             rehashing: Arc::default(),
         }
     }
@@ -48,9 +54,14 @@ impl Accounts {
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::store::StoreError::Conflict) when the name or the address is taken.
-    pub async fn register(&self, username: Username, email: Option<Email>) -> Result<Password, IssuerError> {
+    pub async fn register(
+        &self,
+        username: Username,
+        email: Option<Email>,
+        requester: Requester,
+    ) -> Result<Password, IssuerError> {
         let password = self.context.rng.with(Password::generate);
-        self.add(username, email, password.clone()).await?;
+        self.add(username, email, password.clone(), requester).await?;
         Ok(password)
     }
 
@@ -63,8 +74,9 @@ impl Accounts {
         username: Username,
         email: Option<Email>,
         password: Password,
+        requester: Requester,
     ) -> Result<UserId, IssuerError> {
-        let password_hash = self.hash(password).await?;
+        let password_hash = self.hash(password, requester).await?;
         let account = NewAccount { username, email, password_hash };
         Ok(self.context.store.register(account, self.context.clock.now()).await?)
     }
@@ -79,7 +91,12 @@ impl Accounts {
     ///
     /// # Errors
     /// [`IssuerError::InvalidCredentials`] for an unknown name and for a wrong password.
-    pub(super) async fn verify(&self, username: &str, password: &Password) -> Result<Account, IssuerError> {
+    pub(super) async fn verify(
+        &self,
+        username: &str,
+        password: &Password,
+        client: ClientKey,
+    ) -> Result<Account, IssuerError> {
         let SignInCandidate { account, costs } = self.context.store.sign_in_candidate(username).await?;
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let account = match (self.is_cached(account.as_ref(), password), account) {
@@ -92,7 +109,9 @@ impl Accounts {
         let outcome = self
             .context
             .pool
-            .run(move || verify_in_equal_time(&hasher, &checked, stored.as_ref(), &costs))
+            .run_for(self.requester(account.as_ref(), client), move || {
+                verify_in_equal_time(&hasher, &checked, stored.as_ref(), &costs)
+            })
             .await?;
         match (account, outcome) {
             (Some(account), VerifyOutcome::Match) => {
@@ -111,6 +130,20 @@ impl Accounts {
         }
     }
 
+    /// Whether the client is known to the account that it names.
+    fn requester(&self, account: Option<&Account>, client: ClientKey) -> Requester {
+        let now = self.context.clock.monotonic();
+        match account {
+            Some(account) if self.known_clients.contains(client, account.id, now) => Requester::Known(client),
+            _ => Requester::Other(client),
+        }
+    }
+
+    /// Remembers that this client has signed in to this account.
+    pub(super) fn remember(&self, client: ClientKey, user: UserId) {
+        self.known_clients.insert(client, user, self.context.clock.monotonic());
+    }
+
     /// Whether this password was verified for this account recently. An unknown account takes as long to look up.
     fn is_cached(&self, account: Option<&Account>, password: &Password) -> bool {
         let dummy = PasswordHash::dummy(&self.hasher.cost());
@@ -120,7 +153,7 @@ impl Accounts {
 
     /// Hashes the password again in the background if its hash has another cost than new ones. A failure is only logged:
     /// the next sign-in tries again.
-    pub(super) fn rehash_if_outdated(&self, account: Account, password: Password) {
+    pub(super) fn rehash_if_outdated(&self, account: Account, password: Password, client: ClientKey) {
         if account.password_hash.has_cost(&self.hasher.cost()) {
             return;
         }
@@ -131,7 +164,7 @@ impl Accounts {
         tokio::spawn(async move {
             // Moved into the task, so that it is freed when the task ends or panics.
             let _slot = slot;
-            match accounts.replace_hash(account, password).await {
+            match accounts.replace_hash(account, password, client).await {
                 Ok(()) => {
                     tracing::debug!(user.id = %id, "the password of account {id} is hashed at today's cost");
                 }
@@ -142,18 +175,27 @@ impl Accounts {
         });
     }
 
-    async fn replace_hash(&self, account: Account, password: Password) -> Result<(), IssuerError> {
-        let hash = self.hash(password).await?;
+    async fn replace_hash(
+        &self,
+        account: Account,
+        password: Password,
+        client: ClientKey,
+    ) -> Result<(), IssuerError> {
+        let hash = self.hash(password, Requester::Known(client)).await?;
         // Only if the hash is still the one that was checked: a reset in the meantime must win.
         let change = AccountChange::SetHash { hash, instead_of: Some(account.password_hash) };
         self.context.store.change_account(account.id, &change, self.context.clock.now()).await?;
         Ok(())
     }
 
-    pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, IssuerError> {
+    pub(super) async fn hash(
+        &self,
+        password: Password,
+        requester: Requester,
+    ) -> Result<PasswordHash, IssuerError> {
         let hasher = self.hasher.clone();
         let salt = self.context.rng.with(Salt::generate);
-        Ok(self.context.pool.run(move || hasher.hash(&password, &salt)).await??)
+        Ok(self.context.pool.run_for(requester, move || hasher.hash(&password, &salt)).await??)
     }
 }
 

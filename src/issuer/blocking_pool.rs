@@ -1,20 +1,23 @@
 //! A bounded thread pool for slow computations (Argon2, RSA key generation), which must not block the async threads.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
+use super::fair_queue::{FairQueue, Requester};
+use super::mutex::lock;
 use crate::domain::clock::Clock;
 
-/// Maximum number of queued jobs per thread. Bounded, because a queued job holds its inputs in memory.
-const QUEUED_PER_THREAD: usize = 256;
+/// Places per thread in each lane of the queue. Bounded, because a queued job holds its inputs in memory.
+const PLACES_PER_THREAD: usize = 256;
 
-/// Maximum expected wait of a job. A longer one is refused immediately: its client would give up before.
+/// Maximum wait of a job. One that is expected to wait longer is refused immediately, and one that has waited longer is not
+/// started: its client would give up before.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Idle timeout of a thread. Its Argon2 memory is freed with it.
@@ -24,7 +27,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 5;
 
-/// A pool of threads for slow computations, with a bounded queue.
+/// A pool of threads for slow computations, with a bounded queue that is fair to clients.
 #[derive(Clone)]
 pub struct BlockingPool {
     threads: Arc<Threads>,
@@ -40,8 +43,7 @@ struct Threads {
     runtime: Option<Runtime>,
     handle: Handle,
     at_once: usize,
-    /// Number of jobs that wait or run.
-    queued: AtomicUsize,
+    queue: Mutex<FairQueue<Waiting>>,
     running: AtomicUsize,
     /// Moving average of run times in microseconds; 0 before the first job.
     typical: AtomicU64,
@@ -66,7 +68,7 @@ impl BlockingPool {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             at_once,
-            queued: AtomicUsize::new(0),
+            queue: Mutex::new(FairQueue::new(at_once.saturating_mul(PLACES_PER_THREAD))),
             running: AtomicUsize::new(0),
             typical: AtomicU64::new(0),
         };
@@ -82,78 +84,110 @@ impl BlockingPool {
     /// How many jobs run, and how many wait.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
-        let running = self.threads.running.load(Ordering::Relaxed);
-        (running, self.threads.queued.load(Ordering::Relaxed).saturating_sub(running))
+        (self.threads.running.load(Ordering::Relaxed), lock(&self.threads.queue).len())
     }
 
-    /// Queues a computation and waits for its result.
-    ///
-    /// Dropping the future removes the job from the queue. A job that has started is finished.
+    /// Queues a computation of an operator or of the program itself; see [`BlockingPool::run_for`].
     ///
     /// # Errors
-    /// [`WorkError::Busy`] when too many jobs wait already, [`WorkError::Lost`] when the computation panicked or the
-    /// program is ending.
+    /// As [`BlockingPool::run_for`].
     pub async fn run<T: Send + 'static>(
         &self,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkError> {
-        let job = self.enqueue()?;
+        self.run_for(Requester::Operator, compute).await
+    }
+
+    /// Queues a computation and waits for its result.
+    ///
+    /// When the future is dropped, the job is not started any more. A job that has started is finished.
+    ///
+    /// # Errors
+    /// [`WorkError::Busy`] when it would wait or has waited for more than five seconds, or when it gave its place to another
+    /// client; [`WorkError::Lost`] when the computation panicked or the program is ending.
+    pub async fn run_for<T: Send + 'static>(
+        &self,
+        requester: Requester,
+        compute: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, WorkError> {
         let (answer, answered) = oneshot::channel();
-        let work = move || {
-            // If the client has disconnected, the result is of no use, and others wait for the thread.
-            if !answer.is_closed() {
-                // Sending fails if the caller is dropped at this moment, which changes nothing.
-                let _ = answer.send(job.run(compute));
-            }
-        };
-        self.threads.handle.spawn_blocking(work);
-        answered.await.map_err(|_| WorkError::Lost)
+        let job = Box::new(Computation { compute, answer });
+        self.enqueue(requester, Waiting { since: self.clock.monotonic(), record: self.record.clone(), job })?;
+        answered.await.map_err(|_| WorkError::Lost)?
     }
 
-    /// A place in the queue, unless the wait is too long.
-    fn enqueue(&self) -> Result<Job, WorkError> {
+    /// Puts a job into the queue, unless its wait is too long.
+    fn enqueue(&self, requester: Requester, waiting: Waiting) -> Result<(), WorkError> {
         let threads = &self.threads;
-        // Counted before the check, so that two callers cannot both take the last place. Dropping `job` undoes it.
-        let ahead = threads.queued.fetch_add(1, Ordering::Relaxed);
-        let job = Job { pool: self.clone(), came: self.clock.monotonic() };
-        let wait = threads.wait_behind(ahead);
-        if ahead >= threads.at_once.saturating_mul(QUEUED_PER_THREAD) || wait > LONGEST_WAIT {
-            return Err(WorkError::Busy { retry_after: wait });
+        let (wait, displaced) = {
+            let mut queue = lock(&threads.queue);
+            let wait = threads.wait_behind(queue.ahead_of(requester));
+            if wait > LONGEST_WAIT {
+                return Err(WorkError::Busy { retry_after: wait });
+            }
+            (wait, queue.push(requester, waiting))
+        };
+        if let Some(displaced) = displaced {
+            // It may be the new job, whose caller then gets this as any other would.
+            displaced.job.refuse(WorkError::Busy { retry_after: wait });
+        } else {
+            // As many turns as waiting jobs. A job that takes the place of another takes its turn with it.
+            let (threads, clock) = (Arc::clone(threads), Arc::clone(&self.clock));
+            self.threads.handle.spawn_blocking(move || threads.take_turn(&*clock));
         }
-        Ok(job)
+        Ok(())
     }
 }
 
-/// A place in the queue and then on a thread. Dropping it frees the place, also after a panic.
-struct Job {
-    pool: BlockingPool,
-    came: Duration,
+/// A job in the queue.
+struct Waiting {
+    since: Duration,
+    record: Option<Record>,
+    job: Box<dyn Job>,
 }
 
-impl Job {
-    fn run<T>(self, compute: impl FnOnce() -> T) -> T {
-        let BlockingPool { threads, clock, record } = &self.pool;
-        threads.running.fetch_add(1, Ordering::Relaxed);
-        let _running = Running(threads);
-        let begun = clock.monotonic();
+/// A computation whose type of result the queue does not know.
+trait Job: Send {
+    /// Whether the result is of no use, because the client has disconnected.
+    fn is_abandoned(&self) -> bool;
+    /// Computes, then calls `measure`, then answers: the counts include the job when its caller goes on.
+    fn run(self: Box<Self>, measure: Box<dyn FnOnce() + '_>);
+    fn refuse(self: Box<Self>, reason: WorkError);
+}
+
+struct Computation<F, T> {
+    compute: F,
+    answer: oneshot::Sender<Result<T, WorkError>>,
+}
+
+impl<F: FnOnce() -> T + Send, T: Send> Job for Computation<F, T> {
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    fn run(self: Box<Self>, measure: Box<dyn FnOnce() + '_>) {
+        let Self { compute, answer } = *self;
         let computed = compute();
-        let ran = clock.monotonic().saturating_sub(begun);
-        threads.learn(ran);
-        if let Some(record) = record {
-            record(begun.saturating_sub(self.came), ran);
-        }
-        computed
+        measure();
+        // Sending fails if the caller is dropped at this moment, which changes nothing.
+        let _ = answer.send(Ok(computed));
     }
-}
 
-impl Drop for Job {
-    fn drop(&mut self) {
-        self.pool.threads.queued.fetch_sub(1, Ordering::Relaxed);
+    fn refuse(self: Box<Self>, reason: WorkError) {
+        // As above.
+        let _ = self.answer.send(Err(reason));
     }
 }
 
 /// Counts a running job until it ends or panics.
 struct Running<'a>(&'a Threads);
+
+impl<'a> Running<'a> {
+    fn new(threads: &'a Threads) -> Self {
+        threads.running.fetch_add(1, Ordering::Relaxed);
+        Self(threads)
+    }
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
@@ -162,8 +196,35 @@ impl Drop for Running<'_> {
 }
 
 impl Threads {
-    /// Expected wait behind this many jobs, from the average run time.
-    fn wait_behind(&self, ahead: usize) -> Duration {
+    /// Does the job whose turn it is, which may have come later than the one that started this turn.
+    fn take_turn(&self, clock: &dyn Clock) {
+        let Some(Waiting { since, record, job }) = lock(&self.queue).pop() else {
+            return;
+        };
+        if job.is_abandoned() {
+            return;
+        }
+        let begun = clock.monotonic();
+        let waited = begun.saturating_sub(since);
+        if waited > LONGEST_WAIT {
+            // Jobs that came later have overtaken it.
+            job.refuse(WorkError::Busy { retry_after: waited });
+            return;
+        }
+        let running = Running::new(self);
+        job.run(Box::new(move || {
+            drop(running);
+            let ran = clock.monotonic().saturating_sub(begun);
+            self.learn(ran);
+            if let Some(record) = record {
+                record(waited, ran);
+            }
+        }));
+    }
+
+    /// Expected wait behind this many queued jobs and those that run, from the average run time.
+    fn wait_behind(&self, queued: usize) -> Duration {
+        let ahead = queued + self.running.load(Ordering::Relaxed);
         let rounds = u64::try_from(ahead / self.at_once).unwrap_or(u64::MAX);
         Duration::from_micros(self.typical.load(Ordering::Relaxed).saturating_mul(rounds))
     }
@@ -206,7 +267,7 @@ fn lower_priority() {
 /// Why a computation was not done.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum WorkError {
-    /// Too many jobs wait already.
+    /// Too many jobs wait already, of this client or of all.
     #[error("too many computations are waiting already")]
     Busy {
         /// Expected time until the waiting jobs are done.
@@ -230,14 +291,17 @@ mod tests {
     /// Jobs that do not end before the returned sender is dropped.
     async fn occupied(pool: &BlockingPool, computations: usize) -> std::sync::mpsc::Sender<()> {
         let (keep, kept) = std::sync::mpsc::channel::<()>();
-        let kept = Arc::new(std::sync::Mutex::new(kept));
+        let kept = Arc::new(Mutex::new(kept));
         for n in 0..computations {
-            let (pool, kept) = (pool.clone(), Arc::clone(&kept));
+            let (own, kept) = (pool.clone(), Arc::clone(&kept));
             let mut work =
-                Box::pin(async move { pool.run(move || kept.lock().unwrap().recv().is_err()).await });
+                Box::pin(async move { own.run(move || kept.lock().unwrap().recv().is_err()).await });
             // Polled once, it is in the queue.
             assert!(poll_once(&mut work).await.is_none(), "{n}");
             tokio::spawn(work);
+            while pool.load().0 < pool.threads.at_once.min(n + 1) {
+                tokio::task::yield_now().await;
+            }
         }
         keep
     }
@@ -257,13 +321,13 @@ mod tests {
         let _busy = occupied(&pool, 3).await;
         let refused = pool.run(|| ()).await;
         assert_eq!(refused, Err(WorkError::Busy { retry_after: Duration::from_secs(6) }));
-        assert_eq!(pool.threads.queued.load(Ordering::Relaxed), 3);
+        assert_eq!(pool.load(), (1, 2));
     }
 
     #[tokio::test]
     async fn the_queue_is_bounded_before_any_run_time_is_known() {
         let (pool, _) = pool(2);
-        let _busy = occupied(&pool, 2 * QUEUED_PER_THREAD).await;
+        let _busy = occupied(&pool, 2 + 2 * PLACES_PER_THREAD).await;
         assert!(matches!(pool.run(|| ()).await, Err(WorkError::Busy { .. })));
     }
 
@@ -284,6 +348,39 @@ mod tests {
         drop(work);
         drop(busy);
         assert_eq!(pool.run(|| 7).await, Ok(7));
+        assert_eq!(pool.load(), (0, 0));
+    }
+    #[tokio::test]
+    async fn a_job_that_has_waited_too_long_is_not_started() {
+        let (pool, clock) = pool(1);
+        let busy = occupied(&pool, 1).await;
+        let mut late = Box::pin(pool.run(|| panic!("its client has given up")));
+        assert!(poll_once(&mut late).await.is_none());
+        let waited = LONGEST_WAIT + Duration::from_nanos(1);
+        clock.advance(waited);
+        drop(busy);
+        assert_eq!(late.await, Err(WorkError::Busy { retry_after: waited }));
+    }
+
+    #[tokio::test]
+    async fn the_newest_job_of_the_client_with_the_most_gives_its_place_to_another_client() {
+        let (pool, _) = pool(1);
+        let busy = occupied(&pool, 1).await;
+        let client = |n| Requester::Other(std::net::IpAddr::from([192, 0, 2, n]).into());
+        let mut works: Vec<_> =
+            (0..PLACES_PER_THREAD).map(|n| Box::pin(pool.run_for(client(1), move || n))).collect();
+        for work in &mut works {
+            assert!(poll_once(work).await.is_none());
+        }
+        let mut other = Box::pin(pool.run_for(client(2), || 7));
+        assert!(poll_once(&mut other).await.is_none());
+        let newest = works.pop().unwrap();
+        assert!(matches!(newest.await, Err(WorkError::Busy { .. })));
+        drop(busy);
+        assert_eq!(other.await, Ok(7));
+        for (n, work) in works.into_iter().enumerate() {
+            assert_eq!(work.await, Ok(n));
+        }
         assert_eq!(pool.load(), (0, 0));
     }
 }

@@ -92,7 +92,8 @@ pub(crate) const ARGON2_ENGINE: Setting<BackendChoice> = Setting {
 
 pub(crate) const CREDENTIAL_CACHE_TTL: Setting<Duration> = Setting {
     name: "CREDENTIAL_CACHE_TTL",
-    default: "5m",
+    // Longer than TOKEN_TTL, so that a client which signs in when its token ends does not wait behind guesses.
+    default: "1h",
     help: "How long a verified generated password stays in the credential cache, which skips Argon2; 0 turns it off",
     parse: duration,
 };

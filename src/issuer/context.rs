@@ -1,10 +1,11 @@
 //! What accounts and keys have in common: the store, the time, randomness, a place for slow work.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
 
 use super::blocking_pool::BlockingPool;
+use super::mutex::lock;
 use crate::domain::clock::Clock;
 use crate::store::Store;
 
@@ -36,9 +37,4 @@ impl SharedRng {
     pub fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
         draw(&mut lock(&self.0))
     }
-}
-
-/// Locks a mutex, also after a panic: none of our critical sections leaves its value half changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

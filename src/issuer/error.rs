@@ -41,7 +41,7 @@ pub enum IssuerError {
     /// There is no key of the kind that was asked for.
     #[error("there is no suitable key")]
     NoSuitableKey,
-    /// The change is stored, but this process still publishes the old keys.
+    /// The change is stored, but this process does not publish the new key set.
     #[error("the change is stored, but the new key set is not published: {0}")]
     NotPublished(SelfCheckError),
     /// The store failed.

@@ -9,8 +9,11 @@ mod blocking_pool;
 pub(crate) mod config;
 mod context;
 mod error;
+mod fair_queue;
 mod issue;
 mod keyring;
+mod known_clients;
+mod mutex;
 mod open_mode;
 mod retention;
 mod sign_in;
@@ -20,6 +23,7 @@ pub use self::blocking_pool::{BlockingPool, Record, WorkError};
 pub use self::config::{BackendChoice, KeyConfig, PasswordConfig, TokenConfig};
 pub use self::context::{Context, SharedRng};
 pub use self::error::IssuerError;
+pub use self::fair_queue::Requester;
 pub use self::issue::Issuer;
 pub use self::keyring::{
     ExternalKeyError, KeyCommandError, Keyring, MasterKey, MasterKeyError, NotReady, Publication,

@@ -7,6 +7,7 @@ use super::blocking_pool::WorkError;
 use super::error::IssuerError;
 use super::issue::Issuer;
 use crate::domain::account::Account;
+use crate::domain::client::ClientKey;
 use crate::domain::password::Password;
 use crate::domain::token::{Subject, Token, TokenKind};
 use crate::store::{NewSignIn, SignInOutcome};
@@ -32,11 +33,13 @@ impl Issuer {
         from: IpAddr,
         kind: TokenKind,
     ) -> Result<Token, IssuerError> {
+        let client = ClientKey::from(from);
         for _ in 0..PASSWORD_ATTEMPTS {
-            let account = self.accounts.verify(username, &password).await?;
+            let account = self.accounts.verify(username, &password, client).await?;
             if let Some(token) = self.issue_recorded(&account, from, kind).await? {
+                self.accounts.remember(client, account.id);
                 // Not before the sign-in is recorded: the record compares the hash, and would fail with a new one.
-                self.accounts.rehash_if_outdated(account, password);
+                self.accounts.rehash_if_outdated(account, password, client);
                 return Ok(token);
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jwksd::domain::account::Username;
 use jwksd::domain::password::Password;
+use jwksd::issuer::Requester;
 use sqlx::Executor as _;
 
 use crate::helpers::{MINUTE, Setup, TestApp, TestResponse};
@@ -67,7 +68,7 @@ async fn a_chosen_password_is_never_cached() {
     let counted = spawn(5 * MINUTE).await;
     let chosen = Password::chosen("correct horse battery staple".to_owned()).unwrap();
     let alice = Username::parse("alice").unwrap();
-    counted.app.accounts.add(alice, None, chosen.clone()).await.unwrap();
+    counted.app.accounts.add(alice, None, chosen.clone(), Requester::Operator).await.unwrap();
     counted.so_far.set(1);
     for _ in 0..2 {
         assert_eq!(sign_in(&counted, "alice", chosen.reveal()).await, (200, 1));

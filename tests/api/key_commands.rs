@@ -134,7 +134,7 @@ async fn an_exported_key_can_be_imported_into_another_store_and_verifies_its_tok
     let (here, there) = (TestApp::spawn().await, TestApp::spawn().await);
     let token = here.token().await;
     let pem = command(&here).await.export(Kid(1)).await.unwrap();
-    let key = import::parse(&pem).unwrap();
+    let key = import::parse(pem.as_bytes()).unwrap();
 
     let command = command(&there).await;
     command.import(&key).await.unwrap();

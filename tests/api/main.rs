@@ -9,6 +9,7 @@ mod credential_cache;
 mod errors;
 mod external_keys;
 mod faults;
+mod foreign_pem;
 mod helpers;
 mod hostile;
 mod interleaved;

@@ -28,6 +28,31 @@ async fn registration_returns_a_uuid_and_stores_its_argon2id_hash() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_before_json_is_skipped() {
+    let app = TestApp::spawn().await;
+    let send = async |path: &str, label: &str, body: String| {
+        TestResponse::send(app.post(path).header("content-type", label).body(body)).await
+    };
+    for (name, label) in [
+        ("bomuser", "application/json"),
+        ("form", "application/x-www-form-urlencoded"),
+        ("text", "text/plain"),
+    ] {
+        let body = include_str!("../data/register-bom.json").replace("bomuser", name);
+        let answer = send("/register", label, body.replace("bom@", &format!("{name}@"))).await;
+        assert_eq!(answer.status.as_u16(), 201, "{answer:?}");
+        let body = json!({"username": name, "password": answer.json["password"]});
+        let answer = send("/auth", label, format!("\u{feff} {body}")).await;
+        assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
+    }
+    let answer = send("/register", "application/json", "\u{feff}".to_owned()).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["code"]), (400, &json!("invalid_body")));
+    let answer = send("/register", "application/json", "\u{feff}\u{feff}{}".to_owned()).await;
+    answer.expect_error(400, "invalid_body", "The body is not valid JSON (line 1, column 1)");
+    assert_eq!(app.count("users").await, 3);
+}
+
+#[tokio::test]
 async fn usernames_and_email_addresses_are_unique_regardless_of_case() {
     let app = TestApp::spawn().await;
     register(&app, "alice", "alice@example.com").await;

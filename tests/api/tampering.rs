@@ -1,8 +1,8 @@
 //! What an attacker who writes the store's file, but does not have `NOT_MY_KEY`, can and cannot do.
 
-use jwksd::domain::jose::external_key::ExternalKey;
 use jwksd::domain::jose::jwk::Jwk;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd::domain::jose::uploaded_set::UploadedSet;
 use jwksd::domain::key::Kid;
 use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::issuer::Keyring;
@@ -38,7 +38,7 @@ async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
         })
         .collect();
     let set = serde_json::json!({"keys": keys}).to_string();
-    keyring(app).upload(ExternalKey::parse_all(set.as_bytes()).unwrap()).await.unwrap();
+    keyring(app).upload(UploadedSet::parse(set.as_bytes()).unwrap().keys).await.unwrap();
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::support::{BINARY, Server};
 use crate::{dir, get, post};
@@ -70,8 +71,12 @@ async fn answers(stream: &mut TcpStream, count: usize) -> Vec<u16> {
 }
 
 async fn sign_in_from(server: &Server, address: &str, account: &Value) -> u16 {
-    let request = Client::new().post(format!("{}/auth", server.url)).header("x-forwarded-for", address);
-    request.json(account).send().await.unwrap().status().as_u16()
+    sign_in(server.url.clone(), address.to_owned(), account.clone()).await
+}
+
+async fn sign_in(url: String, address: String, account: Value) -> u16 {
+    let request = Client::new().post(format!("{url}/auth")).header("x-forwarded-for", address);
+    request.json(&account).send().await.unwrap().status().as_u16()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,4 +160,63 @@ async fn connections_to_a_stopped_server_wait_in_the_accept_queue() {
 fn signal(server: &Server, which: &str) {
     let pid = server.child.id().to_string();
     assert!(Command::new("kill").args([which, &pid]).status().unwrap().success());
+}
+
+/// Each sends ten guesses a second, which is the default limit.
+const GUESSERS: u8 = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_hundred_guesses_a_second_delay_neither_known_nor_new_clients_for_long() {
+    let dir = dir();
+    // Without the credential cache, each sign-in computes a real hash.
+    let settings =
+        [("TRUSTED_PROXIES", "127.0.0.1"), ("CREDENTIAL_CACHE_TTL", "0"), ("REGISTER_RATE_LIMIT", "0")];
+    let server = Server::start(dir.path(), &settings);
+    let mut users = Vec::new();
+    for n in 0..20 {
+        let name = format!("user{n}");
+        let (_, made) =
+            post(&server, "/register", json!({"username": name, "email": format!("{name}@example.com")}))
+                .await;
+        let account = json!({"username": name, "password": made["password"]});
+        assert_eq!(sign_in_from(&server, &format!("198.51.100.{n}"), &account).await, 200);
+        users.push(account);
+    }
+    let client = Client::new();
+    let guessers: Vec<_> =
+        (0..GUESSERS).map(|n| tokio::spawn(guess(server.url.clone(), client.clone(), n))).collect();
+    // Until more guesses wait than are hashed in a second.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let mut slowest = Duration::ZERO;
+    for (n, account) in users.iter().enumerate() {
+        let begun = Instant::now();
+        assert_eq!(sign_in_from(&server, &format!("198.51.100.{n}"), account).await, 200, "known {n}");
+        slowest = slowest.max(begun.elapsed());
+    }
+    let mut newcomers = JoinSet::new();
+    for (n, account) in users.into_iter().enumerate() {
+        newcomers.spawn(sign_in(server.url.clone(), format!("203.0.113.{n}"), account));
+    }
+    let newcomers = newcomers.join_all().await;
+    guessers.iter().for_each(JoinHandle::abort);
+    eprintln!("the slowest sign-in of a known user took {slowest:.0?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert_eq!(newcomers, [200; 20]);
+}
+
+/// Guesses the password of one user from one address, ten times a second, whether or not the server keeps up.
+async fn guess(url: String, client: Client, n: u8) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    // Dropped with the task.
+    let mut requests = JoinSet::new();
+    loop {
+        ticks.tick().await;
+        let request = client
+            .post(format!("{url}/auth"))
+            .header("x-forwarded-for", format!("192.0.2.{n}"))
+            .json(&json!({"username": format!("user{}", n % 20), "password": "a wrong guess"}));
+        requests.spawn(async move { drop(request.send().await) });
+        while requests.try_join_next().is_some() {}
+    }
 }

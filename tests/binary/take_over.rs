@@ -416,9 +416,9 @@ async fn accounts_whose_hash_nothing_can_match_are_counted_and_the_prefix_of_dja
 async fn two_servers_with_different_policies_do_not_replace_each_others_keys_without_end() {
     let dir = dir();
     let open = [KEY, ("AUTH_MODE", "open"), ("JWKS_MAX_AGE", "1s"), ("KEY_LEAD", "0")];
-    let short = [&open[..], &[("KEY_LIFETIME", "10m"), ("TOKEN_TTL", "1m")]].concat();
-    let long = [&open[..], &[("KEY_LIFETIME", "24h"), ("TOKEN_TTL", "1h")]].concat();
-    let servers = [Server::start(dir.path(), &long), Server::start(dir.path(), &short)];
+    let of_minutes = [&open[..], &[("KEY_LIFETIME", "10m"), ("TOKEN_TTL", "1m")]].concat();
+    let of_a_day = [&open[..], &[("KEY_LIFETIME", "24h"), ("TOKEN_TTL", "1h")]].concat();
+    let servers = [Server::start(dir.path(), &of_a_day), Server::start(dir.path(), &of_minutes)];
     let line = "has other settings than the server that started last on this store (KEY_LIFETIME is";
     let log = log_with(&servers[0], line);
     assert!(

@@ -62,7 +62,7 @@ fn invalid_options_of_generate_are_refused_before_a_key_is_generated() {
             "{kid:?} cannot be a file name: with --save, use a kid of letters, digits and . _ - that does not start with . or -"
         )
     };
-    let algorithms = "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA";
+    let algorithms = "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, Ed25519";
     for (args, message) in [
         (vec!["--type", "ec", "--key-size", "2048"], "--key-size is only for --type rsa".to_owned()),
         (vec!["--curve", "P-256"], "--curve is only for --type ec".to_owned()),
@@ -163,7 +163,11 @@ fn an_invalid_key_is_refused_without_quoting_private_parameters() {
             r#"{"kty":"RSA","kty":"EC"}"#,
             "not valid JSON: the member \"kty\" appears twice at line 1 column 24",
         ),
-        (&["jwk", "thumbprint", "-"], r#"{"keys":[]}"#, "this is a JWK Set: use one key of its \"keys\""),
+        (
+            &["jwk", "thumbprint", "-"],
+            r#"{"keys":[]}"#,
+            "this is a JWK Set: use one key of its \"keys\", for example with `jq '.keys[0]' FILE`",
+        ),
         (
             &["jwk", "public", "-"],
             r#"{"kty":"oct","k":"c2VjcmV0"}"#,

@@ -2,10 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "the real program runs in real time")]
 
+mod ed25519;
 mod faults;
 mod jwk;
 mod jwt;
+mod other_formats;
 mod others;
+mod pem;
 mod seeds;
 mod site;
 #[path = "../support/mod.rs"]

@@ -119,11 +119,58 @@ fn a_valid_token_is_shown_with_the_checks_that_were_not_made() {
     assert_eq!(
         forger.dir.run_with(&args, &env, "").json(),
         json!({
-            "valid": true, "reason": null, "message": "valid", "notes": [],
+            "valid": true, "reason": null, "message": "valid", "notes": [
+                "key 3 of the set (\"enc\") was skipped: \"use\" is \"enc\": it must be \"sig\"",
+                "key 4 of the set (\"weak\") was skipped: the RSA exponent must be odd, at least 3 and at most 33 bits long: use 65537",
+                "key 5 of the set (\"oaep\") was skipped: \"alg\" is \"RSA-OAEP\", which does not fit an RSA key: use RS256, RS384, RS512, PS256, PS384, PS512",
+                "key 6 of the set (\"private\") was skipped: this is a private key (it has \"d\"): get its public key with `jwksd jwk public`",
+            ],
             "header": {"alg": "ES256", "kid": "1"},
             "claims": {"iss": "us", "aud": ["you", "me"], "sub": "x", "exp": EXP},
         })
     );
+}
+
+#[test]
+fn keys_that_are_not_known_are_skipped_with_a_note_and_the_others_verify() {
+    let dir = WorkDir::new();
+    dir.key("k", &["ec"]);
+    let token = dir.token("k", &["iss=us"]);
+    let own: Value = serde_json::from_str(&dir.read("k.pub")).unwrap();
+    let foreign = [
+        (
+            json!({"kty": "EC", "crv": "secp256k1", "kid": "eth", "x": own["x"], "y": own["y"]}),
+            " (\"eth\")",
+            "\"crv\" is \"secp256k1\": use P-256, P-384 or P-521",
+        ),
+        (json!({"kty": "OKP", "crv": "X25519", "x": own["x"]}), "", "\"crv\" is \"X25519\": use Ed25519"),
+        (
+            json!({"kty": "AKP", "alg": "ML-DSA-65", "kid": "pq", "pub": "AA"}),
+            " (\"pq\")",
+            "\"kty\" is \"AKP\": use RSA, EC or OKP",
+        ),
+        (json!({"kid": "none"}), " (\"none\")", "\"kty\" is missing"),
+        (json!("key"), "", "a JWK must be a JSON object"),
+    ];
+    let keys: Vec<_> = foreign.iter().map(|(key, _, _)| key.clone()).chain([own]).collect();
+    dir.write("set.json", &json!({"keys": keys}).to_string());
+    let args = ["jwt", "verify", "--jwks-file", "set.json", "--issuer", "us", "--json", &token];
+    let notes: Vec<_> = (1..)
+        .zip(&foreign)
+        .map(|(number, (_, kid, why))| format!("key {number} of the set{kid} was skipped: {why}"))
+        .collect();
+    assert_eq!(dir.run(&args).json()["notes"], json!(notes));
+
+    let said = dir.run(&["jwk", "public", "set.json"]);
+    assert_eq!(said.stderr, format!("{}\n", notes.join("\n")));
+    assert_eq!(said.json(), json!({"keys": [keys[5]]}));
+    let many: Vec<_> = std::iter::repeat_n(keys[1].clone(), 1000).chain([keys[5].clone()]).collect();
+    dir.write("set.json", &json!({"keys": many}).to_string());
+    let notes = dir.run(&args).json()["notes"].as_array().unwrap().clone();
+    assert_eq!((notes.len(), &notes[20]), (21, &json!("980 more keys of the set were skipped")));
+    dir.write("set.json", &json!({"keys": keys[..2]}).to_string());
+    dir.run(&["jwk", "public", "set.json"])
+        .refused(1, "cannot use set.json: \"crv\" is \"secp256k1\": use P-256, P-384 or P-521");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use super::super::jwk::{algorithm_from_name, cannot_use, parse_pem};
 use super::super::output;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::json::{self, SecretJson};
+use crate::domain::jose::invalid_pem::InvalidPem;
+use crate::domain::jose::json::{self, InvalidJson, SecretJson};
 use crate::domain::jose::members::check_kid;
 use crate::domain::jose::pem::Key;
 use crate::domain::jose::private_key::PrivateJwk;
@@ -77,7 +77,10 @@ fn usage_error(why: impl Into<String>) -> anyhow::Error {
 }
 
 fn read_payload(file: &str) -> anyhow::Result<Map<String, Value>> {
-    json::object(&files::read(file)?).with_context(|| cannot_use(file))
+    match json::document(&files::read(file)?).with_context(|| cannot_use(file))? {
+        Value::Object(claims) => Ok(claims),
+        _ => Err(InvalidJson::NotObject).with_context(|| cannot_use(file)),
+    }
 }
 
 fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
@@ -86,13 +89,13 @@ fn read_key(file: &str) -> anyhow::Result<PrivateJwk> {
         output::message(&format!("warning: other users can read {file}: run `chmod 600 {file}`"));
     }
     // The content decides, because standard input has no file extension.
-    if text.trim_ascii_start().starts_with(b"{") {
+    if json::begins_like_object(&text) {
         let json = SecretJson::parse(&text).with_context(|| cannot_use(file))?;
         return PrivateJwk::parse(&json).with_context(|| cannot_use(file));
     }
     match parse_pem(file, &text)? {
         Key::Private(key) => Ok(PrivateJwk::from_key(key)),
-        Key::Public(_) => Err(InvalidJwk::Public).with_context(|| cannot_use(file)),
+        Key::Public(_) => Err(InvalidPem::Public).with_context(|| cannot_use(file)),
     }
 }
 
@@ -108,7 +111,7 @@ fn choose_algorithm(wanted: Option<&str>, key: &PrivateJwk) -> anyhow::Result<Al
         let names = key_type.algorithm_names();
         return Err(usage_error(format!("--alg {wanted} does not fit an {key_type} key: use {names}")));
     }
-    match own.filter(|own| *own != wanted) {
+    match own.filter(|own| !own.is_same_as(wanted)) {
         Some(own) => Err(usage_error(format!("--alg {wanted}: the key is only for {own}"))),
         None => Ok(wanted),
     }

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::cli::files;
+use crate::domain::jose::text_encoding::{is_utf16, without_bom};
 
 /// The token to read.
 #[derive(Args, Debug)]
@@ -30,7 +31,12 @@ impl TokenArgs {
         if !self.is_stdin() {
             return Ok(self.argument().trim().to_owned());
         }
+        let text = files::read("-")?;
+        // The output of `>` in Windows PowerShell.
+        if is_utf16(&text) {
+            anyhow::bail!("the token is UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8`");
+        }
         // A token is ASCII, so the parser rejects replacement characters.
-        Ok(String::from_utf8_lossy(&files::read("-")?).trim().to_owned())
+        Ok(String::from_utf8_lossy(without_bom(&text)).trim().to_owned())
     }
 }

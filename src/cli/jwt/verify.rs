@@ -16,7 +16,7 @@ use super::super::text::{printable, printable_lines};
 use super::show;
 use super::token_args::TokenArgs;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
-use crate::domain::jose::jwk_set::TrustedKeys;
+use crate::domain::jose::jwk_set::{self, TrustedKeys};
 use crate::domain::jose::jws::Jws;
 use crate::domain::jose::validation::{self, Validation};
 use crate::domain::jose::verify_error::VerifyError;
@@ -91,7 +91,7 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
     let (from, json) = match (&args.jwks_file, &args.jwks_url, &args.issuer) {
         // Given keys replace discovery; `--issuer` is then only compared with `iss`.
         (Some(file), _, _) => {
-            let json = json::value(&files::read(file)?);
+            let json = json::document(&files::read(file)?);
             (
                 files::shown(file).to_owned(),
                 json.with_context(|| format!("cannot use {}", files::shown(file)))?,
@@ -181,6 +181,7 @@ impl Report {
                     .is_none()
                     .then(|| "the token names no key (no \"kid\"): the given key was used".to_owned()),
             );
+            notes.extend(jwk_set::notes(&keys.skipped()));
             notes
         });
         Self { now, outcome, jws: Some(jws), claims: Some(claims) }

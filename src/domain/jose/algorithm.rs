@@ -1,4 +1,4 @@
-//! Signature algorithms (RFC 7518 §3.1, RFC 8037 §3.1), the key types they need, and their names in aws-lc-rs.
+//! Signature algorithms (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864 §2.2), the key types they need, and their names in aws-lc-rs.
 
 use std::fmt;
 
@@ -34,13 +34,15 @@ pub enum Algorithm {
     Es384,
     /// ECDSA on P-521 with SHA-512.
     Es512,
-    /// Ed25519.
+    /// Ed25519, under the name that all verifiers know.
     EdDsa,
+    /// Ed25519, under the name of RFC 9864 §2.2. The signatures are the same.
+    Ed25519,
 }
 
 impl Algorithm {
     /// All algorithms. The default algorithm of each key type comes first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -51,6 +53,7 @@ impl Algorithm {
         Self::Es384,
         Self::Es512,
         Self::EdDsa,
+        Self::Ed25519,
     ];
 
     /// Finds the algorithm with this `alg` value. The comparison is case-sensitive (RFC 7515 §4.1.1).
@@ -73,7 +76,15 @@ impl Algorithm {
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
+            Self::Ed25519 => "Ed25519",
         }
+    }
+
+    /// Whether both names stand for the same signatures: only `EdDSA` and `Ed25519` do, with an Ed25519 key.
+    #[must_use]
+    pub fn is_same_as(self, other: Self) -> bool {
+        // With any other key type, each name stands for one algorithm.
+        self == other || (self.key_type() == KeyType::Ed25519 && other.key_type() == KeyType::Ed25519)
     }
 
     /// The key type this algorithm needs.
@@ -85,7 +96,7 @@ impl Algorithm {
             Self::Es256 => KeyType::Ec(Curve::P256),
             Self::Es384 => KeyType::Ec(Curve::P384),
             Self::Es512 => KeyType::Ec(Curve::P521),
-            Self::EdDsa => KeyType::Ed25519,
+            Self::EdDsa | Self::Ed25519 => KeyType::Ed25519,
         }
     }
 
@@ -98,7 +109,7 @@ impl Algorithm {
             Self::Ps256 => Some(&lib::RSA_PSS_2048_8192_SHA256),
             Self::Ps384 => Some(&lib::RSA_PSS_2048_8192_SHA384),
             Self::Ps512 => Some(&lib::RSA_PSS_2048_8192_SHA512),
-            Self::Es256 | Self::Es384 | Self::Es512 | Self::EdDsa => None,
+            Self::Es256 | Self::Es384 | Self::Es512 | Self::EdDsa | Self::Ed25519 => None,
         }
     }
 
@@ -112,7 +123,7 @@ impl Algorithm {
             Self::Ps256 => Some(&lib::RSA_PSS_SHA256),
             Self::Ps384 => Some(&lib::RSA_PSS_SHA384),
             Self::Ps512 => Some(&lib::RSA_PSS_SHA512),
-            Self::Es256 | Self::Es384 | Self::Es512 | Self::EdDsa => None,
+            Self::Es256 | Self::Es384 | Self::Es512 | Self::EdDsa | Self::Ed25519 => None,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! External keys: public keys of other issuers that an administrator publishes next to our own.
 //!
-//! They arrive as a JWK Set or a JWK; each key has a `kid` and may have an `exp`.
+//! They arrive as a JWK Set or a JWK (`uploaded_set`); each key has a `kid` and may have an `exp`.
 
 use serde_json::Value;
 use thiserror::Error;
 
 use super::invalid_jwk::InvalidJwk;
-use super::json::{self, InvalidJson, SecretJson};
+use super::json;
 use super::jwk::Jwk;
+use super::numeric_date::MILLISECONDS;
 use crate::domain::clock::Timestamp;
 
 /// Maximum number of external keys. Bounded, because every verifier reads the whole set.
@@ -15,9 +16,6 @@ pub(crate) const EXTERNAL_KEYS_MAX: usize = 100;
 
 /// Maximum size of all external keys together, in bytes of serialised JWKs.
 pub(crate) const EXTERNAL_KEYS_BYTES: usize = 32 * 1024;
-
-/// Maximum number of keys in one upload. Above [`EXTERNAL_KEYS_MAX`], because a fetched set may contain our own keys too.
-const UPLOAD_MAX: usize = 2 * EXTERNAL_KEYS_MAX;
 
 /// A public key to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,41 +26,8 @@ pub struct ExternalKey {
 }
 
 impl ExternalKey {
-    /// Reads a JWK Set or one JWK. One invalid key rejects all of them.
-    ///
-    /// # Errors
-    /// [`InvalidUpload`]. Errors never contain private parameters.
-    pub fn parse_all(text: &[u8]) -> Result<Vec<Self>, InvalidUpload> {
-        // The text may contain a private key by mistake.
-        let json = SecretJson::parse(text)?;
-        let value = json.reveal();
-        let keys: Vec<&Value> = match value.get("keys") {
-            Some(Value::Array(keys)) => keys.iter().collect(),
-            Some(_) => return Err(InvalidUpload::NotArray),
-            None if value.get("kty").is_some() => vec![value],
-            None => return Err(InvalidUpload::NotSet),
-        };
-        // Accepting it would report success although nothing was published.
-        if keys.is_empty() {
-            return Err(InvalidUpload::Empty);
-        }
-        if keys.len() > UPLOAD_MAX {
-            return Err(InvalidUpload::TooMany);
-        }
-        let mut uploads: Vec<Self> = Vec::with_capacity(keys.len());
-        for (index, key) in keys.into_iter().enumerate() {
-            let upload = Self::parse(key).map_err(|why| InvalidUpload::Key { number: index + 1, why })?;
-            // A linear search is fast enough: there are at most UPLOAD_MAX keys.
-            if uploads.iter().any(|earlier| earlier.kid == upload.kid) {
-                return Err(InvalidUpload::Twice(upload.kid));
-            }
-            uploads.push(upload);
-        }
-        Ok(uploads)
-    }
-
     /// Reads one JWK. Its `exp`, in seconds since 1970, is our own member: it ends the publication of the key.
-    fn parse(value: &Value) -> Result<Self, InvalidExternalKey> {
+    pub(super) fn parse(value: &Value) -> Result<Self, InvalidExternalKey> {
         let read = Jwk::parse(value)?;
         let kid = read.kid().ok_or(InvalidExternalKey::NoKid)?.to_owned();
         // The kid is a path segment when a key is withdrawn, and clients resolve `.` and `..` away.
@@ -74,7 +39,7 @@ impl ExternalKey {
         let jwk = Jwk::new(read.key().clone(), kid.clone(), algorithm)?;
         let exp = match value.get("exp") {
             None => None,
-            Some(exp) => Some(exp.as_i64().filter(|exp| *exp > 0).ok_or(InvalidExternalKey::Exp)?),
+            Some(exp) => Some(parse_exp(exp)?),
         };
         Ok(Self { jwk, kid, exp: exp.map(Timestamp::from_secs) })
     }
@@ -111,35 +76,13 @@ impl ExternalKey {
     }
 }
 
-/// Why an upload is rejected.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum InvalidUpload {
-    /// One of its keys is invalid.
-    #[error("key {number}: {why}")]
-    Key {
-        /// The position of the key, starting at 1.
-        number: usize,
-        /// Why the key is invalid.
-        why: InvalidExternalKey,
-    },
-    /// An empty set.
-    #[error("the set has no keys")]
-    Empty,
-    /// `keys` is not an array.
-    #[error("`keys` is not an array")]
-    NotArray,
-    /// Neither a JWK Set nor a JWK.
-    #[error("neither a JWK Set nor a JWK")]
-    NotSet,
-    /// Not strict JSON.
-    #[error(transparent)]
-    InvalidJson(#[from] InvalidJson),
-    /// Too many keys in one upload.
-    #[error("the set has more than {UPLOAD_MAX} keys")]
-    TooMany,
-    /// Two keys with one `kid`.
-    #[error("two keys have the kid {0:?}")]
-    Twice(String),
+/// Reads a time in seconds. Every JavaScript clock counts milliseconds, so these are told from seconds.
+fn parse_exp(exp: &Value) -> Result<i64, InvalidExternalKey> {
+    let is_milliseconds = |exp: f64| exp >= MILLISECONDS;
+    if exp.as_f64().is_some_and(is_milliseconds) {
+        return Err(InvalidExternalKey::Milliseconds);
+    }
+    exp.as_i64().filter(|exp| *exp > 0).ok_or(InvalidExternalKey::Exp)
 }
 
 /// Why an external key is invalid.
@@ -151,6 +94,9 @@ pub enum InvalidExternalKey {
     /// `exp` is not a time.
     #[error("`exp` must be a whole number of seconds since 1970")]
     Exp,
+    /// `exp` is not in seconds.
+    #[error("`exp` must be seconds since 1970, but this looks like milliseconds: divide it by 1000")]
+    Milliseconds,
     /// The key is invalid.
     #[error(transparent)]
     Jwk(#[from] InvalidJwk),

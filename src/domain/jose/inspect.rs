@@ -5,14 +5,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::jws::{EMBEDDED, Jws};
-use super::numeric_date::{in_words, numeric_date, relative};
+use super::numeric_date::{MILLISECONDS, in_words, numeric_date, relative};
 use crate::domain::clock::Timestamp;
 
 /// Lifetimes above this are reported as long, because tokens cannot be revoked one by one.
 const LONG: Duration = Duration::from_hours(24);
-
-/// Numbers from here on are milliseconds: the year 5138 in seconds, the year 1973 in milliseconds.
-const MILLISECONDS: i64 = 100_000_000_000;
 
 /// Returns one sentence for each unusual property.
 #[must_use]
@@ -76,7 +73,7 @@ fn claim_oddities(claims: &Map<String, Value>, now: Timestamp) -> Vec<String> {
     }
     for name in ["exp", "nbf", "iat"] {
         match claims.get(name) {
-            Some(Value::Number(number)) if number.as_i64().is_some_and(|secs| secs >= MILLISECONDS) => {
+            Some(Value::Number(number)) if number.as_f64().is_some_and(|secs| secs >= MILLISECONDS) => {
                 odd.push(format!("{name:?} looks like milliseconds: it must be in seconds"));
             }
             Some(value) if numeric_date(value).is_none() => {

@@ -68,7 +68,10 @@ pub enum InvalidJwk {
     #[error("{0:?} is missing")]
     Missing(&'static str),
     /// An RSA key with more than two primes.
-    #[error("RSA keys with more than two primes (\"oth\") are not supported")]
+    #[error(
+        "the RSA key has more than two primes, which is not supported: generate one with two, for example with \
+         `jwksd jwk generate --save`"
+    )]
     MultiPrime,
     /// Not base64url, or not in its canonical form without padding.
     #[error("{0:?} must be base64url without padding")]
@@ -95,7 +98,7 @@ pub enum InvalidJwk {
         bits: usize,
     },
     /// A JWK Set, where one key is required.
-    #[error("this is a JWK Set: use one key of its \"keys\"")]
+    #[error("this is a JWK Set: use one key of its \"keys\", for example with `jq '.keys[0]' FILE`")]
     Set,
     /// Some, but not all, of the five optional RSA parameters (RFC 7518 §6.3.2).
     #[error("\"p\", \"q\", \"dp\", \"dq\" and \"qi\" must be all present or all missing")]

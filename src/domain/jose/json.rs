@@ -12,18 +12,62 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use zeroize::Zeroize;
 
+use super::invalid_pem::InvalidPem;
+use super::key_format;
+use super::pem_block;
+use super::text_encoding::without_bom;
+
 /// Why a text was rejected. Errors quote no values.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidJson {
     /// Not JSON, or a duplicate member.
     #[error("not valid JSON: {0}")]
     Json(String),
+    /// A key in DER.
+    #[error(
+        "this is DER, not JSON: convert it with `openssl pkey -inform DER -in FILE -out KEY.pem`, and then with \
+         `jwksd jwk from-pem KEY.pem`"
+    )]
+    Der,
+    /// A key or certificate in another format.
+    #[error(transparent)]
+    Key(InvalidPem),
     /// JSON, but not an object.
     #[error("not a JSON object")]
     NotObject,
+    /// A key in PEM.
+    #[error("this is PEM, not JSON: convert the key with `jwksd jwk from-pem FILE`")]
+    Pem,
+    /// Text in UTF-16.
+    #[error("this is UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8 FILE >KEY.json`")]
+    Utf16,
 }
 
-/// Reads JSON.
+/// Reads JSON from a file or a message. Skips a byte order mark, as RFC 8259 §8.1 allows, and names other formats of keys.
+///
+/// # Errors
+/// [`InvalidJson`].
+pub fn document(text: &[u8]) -> Result<Value, InvalidJson> {
+    value(without_bom(text)).map_err(|error| {
+        if pem_block::boundaries(text).next().is_some() {
+            return InvalidJson::Pem;
+        }
+        match key_format::instead_of_pem(text) {
+            InvalidPem::Utf16 => InvalidJson::Utf16,
+            InvalidPem::Der | InvalidPem::DerPublic => InvalidJson::Der,
+            InvalidPem::Empty | InvalidPem::Json | InvalidPem::Malformed => error,
+            other => InvalidJson::Key(other),
+        }
+    })
+}
+
+/// Whether a file begins like a JSON object. Other formats of keys never do.
+#[must_use]
+pub(crate) fn begins_like_object(text: &[u8]) -> bool {
+    without_bom(text).trim_ascii_start().starts_with(b"{")
+}
+
+/// Reads JSON that another program must read as we do, such as a part of a token: without a byte order mark.
 ///
 /// # Errors
 /// [`InvalidJson::Json`] for malformed JSON, and for a duplicate member at any depth.
@@ -54,12 +98,12 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
 pub struct SecretJson(Value);
 
 impl SecretJson {
-    /// Reads JSON, as [`value`] does.
+    /// Reads JSON, as [`document`] does.
     ///
     /// # Errors
-    /// As [`value`].
+    /// As [`document`].
     pub fn parse(text: &[u8]) -> Result<Self, InvalidJson> {
-        value(text).map(Self)
+        document(text).map(Self)
     }
 
     /// Wraps a JSON value.

@@ -48,6 +48,55 @@ impl TrustedKeys {
     }
 }
 
+impl TrustedKeys {
+    /// The keys of the set that cannot verify signatures.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<SkippedKey> {
+        let Self::Set(entries) = self else {
+            return Vec::new();
+        };
+        let skipped = (1..).zip(entries).filter_map(|(number, entry)| {
+            Some(SkippedKey { number, kid: entry.kid.clone(), why: entry.key.as_ref().err()?.clone() })
+        });
+        skipped.collect()
+    }
+}
+
+/// A key of a set that is not used. It does not spoil the other keys (RFC 7517 §5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedKey {
+    /// The position of the key, starting at 1.
+    pub number: usize,
+    /// The `kid`, if present.
+    pub kid: Option<String>,
+    /// Why the key was skipped.
+    pub why: InvalidJwk,
+}
+
+/// One sentence for each skipped key, up to a limit.
+#[must_use]
+pub(crate) fn notes(skipped: &[SkippedKey]) -> Vec<String> {
+    let mut notes: Vec<_> = skipped.iter().take(NOTES_MAX).map(SkippedKey::note).collect();
+    if let Some(more) = skipped.len().checked_sub(NOTES_MAX).filter(|more| *more > 0) {
+        notes.push(format!("{more} more keys of the set were skipped"));
+    }
+    notes
+}
+
+/// Maximum number of notes. The set may be untrusted, and one of 1 MiB can have 200,000 invalid keys.
+const NOTES_MAX: usize = 20;
+
+/// Maximum number of characters of a `kid` in a note.
+const KID_SHOWN: usize = 80;
+
+impl SkippedKey {
+    fn note(&self) -> String {
+        let kid: Option<String> = self.kid.as_ref().map(|kid| kid.chars().take(KID_SHOWN).collect());
+        let kid = kid.map(|kid| format!(" ({kid:?})")).unwrap_or_default();
+        format!("key {} of the set{kid} was skipped: {}", self.number, self.why)
+    }
+}
+
 impl Entry {
     fn parse(value: &Value) -> Self {
         // Read separately, so that the error for a token can say why the key it names is unusable.

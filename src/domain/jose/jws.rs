@@ -188,7 +188,8 @@ fn keys_with_kid<'a>(entries: &'a [Entry], kid: &str) -> Result<Vec<&'a Jwk>, Ve
 fn keys_for_algorithm<'a>(keys: &[&'a Jwk], algorithm: Algorithm) -> Result<Vec<&'a Jwk>, VerifyError> {
     // A key without "alg" allows every algorithm of its type.
     let fits = |key: &Jwk| {
-        key.key().key_type() == algorithm.key_type() && key.algorithm().is_none_or(|own| own == algorithm)
+        key.key().key_type() == algorithm.key_type()
+            && key.algorithm().is_none_or(|own| own.is_same_as(algorithm))
     };
     let allowed: Vec<_> = keys.iter().copied().filter(|key| fits(key)).collect();
     if !allowed.is_empty() {

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::domain::clock::Timestamp;
 
+/// Numbers from here on are milliseconds: the year 5138 in seconds, the year 1973 in milliseconds.
+pub(super) const MILLISECONDS: f64 = 1e11;
+
 /// Reads a number of seconds, which may have a fraction. `None` for other types and numbers out of range.
 pub(super) fn numeric_date(value: &Value) -> Option<Timestamp> {
     let Value::Number(number) = value else {

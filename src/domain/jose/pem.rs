@@ -1,4 +1,6 @@
-//! Keys in PEM (RFC 7468): private keys as PKCS#8, PKCS#1 or SEC 1, public keys as SPKI or PKCS#1.
+//! Keys in PEM (RFC 7468) and DER: private keys as PKCS#8, PKCS#1 or SEC 1, public keys as SPKI or PKCS#1.
+//!
+//! `pem_block` finds the PEM in a text, `key_format` recognises other formats.
 
 use rsa::pkcs1;
 use rsa::pkcs8::PrivateKeyInfo;
@@ -6,20 +8,33 @@ use rsa::pkcs8::der::asn1::ObjectIdentifier;
 use rsa::pkcs8::der::pem::LineEnding;
 use rsa::pkcs8::der::{Decode as _, Document, SecretDocument};
 use rsa::pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::algorithm::{Curve, KeyType};
 use super::invalid_jwk::InvalidJwk;
+use super::invalid_pem::InvalidPem;
+use super::json::SecretJson;
+use super::key_format::{self, DerFormat};
+use super::pem_block::{self, PemBlock};
 use super::private_key::PrivateKey;
 use super::public_key::PublicKey;
 
 const SPKI: &str = "PUBLIC KEY";
 const PKCS8: &str = "PRIVATE KEY";
 const PKCS1: &str = "RSA PRIVATE KEY";
+const PKCS1_PUBLIC: &str = "RSA PUBLIC KEY";
+const SEC1: &str = "EC PRIVATE KEY";
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+const OPENSSH: &str = "OPENSSH PRIVATE KEY";
+
+/// How OpenSSH's format begins if the key is not encrypted.
+const OPENSSH_PLAINTEXT: &[u8] = b"openssh-key-v1\0\0\0\0\x04none";
 
 /// RFC 5480 §2.1.1.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+
+/// RFC 4055 §1.2.
+const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
 
 /// RFC 8410 §3.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -43,38 +58,69 @@ impl Key {
         }
     }
 
-    /// Reads a key in any supported form. Text before it, such as OpenSSL's attributes, is skipped.
+    /// Reads a key in any supported form, with lines of any width and any text around it (RFC 7468 §2).
     ///
     /// # Errors
     /// [`InvalidPem`] says what the text is instead.
-    pub fn from_pem(text: &str) -> Result<Self, InvalidPem> {
-        let text = only_block(text)?;
-        // Zeroised for public keys too: the label is known only after decoding.
-        let (label, der) = SecretDocument::from_pem(text).map_err(|_| InvalidPem::Malformed)?;
-        let der = der.as_bytes();
-        match label {
-            PKCS8 => private_from_pkcs8(der).map(Self::Private),
-            PKCS1 => Ok(Self::Private(PrivateKey::from_pkcs1(der)?)),
-            "EC PRIVATE KEY" => private_from_sec1(der).map(Self::Private),
-            SPKI => public_from_spki(der).map(Self::Public),
-            "RSA PUBLIC KEY" => public_from_pkcs1(der).map(Self::Public),
-            "ENCRYPTED PRIVATE KEY" => Err(InvalidPem::Encrypted),
-            "CERTIFICATE" => Err(InvalidPem::Certificate),
+    pub fn from_pem(text: &[u8]) -> Result<Self, InvalidPem> {
+        let block = PemBlock::only(text)?.ok_or_else(|| key_format::instead_of_pem(text))?;
+        match block.label {
+            PKCS8 | PKCS1 | SEC1 => private_from_der(&block.decode()?).map(Self::Private),
+            SPKI | PKCS1_PUBLIC => public_from_der(&block.decode()?).map(Self::Public),
+            "DSA PRIVATE KEY" => Err(InvalidPem::Algorithm),
+            ENCRYPTED => Err(InvalidPem::Encrypted),
+            "RSA-PSS PRIVATE KEY" => Err(InvalidPem::RsaPss),
+            OPENSSH => Err(InvalidPem::OpenSsh),
+            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => Err(InvalidPem::Certificate),
             other => Err(InvalidPem::Label(other.to_owned())),
         }
     }
 }
 
+/// Reads a private key from a file or a row of a database: PEM in any shape, or DER; PKCS#8, PKCS#1 or SEC 1.
+///
+/// # Errors
+/// [`InvalidPem`] says what the input is instead.
+pub fn read_private_key(input: &[u8]) -> Result<PrivateKey, InvalidPem> {
+    if DerFormat::new(input).is_some_and(DerFormat::is_plaintext_private_key) {
+        return private_from_der(input);
+    }
+    match Key::from_pem(input)? {
+        Key::Private(key) => Ok(key),
+        Key::Public(_) => Err(InvalidPem::Public),
+    }
+}
+
+/// Whether the input contains a private key in plaintext, also one that [`read_private_key`] rejects.
+#[must_use]
+pub fn contains_private_key(input: &[u8]) -> bool {
+    if DerFormat::new(input).is_some_and(DerFormat::is_plaintext_private_key) {
+        return true;
+    }
+    let is_plaintext = |label: &str| label.ends_with("PRIVATE KEY") && label != ENCRYPTED;
+    if pem_block::boundaries(input).any(|(label, _)| is_plaintext(label)) {
+        let Ok(Some(block)) = PemBlock::only(input) else {
+            return true;
+        };
+        return match block.decode() {
+            Ok(content) => block.label != OPENSSH || content.starts_with(OPENSSH_PLAINTEXT),
+            Err(error) => error != InvalidPem::Encrypted,
+        };
+    }
+    let json = SecretJson::parse(input);
+    json.is_ok_and(|json| json.reveal().get("kty").is_some() && json.reveal().get("d").is_some())
+}
+
 /// Reads an RSA private key in PKCS#1 (`-----BEGIN RSA PRIVATE KEY-----`), the form of the `keys` table.
 ///
 /// # Errors
-/// [`InvalidPem`] for any other text; white space around the PEM is allowed.
+/// [`InvalidPem`] for any other text.
 pub fn from_pkcs1_pem(text: &str) -> Result<PrivateKey, InvalidPem> {
-    // Not `Key::from_pem`: rows of a database must have exactly this form.
-    match SecretDocument::from_pem(text.trim()) {
-        Ok((PKCS1, der)) => Ok(PrivateKey::from_pkcs1(der.as_bytes())?),
-        Ok((label, _)) => Err(InvalidPem::Label(label.to_owned())),
-        Err(_) => Err(InvalidPem::Malformed),
+    // Not `Key::from_pem`: what a row has sealed must have exactly this form.
+    let block = PemBlock::only(text.as_bytes())?.ok_or(InvalidPem::Malformed)?;
+    match block.label {
+        PKCS1 => Ok(PrivateKey::from_pkcs1(&block.decode()?)?),
+        label => Err(InvalidPem::Label(label.to_owned())),
     }
 }
 
@@ -110,25 +156,27 @@ pub fn public_pem(key: &PublicKey) -> Result<String, InvalidJwk> {
     der.to_pem(SPKI, LineEnding::LF).map_err(|_| InvalidJwk::Library)
 }
 
-/// Finds the only PEM block. OpenSSL writes curve parameters before it, and text around it.
-fn only_block(text: &str) -> Result<&str, InvalidPem> {
-    let parameters = "-----END EC PARAMETERS-----";
-    let text = text.split_once(parameters).map_or(text, |(_, rest)| rest);
-    let start = text.find("-----BEGIN ").ok_or(InvalidPem::Malformed)?;
-    let text = text.get(start..).unwrap_or_default().trim_end();
-    // With two keys in the file, it is unclear which one is meant.
-    if text.matches("-----BEGIN ").count() > 1 {
-        return Err(InvalidPem::Several);
+/// The structure decides, not the label: some programs label PKCS#1 as PKCS#8.
+fn private_from_der(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
+    match DerFormat::new(der) {
+        Some(DerFormat::Pkcs8) => private_from_pkcs8(der),
+        Some(DerFormat::Pkcs1) => Ok(PrivateKey::from_pkcs1(der)?),
+        Some(DerFormat::Sec1) => private_from_sec1(der),
+        Some(DerFormat::DsaPrivate) => Err(InvalidPem::Algorithm),
+        _ => Err(InvalidPem::Damaged),
     }
-    // OpenSSL's traditional encryption keeps the label of the plain key and adds this header.
-    if text.contains("Proc-Type: 4,ENCRYPTED") {
-        return Err(InvalidPem::Encrypted);
+}
+
+fn public_from_der(der: &[u8]) -> Result<PublicKey, InvalidPem> {
+    match DerFormat::new(der) {
+        Some(DerFormat::Spki) => public_from_spki(der),
+        Some(DerFormat::Pkcs1Public) => public_from_pkcs1(der),
+        _ => Err(InvalidPem::Damaged),
     }
-    Ok(text)
 }
 
 fn private_from_pkcs8(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
-    let info = PrivateKeyInfo::from_der(der).map_err(|_| InvalidPem::Malformed)?;
+    let info = PrivateKeyInfo::from_der(der).map_err(|_| InvalidPem::Damaged)?;
     let key = match key_type(&info.algorithm)? {
         // For RSA, PKCS#8 contains PKCS#1 (RFC 8017 §A.1.2).
         KeyType::Rsa => PrivateKey::from_pkcs1(info.private_key),
@@ -145,8 +193,8 @@ fn private_from_sec1(der: &[u8]) -> Result<PrivateKey, InvalidPem> {
 }
 
 fn public_from_spki(der: &[u8]) -> Result<PublicKey, InvalidPem> {
-    let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| InvalidPem::Malformed)?;
-    let key = info.subject_public_key.as_bytes().ok_or(InvalidPem::Malformed)?;
+    let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| InvalidPem::Damaged)?;
+    let key = info.subject_public_key.as_bytes().ok_or(InvalidPem::Damaged)?;
     match key_type(&info.algorithm)? {
         KeyType::Rsa => public_from_pkcs1(key),
         KeyType::Ec(curve) => Ok(PublicKey::ec_point(curve, key)?),
@@ -155,14 +203,17 @@ fn public_from_spki(der: &[u8]) -> Result<PublicKey, InvalidPem> {
 }
 
 fn public_from_pkcs1(der: &[u8]) -> Result<PublicKey, InvalidPem> {
-    let key = pkcs1::RsaPublicKey::from_der(der).map_err(|_| InvalidPem::Malformed)?;
+    let key = pkcs1::RsaPublicKey::from_der(der).map_err(|_| InvalidPem::Damaged)?;
     Ok(PublicKey::rsa(key.modulus.as_bytes().to_vec(), key.public_exponent.as_bytes().to_vec())?)
 }
 
 fn key_type(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<KeyType, InvalidPem> {
-    // Only rsaEncryption: keys with the OID of RSASSA-PSS may not sign RS256.
     if algorithm.oid == pkcs1::ALGORITHM_OID {
         return Ok(KeyType::Rsa);
+    }
+    // Such a key may not sign RS256, and its parameters may restrict it further.
+    if algorithm.oid == RSASSA_PSS {
+        return Err(InvalidPem::RsaPss);
     }
     if algorithm.oid == ED25519 {
         return Ok(KeyType::Ed25519);
@@ -181,28 +232,66 @@ const fn curve_oid(curve: Curve) -> ObjectIdentifier {
     })
 }
 
-/// Why a text is not a usable key in PEM. Errors quote only the label.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum InvalidPem {
-    /// The algorithm or curve is not supported.
-    #[error("the key type is not supported: use RSA, EC on P-256, P-384 or P-521, or Ed25519")]
-    Algorithm,
-    /// A certificate.
-    #[error("this is a certificate: extract its key with `openssl x509 -in FILE -noout -pubkey`")]
-    Certificate,
-    /// A key that is encrypted with a password.
-    #[error("the key is encrypted: decrypt it with `openssl pkey -in FILE -out PLAIN`")]
-    Encrypted,
-    /// The key parameters are invalid.
-    #[error(transparent)]
-    Key(#[from] InvalidJwk),
-    /// PEM with another label.
-    #[error("this is PEM with the label {0:?}, which is not a supported key")]
-    Label(String),
-    /// Not PEM, or its content is not valid DER.
-    #[error("not a key in PEM")]
-    Malformed,
-    /// More than one PEM block.
-    #[error("more than one key or certificate: leave only one in the file")]
-    Several,
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    macro_rules! data {
+        ($name:literal) => {
+            include_bytes!(concat!("../../../tests/data/", $name))
+        };
+    }
+
+    #[test]
+    fn a_plaintext_private_key_is_recognised_even_if_it_cannot_be_used() {
+        let der = |pem: &[u8]| PemBlock::only(pem).unwrap().unwrap().decode().unwrap().to_vec();
+        for (input, is_usable) in [
+            (data!("keys/rsa.pem").to_vec(), true),
+            (der(data!("keys/rsa.pem")), true),
+            (data!("rsa-1024.pem").to_vec(), false),
+            (der(data!("rsa-1024.pem")), false),
+            (data!("keys/secp256k1.pem").to_vec(), false),
+            (data!("keys/ed448.pem").to_vec(), false),
+            (data!("keys/rsa-pss.pem").to_vec(), false),
+            (data!("keys/three-primes.pem").to_vec(), false),
+            (data!("keys/openssh.key").to_vec(), false),
+            ([data!("keys/rsa.pem").to_vec(), data!("keys/rsa.pem").to_vec()].concat(), false),
+            (br#"{"kty":"OKP","d":"c2VjcmV0"}"#.to_vec(), false),
+        ] {
+            let shown = String::from_utf8_lossy(&input).into_owned();
+            assert!(contains_private_key(&input), "{shown}");
+            assert_eq!(read_private_key(&input).is_ok(), is_usable, "{shown}");
+        }
+    }
+
+    #[test]
+    fn other_inputs_contain_no_plaintext_private_key() {
+        let key = read_private_key(data!("keys/rsa.pem")).unwrap();
+        let locked = b"openssh-key-v1\0\0\0\0\x0aaes256-ctr\0\0\0\x06bcrypt";
+        let locked = STANDARD.encode(locked);
+        let locked =
+            format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{locked}\n-----END OPENSSH PRIVATE KEY-----");
+        for input in [
+            data!("keys/encrypted-pkcs8.pem").to_vec(),
+            data!("keys/encrypted-traditional.pem").to_vec(),
+            STANDARD
+                .decode(
+                    data!("keys/rsa.p12.base64")
+                        .trim_ascii()
+                        .split(|byte| *byte == b'\n')
+                        .collect::<Vec<_>>()
+                        .concat(),
+                )
+                .unwrap(),
+            public_pem(key.public()).unwrap().into_bytes(),
+            locked.into_bytes(),
+            b"gAAAAABfernet".to_vec(),
+            Vec::new(),
+        ] {
+            assert!(!contains_private_key(&input), "{}", String::from_utf8_lossy(&input));
+        }
+    }
 }

@@ -114,6 +114,9 @@ impl PrivateKey {
     pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, InvalidJwk> {
         // The size is checked first, because aws-lc-rs rejects short keys without saying why.
         let numbers = pkcs1::RsaPrivateKey::from_der(der).map_err(|_| InvalidJwk::Inconsistent)?;
+        if numbers.other_prime_infos.is_some() {
+            return Err(InvalidJwk::MultiPrime);
+        }
         PublicKey::rsa(numbers.modulus.as_bytes().to_vec(), numbers.public_exponent.as_bytes().to_vec())?;
         Self::from_pair(Pair::Rsa(RsaKeyPair::from_der(der).map_err(|_| InvalidJwk::Inconsistent)?))
     }

@@ -33,6 +33,10 @@ impl PublicKey {
     /// # Errors
     /// [`InvalidJwk`] names the first invalid parameter.
     pub fn from_members(members: &Map<String, Value>) -> Result<Self, InvalidJwk> {
+        // A set has no "kty" itself.
+        if members.get("keys").is_some_and(Value::is_array) && !members.contains_key("kty") {
+            return Err(InvalidJwk::Set);
+        }
         match text(members, "kty")? {
             "RSA" => Self::rsa(number(members, "n")?, number(members, "e")?),
             "EC" => {

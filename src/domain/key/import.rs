@@ -1,31 +1,22 @@
 //! Reads private keys from elsewhere: the file of `jwksd keys import`, and the rows of another program.
 
-use rsa::pkcs8::der::SecretDocument;
-use rsa::pkcs8::der::pem::LineEnding;
-use serde_json::Value;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::domain::jose::algorithm::KeyType;
-use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::pem::{InvalidPem, Key};
+use crate::domain::jose::invalid_pem::InvalidPem;
+use crate::domain::jose::pem::{contains_private_key, read_private_key};
 use crate::domain::jose::private_key::PrivateKey;
 
-/// The forms of a private key in DER, by their labels in PEM.
-const DER_FORMS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
-
-/// Reads an RSA private key in PEM.
+/// Reads an RSA private key: PEM in any shape, or DER; PKCS#8 or PKCS#1.
 ///
 /// # Errors
-/// [`InvalidImport`] for any other text.
-pub fn parse(pem: &str) -> Result<PrivateKey, InvalidImport> {
-    match Key::from_pem(pem)? {
-        Key::Public(_) => Err(InvalidImport::Public),
-        Key::Private(key) => match key.public().key_type() {
-            // The size was checked by the PEM reader.
-            KeyType::Rsa => Ok(key),
-            other => Err(InvalidImport::KeyType(other)),
-        },
+/// [`InvalidImport`] for any other input.
+pub fn parse(input: &[u8]) -> Result<PrivateKey, InvalidImport> {
+    let key = read_private_key(input)?;
+    match key.public().key_type() {
+        // The size was checked when the key was read.
+        KeyType::Rsa => Ok(key),
+        other => Err(InvalidImport::KeyType(other)),
     }
 }
 
@@ -40,46 +31,14 @@ pub(crate) enum Plaintext {
 }
 
 impl Plaintext {
-    /// Reads an RSA private key in PEM or DER, and recognises those that cannot be used.
+    /// Reads what `jwksd keys import` reads, and recognises private keys that cannot be used.
     pub(crate) fn read(bytes: &[u8]) -> Self {
-        if let Ok(text) = std::str::from_utf8(bytes) {
-            return match parse(text) {
-                Ok(key) => Self::Key(key),
-                Err(error) if is_secret(text, &error) => Self::UnusableKey(error.to_string()),
-                Err(_) if is_private_jwk(text) => Self::UnusableKey("it is a JWK and not PEM".to_owned()),
-                Err(_) => Self::Unknown,
-            };
+        match parse(bytes) {
+            Ok(key) => Self::Key(key),
+            Err(error) if contains_private_key(bytes) => Self::UnusableKey(error.to_string()),
+            Err(_) => Self::Unknown,
         }
-        let readings = DER_FORMS.into_iter().filter_map(|label| Some(parse(&to_pem(label, bytes)?)));
-        let mut unusable = Self::Unknown;
-        for reading in readings {
-            match reading {
-                Ok(key) => return Self::Key(key),
-                // The other forms of the same bytes are not valid DER.
-                Err(InvalidImport::Pem(
-                    InvalidPem::Malformed | InvalidPem::Key(InvalidJwk::Inconsistent),
-                )) => {}
-                Err(error) => unusable = Self::UnusableKey(error.to_string()),
-            }
-        }
-        unusable
     }
-}
-
-/// Whether a text that cannot be imported has a private key in the clear.
-fn is_secret(text: &str, error: &InvalidImport) -> bool {
-    text.contains("PRIVATE KEY-----") && !matches!(error, InvalidImport::Pem(InvalidPem::Encrypted))
-}
-
-/// Programs in JavaScript store keys as JWK (RFC 7517), whose `d` is secret.
-fn is_private_jwk(text: &str) -> bool {
-    serde_json::from_str(text)
-        .is_ok_and(|value: Value| value.get("kty").is_some() && value.get("d").is_some())
-}
-
-/// DER as PEM, so that one reader checks both.
-fn to_pem(label: &'static str, der: &[u8]) -> Option<Zeroizing<String>> {
-    SecretDocument::try_from(der).ok()?.to_pem(label, LineEnding::LF).ok()
 }
 
 /// Why a key cannot be imported.
@@ -88,12 +47,9 @@ pub enum InvalidImport {
     /// Not an RSA key. The `keys` table can hold only PKCS#1 so far.
     #[error("this is an {0} key: only RSA keys can be imported")]
     KeyType(KeyType),
-    /// Not a usable key in PEM.
+    /// Not a usable private key.
     #[error(transparent)]
     Pem(#[from] InvalidPem),
-    /// A public key.
-    #[error("this is a public key: import the private key")]
-    Public,
 }
 
 #[cfg(test)]
@@ -109,7 +65,7 @@ mod tests {
     fn an_rsa_key_is_read_from_pkcs1_and_pkcs8() {
         let key = PrivateKey::generate(NewKey::Rsa2048).unwrap();
         for pem in [to_pkcs1_pem(&key).unwrap(), private_pem(&key).unwrap()] {
-            assert_eq!(parse(&pem).unwrap().public(), key.public());
+            assert_eq!(parse(pem.as_bytes()).unwrap().public(), key.public());
         }
     }
 
@@ -119,7 +75,7 @@ mod tests {
         let ed25519 = private_pem(&PrivateKey::generate(NewKey::Ed25519).unwrap()).unwrap();
         for (pem, message) in [
             (ed25519.to_string(), "this is an Ed25519 key: only RSA keys can be imported"),
-            (public_pem(rsa.public()).unwrap(), "this is a public key: import the private key"),
+            (public_pem(rsa.public()).unwrap(), "this is a public key: use the private key"),
             (SHORT.to_owned(), "the RSA key has 1024 bits: use 2048 to 8192"),
             (
                 ed25519.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
@@ -127,11 +83,11 @@ mod tests {
             ),
             (
                 ed25519.replace("PRIVATE KEY", "CERTIFICATE"),
-                "this is a certificate: extract its key with `openssl x509 -in FILE -noout -pubkey`",
+                "this is a certificate, which has only a public key: extract it with `openssl x509 -in FILE -noout -pubkey`",
             ),
             ("x".to_owned(), "not a key in PEM"),
         ] {
-            assert_eq!(parse(&pem).unwrap_err().to_string(), message);
+            assert_eq!(parse(pem.as_bytes()).unwrap_err().to_string(), message);
         }
     }
 }

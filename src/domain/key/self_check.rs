@@ -18,7 +18,7 @@ use crate::domain::jose::jws;
 const PROBE_TTL: i64 = 1;
 
 /// What checks key sets before they are published: [`check`], except in tests.
-pub type SelfCheck = fn(&[&[u8]], &SigningKey, Timestamp) -> Result<(), SelfCheckError>;
+pub(crate) type SelfCheck = fn(&[&[u8]], &SigningKey, Timestamp) -> Result<(), SelfCheckError>;
 
 /// Signs a probe token and verifies it with `jsonwebtoken`, through the key with its `kid` in each of these serialised
 /// JWK Sets.

@@ -114,7 +114,10 @@ mod tests {
     fn an_algorithm_that_does_not_fit_the_key_is_rejected() {
         let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
         let error = SigningKey::new(Kid(7), EXP, key, Algorithm::Rs256).unwrap_err();
-        assert_eq!(error.to_string(), "\"alg\" is \"RS256\", which does not fit an Ed25519 key: use EdDSA");
+        assert_eq!(
+            error.to_string(),
+            "\"alg\" is \"RS256\", which does not fit an Ed25519 key: use EdDSA, Ed25519"
+        );
     }
 
     #[test]

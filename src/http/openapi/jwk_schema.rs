@@ -54,14 +54,20 @@ pub(crate) fn upload() -> Value {
             "exp": {
                 "type": "integer",
                 "minimum": 1,
+                "exclusiveMaximum": 100_000_000_000_u64,
                 "description": "End of its publication, in seconds since 1970",
             },
         },
     });
+    let skipped = json!({
+        "type": "object",
+        "required": ["kty"],
+        "description": "A key for another purpose or of another type, which is skipped (RFC 7517 §5)",
+    });
     let set = json!({
         "type": "object",
         "required": ["keys"],
-        "properties": {"keys": {"type": "array", "minItems": 1, "items": key}},
+        "properties": {"keys": {"type": "array", "minItems": 1, "items": {"anyOf": [key, skipped]}}},
     });
     json!({"anyOf": [set, key]})
 }

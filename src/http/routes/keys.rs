@@ -15,7 +15,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::jwk_set::SkippedKey;
+use crate::domain::jose::uploaded_set::UploadedSet;
 use crate::domain::key::lifecycle::Phase;
 use crate::http::body;
 use crate::http::config::AuthMode;
@@ -62,6 +63,37 @@ struct ChangeResponse {
     keys_count: usize,
 }
 
+/// The outcome of an upload.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Uploaded")]
+struct UploadResponse {
+    /// A sentence for people.
+    message: String,
+    /// Number of keys that are published now.
+    keys_count: usize,
+    /// The keys of the set that are not signing keys of a supported type (RFC 7517 §5). Missing if every key was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedEntry>,
+}
+
+/// A key of an uploaded set that is not published.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SkippedKey")]
+struct SkippedEntry {
+    /// The position of the key in the set, starting at 1.
+    key: usize,
+    /// The `kid`; null if it has none.
+    kid: Option<String>,
+    /// Why it was skipped.
+    reason: String,
+}
+
+impl SkippedEntry {
+    fn new(key: SkippedKey) -> Self {
+        Self { key: key.number, kid: key.kid, reason: key.why.to_string() }
+    }
+}
+
 /// The phases of published keys.
 fn phases() -> [&'static str; 4] {
     [Phase::Next.name(), Phase::Current.name(), Phase::Retiring.name(), UPLOADED]
@@ -82,14 +114,18 @@ pub(super) async fn upload(
 ) -> Result<Response, ApiError> {
     let text = read_upload(request).await?;
     // All keys are checked before the first is stored.
-    let uploads = ExternalKey::parse_all(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
-    let Uploaded { added, left, published } = keyring.upload(uploads).await?;
+    let upload = UploadedSet::parse(&text).map_err(|why| ApiError::InvalidJwk(why.to_string()))?;
+    let Uploaded { added, left, published } = keyring.upload(upload.keys).await?;
     for kid in &added {
         tracing::info!(kid, "the external key {kid:?} is published");
     }
-    let message = format!("{} added, {left} left as they are", added.len());
-    Ok((StatusCode::CREATED, json_response(&ChangeResponse { message, keys_count: published }))
-        .into_response())
+    let skipped: Vec<_> = upload.skipped.into_iter().map(SkippedEntry::new).collect();
+    let message = match skipped.len() {
+        0 => format!("{} added, {left} left as they are", added.len()),
+        count => format!("{} added, {left} left as they are, {count} skipped", added.len()),
+    };
+    let response = UploadResponse { message, keys_count: published, skipped };
+    Ok((StatusCode::CREATED, json_response(&response)).into_response())
 }
 
 pub(super) async fn withdraw(
@@ -153,7 +189,7 @@ pub(super) fn upload_operation(_: AuthMode, types: &mut Types) -> Operation {
         ("application/jwk-set+json", keys),
         ("multipart/form-data", form),
     ];
-    let mut success = Success::json(types.written::<ChangeResponse>(), "The keys are published");
+    let mut success = Success::json(types.written::<UploadResponse>(), "The keys are published");
     success.status = StatusCode::CREATED;
     let kid = json!({"kid": "$request.body#/kid"});
     success.links.push(("withdraw", json!({"operationId": "withdrawKey", "parameters": kid})));
@@ -167,6 +203,7 @@ pub(super) fn upload_operation(_: AuthMode, types: &mut Types) -> Operation {
             ErrorCode::BodyTooLarge,
             ErrorCode::BodyTooSlow,
             ErrorCode::Internal,
+            ErrorCode::NotReady,
             ErrorCode::Unavailable,
         ],
         ..Operation::new("upload", "Publishes external public keys next to the issuer's own")
@@ -183,7 +220,7 @@ pub(super) fn withdraw_operation(_: AuthMode, types: &mut Types) -> Operation {
     Operation {
         parameters: vec![kid],
         successes: vec![Success::json(types.written::<ChangeResponse>(), "The key is withdrawn")],
-        errors: vec![ErrorCode::UnknownKey, ErrorCode::Internal, ErrorCode::Unavailable],
+        errors: vec![ErrorCode::UnknownKey, ErrorCode::Internal, ErrorCode::NotReady, ErrorCode::Unavailable],
         ..Operation::new("withdrawKey", "Withdraws an external key")
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /register`: creates an account with a random password, which is shown only once.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::http::body::RequestBody;
+use crate::http::client_ip::ClientIp;
 use crate::http::config::{AuthMode, Registration};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
-use crate::issuer::Accounts;
+use crate::issuer::{Accounts, Requester};
 
 const EXPECTED: &str = "an object with the texts `username` and `email`, and nothing else";
 
@@ -42,6 +43,7 @@ struct RegisterResponse<'a> {
 pub(super) async fn post(
     State(accounts): State<Accounts>,
     State(registration): State<Registration>,
+    Extension(ClientIp(client)): Extension<ClientIp>,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
     // Checked before anything that could tell whether a name is taken.
@@ -55,7 +57,7 @@ pub(super) async fn post(
     };
     let username = Username::parse(&request.username)?;
     let email = Email::parse(&request.email)?;
-    let password = accounts.register(username, Some(email)).await?;
+    let password = accounts.register(username, Some(email), Requester::Other(client.into())).await?;
     let response = json_response(&RegisterResponse { password: password.reveal() });
     Ok((StatusCode::CREATED, response).into_response())
 }

@@ -145,7 +145,10 @@ impl Keyring {
             };
             let (stored, own) = self.pool.run(open).await?;
             let changes = decide(&stored, &own, self.context.clock.now())?;
-            if self.apply(stored.version, changes).await? == Applied::Yes {
+            if changes.is_empty() {
+                return Ok(());
+            }
+            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
                 return match self.reload().await? {
                     Reloaded::Swapped => Ok(()),
                     Reloaded::Kept(error) => Err(IssuerError::NotPublished(error)),

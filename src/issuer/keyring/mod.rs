@@ -12,7 +12,7 @@ mod policy;
 mod readiness;
 mod rekey;
 mod rotation;
-mod self_checks;
+mod self_check_log;
 mod snapshot;
 mod state;
 #[cfg(test)]

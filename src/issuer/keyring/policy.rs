@@ -22,7 +22,8 @@ impl Keyring {
             if stored.policy == Some(times) {
                 return Ok(());
             }
-            if self.apply(stored.version, vec![KeyChange::RecordPolicy(times)]).await? == Applied::Yes {
+            let changes = vec![KeyChange::RecordPolicy(times)];
+            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
                 return self.reload().await.map(drop);
             }
         }

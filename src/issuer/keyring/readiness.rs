@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::state::Keyring;
 use crate::domain::key::self_check::SelfCheckError;
-use crate::issuer::context::lock;
+use crate::issuer::mutex::lock;
 use crate::store::StoreError;
 
 /// Maximum time between two completed ticks of the rotation. They are due four times a second.
@@ -22,7 +22,7 @@ impl Keyring {
         if self.master_key_changed.load(Ordering::Relaxed) {
             return Err(NotReady::MasterKeyChanged);
         }
-        if let Some(error) = self.self_checks.failure() {
+        if let Some(error) = self.self_check_log.failure() {
             return Err(NotReady::SelfCheck(error));
         }
         let (now, ttl) = (self.context.clock.now(), self.policy.token_ttl());

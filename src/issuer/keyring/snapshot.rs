@@ -57,16 +57,34 @@ pub(super) struct Ended {
     external: Vec<(String, Timestamp)>,
 }
 
-/// Which keys a later snapshot of the store has. Not sealed, so they are known even if nothing opens.
-pub(super) struct KeysLater<'a> {
-    pub(super) own: &'a [KeyMetadata],
-    /// The `kid` of each external key.
-    pub(super) external: Vec<&'a str>,
+/// The keys that a later state of the store publishes.
+pub(super) struct LaterKeys<'a> {
+    own: &'a [KeyMetadata],
+    external: Vec<LaterExternalKey<'a>>,
 }
 
-impl<'a> KeysLater<'a> {
-    pub(super) fn of(stored: &'a KeySnapshot) -> Self {
-        Self { own: &stored.keys, external: stored.external.iter().map(|row| row.kid.as_str()).collect() }
+struct LaterExternalKey<'a> {
+    kid: &'a str,
+    exp: Option<Timestamp>,
+    /// Not known if its row does not open.
+    jwk: Option<&'a Jwk>,
+}
+
+impl<'a> LaterKeys<'a> {
+    /// As far as it is known although no row opens: `kid` and `exp` are not sealed.
+    pub(super) fn sealed(stored: &'a KeySnapshot) -> Self {
+        let external = stored.external.iter();
+        let external = external.map(|row| LaterExternalKey { kid: &row.kid, exp: row.exp, jwk: None });
+        Self { own: &stored.keys, external: external.collect() }
+    }
+
+    /// Whether an external key may stay published. One that was uploaded with another JWK or an earlier `exp` since may not.
+    fn keep(&self, key: &ExternalKey) -> bool {
+        self.external.iter().any(|later| {
+            later.kid == key.kid()
+                && later.jwk.is_none_or(|jwk| jwk == key.jwk())
+                && later.exp.is_none_or(|exp| exp >= end(key))
+        })
     }
 }
 
@@ -138,15 +156,14 @@ impl KeyringSnapshot {
     }
 
     /// The same keys without those that have ended or were withdrawn by the time of a later snapshot of the store.
-    pub(super) fn without_ended(&self, later: &KeysLater<'_>, now: Timestamp) -> Self {
+    pub(super) fn without_ended(&self, later: &LaterKeys<'_>, now: Timestamp) -> Self {
         let is_still_published =
             |key: &KeyMetadata| later.own.iter().any(|later| later.kid == key.kid && later.is_published(now));
         let ended = self.ended();
-        let is_left =
-            |(key, _): &&(KeyMetadata, _)| is_still_published(key) && !ended.keys.contains(&key.kid);
-        let published: Vec<_> = self.published.iter().filter(is_left).cloned().collect();
-        let is_external = |key: &&ExternalKey| later.external.contains(&key.kid()) && !ended.has(key);
-        let external: Arc<[_]> = self.external.iter().filter(is_external).cloned().collect();
+        let stays = |(key, _): &&(KeyMetadata, _)| is_still_published(key) && !ended.keys.contains(&key.kid);
+        let published: Vec<_> = self.published.iter().filter(stays).cloned().collect();
+        let external = self.external.iter().filter(|key| later.keep(key) && !ended.has(key));
+        let external: Arc<[_]> = external.cloned().collect();
         Self {
             version: self.version,
             keys: self.keys.iter().filter(|key| is_still_published(key)).copied().collect(),
@@ -167,9 +184,26 @@ impl KeyringSnapshot {
         }
     }
 
-    /// Which keys it has, for an older snapshot that stays in place.
-    pub(super) fn present(&self) -> KeysLater<'_> {
-        KeysLater { own: &self.keys, external: self.external.iter().map(ExternalKey::kid).collect() }
+    /// The same keys, none of which is published or signs.
+    pub(super) fn withheld(self) -> Self {
+        Self {
+            // Not that of the store: nothing of it has been taken over.
+            version: None,
+            alive: Vec::new(),
+            published: Vec::new(),
+            expired_signer: None,
+            external: Arc::default(),
+            documents: Vec::new(),
+            ..self
+        }
+    }
+
+    /// Which keys it would publish, for an older snapshot that stays in place.
+    pub(super) fn present(&self, now: Timestamp) -> LaterKeys<'_> {
+        let external = self.external(now);
+        let external =
+            external.map(|key| LaterExternalKey { kid: key.kid(), exp: key.exp(), jwk: Some(key.jwk()) });
+        LaterKeys { own: &self.keys, external: external.collect() }
     }
 
     /// The version of the store's keys that this snapshot shows.

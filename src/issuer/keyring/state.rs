@@ -11,19 +11,20 @@ use tokio::sync::MutexGuard;
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
 use super::rotation::{Draft, Intent, Settled, Step};
-use super::self_checks::SelfChecks;
-use super::snapshot::{KeyringSnapshot, KeysLater, Publication};
+use super::self_check_log::SelfCheckLog;
+use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
 use crate::domain::clock::{ClockAnchor, Timestamp};
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::key::lifecycle::{self, MAX_PUBLISHED, PlanContext, RotationPolicy};
+use crate::domain::key::lifecycle::{self, KeyMetadata, MAX_PUBLISHED, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
 use crate::issuer::blocking_pool::{BlockingPool, WorkError};
-use crate::issuer::context::{Context, lock};
+use crate::issuer::context::Context;
 use crate::issuer::error::IssuerError;
-use crate::store::{Applied, KeyChange, KeySnapshot, KeyVersion, SealedRows};
+use crate::issuer::mutex::lock;
+use crate::store::{Applied, KeyChange, KeySnapshot, SealedRows};
 
 /// Keys that are generated at the same time: the two of a first start.
 const PARALLEL_KEYS: usize = 2;
@@ -46,7 +47,7 @@ pub struct Keyring {
     /// Held by each reload: an older snapshot must not replace a newer one, with keys that were revoked between them.
     reloading: tokio::sync::Mutex<()>,
     pub(super) self_check: SelfCheck,
-    pub(super) self_checks: SelfChecks,
+    pub(super) self_check_log: SelfCheckLog,
 }
 
 impl Keyring {
@@ -82,7 +83,7 @@ impl Keyring {
             master_key_changed: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::default(),
             self_check,
-            self_checks: SelfChecks::default(),
+            self_check_log: SelfCheckLog::default(),
         };
         keyring.reload().await?;
         // Waits for the first keys, so that a new server does not start with an empty JWKS.
@@ -95,7 +96,8 @@ impl Keyring {
     /// One tick of the rotation: takes over what other processes have changed, and changes what is due.
     ///
     /// # Errors
-    /// [`IssuerError`] when the store or the generation of a key fails. What was published before still is.
+    /// [`IssuerError`] when the store or the generation of a key fails. What was published before still is, except for keys
+    /// that have ended.
     pub async fn tick(&self) -> Result<(), IssuerError> {
         let ticked = self.try_tick().await;
         match ticked {
@@ -106,14 +108,12 @@ impl Keyring {
     }
 
     async fn try_tick(&self) -> Result<(), IssuerError> {
-        if self.refresh().await? == Some(Reloaded::Swapped) {
-            let summary = self.snapshot.load().summary(self.context.clock.now());
-            tracing::info!("another process has changed the keys: {summary}");
-        }
+        // A set that was kept says nothing about the keys as they are stored.
+        let is_kept = matches!(self.refresh().await?, Some(Reloaded::Kept(_)));
         let snapshot = self.snapshot.load_full();
         let context = self.plan_context(snapshot.newest_signer());
         let is_due = || !lifecycle::plan(snapshot.keys(), &self.policy, &context).is_empty();
-        if snapshot.has_adoptable() || snapshot.has_unrecorded_expiry() || is_due() {
+        if is_kept || snapshot.has_adoptable() || snapshot.has_unrecorded_expiry() || is_due() {
             self.change(&Intent::Keep).await?;
         }
         // Only after a complete tick, so that readiness notices a rotation that fails or hangs.
@@ -148,7 +148,7 @@ impl Keyring {
     /// How many key sets were not published because a probe token did not verify.
     #[must_use]
     pub fn self_check_failures(&self) -> u64 {
-        self.self_checks.failures()
+        self.self_check_log.failures()
     }
 
     /// The rows of `keys` that are left out, each with the reason.
@@ -205,33 +205,24 @@ impl Keyring {
                         continue;
                     }
                 };
+            if changes.is_empty() {
+                return Ok(());
+            }
             let created = newest_created(&changes);
-            if self.apply(stored.version, changes).await? == Applied::Yes {
+            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
                 if created.is_some() {
                     *lock(&self.last_created) = created;
                 }
                 // Not earlier: a plan that was not stored has not happened.
                 log.into_iter().for_each(Step::log);
                 return match (intent, self.reload().await?) {
-                    // No caller waits for a tick's result. Readiness and the log say that the old set stays.
+                    // No caller waits for a tick's result. Readiness and the log say what stays published.
                     (Intent::Keep, _) | (_, Reloaded::Swapped) => Ok(()),
                     (_, Reloaded::Kept(error)) => Err(IssuerError::NotPublished(error)),
                 };
             }
         }
         Err(IssuerError::Contention)
-    }
-
-    /// Stores changes. The write lock is not worth taking for none.
-    pub(super) async fn apply(
-        &self,
-        version: KeyVersion,
-        changes: Vec<KeyChange>,
-    ) -> Result<Applied, IssuerError> {
-        if changes.is_empty() {
-            return Ok(Applied::Yes);
-        }
-        Ok(self.context.store.apply(version, changes).await?)
     }
 
     pub(super) fn rows_for(&self, intent: &Intent<'_>) -> SealedRows {
@@ -265,23 +256,30 @@ impl Keyring {
         Ok(self.pool.run(key::generate).await??)
     }
 
-    /// Takes over what other processes have changed, if anything.
+    /// Takes over what has changed in the store, if anything.
     pub(in crate::issuer) async fn refresh(&self) -> Result<Option<Reloaded>, IssuerError> {
         let reloading = self.reloading.lock().await;
         // Four times a second, and for many sign-ins at a time if their key was revoked. So it reads one number before it
         // reads and opens all keys.
-        if Some(self.context.store.key_version().await?) == self.snapshot.load().version() {
+        let is_current = Some(self.context.store.key_version().await?) == self.snapshot.load().version();
+        // A self-check that failed is done again, until it passes.
+        if is_current && self.self_check_log.failure().is_none() {
             return Ok(None);
         }
-        self.reload_alone(&reloading).await.map(Some)
+        let reloaded = self.reload_locked(&reloading).await?;
+        if reloaded == Reloaded::Swapped {
+            let summary = self.snapshot.load().summary(self.context.clock.now());
+            tracing::info!("the keys in the store have changed: {summary}");
+        }
+        Ok(Some(reloaded))
     }
 
     /// Takes over the keys as they are stored, unless the key set that they make fails the self-check.
     pub(super) async fn reload(&self) -> Result<Reloaded, IssuerError> {
-        self.reload_alone(&self.reloading.lock().await).await
+        self.reload_locked(&self.reloading.lock().await).await
     }
 
-    async fn reload_alone(&self, _: &MutexGuard<'_, ()>) -> Result<Reloaded, IssuerError> {
+    async fn reload_locked(&self, _: &MutexGuard<'_, ()>) -> Result<Reloaded, IssuerError> {
         let mut unreadable = Vec::new();
         let opened = loop {
             let opened = self.open_snapshot(unreadable.clone()).await?;
@@ -292,23 +290,39 @@ impl Keyring {
                 break opened;
             }
         };
+        // Whether or not they are published: the plan of the next tick is about these keys.
+        self.set_anchors(opened.snapshot.keys());
+        self.self_check_log.record(&opened.checked);
         // Verifiers can still use the old set. With the new one they would refuse every new token.
-        self.self_checks.record(&opened.checked);
         if let Err(error) = opened.checked {
-            // A revocation counts whatever the self-check says: the old set must not outlive what its keys may do.
-            self.remove_ended(&opened.snapshot.present());
+            self.keep_published(opened.snapshot);
             return Ok(Reloaded::Kept(error));
         }
         let before = self.snapshot.swap(Arc::new(opened.snapshot));
-        self.set_anchors();
         self.log_left_out(&before);
         self.log_other_policy(&before);
         Ok(Reloaded::Swapped)
     }
 
+    /// Keeps the published set instead of a newer one. At the start there is no set yet, so nothing is published.
+    fn keep_published(&self, newer: KeyringSnapshot) {
+        if self.snapshot.load().version().is_none() {
+            self.snapshot.store(Arc::new(newer.withheld()));
+        } else {
+            // A revocation counts whatever the self-check says: the old set must not outlive what its keys may do.
+            self.remove_ended(&newer.present(self.context.clock.now()));
+        }
+    }
+
     async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
         let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
-        let stored = self.stored_keys(&SealedRows::Usable { now, unreadable }).await?;
+        let stored = self.context.store.keys(&SealedRows::Usable { now, unreadable }).await?;
+        if !self.is_ours(&stored) {
+            self.master_key_changed.store(true, Ordering::Relaxed);
+            // Revocations are not sealed: they still count, although the keys themselves no longer open.
+            self.remove_ended(&LaterKeys::sealed(&stored));
+            return Err(IssuerError::MasterKeyChanged);
+        }
         let (sealer, check) = (self.master_key.sealer.clone(), self.self_check);
         let open = move || {
             let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended);
@@ -321,29 +335,31 @@ impl Keyring {
     /// The keys as they are stored, if they are still sealed under our master key.
     pub(super) async fn stored_keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, IssuerError> {
         let stored = self.context.store.keys(sealed).await?;
-        if stored.master_key.as_ref() == Some(&self.master_key.record) {
-            return Ok(stored);
+        if !self.is_ours(&stored) {
+            // What to do about it is decided in one place, by one caller at a time.
+            self.reload().await?;
+            return Err(IssuerError::MasterKeyChanged);
         }
-        self.master_key_changed.store(true, Ordering::Relaxed);
-        // Revocations are not sealed: they still count, although the keys themselves no longer open.
-        self.remove_ended(&KeysLater::of(&stored));
-        Err(IssuerError::MasterKeyChanged)
+        Ok(stored)
     }
 
-    fn remove_ended(&self, later: &KeysLater<'_>) {
+    fn is_ours(&self, stored: &KeySnapshot) -> bool {
+        stored.master_key.as_ref() == Some(&self.master_key.record)
+    }
+
+    fn remove_ended(&self, later: &LaterKeys<'_>) {
         let now = self.context.clock.now();
         self.snapshot.rcu(|snapshot| snapshot.without_ended(later, now));
     }
 
     /// Remembers both clocks for keys that this process sees for the first time.
-    fn set_anchors(&self) {
-        let snapshot = self.snapshot.load();
+    fn set_anchors(&self, keys: &[KeyMetadata]) {
         let anchor = ClockAnchor::now(self.context.clock.as_ref());
         let mut anchors = lock(&self.anchors);
-        let present: HashSet<_> = snapshot.keys().iter().map(|key| key.kid).collect();
+        let present: HashSet<_> = keys.iter().map(|key| key.kid).collect();
         // Without this, the map would grow with each rotation.
         anchors.retain(|kid, _| present.contains(kid));
-        for key in snapshot.keys() {
+        for key in keys {
             anchors.entry(key.kid).or_insert(anchor);
         }
     }

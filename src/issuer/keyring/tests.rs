@@ -8,13 +8,13 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
 
-use super::state::Keyring;
+use super::state::{Keyring, Reloaded};
 use super::{NotReady, initialize};
 use crate::domain::clock::{Clock as _, ManualClock, Timestamp};
 use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::private_key::{NewKey, PrivateKey};
+use crate::domain::jose::uploaded_set::UploadedSet;
 use crate::domain::key::lifecycle::{Phase, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
@@ -25,7 +25,7 @@ use crate::store::sqlite::{DatabaseFile, SqliteStore};
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Whether the self-checks of a test fail. A test has an index of its own, because tests run at the same time.
-static IS_FAILING: [AtomicBool; 5] = [const { AtomicBool::new(false) }; 5];
+static IS_FAILING: [AtomicBool; 7] = [const { AtomicBool::new(false) }; 7];
 
 fn check<const TEST: usize>(sets: &[&[u8]], key: &SigningKey, now: Timestamp) -> Result<(), SelfCheckError> {
     if IS_FAILING[TEST].load(Ordering::Relaxed) {
@@ -41,6 +41,11 @@ fn check_key_3(sets: &[&[u8]], key: &SigningKey, now: Timestamp) -> Result<(), S
     } else {
         self_check::check(sets, key, now)
     }
+}
+
+/// Fails for every key.
+fn check_none(_: &[&[u8]], key: &SigningKey, _: Timestamp) -> Result<(), SelfCheckError> {
+    Err(SelfCheckError::KeyMissing(key.kid()))
 }
 
 fn fail(test: usize, fails: bool) {
@@ -86,6 +91,12 @@ async fn keyring_and_clock(directory: &TempDir, check: SelfCheck) -> (Keyring, A
     let master_key = initialize(&secret, &context).await.unwrap();
     let policy = RotationPolicy::new(24 * HOUR, 24 * HOUR, 2 * HOUR, HOUR / 4, HOUR / 12).unwrap();
     (Keyring::open_with(context, master_key, policy, check).await.unwrap(), clock)
+}
+
+/// The keyring of another process on the same store, whose self-checks pass.
+async fn second_keyring(first: &Keyring) -> Keyring {
+    let (context, master_key) = (first.context.clone(), first.master_key.clone());
+    Keyring::open(context, master_key, first.policy).await.unwrap()
 }
 
 #[tokio::test]
@@ -148,7 +159,7 @@ async fn a_withdrawn_external_key_is_gone_although_the_new_key_set_fails_its_sel
     let directory = tempfile::tempdir().unwrap();
     let keyring = keyring(&directory, check::<2>).await;
     let before = keyring.publication().unwrap();
-    let uploads = ExternalKey::parse_all(&external_jwk(None)).unwrap();
+    let uploads = UploadedSet::parse(&external_jwk(None)).unwrap().keys;
     keyring.upload(uploads).await.unwrap();
     assert_ne!(keyring.publication().unwrap().body, before.body);
 
@@ -166,7 +177,7 @@ async fn keys_that_expired_stay_expired_in_an_old_set_when_the_clock_is_set_back
     let (keyring, clock) = keyring_and_clock(&directory, check::<4>).await;
     let before = keyring.publication().unwrap();
     let jwk = external_jwk(Some(clock.now().plus(HOUR)));
-    keyring.upload(ExternalKey::parse_all(&jwk).unwrap()).await.unwrap();
+    keyring.upload(UploadedSet::parse(&jwk).unwrap().keys).await.unwrap();
     let with_external = keyring.publication().unwrap();
     assert_ne!(with_external.body, before.body);
 
@@ -197,4 +208,69 @@ async fn a_store_whose_keys_fail_the_self_check_from_the_start_gets_no_further_k
     keyring.tick().await.unwrap();
     assert!(keyring.readiness().await.is_ok());
     assert_eq!(phases(&keyring), [(1, Phase::Current), (2, Phase::Expired)]);
+}
+
+#[tokio::test]
+async fn keys_that_fail_the_self_check_from_the_start_are_listed_and_can_be_revoked() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = keyring(&directory, self_check::check).await;
+    let keyring =
+        Keyring::open_with(first.context.clone(), first.master_key.clone(), first.policy, check_none);
+    let keyring = keyring.await.unwrap();
+    assert!(keyring.publication().is_none());
+    assert!(keyring.signer(keyring.context.clock.now()).is_none());
+    assert_eq!(phases(&keyring), [(1, Phase::Current), (2, Phase::Expired)]);
+    expect_not_published(keyring.revoke(Kid(1)).await, 3);
+    assert_eq!(phases(&keyring), [(1, Phase::Revoked), (2, Phase::Expired), (3, Phase::Current)]);
+}
+
+#[tokio::test]
+async fn a_replaced_external_key_is_gone_although_the_new_key_set_fails_its_self_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let (keyring, clock) = keyring_and_clock(&directory, check::<5>).await;
+    let other = second_keyring(&keyring).await;
+    let before = keyring.publication().unwrap();
+    for shortened in [false, true] {
+        let upload = |exp| {
+            let jwk = external_jwk(exp);
+            UploadedSet::parse(&jwk).unwrap().keys
+        };
+        let first = upload(Some(clock.now().plus(2 * HOUR)));
+        keyring.upload(first.clone()).await.unwrap();
+        assert_ne!(keyring.publication().unwrap().body, before.body);
+
+        fail(5, true);
+        if shortened {
+            let mut jwk = serde_json::to_value(first[0].jwk()).unwrap();
+            jwk["exp"] = clock.now().plus(HOUR).as_secs().into();
+            other.upload(UploadedSet::parse(jwk.to_string().as_bytes()).unwrap().keys).await.unwrap();
+        } else {
+            other.withdraw("external").await.unwrap();
+            other.upload(upload(None)).await.unwrap();
+        }
+        keyring.tick().await.unwrap();
+        assert_eq!(keyring.publication().unwrap().body, before.body, "shortened: {shortened}");
+
+        fail(5, false);
+        keyring.tick().await.unwrap();
+        assert_ne!(keyring.publication().unwrap().body, before.body);
+        keyring.withdraw("external").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_self_check_that_failed_is_done_again_although_no_key_has_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let keyring = keyring(&directory, check::<6>).await;
+    fail(6, true);
+    assert!(matches!(keyring.reload().await.unwrap(), Reloaded::Kept(_)));
+    assert!(matches!(keyring.readiness().await, Err(NotReady::SelfCheck(_))));
+    assert!(keyring.publication().is_some());
+    let failures = keyring.self_check_failures();
+    keyring.tick().await.unwrap();
+    assert_eq!(keyring.self_check_failures(), failures + 1, "a tick tries it once");
+
+    fail(6, false);
+    keyring.tick().await.unwrap();
+    assert!(keyring.readiness().await.is_ok());
 }

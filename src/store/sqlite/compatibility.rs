@@ -93,8 +93,8 @@ impl Need {
         match self {
             Self::RowId => is_integer,
             // Without a type, a column keeps what it is given.
-            Self::Integer => !is_text && !is_real && !(is_strict && has("BLOB")),
-            Self::Number => !is_text && !(is_strict && has("BLOB")),
+            Self::Integer => !(is_text || is_real || is_strict && has("BLOB")),
+            Self::Number => !(is_text || is_strict && has("BLOB")),
             Self::Text => !is_strict || is_text || declared == "ANY",
             Self::Bytes => !is_strict || has("BLOB") || declared == "ANY",
         }

@@ -4,15 +4,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::key::self_check::SelfCheckError;
-use crate::issuer::context::lock;
+use crate::issuer::mutex::lock;
 
 #[derive(Debug, Default)]
-pub(super) struct SelfChecks {
+pub(super) struct SelfCheckLog {
     failure: Mutex<Option<SelfCheckError>>,
     failures: AtomicU64,
 }
 
-impl SelfChecks {
+impl SelfCheckLog {
     /// Remembers a result, and logs where failures begin and end.
     pub(super) fn record(&self, result: &Result<(), SelfCheckError>) {
         let failure = result.as_ref().err();
@@ -23,7 +23,7 @@ impl SelfChecks {
             if known.as_ref() != failure {
                 tracing::error!(
                     "the new key set is not published, because a token of one of its keys does not verify through it: \
-                     {error}; the old set stays"
+                     {error}; what was published before stays, without keys that have ended"
                 );
             }
         } else if known.is_some() {
