@@ -54,9 +54,8 @@ impl StoreCopy {
             bail!("the copy is damaged, and was deleted: {complaint}");
         }
         // Single keys may not open in the original either. If all fail, the master key is wrong.
-        if !inspection.keys.is_empty()
-            && unopened_kids(master_key, &inspection).len() == inspection.keys.len()
-        {
+        let rows = inspection.keys.len() + inspection.invalid_exp.len();
+        if !inspection.keys.is_empty() && unopened_kids(master_key, &inspection).len() == rows {
             bail!("none of the keys in the copy opens, so it was deleted");
         }
         Ok(inspection)

@@ -185,6 +185,32 @@ async fn an_exp_that_is_not_a_time_in_seconds_is_left_out_and_left_as_it_is_and_
 }
 
 #[tokio::test]
+async fn a_store_with_one_usable_key_and_rows_that_are_left_out_can_be_copied_and_rekeyed() {
+    let dir = dir();
+    let mut db = create(dir.path(), KEYS).await;
+    insert(&mut db, &pkcs1(), "'never'").await;
+    insert(&mut db, &pkcs1(), "unixepoch() + 50000").await;
+    drop(db);
+    let backup = run(dir.path(), &["keys", "list"], &[KEY], "");
+    assert!(backup.status.success(), "{}", stderr(&backup));
+    let backup = run(dir.path(), &["backup", "copy.db"], &[KEY], "");
+    assert!(
+        stderr(&backup).contains("of which NOT_MY_KEY does not open 1, as in the original"),
+        "{}",
+        stderr(&backup)
+    );
+    let restore = run(dir.path(), &["restore", "copy.db"], &[KEY], "");
+    assert!(restore.status.success(), "{}", stderr(&restore));
+    let new = ("NEW_NOT_MY_KEY", "another passphrase of some length");
+    let rekey = run(dir.path(), &["rekey"], &[KEY, new], "");
+    assert!(
+        stderr(&rekey).contains("left unchanged, because NOT_MY_KEY does not open them: 1"),
+        "{}",
+        stderr(&rekey)
+    );
+}
+
+#[tokio::test]
 async fn private_keys_in_every_form_that_can_be_imported_are_sealed_and_used() {
     let keys: Vec<_> = (0..4).map(|_| rsa()).collect();
     let pkcs8 = private_pem(&keys[0]).unwrap();

@@ -43,8 +43,9 @@ impl Remedy {
                 "if it is still needed, export it with the program that sealed it, and use `jwksd keys import`".to_owned()
             }
             Self::ImportAndDelete => format!(
-                "if it is still needed, save it with `sqlite3 FILE \"select key from keys where kid = {kid}\"` and use \
-                 `jwksd keys import`; then delete it with {delete}"
+                "if it is still needed, save it with `(umask 077; sqlite3 FILE \"select writefile('KEY', key) from keys \
+                 where kid = {kid}\")` and use \
+                 `jwksd keys import KEY`; then delete it with {delete}"
             ),
             Self::Delete => format!("stop trusting it, or keep it elsewhere, and delete it with {delete}"),
             Self::Restore => "replace the store by a backup with `jwksd restore`".to_owned(),
