@@ -415,7 +415,11 @@ async fn a_database_with_other_tables_is_refused_unchanged() {
     let mut db = database(&setup.dir).await;
     db.execute("CREATE TABLE keys(id INTEGER PRIMARY KEY, pem TEXT)").await.unwrap();
     let error = database_file(&setup.dir).probe().await.unwrap_err();
-    assert_eq!(error.to_string(), "its table keys has the columns id,pem instead of kid,key,exp");
+    assert_eq!(
+        error.to_string(),
+        "its table keys has the columns id,pem instead of kid,key,exp: nothing was changed; name another file, and add the \
+         keys of this one there with `jwksd keys import`"
+    );
 }
 
 /// The first two migrations are the schema of the first release.

@@ -162,7 +162,11 @@ async fn a_foreign_newer_or_older_schema_is_reported() {
     let dir = dir();
     fs::write(dir.path().join(DB), "").unwrap();
     sql(dir.path(), "CREATE TABLE users(name TEXT)").await;
-    expect_store_error(dir.path(), "its table users has the columns name");
+    let (status, findings) = doctor(dir.path(), &[]);
+    let found = findings.iter().find(|(level, ..)| level == "error").unwrap();
+    assert_eq!((status, found.1.as_str()), (2, "store"));
+    assert!(found.2.contains("its table users has the columns name instead of id,"), "{found:?}");
+    assert!(found.2.ends_with("with `jwksd keys import`"), "{found:?}");
     let dir = store();
     sql(dir.path(), "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 6").await;
     expect_store_error(dir.path(), "a newer jwksd made it");

@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::error::failed;
-use super::schema::has_table;
+use super::schema::{expect_course_columns, has_table};
 use crate::domain::key::LAST_KID;
 use crate::store::StoreError;
 
@@ -75,6 +75,20 @@ pub(super) async fn expect_usable_columns(db: &mut SqliteConnection) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Refuses tables that have the course's names and other columns.
+///
+/// # Errors
+/// [`StoreError::Foreign`] for a database of another program, [`StoreError::Corrupt`] for a store of ours.
+pub(super) async fn expect_known_columns(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    match expect_course_columns(db).await {
+        // A backup helps only if jwksd has made the file.
+        Err(StoreError::Corrupt(what)) if !has_table(db, "_sqlx_migrations").await? => {
+            Err(StoreError::Foreign(format!("{what}: {ELSEWHERE}")))
+        }
+        other => other,
+    }
 }
 
 /// The way out of a database that cannot be taken over.

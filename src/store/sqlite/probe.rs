@@ -2,9 +2,9 @@
 
 use sqlx::SqliteConnection;
 
-use super::compatibility::{expect_numbers_left, expect_usable_columns};
+use super::compatibility::{expect_known_columns, expect_numbers_left, expect_usable_columns};
 use super::file::DatabaseFile;
-use super::schema::{expect_course_columns, expect_known_version, has_table};
+use super::schema::{expect_known_version, has_table};
 use super::{accounts, keys};
 use crate::store::{MasterKeyRecord, StoreError};
 
@@ -48,7 +48,7 @@ impl DatabaseFile {
 }
 
 async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
-    expect_course_columns(db).await?;
+    expect_known_columns(db).await?;
     expect_usable_columns(db).await?;
     expect_known_version(db).await?;
     let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
