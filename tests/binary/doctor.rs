@@ -236,6 +236,10 @@ async fn a_tampered_key_is_a_warning() {
     let dir = store();
     sql(dir.path(), "UPDATE keys SET exp = exp + 1 WHERE kid = 2").await;
     expect(dir.path(), &[], "warning", "sealing", "key 2 is neither published nor used");
+    sql(dir.path(), "UPDATE keys SET exp = 'never' WHERE kid = 2").await;
+    let what = "key 2 is neither published nor used (its exp is text and not a number of seconds since 1970): replace the \
+                store by a backup";
+    expect(dir.path(), &[], "warning", "sealing", what);
 }
 
 #[tokio::test]

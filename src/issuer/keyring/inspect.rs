@@ -44,8 +44,7 @@ impl Remedy {
             }
             Self::ImportAndDelete => format!(
                 "if it is still needed, save it with `(umask 077; sqlite3 FILE \"select writefile('KEY', key) from keys \
-                 where kid = {kid}\")` and use \
-                 `jwksd keys import KEY`; then delete it with {delete}"
+                 where kid = {kid}\")` and use `jwksd keys import KEY`; then delete it with {delete}"
             ),
             Self::Delete => format!("stop trusting it, or keep it elsewhere, and delete it with {delete}"),
             Self::Restore => "replace the store by a backup with `jwksd restore`".to_owned(),
@@ -68,21 +67,21 @@ impl UnreadableRow {
     }
 
     fn foreign(kid: Kid, exp: Option<String>, bytes: &[u8]) -> Self {
+        let in_the_clear = "its private key lies in the file in the clear";
         let (what, remedy) = match Plaintext::read(bytes) {
-            Plaintext::Key(_) => {
-                ("its private key lies in the file in the clear".to_owned(), Remedy::ImportAndDelete)
+            Plaintext::Key(_) => (Some(in_the_clear.to_owned()), Remedy::ImportAndDelete),
+            Plaintext::UnusableKey(why) => {
+                (Some(format!("{in_the_clear}, and cannot be used: {why}")), Remedy::Delete)
             }
-            Plaintext::UnusableKey(why) => (
-                format!("its private key lies in the file in the clear, and cannot be used: {why}"),
-                Remedy::Delete,
-            ),
-            Plaintext::Unknown if exp.is_some() => (String::new(), Remedy::Export),
+            // A row of ours, whose exp was changed.
+            Plaintext::Unknown if exp.is_some() && Sealer::has_format(bytes) => (None, Remedy::Restore),
+            Plaintext::Unknown if exp.is_some() => (None, Remedy::Export),
             Plaintext::Unknown => {
-                ("it is not sealed by jwksd: another program wrote it".to_owned(), Remedy::Export)
+                (Some("it is not sealed by jwksd: another program wrote it".to_owned()), Remedy::Export)
             }
         };
-        let parts: Vec<_> = exp.into_iter().chain(Some(what).filter(|what| !what.is_empty())).collect();
-        Self { kid, why: parts.join(", and "), remedy }
+        let why = exp.into_iter().chain(what).collect::<Vec<_>>().join(", and ");
+        Self { kid, why, remedy }
     }
 }
 
