@@ -461,3 +461,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn at_the_shortest_lifetime_that_is_allowed_few_keys_are_published() {
+    for (ttl, lead, refused) in [(900, 0, 1799), (1, 0, 2), (60, 0, 119), (3600, 2, 3824), (96, 2, 101)] {
+        let [ttl, lead, refused] = [ttl, lead, refused].map(Duration::from_secs);
+        RotationPolicy::new(refused, SECOND, lead, ttl, lead / 2).unwrap_err();
+        let mut world =
+            World::new(Times { lifetime: refused + SECOND, retention: Duration::ZERO, lead, ttl });
+        let mut most = 0;
+        while world.truth < (refused + SECOND) * 2 {
+            world.rotate();
+            world.check();
+            most = most.max(world.lives.iter().filter(|life| life.is_published(world.wall)).count());
+            world.pass(SECOND / 2);
+        }
+        assert!(most <= 70, "{most} keys are published for tokens of {ttl:?} and a lead of {lead:?}");
+    }
+}
