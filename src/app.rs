@@ -58,6 +58,10 @@ impl App {
             // Before anything is served: tokens that anyone could get must not verify here.
             keyring.revoke_open_mode_keys().await?;
         }
+        // Not a reason to stop: other processes only learn later what differs.
+        if let Err(error) = keyring.record_policy().await {
+            tracing::warn!("the rotation policy could not be recorded: {}", error_chain(&error));
+        }
         let (accounts, keyring) = (Accounts::new(context.clone(), &config.passwords), Arc::new(keyring));
         let tokens = TokenPolicy {
             // The port comes from the listener, because with PORT=0 the system chooses it.
