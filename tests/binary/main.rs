@@ -9,8 +9,11 @@ mod doctor;
 mod environment;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(unix)]
+mod file_access;
 #[cfg(target_os = "linux")]
 mod floods;
+mod master_key;
 mod operating;
 mod refusals;
 mod secrets;
