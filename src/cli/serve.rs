@@ -5,11 +5,12 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::bootstrap::{self, OpenStore};
+use super::exit::UsageError;
 use super::shutdown_signal::Shutdown;
 use super::systemd::{Supervisor, Watchdog};
 use super::{open_mode, process_limits};
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::http::AuthMode;
 use crate::store::sqlite::Contents;
 use crate::store::{ServingMode, Store, StoreError};
@@ -32,6 +33,11 @@ impl ServeArgs {
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that no signal during the start is lost.
     let shutdown = Shutdown::listen(args.until_stdin_closes)?;
+    // Before anything is done that the file decides about.
+    let risks = config::check_dotenv_access(config.keys.master_key.is_none());
+    for risk in risks.map_err(|risk| UsageError(risk.to_string()))? {
+        tracing::warn!("{risk}");
+    }
     open_mode::refuse_proxies(&config)?;
     // Before the store is opened, so that a second server on the port fails without touching the store.
     let listener = config.listen.bind().await?;

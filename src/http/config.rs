@@ -11,6 +11,7 @@ use crate::issuer::config::JWKS_MAX_AGE;
 use crate::setting::values::{one_of, text};
 use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
 use crate::store::ServingMode;
+use crate::trim::trim_invisible;
 
 pub(crate) const AUTH_MODE: Setting<AuthMode> = Setting {
     name: "AUTH_MODE",
@@ -119,8 +120,10 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| {
-            let remedy = || format!("use CIDRs such as 10.0.0.0/8 or 2001:db8::/32 instead of {part:?}");
+        .zip(1..)
+        .map(|(part, number)| {
+            let remedy =
+                || format!("use CIDRs such as 10.0.0.0/8 or 2001:db8::/32, also for number {number} of them");
             network(part).map_err(|_| remedy())
         })
         .collect()
@@ -128,7 +131,9 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
 
 /// What a header can carry (RFC 6750 §2.1).
 fn bearer_token(text: &str) -> Result<Secret, String> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // A byte order mark or a blank of the file it comes from is not part of it.
+    let text = trim_invisible(text);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(Secret::new(text.to_owned().into()))
     } else {
         Err("has characters that no header can carry: generate one with `openssl rand -hex 32`".to_owned())

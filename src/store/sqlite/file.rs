@@ -32,6 +32,7 @@ impl DatabaseFile {
             || path.starts_with(":memory:")
             || path.starts_with("file:")
             || path.contains(['?', '\0'])
+            || has_credentials(path)
             || has_scheme
         {
             return Err(InvalidDatabaseUrl);
@@ -164,6 +165,12 @@ pub(super) fn identity(file: &Path) -> Option<(u64, u64)> {
         let _ = file;
         None
     }
+}
+
+/// Whether a text has the password of another database: as a path it would be shown.
+fn has_credentials(text: &str) -> bool {
+    let has_user_info = |part: &str| part.split_once('@').is_some_and(|(before, _)| before.contains(':'));
+    text.split(['/', '\\']).any(has_user_info) || text.to_ascii_lowercase().contains("password=")
 }
 
 /// The text does not name a file for a store.
