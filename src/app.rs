@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::domain::token::TokenPolicy;
@@ -83,15 +84,25 @@ impl App {
         self,
         listener: TcpListener,
         max_connections: usize,
-        shutdown: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
         on_tick: impl FnMut(),
     ) {
-        // Both loops never return, so only the end of `http::serve` ends the server.
+        // Tasks of their own: with many keys a tick computes for a while, and no connection waits for that. The rotation
+        // stays in the caller's task, because a worker that computes may be the one that waits for the sockets of all.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(http::serve(listener, self.fast_path, max_connections, shutdown));
+        tasks.spawn(retention_loop(self.retention));
         tokio::select! {
-            () = http::serve(listener, self.fast_path, max_connections, shutdown) => {}
+            // Only the server ends by itself. What else ends has panicked, and the others must not go on without it.
+            ended = tasks.join_next() => if let Some(Err(error)) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            },
             () = rotation_loop(&self.keyring, on_tick) => {}
-            () = retention_loop(self.retention) => {}
         }
+        // Before the store is closed.
+        tasks.shutdown().await;
     }
 }
 

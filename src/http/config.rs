@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::admin_auth::AdminToken;
+use super::browser::{ALLOWED_ORIGINS, AllowedOrigins, BrowserConfig};
 use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use crate::issuer::config::JWKS_MAX_AGE;
 use crate::setting::values::{one_of, text};
@@ -65,6 +66,8 @@ pub struct HttpConfig {
     pub registration: Registration,
     /// Which address of a request is the client's.
     pub client_ip: ClientIpPolicy,
+    /// What pages in browsers may do.
+    pub browsers: BrowserConfig,
     /// The bearer token of the admin API, which is closed without one.
     pub admin_token: Option<AdminToken>,
 }
@@ -75,15 +78,22 @@ impl HttpConfig {
     /// # Errors
     /// [`ConfigError`] for the first invalid setting.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        let (auth_mode, browsers) = (AUTH_MODE.read(source)?, BrowserConfig::read(source)?);
+        if browsers.origins == AllowedOrigins::Any && auth_mode == AuthMode::Password {
+            let remedy =
+                "list the origins, or set AUTH_MODE=open: the pages of every site could try passwords";
+            return Err(ConfigError::setting(ALLOWED_ORIGINS.name, "*", remedy));
+        }
         Ok(Self {
             max_age: JWKS_MAX_AGE.read(source)?,
-            auth_mode: AUTH_MODE.read(source)?,
+            auth_mode,
             registration: REGISTRATION.read(source)?,
             client_ip: ClientIpPolicy {
                 trusted: TRUSTED_PROXIES.read(source)?.unwrap_or_default(),
                 header: CLIENT_IP_HEADER.read(source)?,
             },
             admin_token: ADMIN_TOKEN.read(source)?.map(|token| AdminToken::new(token.reveal())),
+            browsers,
         })
     }
 }

@@ -15,8 +15,8 @@ impl Issuer {
     /// Issues a token about any subject, without checking credentials.
     ///
     /// # Errors
-    /// [`IssuerError::NoSuitableKey`] when there is no key of that kind; [`IssuerError::TtlTooLong`] when no key lives that
-    /// long; [`IssuerError::HasAccounts`].
+    /// [`IssuerError::NoSigningKey`] when no key can sign now; [`IssuerError::NoSuitableKey`] when there is no expired key;
+    /// [`IssuerError::TtlTooLong`] when no key lives that long; [`IssuerError::HasAccounts`].
     pub async fn issue_unchecked(
         &self,
         name: &str,
@@ -42,8 +42,8 @@ impl Issuer {
     /// Issues a token that a correct verifier refuses because of this fault.
     ///
     /// # Errors
-    /// [`IssuerError::NoSuitableKey`] when no key was revoked yet: only an operator revokes keys.
-    /// [`IssuerError::HasAccounts`].
+    /// [`IssuerError::NoSigningKey`] when no key can sign now; [`IssuerError::NoSuitableKey`] when no key was revoked yet:
+    /// only an operator revokes keys. [`IssuerError::HasAccounts`].
     pub async fn issue_faulty(
         &self,
         name: &str,

@@ -18,7 +18,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 
 pub use self::accounts::{AccountChange, SignInCandidate};
-pub use self::error::{StoreError, Unique};
+pub use self::error::{NotWritable, StoreError, Unique};
 pub use self::keys::{
     Applied, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_ENDED, MasterKeyRecord, SealedExternalKey,
     SealedKey, SealedRows, UnloadedKeys,
@@ -112,6 +112,12 @@ pub trait Store: Send + Sync {
 
     /// Deletes at most `at_most` rows of `auth_logs` from before this time. Returns how many.
     async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError>;
+
+    /// Whether the store can be written now. Writes as little as possible, and changes nothing.
+    ///
+    /// # Errors
+    /// [`NotWritable`] is the reason.
+    async fn probe_write(&self) -> Result<(), NotWritable>;
 
     /// Finishes what is in flight and closes. Later calls fail.
     async fn close(&self);

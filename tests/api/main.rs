@@ -4,6 +4,7 @@ mod accounts;
 mod admin;
 mod auth;
 mod bad_input;
+mod browsers;
 mod conformance;
 mod credential_cache;
 mod errors;

@@ -18,6 +18,7 @@ mod integrity;
 mod master_key;
 mod open_mode;
 mod operating;
+mod refusals;
 mod secrets;
 mod settings;
 mod start;

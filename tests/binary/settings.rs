@@ -32,6 +32,21 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
             "cf-ip",
             "CLIENT_IP_HEADER is cf-ip: use x-forwarded-for, forwarded or x-real-ip",
         ),
+        (
+            "ALLOWED_HOSTS",
+            "id.example, https://b.example",
+            r#"ALLOWED_HOSTS is "id.example, https://b.example": use names such as id.example, without a scheme and a port, instead of "https://b.example""#,
+        ),
+        (
+            "ALLOWED_ORIGINS",
+            "app.example",
+            r#"ALLOWED_ORIGINS is app.example: use origins such as https://app.example, without a path, instead of "app.example""#,
+        ),
+        (
+            "ALLOWED_ORIGINS",
+            "*",
+            "ALLOWED_ORIGINS is *: list the origins, or set AUTH_MODE=open: the pages of every site could try passwords",
+        ),
         ("AUTH_MODE", "closed", "AUTH_MODE is closed: use password or open"),
         ("REGISTRATION", "no", "REGISTRATION is no: use open or closed"),
         ("AUTH_RATE_LIMIT", "-1", "AUTH_RATE_LIMIT is -1: use a number from 0 to 4294967295"),

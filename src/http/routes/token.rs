@@ -21,7 +21,7 @@ use crate::http::open_mode::{OpenTokenFields, OpenTokenForm, read_token_override
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
 use crate::http::token_request::TokenRequest;
-use crate::issuer::{Issuer, IssuerError};
+use crate::issuer::{Issuer, IssuerError, RefusalReason, RefusedSignIn};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -79,17 +79,20 @@ async fn sign_in(
     credentials: Credentials,
     kind: TokenKind,
 ) -> Result<Token, ApiError> {
-    // Missing and wrong credentials get one and the same response.
-    let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
+    let basic_was_used = credentials.basic_was_used;
     let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
         metrics.count_sign_in(SignInResult::Refused);
-        return Err(refusal);
+        let refused = RefusedSignIn::without_account(RefusalReason::MissingCredentials);
+        // Missing and wrong credentials get one and the same response.
+        return Err(ApiError::InvalidCredentials { basic_was_used, refused });
     };
     let result = issuer.sign_in(&username, password, client, kind).await;
     metrics.count_sign_in(outcome(&result));
     // The issuer does not know whether the client used Basic.
     result.map_err(|error| match error.into() {
-        ApiError::InvalidCredentials { .. } => refusal,
+        ApiError::InvalidCredentials { refused, .. } => {
+            ApiError::InvalidCredentials { basic_was_used, refused }
+        }
         other => other,
     })
 }
@@ -97,7 +100,7 @@ async fn sign_in(
 fn outcome(result: &Result<Token, IssuerError>) -> SignInResult {
     match result {
         Ok(_) => SignInResult::Accepted,
-        Err(IssuerError::InvalidCredentials) => SignInResult::Refused,
+        Err(IssuerError::InvalidCredentials(_)) => SignInResult::Refused,
         Err(_) => SignInResult::Failed,
     }
 }
@@ -151,10 +154,11 @@ fn open_operation(types: &mut Types) -> Operation {
 }
 
 /// The errors of both modes.
-const COMMON_ERRORS: [ErrorCode; 9] = [
+const COMMON_ERRORS: [ErrorCode; 10] = [
     ErrorCode::InvalidBody,
     ErrorCode::InvalidExpired,
     ErrorCode::InvalidFault,
+    ErrorCode::NoKey,
     ErrorCode::NoSuitableKey,
     ErrorCode::BodyTooLarge,
     ErrorCode::BodyTooSlow,

@@ -23,6 +23,7 @@ mod sign_ins;
 mod store;
 mod text;
 mod thumbprints;
+mod write_probe;
 
 pub(crate) use self::check::{Counts, Depth, Inspection};
 pub use self::file::{DatabaseFile, InvalidDatabaseUrl};

@@ -11,13 +11,13 @@ use super::error::{failed, unavailable};
 use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
-use super::{accounts, keys, serving_mode, sign_ins, thumbprints};
+use super::{accounts, keys, serving_mode, sign_ins, thumbprints, write_probe};
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::store::{
-    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, Page,
-    SealedRows, ServingMode, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
+    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, NotWritable,
+    Page, SealedRows, ServingMode, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
 };
 
 /// Maximum wait for the write lock before the time in a plan counts as stale.
@@ -230,6 +230,10 @@ impl Store for SqliteStore {
         let deleted = sign_ins::delete_before(&mut tx, before, at_most).await?;
         self.writer.commit(tx).await?;
         Ok(deleted)
+    }
+
+    async fn probe_write(&self) -> Result<(), NotWritable> {
+        write_probe::probe(&self.writer).await
     }
 
     async fn close(&self) {
