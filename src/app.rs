@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::domain::token::TokenPolicy;
-use crate::http::{self, FastPath, Metrics, Services};
+use crate::http::{self, AuthMode, FastPath, Metrics, Services};
 use crate::issuer::{Accounts, Context, Issuer, IssuerError, Keyring, MasterKey, Retention, Swept};
 use crate::rate_limit::LocalRateLimiter;
 use crate::telemetry::{Outage, error_chain};
@@ -57,6 +58,10 @@ impl App {
         if let Err(error) = keyring.record_policy().await {
             tracing::warn!("the rotation policy could not be recorded: {}", error_chain(&error));
         }
+        if config.http.auth_mode == AuthMode::Password {
+            // Before anything is served: tokens that anyone could get must not verify here.
+            keyring.revoke_open_mode_keys().await?;
+        }
         let (accounts, keyring) = (Accounts::new(context.clone(), &config.passwords), Arc::new(keyring));
         let tokens = TokenPolicy {
             // The port comes from the listener, because with PORT=0 the system chooses it.
@@ -64,7 +69,8 @@ impl App {
             audience: config.tokens.audience.clone(),
             ttl: config.keys.policy.token_ttl(),
         };
-        let issuer = Issuer::new(context.clone(), accounts.clone(), Arc::clone(&keyring), tokens);
+        let issuer = Issuer::new(context.clone(), accounts.clone(), Arc::clone(&keyring), tokens)
+            .allowing_accounts(config.open_auth_anyway);
 
         let limiter = Arc::new(LocalRateLimiter::new(config.limits));
         let services =
@@ -82,15 +88,25 @@ impl App {
         self,
         listener: TcpListener,
         max_connections: usize,
-        shutdown: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
         on_tick: impl FnMut(),
     ) {
-        // Both loops never return, so only the end of `http::serve` ends the server.
+        // Tasks of their own: with many keys a tick computes for a while, and no connection waits for that. The rotation
+        // stays in the caller's task, because a worker that computes may be the one that waits for the sockets of all.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(http::serve(listener, self.fast_path, max_connections, shutdown));
+        tasks.spawn(retention_loop(self.retention));
         tokio::select! {
-            () = http::serve(listener, self.fast_path, max_connections, shutdown) => {}
+            // Only the server ends by itself. What else ends has panicked, and the others must not go on without it.
+            ended = tasks.join_next() => if let Some(Err(error)) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            },
             () = rotation_loop(&self.keyring, on_tick) => {}
-            () = retention_loop(self.retention) => {}
         }
+        // Before the store is closed.
+        tasks.shutdown().await;
     }
 }
 

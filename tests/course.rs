@@ -357,3 +357,23 @@ async fn the_curl_commands_of_the_seeds_work() {
         (400, &json!("Invalid 'expired' query parameter. Must be 'true' or 'false'."))
     );
 }
+
+/// Facts about the grader that surprise a student who reads its output for the first time.
+#[test]
+fn the_readme_says_where_the_grader_is_from_what_it_counts_asks_and_uploads() {
+    let readme = include_str!("../README.md");
+    let (_, course) = readme.split_once("## The course").unwrap();
+    let (course, _) = course.split_once("### Inspecting").unwrap();
+    for fact in [
+        "https://github.com/jh125486/CSCE3550",
+        "*Quality* (5 points)",
+        "65 (shown as 65 of 70)",
+        "90 (shown as 90 of 95)",
+        "uploads every source file",
+        "`--server-url` decides to which one",
+        "`Submit results to server? (y/n)`",
+        "`--code-dir src`",
+    ] {
+        assert!(course.contains(fact), "{fact}");
+    }
+}

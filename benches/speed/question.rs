@@ -75,8 +75,11 @@ impl Questions {
             Server::jwksd(binary, &[unlimited, ("CREDENTIAL_CACHE_TTL", "0")], &users);
         let (cached, cached_passwords) = Server::jwksd(binary, &[unlimited], &users);
         let (open, _) = Server::jwksd(binary, &[unlimited, ("AUTH_MODE", "open")], &[]);
-        let (proxied, _) =
-            Server::jwksd(binary, &[("TRUSTED_PROXIES", "127.0.0.1"), ("AUTH_MODE", "open")], &[]);
+        let (proxied, _) = Server::jwksd(
+            binary,
+            &[("TRUSTED_PROXIES", "127.0.0.1"), ("AUTH_MODE", "open"), ("OPEN_AUTH_ANYWAY", "true")],
+            &[],
+        );
         let (limited, _) = Server::jwksd(binary, &[("AUTH_RATE_LIMIT", "1"), ("AUTH_MODE", "open")], &[]);
         let etag = password.get("/jwks").and_then(|answer| etag(&answer)).unwrap();
 

@@ -24,6 +24,7 @@ fn read(name: &'static str, text: &str) -> Result<Config, ConfigError> {
 
 /// Reads one text as every setting that has its own format, and as a whole `.env`.
 pub fn settings(input: &[u8]) {
+    let _ = parse_dotenv(input);
     let Ok(text) = str::from_utf8(input) else {
         return;
     };
@@ -44,7 +45,6 @@ pub fn settings(input: &[u8]) {
     for name in ["DATABASE_URL", "CLIENT_IP_HEADER", "LOG_FORMAT"] {
         let _ = read(name, text);
     }
-    let _ = parse_dotenv(text);
     rotation(text);
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interrupted, unopened_kids};
 use super::{output, progress};
 use crate::config::Config;
-use crate::directory::sync_directory_of;
+use crate::directory::{persist_new, sync_directory_of};
 use crate::issuer::MasterKey;
 use crate::store::sqlite::{Counts, DatabaseFile, Depth, Inspection};
 
@@ -20,7 +20,7 @@ pub(super) struct BackupArgs {
 
 pub(super) async fn run(config: Config, args: BackupArgs) -> anyhow::Result<()> {
     let (store, file) = (&config.database, &args.file);
-    // Checked early, because copying may take minutes. `persist_noclobber` checks again at the end.
+    // Checked early, because copying may take minutes. `persist_new` checks again at the end.
     if file.symlink_metadata().is_ok() {
         return refuse(format!("{} already exists: use another name", file.display()));
     }
@@ -47,9 +47,7 @@ async fn back_up(store: &DatabaseFile, file: &Path, master_key: &MasterKey) -> a
     }
     // Synced before it gets its name, so that a crash cannot leave half a copy under that name.
     copy.file.as_file().sync_all().context("cannot write the copy to the disk")?;
-    copy.file
-        .persist_noclobber(file)
-        .with_context(|| format!("cannot keep the copy as {}", file.display()))?;
+    persist_new(copy.file, file).with_context(|| format!("cannot keep the copy as {}", file.display()))?;
     sync_directory_of(file).context("cannot write the copy to the disk")?;
     output::message(&format!("{} is a complete copy: {}", file.display(), summary(&verified, &unopened)));
     output::message("it does not contain NOT_MY_KEY: keep that too, in another place");

@@ -14,6 +14,7 @@ use super::exit::{NotFound, UsageError};
 use super::master_key;
 use crate::config::Config;
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::key::seal::MasterSecret;
 use crate::issuer::{self, Accounts, BlockingPool, Context, Keyring, MasterKey, MasterKeyError, SharedRng};
 use crate::store::sqlite::{Contents, DatabaseFile, Probe, SqliteStore};
 use crate::store::{MasterKeyRecord, StoreError};
@@ -50,9 +51,13 @@ impl OpenStore {
     }
 }
 
-/// Reads what is in the store's file, without changing it.
+/// Reads what is in the store's file, without changing it, and refuses a schema that is not ours.
 pub(super) async fn probe(config: &Config) -> anyhow::Result<Probe> {
-    config.database.probe().await.map_err(|error| unusable(&config.database, error))
+    let probe = config.database.probe().await.map_err(|error| unusable(&config.database, error))?;
+    match probe.refusal() {
+        Some(why) => Err(unusable(&config.database, StoreError::Corrupt(why))),
+        None => Ok(probe),
+    }
 }
 
 /// Opens the store, or creates it with its first keys if it does not exist.
@@ -89,7 +94,7 @@ pub(super) async fn open_probed(config: &Config, probe: Probe) -> anyhow::Result
     let secret = master_key::for_store(config, &contents, &rng)?;
     let unlocked = match contents {
         Contents::Ours(record) => {
-            Some(issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, error))?)
+            Some(issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, &secret, error))?)
         }
         Contents::Foreign | Contents::Nothing => None,
     };
@@ -101,9 +106,9 @@ pub(super) async fn open_probed(config: &Config, probe: Probe) -> anyhow::Result
     let context = Context { store: Arc::new(store), clock, rng, pool };
     let master_key = match unlocked {
         Some(master_key) => master_key,
-        None => {
-            issuer::initialize(&secret, &context).await.map_err(|error| cannot_unlock(database, error))?
-        }
+        None => issuer::initialize(&secret, &context)
+            .await
+            .map_err(|error| cannot_unlock(database, &secret, error))?,
     };
     Ok(OpenStore { context, master_key })
 }
@@ -117,7 +122,7 @@ pub(super) fn unlock(
     let Some(secret) = master_key::configured(config)? else {
         return Err(master_key::missing(database).into());
     };
-    issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, error))
+    issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, &secret, error))
 }
 
 /// The error of a store's file that cannot be opened.
@@ -145,9 +150,12 @@ pub(super) fn unusable(database: &DatabaseFile, error: StoreError) -> anyhow::Er
     }
 }
 
-fn cannot_unlock(database: &DatabaseFile, error: MasterKeyError) -> anyhow::Error {
+fn cannot_unlock(database: &DatabaseFile, secret: &MasterSecret, error: MasterKeyError) -> anyhow::Error {
     let name = database.path().display();
     match error {
+        MasterKeyError::WrongMasterKey if secret.wraps_key() => {
+            UsageError(format!("{name}: {error}; it {}", master_key::WRAPPED)).into()
+        }
         MasterKeyError::WrongMasterKey => UsageError(format!("{name}: {error}")).into(),
         other => anyhow::Error::new(other).context(format!("cannot unlock {name}")),
     }

@@ -7,9 +7,11 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use super::exit::{self, UsageError};
 use super::{
-    argon2_tune, backup, doctor, jwk, jwt, keys, logs, man, process_limits, rekey, restore, serve, users,
+    argon2_tune, backup, doctor, jwk, jwt, keys, logs, man, output, process_limits, rekey, restore, serve,
+    users,
 };
 use crate::config::{self, Config};
+use crate::setting::is_secret_argument;
 
 /// Issues RS256 JWTs to user accounts and publishes the keys that verify them as a JWKS.
 #[derive(Debug, Parser)]
@@ -78,18 +80,33 @@ const TOOLS: [&str; 5] = ["argon2-tune", "completions", "jwk", "jwt", "man"];
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // First of all, because the memory of everything after it may contain secrets.
     process_limits::forbid_core_dumps();
-    let matches = command().try_get_matches_from(args).and_then(|matches| {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let matches = command().try_get_matches_from(&args).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((matches, cli))
     });
     match matches {
         Ok((matches, cli)) => exit::finish(run(&matches, cli)),
+        Err(error) if quotes_a_secret(&error, &args) => {
+            output::message(
+                "jwksd: there is an argument that is unknown here, and not shown because it may contain a secret: put secrets \
+                 into .env, the environment or a file, and see `jwksd --help`",
+            );
+            ExitCode::from(exit::REFUSED)
+        }
         Err(error) => {
             // --help and --version arrive as errors too. A closed output pipe is not a failure.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::REFUSED))
         }
     }
+}
+
+/// Whether the message about an invalid command line repeats an argument such as `NOT_MY_KEY=…`.
+fn quotes_a_secret(error: &clap::Error, args: &[OsString]) -> bool {
+    let message = error.render().to_string();
+    let args = args.iter().map(|arg| arg.to_string_lossy());
+    error.use_stderr() && args.into_iter().any(|arg| is_secret_argument(&arg) && message.contains(&*arg))
 }
 
 /// The whole command line, for clap.

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
+use crate::directory::{directory_of, persist_new, sync_directory_of};
+
 /// Maximum length of an input in bytes.
 const LIMIT: usize = 1024 * 1024;
 
@@ -42,11 +44,7 @@ fn read_bounded(source: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 
 /// Creates a file with mode 0600. It appears completely and synced to disk, or not at all.
 pub(super) fn write_new(path: &Path, text: &[u8]) -> anyhow::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    write_in(directory, path, text).map_err(|error| match error.kind() {
+    write_in(directory_of(path), path, text).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             anyhow::anyhow!("{} already exists, and files are never replaced", path.display())
         }
@@ -60,10 +58,8 @@ fn write_in(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     // Synced before it appears, because the private key may exist nowhere else.
     file.as_file().sync_all()?;
-    file.persist_noclobber(path).map_err(|error| error.error)?;
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    Ok(())
+    persist_new(file, path)?;
+    sync_directory_of(path)
 }
 
 /// Whether users other than its owner have access to a file.

@@ -92,7 +92,7 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
         let verifiers =
             Verifiers { clock: open_store.context.clock.as_ref(), max_age: config.keys.jwks_max_age };
         match command {
-            KeysCommand::List { json } => list(&keyring, json)?,
+            KeysCommand::List { json } => list(&keyring, json).await?,
             KeysCommand::Rotate { now } => rotate(&keyring, now, &verifiers).await?,
             KeysCommand::Revoke { kid } => revoke(&keyring, Kid(kid), &verifiers).await?,
             KeysCommand::Withdraw { kid } => {
@@ -111,11 +111,12 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
     open_store.close(done).await
 }
 
-fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
+async fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
+    let keys = keyring.full_report().await?;
     let status = keyring.rotation_status();
     if json {
         let listing = Listing {
-            keys: keyring.report().iter().map(Line::new).collect(),
+            keys: keys.iter().map(Line::new).collect(),
             signing_for_seconds: status.signing_for.map(|age| age.as_secs()),
             next_rotation: status.next_rotation.map(|time| time.to_string()),
             uploaded: external_keys(keyring)
@@ -135,7 +136,7 @@ fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let header = ["KID", "PHASE", "CREATED", "SIGNS FROM", "SIGNS UNTIL", "EXPIRES"].map(str::to_owned);
-    let rows = keyring.report().into_iter().map(|key| Line::new(&key).cells());
+    let rows = keys.iter().map(|key| Line::new(key).cells());
     let line = |[kid, phase, created, from, until, exp]: [String; 6]| {
         format!("{kid:>5}  {phase:<8}  {created:<20}  {from:<20}  {until:<20}  {exp}")
     };

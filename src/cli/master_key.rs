@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::exit::UsageError;
 use crate::config::{self, Config, DOTENV};
-use crate::directory::sync_directory_of;
+use crate::directory::{persist_new, sync_directory_of};
 use crate::domain::key::seal::MasterSecret;
 use crate::issuer::SharedRng;
+use crate::issuer::config::MASTER_KEY;
 use crate::store::sqlite::{Contents, DatabaseFile};
 
 /// The master key from the settings, or a new one if it is clear where to keep it.
@@ -20,6 +21,9 @@ pub(super) fn for_store(
     // Checked before .env is read: a .env that appears in between is that of another first start, and has a key.
     let has_dotenv = has_dotenv();
     if let Some(secret) = configured(config)? {
+        if !matches!(contents, Contents::Ours(_)) {
+            refuse_wrapped(MASTER_KEY.name, &secret)?;
+        }
         return Ok(secret);
     }
     // A new master key could not open the keys that this store already has.
@@ -46,11 +50,26 @@ pub(super) fn configured(config: &Config) -> anyhow::Result<Option<MasterSecret>
     }
 }
 
-/// Why a start would have no master key; `None` if it has one or generates one.
+/// What is wrong with a passphrase that contains an encoded key.
+pub(super) const WRAPPED: &str = "has other characters, such as quotes, around or between 32 encoded bytes, and is a \
+                                  passphrase with them: remove them";
+
+/// Refuses to seal a store under a passphrase where a key was meant: without the quotes it would not open.
+pub(super) fn refuse_wrapped(name: &str, secret: &MasterSecret) -> Result<(), UsageError> {
+    if secret.wraps_key() { Err(UsageError(format!("{name} {WRAPPED}"))) } else { Ok(()) }
+}
+
+/// Why the first start would have no master key; `None` if it has one or generates one.
+///
+/// # Errors
+/// When the master key is unusable for a new store.
 pub(super) fn why_none(config: &Config, contents: &Contents) -> anyhow::Result<Option<String>> {
     let has_dotenv = has_dotenv();
-    let is_set = configured(config)?.is_some();
-    Ok(if is_set { None } else { why_none_is_generated(config, contents, has_dotenv) })
+    let Some(secret) = configured(config)? else {
+        return Ok(why_none_is_generated(config, contents, has_dotenv));
+    };
+    refuse_wrapped(MASTER_KEY.name, &secret)?;
+    Ok(None)
 }
 
 /// The error of a store that has keys, when there is no master key.
@@ -114,7 +133,7 @@ fn write_dotenv(line: &str) -> io::Result<()> {
     // Synced before anything is sealed: after a power cut, the store must not depend on a lost key.
     file.as_file().sync_all()?;
     // Never replaces a file, which may contain the only copy of another key.
-    file.persist_noclobber(DOTENV).map_err(|error| error.error)?;
+    persist_new(file, Path::new(DOTENV))?;
     // Syncing the file does not sync its name, which is an entry of the directory.
     sync_directory_of(Path::new(DOTENV))
 }

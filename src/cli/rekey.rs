@@ -7,7 +7,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::exit::UsageError;
-use super::{bootstrap, output};
+use super::{bootstrap, master_key, output};
 use crate::config::Config;
 use crate::domain::key::Kid;
 use crate::domain::key::seal::MasterSecret;
@@ -27,6 +27,7 @@ pub(super) async fn run(config: Config, args: RekeyArgs) -> anyhow::Result<()> {
         Some(secret) => secret.clone(),
         None => ask()?,
     };
+    master_key::refuse_wrapped(NEW_MASTER_KEY.name, &new)?;
     let open_store = bootstrap::open(&config).await?;
     let moved = issuer::rekey(&open_store.context, &open_store.master_key, &new, args.dry_run).await;
     let report = open_store.close(moved.context("cannot move the store to another master key")).await?;

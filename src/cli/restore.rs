@@ -1,5 +1,6 @@
 //! `jwksd restore`: replaces the store by a verified copy, and keeps what must not be undone.
 
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -41,10 +42,7 @@ pub(super) async fn run(config: Config, args: RestoreArgs) -> anyhow::Result<()>
     // Windows allows no colons in file names.
     let suffix = format!(".replaced-{}", SystemClock::start().now().to_string().replace(':', "-"));
     // Not in `unless_interrupted`: it is short, and must not stop half-way.
-    let kept = lock
-        .replace_by(copy.file, &suffix)
-        .await
-        .context("cannot replace the store by the copy: run this as the owner of the store")?;
+    let kept = lock.replace_by(copy.file, &suffix).await.map_err(cannot_replace)?;
     let (source, store) = (source.path().display(), store.path().display());
     let summary = summary(&verified, &unopened_kids(&master_key, &verified));
     output::message(&format!("restored {store} from {source}: {summary}"));
@@ -87,6 +85,17 @@ async fn merge(
     let outcome = lock.merge_into(copy.file.path()).await.context("cannot write the copy")?;
     // Verified again, because the merge has written to the copy.
     Ok((copy.verify(master_key).await?, outcome))
+}
+
+fn cannot_replace(error: StoreError) -> anyhow::Error {
+    let error = anyhow::Error::new(error);
+    let is_denied = |cause: &io::Error| cause.kind() == io::ErrorKind::PermissionDenied;
+    let hint = if error.chain().filter_map(|cause| cause.downcast_ref()).any(is_denied) {
+        ": run this as the owner of the store"
+    } else {
+        ""
+    };
+    error.context(format!("cannot replace the store by the copy{hint}"))
 }
 
 fn print(outcome: &MergeOutcome) {

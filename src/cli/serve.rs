@@ -5,12 +5,16 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::bootstrap::{self, OpenStore};
+use super::exit::UsageError;
 use super::shutdown_signal::Shutdown;
 use super::systemd::{Supervisor, Watchdog};
 use super::{open_mode, process_limits};
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::http::AuthMode;
+use crate::store::sqlite::Contents;
+use crate::store::{ServingMode, Store, StoreError};
+use crate::telemetry::error_chain;
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {
@@ -29,6 +33,12 @@ impl ServeArgs {
 pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that no signal during the start is lost.
     let shutdown = Shutdown::listen(args.until_stdin_closes)?;
+    // Before anything is done that the file decides about.
+    let risks = config::check_dotenv_access(config.keys.master_key.is_none());
+    for risk in risks.map_err(|risk| UsageError(risk.to_string()))? {
+        tracing::warn!("{risk}");
+    }
+    open_mode::refuse_proxies(&config)?;
     // Before the store is opened, so that a second server on the port fails without touching the store.
     let listener = config.listen.bind().await?;
     let address = listener.local_addr().context("cannot tell the address of the listener")?;
@@ -49,13 +59,53 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn open(config: &Config) -> anyhow::Result<OpenStore> {
-    let probe = bootstrap::probe(config).await?;
-    // Checked on the probe, so that a refused start does not change the store.
-    open_mode::refuse_accounts(config, probe.has_accounts)?;
     if config.http.auth_mode == AuthMode::Open {
         tracing::warn!("OPEN MODE: /auth checks no passwords and issues a token for any name to anyone");
     }
-    bootstrap::open_probed(config, probe).await
+    let mode = config.http.auth_mode.into();
+    if let Some(open_store) = open_in_mode(config, mode).await? {
+        return Ok(open_store);
+    }
+    // It was last served in the other mode, perhaps by a server that still runs.
+    match config.database.switch_mode(mode).await {
+        // If that was another start in this mode, it has recorded it by now.
+        Ok(()) | Err(StoreError::InUse) => {}
+        Err(error) => return Err(bootstrap::unusable(&config.database, error)),
+    }
+    open_in_mode(config, mode).await?.ok_or_else(|| open_mode::other_mode(config).into())
+}
+
+/// Opens the store to serve it in this mode; nothing if the mode must be switched first.
+async fn open_in_mode(config: &Config, mode: ServingMode) -> anyhow::Result<Option<OpenStore>> {
+    let probe = bootstrap::probe(config).await?;
+    // Checked on the probe, so that a refused start does not change the store.
+    open_mode::refuse_accounts(config, probe.has_accounts)?;
+    let is_new = !matches!(probe.contents, Contents::Ours(_));
+    let open_store = bootstrap::open_probed(config, probe).await?;
+    // Only with the store open: from now on, no other process can switch the mode.
+    match begin(open_store.context.store.as_ref(), mode, is_new).await {
+        Ok(true) => Ok(Some(open_store)),
+        Ok(false) => open_store.close(Ok(None)).await,
+        Err(error) => open_store.close(Err(bootstrap::unusable(&config.database, error))).await,
+    }
+}
+
+/// Whether the store may be served in this mode now.
+async fn begin(store: &dyn Store, mode: ServingMode, is_new: bool) -> Result<bool, StoreError> {
+    match store.serving_mode().await? {
+        Some(recorded) => return Ok(recorded == mode),
+        // A server that checks passwords and could not record that, or an older one, may be running.
+        None if mode == ServingMode::Open && !is_new => return Ok(false),
+        None => {}
+    }
+    match store.record_serving_mode(mode).await {
+        // Without a store that can be written no one can sign in, but the keys can be published.
+        Err(error) if mode == ServingMode::Password => {
+            tracing::warn!("cannot record that the store is served in {mode} mode: {}", error_chain(&error));
+            Ok(true)
+        }
+        recorded => Ok(recorded? == Some(mode)),
+    }
 }
 
 async fn serve(

@@ -1,4 +1,4 @@
-//! When to stop: SIGTERM, Ctrl-C, and on request the end of standard input.
+//! When to stop: SIGTERM, Ctrl-C, and on request the end of standard input. SIGHUP does not stop the server.
 
 use std::io;
 
@@ -14,6 +14,7 @@ impl Shutdown {
     pub(super) fn listen(until_stdin_closes: bool) -> anyhow::Result<Self> {
         // Registered before the task runs: until then, a signal ends the process immediately.
         let signal = shutdown_signal()?;
+        ignore_hangups()?;
         let stdin_closed = until_stdin_closes.then(stdin_closed);
         let (sender, receiver) = watch::channel(false);
         tokio::spawn(async move {
@@ -40,6 +41,27 @@ impl Shutdown {
         // The sender is dropped only after it has sent.
         let _ = self.0.wait_for(|is_requested| *is_requested).await;
     }
+}
+
+/// Logs each SIGHUP from now on, and does nothing else: a closed terminal or a tool that rotates logs ends no server.
+#[cfg(unix)]
+fn ignore_hangups() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!(
+                "SIGHUP is ignored: settings are read only at the start, so restart to change them"
+            );
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
+fn ignore_hangups() -> anyhow::Result<()> {
+    Ok(())
 }
 
 /// Listens for SIGTERM and Ctrl-C from now on. The future completes at the first one.

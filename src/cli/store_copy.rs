@@ -13,7 +13,7 @@ use crate::directory::directory_of;
 use crate::domain::key::Kid;
 use crate::issuer::{self, MasterKey};
 use crate::store::StoreError;
-use crate::store::sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection};
+use crate::store::sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection, Probe};
 
 /// Prefix of the directory in which a copy is made. `doctor` looks for directories that a killed command left.
 pub(super) const DIRECTORY_PREFIX: &str = ".jwksd-copy-";
@@ -53,6 +53,9 @@ impl StoreCopy {
         if let Some(complaint) = inspection.complaints.first() {
             bail!("the copy is damaged, and was deleted: {complaint}");
         }
+        if let Some(fault) = inspection.schema_faults.iter().find(|fault| fault.is_serious()) {
+            bail!("the copy was deleted: {fault}");
+        }
         // Single keys may not open in the original either. If all fail, the master key is wrong.
         let rows = inspection.keys.len() + inspection.invalid_exp.len();
         if !inspection.keys.is_empty() && unopened_kids(master_key, &inspection).len() == rows {
@@ -71,7 +74,11 @@ pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyh
         }
         other => anyhow::Error::new(other).context(format!("cannot read {name}")),
     });
-    match probe?.contents {
+    let probe: Probe = probe?;
+    if let Some(why) = probe.refusal() {
+        return refuse(format!("cannot use {name}: {why}"));
+    }
+    match probe.contents {
         Contents::Ours(record) => bootstrap::unlock(config, store, record),
         Contents::Nothing => refuse(format!("there is no store in {name}")),
         Contents::Foreign => refuse(format!(

@@ -2,14 +2,17 @@
 //!
 //! A flag overrides the environment, which overrides the `.env` of the working directory, which overrides the default.
 //! Secrets have no flag. Each layer declares its settings as constants and reads its part of [`Config`]; `table` lists
-//! all declarations for `--help`, and `sources` finds the texts.
+//! all declarations for `--help`, `sources` finds the texts, `dotenv` reads those of `.env`.
 
+mod dotenv;
+mod dotenv_file;
 mod settings;
 mod sources;
 mod table;
 
+pub use self::dotenv::parse_dotenv;
+pub(crate) use self::dotenv_file::{DOTENV, check_dotenv_access};
 pub use self::settings::Config;
-pub use self::sources::parse_dotenv;
-pub(crate) use self::sources::{DOTENV, admin_token, dotenv_master_key, typed_setting};
+pub(crate) use self::sources::{admin_token, dotenv_master_key, typed_setting};
 pub use self::table::{SECRETS, SETTINGS};
 pub(crate) use self::table::{args, secrets_help};

@@ -50,7 +50,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first invalid setting.
     pub fn load(matches: &ArgMatches) -> Result<Self, ConfigError> {
-        Self::read(&Sources::new(matches)?)
+        let sources = Sources::new(matches)?;
+        sources.reject_secrets_in_settings()?;
+        Self::read(&sources)
     }
 
     /// Reads all settings from one source.
@@ -78,14 +80,14 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sources::parse_dotenv;
+    use super::super::dotenv::parse_dotenv;
     use super::*;
 
     #[test]
     fn debug_output_shows_no_secret() {
         let matches = clap::Command::new("jwksd").args(super::super::args()).get_matches_from(["jwksd"]);
         let text = "NOT_MY_KEY='hunter2 hunter2 hunter2'\nNEW_NOT_MY_KEY='hunter2 hunter2 hunter3'\nADMIN_TOKEN=hunter2\n";
-        let sources = Sources { matches: &matches, dotenv: parse_dotenv(text).unwrap() };
+        let sources = Sources::from_parts(&matches, parse_dotenv(text.as_bytes()).unwrap());
         let shown = format!("{:?}", Config::read(&sources).unwrap());
         for part in [
             "master_key: Some(MasterSecret), new_master_key: Some(MasterSecret)",

@@ -1,31 +1,90 @@
 //! Where the texts of settings come from: flags, environment, `.env`, and files that hold secrets.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
 use std::ffi::OsString;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
+use super::dotenv::{self, Dotenv};
 use super::table::{SECRETS, SETTINGS};
 use crate::domain::key::seal::MasterSecret;
 use crate::http::config::ADMIN_TOKEN;
 use crate::issuer::config::MASTER_KEY;
 use crate::setting::{ConfigError, Secret, SecretDeclaration, Source};
+use crate::trim::trim_invisible;
 
-/// The file of settings in the working directory.
-pub(crate) const DOTENV: &str = ".env";
+/// Minimum length of a secret that no setting may contain. Shorter ones are parts of other words.
+const CONTAINED_LENGTH: usize = 16;
 
 /// All sources, as they were when they were read.
 pub(super) struct Sources<'a> {
     /// Of the whole command line, with those of its subcommands inside.
     pub(super) matches: &'a ArgMatches,
-    pub(super) dotenv: HashMap<String, Zeroizing<String>>,
+    dotenv: Dotenv,
+    /// In the order of [`SECRETS`]. Each is read once, because its file may be a pipe.
+    secrets: Vec<OnceCell<Result<Option<Secret>, ConfigError>>>,
 }
 
 impl<'a> Sources<'a> {
     pub(super) fn new(matches: &'a ArgMatches) -> Result<Self, ConfigError> {
-        Ok(Self { matches, dotenv: read_dotenv()? })
+        Ok(Self::from_parts(matches, dotenv::read()?))
+    }
+
+    pub(super) fn from_parts(matches: &'a ArgMatches, dotenv: Dotenv) -> Self {
+        Self { matches, dotenv, secrets: SECRETS.iter().map(|_| OnceCell::new()).collect() }
+    }
+
+    /// Refuses a setting that contains a secret: most settings are logged or published, also valid ones.
+    pub(super) fn reject_secrets_in_settings(&self) -> Result<(), ConfigError> {
+        let texts = SETTINGS.iter().filter_map(|setting| Some((setting.name, self.text(setting.name)?)));
+        for (name, text) in texts {
+            if let Some(problem) = dotenv::lost_line_break(&text) {
+                return Err(ConfigError::Secret { name, problem });
+            }
+            let contains =
+                |secret: &str| text == secret || secret.len() >= CONTAINED_LENGTH && text.contains(secret);
+            if let Some(secret) = self.known_secrets().find(|(_, secret)| contains(secret)) {
+                let problem = format!("contains the value of {}: set it to another value", secret.0);
+                return Err(ConfigError::Secret { name, problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// Names and values of the secrets that are set and can be read.
+    fn known_secrets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        SECRETS.iter().filter_map(|secret| {
+            let text = self.stored_secret(secret)?.as_ref().ok()?.as_ref()?.reveal();
+            Some((secret.name, trim_invisible(text)))
+        })
+    }
+
+    /// The secret, read when it is first needed. `None` for one that is not in [`SECRETS`].
+    fn stored_secret(&self, secret: &SecretDeclaration) -> Option<&Result<Option<Secret>, ConfigError>> {
+        let at = SECRETS.iter().position(|known| known.name == secret.name)?;
+        Some(self.secrets.get(at)?.get_or_init(|| self.read_secret(secret)))
+    }
+
+    fn read_secret(&self, secret: &SecretDeclaration) -> Result<Option<Secret>, ConfigError> {
+        let SecretDeclaration { name, file, .. } = *secret;
+        let direct = match environment_secret(name)? {
+            Some(text) => Some(text),
+            None => self.dotenv.get(name).cloned(),
+        };
+        match (direct.filter(|text| !text.is_empty()), self.text(file.name)) {
+            // Choosing one silently could unlock, or create, a store with the wrong key.
+            (Some(_), Some(_)) => {
+                let problem = format!("is set, and {} as well: keep one of them", file.name);
+                Err(ConfigError::Secret { name, problem })
+            }
+            (Some(text), None) => Ok(Some(Secret::new(text))),
+            (None, Some(path)) => {
+                secret_file(&path).map(Some).map_err(|remedy| ConfigError::setting(file.name, path, remedy))
+            }
+            (None, None) => Ok(None),
+        }
     }
 
     /// The part of the command line that has the flag: before the command, or after it, which wins.
@@ -59,25 +118,11 @@ impl Source for Sources<'_> {
     }
 
     fn secret(&self, secret: &SecretDeclaration) -> Result<Option<Secret>, ConfigError> {
-        let SecretDeclaration { name, file, .. } = *secret;
-        let direct = match environment_secret(name)? {
-            Some(text) => Some(text),
-            None => self.dotenv.get(name).cloned(),
-        };
-        match (direct.filter(|text| !text.is_empty()), self.text(file.name)) {
-            // Choosing one silently could unlock, or create, a store with the wrong key.
-            (Some(_), Some(path)) => {
-                let problem = format!("is set, and {} names {path:?} as well: keep one of them", file.name);
-                Err(ConfigError::Secret { name, problem })
-            }
-            (Some(text), None) => Ok(Some(Secret::new(text))),
-            (None, Some(path)) => secret_file(&path).map(Some).map_err(|remedy| ConfigError::Setting {
-                name: file.name,
-                value: path,
-                remedy,
-            }),
-            (None, None) => Ok(None),
-        }
+        self.stored_secret(secret).cloned().unwrap_or(Ok(None))
+    }
+
+    fn has_secret_in(&self, text: &str) -> bool {
+        self.known_secrets().any(|(_, secret)| !secret.is_empty() && text.contains(secret))
     }
 }
 
@@ -99,61 +144,11 @@ pub(crate) fn typed_setting(matches: &ArgMatches) -> Option<&'static str> {
 /// # Errors
 /// When it is invalid.
 pub(crate) fn dotenv_master_key() -> Result<Option<MasterSecret>, ConfigError> {
-    read_dotenv()?
+    dotenv::read()?
         .get(MASTER_KEY.name)
         .filter(|text| !text.is_empty())
         .map(|text| MASTER_KEY.parse(text))
         .transpose()
-}
-
-/// Parses the text of a `.env` into the settings that it contains.
-///
-/// # Errors
-/// [`ConfigError`] if a line is malformed, or if a secret contains a `$` that dotenv would substitute.
-pub fn parse_dotenv(text: &str) -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
-    // Editors on Windows begin a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    reject_substitution_in_secrets(text)?;
-    dotenvy::from_read_iter(text.as_bytes())
-        .map(|line| match line {
-            Ok((name, value)) => Ok((name, Zeroizing::new(value))),
-            // The library's message quotes the line, which may be the master key.
-            Err(_) => Err(ConfigError::Dotenv(
-                "a line cannot be read: write NAME=value, with 'quotes' around a value that has spaces"
-                    .to_owned(),
-            )),
-        })
-        .collect()
-}
-
-/// The `.env` of the working directory, not of its parents.
-fn read_dotenv() -> Result<HashMap<String, Zeroizing<String>>, ConfigError> {
-    match std::fs::read_to_string(DOTENV).map(Zeroizing::new) {
-        Ok(text) => parse_dotenv(&text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(HashMap::new()),
-        Err(error) => Err(ConfigError::Dotenv(format!(
-            "the file cannot be read ({error}): change its owner or its mode"
-        ))),
-    }
-}
-
-/// Rejects a secret with a `$` outside single quotes.
-fn reject_substitution_in_secrets(text: &str) -> Result<(), ConfigError> {
-    for line in text.lines().map(|line| line.trim_start().trim_start_matches("export ").trim_start()) {
-        let Some((name, value)) = line.split_once('=') else {
-            continue;
-        };
-        let secret = SECRETS.iter().find(|secret| secret.name == name.trim_end());
-        // dotenvy replaces $NAME as a shell does, so the master key would differ from the text in the file.
-        if let Some(secret) = secret
-            && value.contains('$')
-            && !value.trim_start().starts_with('\'')
-        {
-            let problem = format!("has a $ in {DOTENV}: put the value in 'single quotes'");
-            return Err(ConfigError::Secret { name: secret.name, problem });
-        }
-    }
-    Ok(())
 }
 
 /// True if the flag of a setting stands here. Not every command has these flags.
@@ -173,13 +168,21 @@ fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, C
     }
 }
 
-/// The secret in this file, without the end of its last line.
+/// The secret in this file, without the end of its last line. Other white space is left to the parser of the secret.
 fn secret_file(path: &str) -> Result<Secret, String> {
-    match std::fs::read_to_string(path).map(Zeroizing::new) {
+    let bytes = std::fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|error| format!("the file cannot be read ({error}): name one that can"))?;
+    if dotenv::is_utf16(&bytes) {
+        return Err("the file is in UTF-16: save it as UTF-8".to_owned());
+    }
+    match str::from_utf8(&bytes) {
         // Unlike an empty variable this is an error: the secret was probably not mounted.
-        Ok(text) if text.trim().is_empty() => Err("the file is empty: write the secret to it".to_owned()),
-        // Editors add the line end. Spaces stay, because a passphrase may end with one.
+        Ok(text) if trim_invisible(text).is_empty() => {
+            Err("the file is empty: write the secret to it".to_owned())
+        }
+        // Editors add the line end.
         Ok(text) => Ok(Secret::new(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))),
-        Err(error) => Err(format!("the file cannot be read ({error}): name one that can")),
+        Err(_) => Err("the file is not text: write the secret to it in UTF-8, bytes as base64".to_owned()),
     }
 }

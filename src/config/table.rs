@@ -3,6 +3,7 @@
 use clap::Arg;
 use clap::builder::OsStringValueParser;
 
+use crate::http::browser::{ALLOWED_HOSTS, ALLOWED_ORIGINS};
 use crate::http::config::{
     ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, OPEN_AUTH_ANYWAY, REGISTRATION, TRUSTED_PROXIES,
 };
@@ -37,6 +38,8 @@ pub const SETTINGS: &[Declaration] = &[
     REGISTER_RATE_LIMIT.declaration(),
     TRUSTED_PROXIES.declaration(),
     CLIENT_IP_HEADER.declaration(),
+    ALLOWED_HOSTS.declaration(),
+    ALLOWED_ORIGINS.declaration(),
     ARGON2_MEMORY_KIB.declaration(),
     ARGON2_ITERATIONS.declaration(),
     ARGON2_PARALLELISM.declaration(),

@@ -89,9 +89,14 @@ impl ClockAnchor {
         Self { wall: clock.now(), monotonic: clock.monotonic() }
     }
 
+    /// The time by the monotonic clock, whatever the wall clock says.
+    pub(crate) fn unbounded(&self, monotonic: Duration) -> Timestamp {
+        self.wall.plus(monotonic.saturating_sub(self.monotonic))
+    }
+
     /// The earlier time of both clocks. If the wall clock was set back, the anchor moves to its new time.
     pub(crate) fn trusted_now(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
-        let trusted = self.wall.plus(monotonic.saturating_sub(self.monotonic));
+        let trusted = self.unbounded(monotonic);
         // The wall clock went back: from now on, monotonic time counts from its new time.
         if wall < trusted {
             *self = Self { wall, monotonic };

@@ -1,17 +1,22 @@
 //! Authentication of the admin surface: closed without `ADMIN_TOKEN`, and open only to clients that send it.
+//!
+//! Requests with the right token are never counted for the limit: clients behind the operator's address could use it up.
 
 use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::client_ip::ClientIp;
 use super::error::ApiError;
+use super::rate_limit::{Limit, refusal};
+use crate::rate_limit::Decision;
 
 /// The bearer token (RFC 6750) of the admin surface. Only its digest is kept.
 #[derive(Clone)]
@@ -52,23 +57,39 @@ impl fmt::Debug for AdminToken {
 /// What the admin surface requires.
 pub(super) struct AdminAuth {
     token: Option<AdminToken>,
+    /// Of requests without the right token.
+    limit: Limit,
 }
 
 impl AdminAuth {
-    pub(super) fn new(token: Option<AdminToken>) -> Self {
-        Self { token }
+    pub(super) fn new(token: Option<AdminToken>, limit: Limit) -> Self {
+        Self { token, limit }
+    }
+
+    /// The error of a request that does not have the right token.
+    fn check(&self, given: Option<&str>) -> Result<(), ApiError> {
+        // Without a token the surface is closed: a forgotten ADMIN_TOKEN must not open it to all.
+        let token = self.token.as_ref().ok_or(ApiError::AdminClosed)?;
+        if given.is_some_and(|given| token.matches(given)) {
+            return Ok(());
+        }
+        Err(ApiError::InvalidAdminToken { was_given: given.is_some() })
     }
 }
 
-/// Middleware that admits only requests with the token.
-pub(super) async fn require(State(auth): State<Arc<AdminAuth>>, request: Request, next: Next) -> Response {
-    // Without a token the surface is closed: a forgotten ADMIN_TOKEN must not open it to all.
-    let Some(token) = &auth.token else {
-        return ApiError::AdminClosed.into_response();
+/// Middleware that admits only requests with the token, and limits all others.
+pub(super) async fn require(
+    State(auth): State<Arc<AdminAuth>>,
+    Extension(ClientIp(client)): Extension<ClientIp>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Err(error) = auth.check(bearer(request.headers())) else {
+        return next.run(request).await;
     };
-    match bearer(request.headers()) {
-        Some(given) if token.matches(given) => next.run(request).await,
-        given => ApiError::InvalidAdminToken { was_given: given.is_some() }.into_response(),
+    match auth.limit.limiter.check(auth.limit.bucket, client.into()).await {
+        Decision::Admitted => error.into_response(),
+        Decision::Refused { retry_after } => refusal(retry_after),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -59,14 +59,13 @@ impl ClientIpPolicy {
         if !self.trusts(client) {
             return client;
         }
-        // A line that is not text becomes a part that cannot be read, and so ends the search.
-        let lines: Vec<&str> =
-            headers.get_all(self.header.name()).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+        let lines: Vec<&[u8]> =
+            headers.get_all(self.header.name()).iter().map(HeaderValue::as_bytes).collect();
         for part in lines.iter().rev().flat_map(|line| self.header.parts_from_the_right(line)) {
             match self.header.address(part) {
                 Some(address) => client = address,
                 // RFC 9110 §5.6.1: empty list elements are ignored.
-                None if part.trim().is_empty() => {}
+                None if part.trim_ascii().is_empty() => {}
                 None => return client,
             }
             if !self.trusts(client) {
@@ -76,7 +75,8 @@ impl ClientIpPolicy {
         client
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether this address is a trusted proxy's.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 }
@@ -92,20 +92,22 @@ impl ClientIpHeader {
         }
     }
 
-    fn parts_from_the_right(self, line: &str) -> Vec<&str> {
+    /// Splits bytes, not text: a client may send bytes that are not text in its part, and its proxy appends another.
+    fn parts_from_the_right(self, line: &[u8]) -> Vec<&[u8]> {
         match self {
             Self::Forwarded => split_from_the_right(line),
-            Self::XForwardedFor | Self::XRealIp => line.rsplit(',').collect(),
+            Self::XForwardedFor | Self::XRealIp => line.rsplit(|byte| *byte == b',').collect(),
         }
     }
 
-    fn address(self, part: &str) -> Option<IpAddr> {
+    fn address(self, part: &[u8]) -> Option<IpAddr> {
         let node = match self {
             Self::XForwardedFor | Self::XRealIp => part,
             Self::Forwarded => {
-                let mut nodes = split(part, ';').into_iter().filter_map(|pair| {
-                    let (name, value) = pair.split_once('=')?;
-                    name.trim().eq_ignore_ascii_case("for").then_some(value)
+                let mut nodes = split(part, b';').into_iter().filter_map(|pair| {
+                    let equals = pair.iter().position(|byte| *byte == b'=')?;
+                    let (name, value) = pair.split_at_checked(equals)?;
+                    name.trim_ascii().eq_ignore_ascii_case(b"for").then_some(value.get(1..)?)
                 });
                 match (nodes.next(), nodes.next()) {
                     // RFC 7239 §4 allows one `for` per element. Of two, the client could have written either.
@@ -114,46 +116,48 @@ impl ClientIpHeader {
                 }
             }
         };
-        let node = node.trim();
-        parse_node(match node.strip_prefix('"') {
-            Some(quoted) => quoted.strip_suffix('"')?,
+        let node = node.trim_ascii();
+        let node = match node.strip_prefix(b"\"") {
+            Some(quoted) => quoted.strip_suffix(b"\"")?,
             None => node,
-        })
+        };
+        // Only now must it be text: what stands next to the address does not matter.
+        parse_node(std::str::from_utf8(node).ok()?)
     }
 }
 
 /// Splits at commas outside quoted strings, the last part first.
 ///
 /// From the right, because a proxy appends its part: quotes that the client left open cannot swallow it.
-fn split_from_the_right(line: &str) -> Vec<&str> {
+fn split_from_the_right(line: &[u8]) -> Vec<&[u8]> {
     let (mut is_quoted, mut at) = (false, line.len());
-    line.rsplit(|c: char| {
-        at -= c.len_utf8();
-        if c == '"' && !is_escaped(line, at) {
+    line.rsplit(|byte| {
+        at -= 1;
+        if *byte == b'"' && !is_escaped(line, at) {
             is_quoted = !is_quoted;
         }
-        c == ',' && !is_quoted
+        *byte == b',' && !is_quoted
     })
     .collect()
 }
 
 /// Whether a backslash that is not itself escaped stands before this position.
-fn is_escaped(line: &str, at: usize) -> bool {
+fn is_escaped(line: &[u8], at: usize) -> bool {
     // An even number of backslashes escapes itself.
     let before = line.get(..at).unwrap_or_default();
-    before.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// Splits at separators outside quoted strings (RFC 9110 §5.6.4).
-fn split(text: &str, separator: char) -> Vec<&str> {
+fn split(part: &[u8], separator: u8) -> Vec<&[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    text.split(|c: char| {
-        let separates = c == separator && !is_quoted;
-        match c {
+    part.split(|byte| {
+        let separates = *byte == separator && !is_quoted;
+        match *byte {
             _ if is_escaped => is_escaped = false,
             // A backslash escapes only inside quotes.
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
             _ => {}
         }
         separates
@@ -181,11 +185,16 @@ mod tests {
     use super::*;
 
     fn client(header: ClientIpHeader, peer: &str, lines: &[&str]) -> String {
+        let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        client_of_bytes(header, peer, &lines)
+    }
+
+    fn client_of_bytes(header: ClientIpHeader, peer: &str, lines: &[&[u8]]) -> String {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8:ffff::/48".parse().unwrap()];
         let policy = ClientIpPolicy { trusted: trusted.into(), header };
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(header.name(), HeaderValue::from_str(line).unwrap());
+            headers.append(header.name(), HeaderValue::from_bytes(line).unwrap());
         }
         policy.client(peer.parse().unwrap(), &headers).to_string()
     }
@@ -239,6 +248,36 @@ mod tests {
             }
             let line = format!("{prefix}, 192.0.2.1");
             assert_eq!(client(ClientIpHeader::XForwardedFor, "10.0.0.1", &[&line]), "192.0.2.1", "{line}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_do_not_hide_what_a_proxy_appends() {
+        let sent: [&[u8]; 8] = [
+            b"\xff",
+            b"6.6.6.6\xff",
+            b"\xff6.6.6.6",
+            b"\xc3\xa9",
+            "6.6.6.6, \u{2603}".as_bytes(),
+            b"for=\"\xe2\x82",
+            b"\xa06.6.6.6\xa0",
+            b"caf\xe9, 10.0.0.2",
+        ];
+        for sent in sent {
+            let appended = |by: &str| [sent, by.as_bytes()].concat();
+            let line = appended(", 192.0.2.1");
+            assert_eq!(client_of_bytes(ClientIpHeader::XForwardedFor, "10.0.0.1", &[&line]), "192.0.2.1");
+            let line = appended(", 192.0.2.1, 10.0.0.2");
+            assert_eq!(client_of_bytes(ClientIpHeader::XForwardedFor, "10.0.0.1", &[&line]), "192.0.2.1");
+            let line = appended(", for=192.0.2.1;by=caf\u{e9}");
+            assert_eq!(client_of_bytes(ClientIpHeader::Forwarded, "10.0.0.1", &[&line]), "192.0.2.1");
+            let lines: [&[u8]; 2] = [sent, b"192.0.2.1"];
+            assert_eq!(client_of_bytes(ClientIpHeader::XForwardedFor, "10.0.0.1", &lines), "192.0.2.1");
+        }
+        // What only the client wrote names no address.
+        for sent in [&b"6.6.6.6\xff"[..], b"\xa06.6.6.6", b"6.6.6.6, \xff", "6.6.6.6\u{a0}".as_bytes()] {
+            assert_eq!(client_of_bytes(ClientIpHeader::XForwardedFor, "10.0.0.1", &[sent]), "10.0.0.1");
+            assert_eq!(client_of_bytes(ClientIpHeader::XRealIp, "10.0.0.1", &[sent]), "10.0.0.1");
         }
     }
 

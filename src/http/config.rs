@@ -6,10 +6,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::admin_auth::AdminToken;
+use super::browser::{ALLOWED_ORIGINS, AllowedOrigins, BrowserConfig};
 use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use crate::issuer::config::JWKS_MAX_AGE;
 use crate::setting::values::{one_of, text};
 use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
+use crate::store::ServingMode;
+use crate::trim::trim_invisible;
 
 pub(crate) const AUTH_MODE: Setting<AuthMode> = Setting {
     name: "AUTH_MODE",
@@ -63,6 +66,8 @@ pub struct HttpConfig {
     pub registration: Registration,
     /// Which address of a request is the client's.
     pub client_ip: ClientIpPolicy,
+    /// What pages in browsers may do.
+    pub browsers: BrowserConfig,
     /// The bearer token of the admin API, which is closed without one.
     pub admin_token: Option<AdminToken>,
 }
@@ -73,15 +78,22 @@ impl HttpConfig {
     /// # Errors
     /// [`ConfigError`] for the first invalid setting.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        let (auth_mode, browsers) = (AUTH_MODE.read(source)?, BrowserConfig::read(source)?);
+        if browsers.origins == AllowedOrigins::Any && auth_mode == AuthMode::Password {
+            let remedy =
+                "list the origins, or set AUTH_MODE=open: the pages of every site could try passwords";
+            return Err(ConfigError::setting(ALLOWED_ORIGINS.name, "*", remedy));
+        }
         Ok(Self {
             max_age: JWKS_MAX_AGE.read(source)?,
-            auth_mode: AUTH_MODE.read(source)?,
+            auth_mode,
             registration: REGISTRATION.read(source)?,
             client_ip: ClientIpPolicy {
                 trusted: TRUSTED_PROXIES.read(source)?.unwrap_or_default(),
                 header: CLIENT_IP_HEADER.read(source)?,
             },
             admin_token: ADMIN_TOKEN.read(source)?.map(|token| AdminToken::new(token.reveal())),
+            browsers,
         })
     }
 }
@@ -93,6 +105,15 @@ pub enum AuthMode {
     Open,
     /// Yes: a token needs the password of an account.
     Password,
+}
+
+impl From<AuthMode> for ServingMode {
+    fn from(mode: AuthMode) -> Self {
+        match mode {
+            AuthMode::Open => Self::Open,
+            AuthMode::Password => Self::Password,
+        }
+    }
 }
 
 /// Whether /register creates accounts.
@@ -109,8 +130,10 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| {
-            let remedy = || format!("use CIDRs such as 10.0.0.0/8 or 2001:db8::/32 instead of {part:?}");
+        .zip(1..)
+        .map(|(part, number)| {
+            let remedy =
+                || format!("use CIDRs such as 10.0.0.0/8 or 2001:db8::/32, also for number {number} of them");
             network(part).map_err(|_| remedy())
         })
         .collect()
@@ -118,7 +141,9 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
 
 /// What a header can carry (RFC 6750 §2.1).
 fn bearer_token(text: &str) -> Result<Secret, String> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // A byte order mark or a blank of the file it comes from is not part of it.
+    let text = trim_invisible(text);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(Secret::new(text.to_owned().into()))
     } else {
         Err("has characters that no header can carry: generate one with `openssl rand -hex 32`".to_owned())

@@ -6,15 +6,15 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{Extensions, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::json;
 use crate::domain::account::{InvalidEmail, InvalidUsername};
-use crate::issuer::{ExternalKeyError, IssuerError, NotReady, WorkError};
+use crate::issuer::{ExternalKeyError, IssuerError, NotReady, RefusedSignIn, WorkError};
 use crate::store::{StoreError, Unique};
 
 /// `Retry-After` in seconds while the store fails. The minimum, because most failures of the store are short.
@@ -32,10 +32,14 @@ pub enum ApiError {
     },
     /// The body did not arrive in time.
     BodyTooSlow,
+    /// A page of another origin sent the request (see `browser`).
+    CrossSite,
     /// Another account has the email address.
     EmailTaken,
     /// Fault tokens are issued only in open mode.
     FaultsClosed,
+    /// The head of the request is too long, or has too many lines.
+    HeadTooLarge,
     /// A bug, or a failure that no request can avoid.
     Internal(Box<dyn Error + Send + Sync>),
     /// The admin token is missing or wrong.
@@ -49,6 +53,8 @@ pub enum ApiError {
     InvalidCredentials {
         /// Whether the client used HTTP Basic, and is challenged with it.
         basic_was_used: bool,
+        /// What the log says of it.
+        refused: RefusedSignIn,
     },
     /// The email address is invalid.
     InvalidEmail(InvalidEmail),
@@ -56,17 +62,23 @@ pub enum ApiError {
     InvalidExpired,
     /// `?fault` names no fault, or comes with `?expired`.
     InvalidFault,
+    /// `Host` is missing, repeated or malformed (RFC 9112 §3.2).
+    InvalidHost,
     /// An uploaded key is invalid; the text says why.
     InvalidJwk(String),
     /// Another key has the `kid`.
     KidTaken(String),
     /// The username is invalid.
     InvalidUsername(InvalidUsername),
+    /// The head of the request is not HTTP/1.
+    MalformedRequest,
     /// The path does not support the method.
     MethodNotAllowed,
     /// The JWKS would be empty.
     NoKeyToPublish,
-    /// No key can sign such a token.
+    /// No key can sign now.
+    NoSigningKey,
+    /// There is no expired or revoked key to sign with.
     NoSuitableKey,
     /// The path does not exist.
     NotFound,
@@ -74,6 +86,8 @@ pub enum ApiError {
     NotPublished(Box<dyn Error + Send + Sync>),
     /// The service is not ready, for this reason.
     NotReady(NotReady),
+    /// Open mode issues no tokens, because the store has accounts.
+    OpenModeClosed,
     /// The client sent too many requests.
     RateLimited {
         /// Seconds until the next request can pass.
@@ -88,6 +102,8 @@ pub enum ApiError {
         /// Seconds after which the client can try again.
         retry_after: u64,
     },
+    /// Pages and the admin API are not served under this name.
+    UnknownHost,
     /// No external key has the `kid`.
     UnknownKey(String),
     /// The body has an unknown format.
@@ -104,8 +120,10 @@ pub(crate) enum ErrorCode {
     AdminClosed,
     BodyTooLarge,
     BodyTooSlow,
+    CrossSite,
     EmailTaken,
     FaultsClosed,
+    HeadTooLarge,
     Internal,
     InvalidAdminToken,
     InvalidBody,
@@ -113,17 +131,21 @@ pub(crate) enum ErrorCode {
     InvalidEmail,
     InvalidExpired,
     InvalidFault,
+    InvalidHost,
     InvalidJwk,
     InvalidUsername,
     KidTaken,
+    MalformedRequest,
     MethodNotAllowed,
     NoKey,
     NoSuitableKey,
     NotFound,
     NotReady,
+    OpenModeClosed,
     RateLimited,
     RegistrationClosed,
     Unavailable,
+    UnknownHost,
     UnknownKey,
     UnsupportedMediaType,
     UsernameTaken,
@@ -137,17 +159,25 @@ impl ErrorCode {
             | Self::InvalidEmail
             | Self::InvalidExpired
             | Self::InvalidFault
+            | Self::InvalidHost
             | Self::InvalidJwk
-            | Self::InvalidUsername => StatusCode::BAD_REQUEST,
+            | Self::InvalidUsername
+            | Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::InvalidAdminToken | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
-            Self::AdminClosed | Self::FaultsClosed | Self::RegistrationClosed => StatusCode::FORBIDDEN,
+            Self::AdminClosed
+            | Self::CrossSite
+            | Self::FaultsClosed
+            | Self::OpenModeClosed
+            | Self::RegistrationClosed => StatusCode::FORBIDDEN,
             Self::NoSuitableKey | Self::NotFound | Self::UnknownKey => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::EmailTaken | Self::KidTaken | Self::UsernameTaken => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoKey | Self::NotReady | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -170,8 +200,10 @@ impl ApiError {
             Self::AdminClosed => ErrorCode::AdminClosed,
             Self::BodyTooLarge { .. } => ErrorCode::BodyTooLarge,
             Self::BodyTooSlow => ErrorCode::BodyTooSlow,
+            Self::CrossSite => ErrorCode::CrossSite,
             Self::EmailTaken => ErrorCode::EmailTaken,
             Self::FaultsClosed => ErrorCode::FaultsClosed,
+            Self::HeadTooLarge => ErrorCode::HeadTooLarge,
             Self::Internal(_) => ErrorCode::Internal,
             Self::InvalidAdminToken { .. } => ErrorCode::InvalidAdminToken,
             Self::InvalidBody(_) => ErrorCode::InvalidBody,
@@ -179,21 +211,39 @@ impl ApiError {
             Self::InvalidEmail(_) => ErrorCode::InvalidEmail,
             Self::InvalidExpired => ErrorCode::InvalidExpired,
             Self::InvalidFault => ErrorCode::InvalidFault,
+            Self::InvalidHost => ErrorCode::InvalidHost,
             Self::InvalidJwk(_) => ErrorCode::InvalidJwk,
             Self::InvalidUsername(_) => ErrorCode::InvalidUsername,
             Self::KidTaken(_) => ErrorCode::KidTaken,
+            Self::MalformedRequest => ErrorCode::MalformedRequest,
             Self::MethodNotAllowed => ErrorCode::MethodNotAllowed,
-            Self::NoKeyToPublish => ErrorCode::NoKey,
+            Self::NoKeyToPublish | Self::NoSigningKey => ErrorCode::NoKey,
             Self::NoSuitableKey => ErrorCode::NoSuitableKey,
             Self::NotFound => ErrorCode::NotFound,
             Self::NotPublished(_) | Self::NotReady(_) => ErrorCode::NotReady,
+            Self::OpenModeClosed => ErrorCode::OpenModeClosed,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::RegistrationClosed => ErrorCode::RegistrationClosed,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::UnknownHost => ErrorCode::UnknownHost,
             Self::UnknownKey(_) => ErrorCode::UnknownKey,
             Self::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
             Self::UsernameTaken => ErrorCode::UsernameTaken,
         }
+    }
+
+    /// The error for a request to which hyper gives this status, because it cannot read its head.
+    pub(super) fn from_parser(status: StatusCode) -> Option<Self> {
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::URI_TOO_LONG => Some(Self::MalformedRequest),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Self::HeadTooLarge),
+            _ => None,
+        }
+    }
+
+    /// The body of the response.
+    pub(super) fn body(&self) -> ErrorBody {
+        ErrorBody { error: self.sentence(), code: self.code() }
     }
 
     fn sentence(&self) -> Cow<'static, str> {
@@ -203,8 +253,12 @@ impl ApiError {
                 return format!("The body is longer than {} KiB", most / 1024).into();
             }
             Self::BodyTooSlow => "The body did not come in time",
+            Self::CrossSite => {
+                "A page of another origin may not do this: add its origin to ALLOWED_ORIGINS, or the name of this server to ALLOWED_HOSTS"
+            }
             Self::EmailTaken => "The email is taken",
             Self::FaultsClosed => "Tokens with faults are issued only in open mode",
+            Self::HeadTooLarge => "The head of the request is longer than 32 KiB, or has more than 100 lines",
             Self::Internal(_) => "Internal error",
             Self::InvalidAdminToken { .. } => "The bearer token is missing or wrong",
             Self::InvalidBody(why) => return why.clone().into(),
@@ -214,21 +268,30 @@ impl ApiError {
             Self::InvalidFault => {
                 "Invalid 'fault' query parameter: GET /faults lists what it may be; it does not go with 'expired'"
             }
+            Self::InvalidHost => {
+                "The request must have one Host header with a host, and a port if it needs one"
+            }
             Self::InvalidJwk(why) | Self::KidTaken(why) => {
                 return format!("The keys cannot be published: {why}").into();
             }
             Self::InvalidUsername(why) => return why.to_string().into(),
+            Self::MalformedRequest => "The head of the request is not valid HTTP/1.1",
             Self::MethodNotAllowed => "Method not allowed",
             Self::NoKeyToPublish => "There is no key to publish",
+            Self::NoSigningKey => "No key can sign a token now",
             Self::NoSuitableKey => "No suitable key found",
             Self::NotFound => "Not found",
             Self::NotPublished(_) => {
                 "The change is stored, but the new keys are not published: they did not pass the self-check"
             }
             Self::NotReady(why) => return format!("Not ready: {why}").into(),
+            Self::OpenModeClosed => "Open mode issues no tokens on a store with accounts",
             Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
             Self::RegistrationClosed => "Registration is closed",
             Self::Unavailable { .. } => "The service cannot answer just now",
+            Self::UnknownHost => {
+                "This name of the server is unknown: use its IP address, or add the name to ALLOWED_HOSTS"
+            }
             Self::UnknownKey(why) => return format!("There is no such key: {why}").into(),
             Self::UnsupportedMediaType => "The body must be JSON, or a form where the path takes one",
             Self::UsernameTaken => "The username is taken",
@@ -239,7 +302,7 @@ impl ApiError {
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let value = match self {
             // Every 401 needs a challenge (RFC 9110 §15.5.2), but `Basic` would make browsers open a dialog.
-            Self::InvalidCredentials { basic_was_used } => HeaderValue::from_static(if *basic_was_used {
+            Self::InvalidCredentials { basic_was_used, .. } => HeaderValue::from_static(if *basic_was_used {
                 r#"Basic realm="jwksd", charset="UTF-8""#
             } else {
                 r#"Password realm="jwksd""#
@@ -254,11 +317,21 @@ impl ApiError {
                 (*retry_after).max(1).into()
             }
             // When either ends is unknown, so clients retry at the shortest interval.
-            Self::NoKeyToPublish | Self::NotPublished(_) | Self::NotReady(_) => RETRY_STORE.into(),
+            Self::NoKeyToPublish | Self::NoSigningKey | Self::NotPublished(_) | Self::NotReady(_) => {
+                RETRY_STORE.into()
+            }
             // The router adds `Allow`.
             _ => return None,
         };
         Some((self.code().header()?, value))
+    }
+
+    /// Puts what the log needs next to the response.
+    fn extend(self, extensions: &mut Extensions) {
+        match self {
+            Self::InvalidCredentials { refused, .. } => drop(extensions.insert(refused)),
+            other => drop(other.cause().map(|failure| extensions.insert(failure))),
+        }
     }
 
     fn cause(self) -> Option<Failure> {
@@ -268,7 +341,8 @@ impl ApiError {
             }
             // Only the store's failure is logged: probes repeat, and the body gives the other reasons.
             Self::NotReady(NotReady::Store(cause)) => Some(Failure(Arc::new(cause))),
-            Self::NoKeyToPublish => Some(Failure(Arc::new(NotReady::NoSigner))),
+            Self::NotReady(NotReady::NotWritable(cause)) => Some(Failure(cause)),
+            Self::NoKeyToPublish | Self::NoSigningKey => Some(Failure(Arc::new(NotReady::NoSigner))),
             _ => None,
         }
     }
@@ -305,15 +379,17 @@ pub(super) struct ErrorBody {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { error: self.sentence(), code: self.code() };
+        let body = self.body();
         let mut response = json(&body);
         *response.status_mut() = body.code.status();
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
         }
-        if let Some(failure) = self.cause() {
-            response.extensions_mut().insert(failure);
+        // Where a message without a valid host ends is not certain either.
+        if matches!(self, Self::InvalidHost) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        self.extend(response.extensions_mut());
         response
     }
 }
@@ -322,8 +398,12 @@ impl From<IssuerError> for ApiError {
     fn from(error: IssuerError) -> Self {
         match error {
             // The handler knows whether Basic was used, and replaces this value.
-            IssuerError::InvalidCredentials => Self::InvalidCredentials { basic_was_used: false },
+            IssuerError::InvalidCredentials(refused) => {
+                Self::InvalidCredentials { basic_was_used: false, refused }
+            }
+            IssuerError::NoSigningKey => Self::NoSigningKey,
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
+            IssuerError::HasAccounts => Self::OpenModeClosed,
             IssuerError::ExternalKey(error @ ExternalKeyError::Unknown(_)) => {
                 Self::UnknownKey(error.to_string())
             }

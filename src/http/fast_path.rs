@@ -2,32 +2,36 @@
 //!
 //! Those are the JWKS, and the 429 of a client over the limit of /auth. Nothing is boxed for them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::{Method, Request, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use prometheus::IntCounter;
 use tower::ServiceExt as _;
 
+use super::browser::{BrowserPolicy, Grant, preflight};
 use super::client_ip::ClientIp;
 use super::config::HttpConfig;
-use super::metrics::{Metrics, RouteMetrics};
-use super::openapi::{Endpoint, LazyDocument};
+use super::error::ApiError;
+use super::host;
+use super::issuer_path::IssuerPath;
+use super::metrics::{Metrics, RouteMetrics, UNMATCHED};
+use super::openapi::{Access, Endpoint, LazyDocument};
 use super::rate_limit::refusal;
-use super::request_log::{self, RequestLog};
+use super::refusal_log::Refusal;
+use super::request_log::{Logs, RequestLog};
 use super::response::set_no_store;
 use super::router::{RouteLimits, is_checked_before_routing, router};
 use super::routes::{self, Route};
 use super::state::{AppState, Services};
 use crate::domain::clock::Clock;
-use crate::issuer::Keyring;
+use crate::issuer::{Keyring, RefusedSignIn};
 use crate::rate_limit::{Bucket, Decision, RateLimiter};
-use crate::telemetry::Outages;
 
 /// All routes, behind the fast path. Cheap to clone.
 #[derive(Clone)]
@@ -39,9 +43,13 @@ struct Inner {
     config: Arc<HttpConfig>,
     clock: Arc<dyn Clock>,
     limiter: Arc<dyn RateLimiter>,
+    metrics: Arc<Metrics>,
+    browsers: BrowserPolicy,
+    issuer_path: IssuerPath,
+    endpoints: Vec<Endpoint>,
     jwks: [JwksPath; 2],
     limited: Vec<LimitedEndpoint>,
-    outages: Outages,
+    logs: Logs,
 }
 
 /// A path of the JWKS, with its metrics.
@@ -80,9 +88,13 @@ impl FastPath {
             keyring: Arc::clone(&services.keyring),
             config: Arc::clone(&config),
             clock: metrics.clock(),
+            metrics: Arc::clone(&metrics),
+            browsers: BrowserPolicy::new(config.browsers.clone(), services.issuer.url()),
+            issuer_path: IssuerPath::new(services.issuer.url()),
+            endpoints: endpoints.clone(),
             jwks: [routes::jwks::PATH, routes::jwks::ALIAS].map(|path| JwksPath::new(path, &metrics)),
             limited: endpoints.iter().filter_map(|one| LimitedEndpoint::new(one, &metrics)).collect(),
-            outages: Outages::new(metrics.clock()),
+            logs: Logs::new(&metrics.clock()),
             router: {
                 let openapi = Arc::new(LazyDocument::new(endpoints, config.auth_mode));
                 let limits = RouteLimits { limiter: Arc::clone(&limiter), registration: registration_limit };
@@ -96,7 +108,39 @@ impl FastPath {
     /// Evicts idle rate-limit entries and logs outages that have ended. Call it periodically.
     pub(super) fn maintain(&self) {
         self.0.limiter.evict_idle();
-        request_log::log_ended(&self.0.outages);
+        self.0.logs.maintain();
+    }
+
+    /// Whether connections of this address stand for many clients.
+    pub(super) fn is_trusted_proxy(&self, peer: IpAddr) -> bool {
+        self.0.config.client_ip.trusts(peer)
+    }
+
+    /// The response, as bytes, to a request whose head hyper could not read. `refusal` is hyper's own response.
+    pub(super) fn refuse_unreadable(&self, error: ApiError, refusal: &[u8]) -> Vec<u8> {
+        let Ok(body) = serde_json::to_vec(&error.body()) else {
+            return refusal.to_vec();
+        };
+        let mut response = error.into_response();
+        self.0.metrics.count(UNMATCHED, &response, Duration::ZERO);
+        RequestLog::unreadable().end(&mut response, &self.0.logs);
+        let is_kept = |line: &&[u8]| {
+            !line.is_empty()
+                && !line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
+        };
+        // The status, the date, and that the connection is closed.
+        let mut lines: Vec<Vec<u8>> = refusal
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii_end)
+            .filter(is_kept)
+            .map(<[u8]>::to_vec)
+            .collect();
+        let headers = response.headers().iter();
+        lines.extend(
+            headers.map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes()].concat()),
+        );
+        lines.push(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
+        [lines.join(&b"\r\n"[..]), body].concat()
     }
 
     /// Answers one request of this peer.
@@ -107,9 +151,9 @@ impl FastPath {
         let log = RequestLog::begin(&request);
         let mut response = match self.0.jwks(&request) {
             Some(response) => response,
-            None => self.0.limit_and_route(peer, request).await,
+            None => self.0.check_and_route(peer, request).await,
         };
-        log.end(&mut response, &self.0.outages);
+        log.end(&mut response, &self.0.logs);
         response
     }
 }
@@ -142,7 +186,9 @@ impl Inner {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
-        let path = self.jwks.iter().find(|jwks| jwks.path == request.uri().path())?;
+        let route = self.issuer_path.route(request.uri().path());
+        let path = self.jwks.iter().find(|jwks| jwks.path == route)?;
+        host::of(request).ok()?;
         let started = self.clock.monotonic();
         // hyper omits the body of a response to HEAD.
         let response = routes::jwks::respond(&self.keyring, self.config.max_age, request.headers()).ok()?;
@@ -152,11 +198,71 @@ impl Inner {
         Some(response)
     }
 
-    async fn limit_and_route<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
+    async fn check_and_route<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let started = self.clock.monotonic();
+        let (route, endpoint) = self.find(request.uri().path());
+        let access = endpoint.map(|endpoint| endpoint.access);
+        let grant = Grant::new(&self.browsers, &request, access);
+        let mut response = if let Some(mut response) = self.answer_browser(&request, route, access, &grant) {
+            if access.is_some_and(|access| access != Access::Public) {
+                set_no_store(&mut response);
+            }
+            let label = endpoint.map_or(UNMATCHED, |endpoint| endpoint.path);
+            self.metrics.count(label, &response, self.clock.monotonic().saturating_sub(started));
+            response
+        } else {
+            if let Some(target) = IssuerPath::target(request.uri(), route) {
+                *request.uri_mut() = target;
+            }
+            self.limit_and_route(peer, request, started).await
+        };
+        grant.apply(&mut response);
+        response
+    }
+
+    /// The path of the route that a request to `path` means, and an endpoint of that route.
+    fn find<'a>(&self, path: &'a str) -> (&'a str, Option<&Endpoint>) {
+        let at = |path| {
+            // Most paths have no parameters, and equality is cheaper to find.
+            let exact = self.endpoints.iter().find(|endpoint| endpoint.path == path);
+            exact.or_else(|| self.endpoints.iter().find(|endpoint| endpoint.has_path(path)))
+        };
+        let route = self.issuer_path.route(path);
+        match at(route) {
+            // Not under the issuer's path: proxies are told to block the admin API only at its own paths.
+            Some(endpoint) if endpoint.access != Access::Admin => (route, Some(endpoint)),
+            _ => (path, at(path)),
+        }
+    }
+
+    /// The response to a preflight, and to a request that a page may not send. Nothing for all other requests.
+    fn answer_browser<B>(
+        &self,
+        request: &Request<B>,
+        route: &str,
+        access: Option<Access>,
+        grant: &Grant,
+    ) -> Option<Response> {
+        let checked = host::of(request).and_then(|host| self.browsers.check(request, route, host, access));
+        if let Err(error) = checked {
+            return Some(error.into_response());
+        }
+        let of_route = self.endpoints.iter().filter(|endpoint| endpoint.has_path(route));
+        preflight(request, grant, access, of_route.map(|endpoint| endpoint.method.clone()))
+    }
+
+    async fn limit_and_route<B>(
+        &self,
+        peer: SocketAddr,
+        mut request: Request<B>,
+        started: Duration,
+    ) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
         // The one place that reads the client's address; handlers and layers find it in the request.
         let client = ClientIp(self.config.client_ip.client(peer.ip(), request.headers()));
         let limited = self.limited.iter().find(|limited| limited.endpoint.is_target_of(&request));
@@ -167,11 +273,15 @@ impl Inner {
         }
         // auth_logs and the limits of other routes use this address.
         request.extensions_mut().insert(client);
-        match self.router.clone().oneshot(request.map(Body::new)).await {
+        let mut response = match self.router.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response,
             // The router's error type has no values.
             Err(never) => match never {},
+        };
+        if let Some(sign_in) = response.extensions_mut().remove::<RefusedSignIn>() {
+            response.extensions_mut().insert(Refusal { client: client.0, sign_in });
         }
+        response
     }
 
     /// Counts a request for its limit, before its body is read or anything is computed for it.

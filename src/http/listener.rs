@@ -1,19 +1,19 @@
 //! The listening socket: its settings, and the URL under which clients reach it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::Uri;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
-use crate::setting::values::{number, text};
+use crate::setting::values::number;
 use crate::setting::{ConfigError, OptionalSetting, Setting, Source};
 
 pub(crate) const HOST: Setting<String> = Setting {
     name: "HOST",
     default: "127.0.0.1",
     help: "Where to listen: an address or a host name",
-    parse: text,
+    parse: host,
 };
 
 pub(crate) const PORT: Setting<u16> = Setting {
@@ -70,8 +70,7 @@ impl ListenConfig {
                     port(format!("this user may not listen on {address}; use a port from 1024 to 65535"))
                 }
                 _ => {
-                    let remedy =
-                        format!("cannot listen on {address} ({error}); use an address of this machine");
+                    let remedy = format!("cannot listen there ({error}); use an address of this machine");
                     ConfigError::setting(HOST.name, &self.host, remedy)
                 }
             }
@@ -121,11 +120,38 @@ fn authority(host: &str, port: u16) -> String {
     }
 }
 
+/// An address or a host name. Brackets are from URLs, where they tell an IPv6 address from a port.
+fn host(text: &str) -> Result<String, String> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host = inner.unwrap_or(text);
+    // The zone of a link-local address, as in fe80::1%eth0, is a name.
+    let address = host.split_once('%').map_or(host, |(address, _)| address);
+    let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    if address.parse::<Ipv6Addr>().is_ok() && is_name(host.get(address.len() + 1..).unwrap_or_default()) {
+        return Ok(host.to_owned());
+    }
+    if inner.is_none() && is_name(text) {
+        return Ok(text.to_owned());
+    }
+    let has_port = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| (is_name(host) || host.ends_with(']')) && port.parse::<u16>().is_ok());
+    Err(if has_port {
+        "use it without the port, which PORT sets".to_owned()
+    } else {
+        "use an address such as 127.0.0.1 or ::1, or a host name".to_owned()
+    })
+}
+
 /// A URL without query or fragment (RFC 8414 §2). `http` is for development, and for servers behind a proxy.
 fn issuer_url(text: &str) -> Result<String, String> {
     let remedy = || "use a URL such as https://login.example.com, without query or fragment".to_owned();
     let uri: Uri = text.parse().map_err(|_| remedy())?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    // The URL is published, so it must not carry a password.
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("use a URL without a user name or a password".to_owned());
+    }
     if !is_http || uri.host().is_none_or(str::is_empty) || text.contains(['?', '#']) {
         return Err(remedy());
     }

@@ -23,7 +23,7 @@ use crate::issuer::{Accounts, BlockingPool, Keyring};
 const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The `route` label of requests that no route matched. Their paths would make the number of series unbounded.
-const UNMATCHED: &str = "unmatched";
+pub(super) const UNMATCHED: &str = "unmatched";
 
 /// The metrics of one server.
 pub struct Metrics {
@@ -206,7 +206,8 @@ impl Metrics {
         Ok(Exposition { media_type: encoder.format_type().to_owned(), text })
     }
 
-    fn count(&self, route: &str, response: &Response, took: Duration) {
+    /// Counts a response.
+    pub(super) fn count(&self, route: &str, response: &Response, took: Duration) {
         let status = response.status();
         self.requests.with_label_values(&[route, status.as_str()]).inc();
         self.latency.with_label_values(&[route]).observe(took.as_secs_f64());

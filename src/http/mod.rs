@@ -4,18 +4,26 @@
 //! codes only in `error`. A request passes `server`, `fast_path`, `router` and the layers of its route, and reaches a
 //! handler in `routes/`.
 
+mod activity;
 mod admin_auth;
 mod body;
+pub(crate) mod browser;
 mod client_ip;
+mod client_share;
 pub(crate) mod config;
+mod connection;
+mod connection_limit;
 mod credentials;
 mod error;
 mod fast_path;
+mod host;
+mod issuer_path;
 pub(crate) mod listener;
 mod metrics;
 mod open_mode;
 mod openapi;
 mod rate_limit;
+mod refusal_log;
 mod register_guard;
 mod request_log;
 mod response;
@@ -24,9 +32,11 @@ mod routes;
 mod server;
 mod state;
 mod token_request;
+mod unreadable;
 
 pub use self::admin_auth::AdminToken;
 pub use self::body::RequestBody;
+pub use self::browser::{AllowedOrigins, BrowserConfig};
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};
 pub use self::config::{AuthMode, HttpConfig, Registration};
 pub use self::credentials::Credentials;

@@ -4,13 +4,15 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use axum::response::Response;
 
 use super::error::Failure;
+use super::refusal_log::RefusalLog;
+use crate::domain::clock::Clock;
 use crate::telemetry::{Ended, Outages, QUIET, error_chain};
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,6 +22,24 @@ const MAX_ID_LEN: usize = 128;
 
 /// Maximum number of characters of a path in the log. A long path must not fill the log's queue.
 const MAX_PATH_LEN: usize = 256;
+
+/// What is logged of many requests at once.
+pub(super) struct Logs {
+    outages: Outages,
+    refusals: RefusalLog,
+}
+
+impl Logs {
+    pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self { outages: Outages::new(Arc::clone(clock)), refusals: RefusalLog::new(Arc::clone(clock)) }
+    }
+
+    /// Logs what has ended or was left out. Call it periodically.
+    pub(super) fn maintain(&self) {
+        log_ended(&self.outages);
+        self.refusals.maintain();
+    }
+}
 
 /// What the log needs of a request once it is answered.
 pub(super) struct RequestLog {
@@ -38,13 +58,23 @@ impl RequestLog {
         }
     }
 
+    /// The log of a request whose head cannot be read.
+    pub(super) fn unreadable() -> Self {
+        // A valid method, but no client sends it.
+        let line = || (Method::from_bytes(b"-").unwrap_or_default(), "(unreadable)".to_owned());
+        Self { id: new_id(), line: tracing::enabled!(tracing::Level::DEBUG).then(line) }
+    }
+
     /// Sets the request id of the response, and logs the response under that id.
-    pub(super) fn end(self, response: &mut Response, outages: &Outages) {
+    pub(super) fn end(self, response: &mut Response, logs: &Logs) {
         let Self { id, line } = self;
         let status = response.status().as_u16();
         let request_id = id.to_str().unwrap_or_default();
         if let Some(failure) = response.extensions().get::<Failure>() {
-            log_failure(request_id, status, failure, outages);
+            log_failure(request_id, status, failure, &logs.outages);
+        }
+        if let Some(refusal) = response.extensions().get() {
+            logs.refusals.log(request_id, refusal);
         }
         if let Some((method, path)) = line {
             tracing::debug!(request_id, %method, path, status, "{method} {path} was answered {status}");
@@ -63,8 +93,8 @@ fn log_failure(request_id: &str, status: u16, failure: &Failure, outages: &Outag
     }
 }
 
-/// Logs the outages that have ended. Call it periodically.
-pub(super) fn log_ended(outages: &Outages) {
+/// Logs the outages that have ended.
+fn log_ended(outages: &Outages) {
     for Ended { cause, lasted, failures } in outages.end_quiet() {
         tracing::info!(
             requests = failures,

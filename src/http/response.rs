@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
@@ -30,6 +32,11 @@ pub(super) fn set_public(headers: &mut HeaderMap, max_age: Duration) {
     let cache = HeaderValue::try_from(format!("public, max-age={}", max_age.as_secs()));
     headers.insert(CACHE_CONTROL, cache.unwrap_or(HeaderValue::from_static("no-cache")));
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+}
+
+/// Lets pages read the version of a public document.
+pub(super) fn set_exposed(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
 }
 
 /// Forbids caching: passwords, tokens and errors about them are for one client.

@@ -18,7 +18,8 @@ use crate::rate_limit::{Bucket, RateLimiter};
 
 /// Returns a router of all routes. Requests must carry the client's address.
 pub(super) fn router(routes: Vec<Route>, state: AppState, limits: RouteLimits) -> Router {
-    let guards = Guards { auth: Arc::new(AdminAuth::new(state.config.admin_token.clone())), limits };
+    let limit = Limit { limiter: Arc::clone(&limits.limiter), bucket: Bucket::Admin };
+    let guards = Guards { auth: Arc::new(AdminAuth::new(state.config.admin_token.clone(), limit)), limits };
     let (public, private): (Vec<_>, Vec<_>) =
         routes.into_iter().partition(|route| route.endpoint.access == Access::Public);
     let group = |routes: Vec<Route>| {
@@ -49,15 +50,14 @@ struct Guards {
 
 fn add(router: Router<AppState>, route: Route, guards: &Guards) -> Router<AppState> {
     let Route { endpoint, mut handler } = route;
-    // The layer that is added last runs first: a request is counted before its token is checked.
     if endpoint.access == Access::Admin {
+        // Also counts the requests that it refuses.
         handler = handler.route_layer(from_fn_with_state(Arc::clone(&guards.auth), admin_auth::require));
     }
-    if let Some(bucket) = endpoint.limit.filter(|bucket| !is_checked_before_routing(*bucket)) {
+    if let Some(bucket @ Bucket::Registration) = endpoint.limit {
         let limit = Limit { limiter: Arc::clone(&guards.limits.limiter), bucket };
         handler = handler.route_layer(from_fn_with_state(limit, rate_limit::enforce));
-    }
-    if endpoint.limit == Some(Bucket::Registration) {
+        // The layer that is added last runs first.
         handler = register_guard::guard(handler, guards.limits.registration);
     }
     router.route(endpoint.path, handler)

@@ -9,6 +9,7 @@ use super::error::IssuerError;
 use super::fair_queue::Requester;
 use super::known_clients::KnownClients;
 use super::mutex::lock;
+use super::refused_sign_in::{RefusalReason, RefusedSignIn};
 use crate::domain::account::{Account, Email, NewAccount, UserId, Username};
 use crate::domain::client::ClientKey;
 use crate::domain::password::{
@@ -97,7 +98,8 @@ impl Accounts {
         password: &Password,
         client: ClientKey,
     ) -> Result<Account, IssuerError> {
-        let SignInCandidate { account, costs } = self.context.store.sign_in_candidate(username).await?;
+        let SignInCandidate { account, disabled, costs } =
+            self.context.store.sign_in_candidate(username).await?;
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let account = match (self.is_cached(account.as_ref(), password), account) {
             (true, Some(account)) => return Ok(account),
@@ -123,10 +125,12 @@ impl Accounts {
             (Some(account), VerifyOutcome::Unreadable) => {
                 let id = account.id;
                 tracing::debug!(user.id = %id, "the password hash of account {id} is not an Argon2 hash");
-                Err(IssuerError::InvalidCredentials)
+                Err(refused(Some(account.username), RefusalReason::UnusableHash))
             }
             (_, VerifyOutcome::NotComputed) => Err(HashError.into()),
-            _ => Err(IssuerError::InvalidCredentials),
+            (Some(account), _) => Err(refused(Some(account.username), RefusalReason::WrongPassword)),
+            (None, _) if disabled.is_some() => Err(refused(disabled, RefusalReason::DisabledAccount)),
+            (None, _) => Err(refused(None, RefusalReason::UnknownAccount)),
         }
     }
 
@@ -197,6 +201,10 @@ impl Accounts {
         let salt = self.context.rng.with(Salt::generate);
         Ok(self.context.pool.run_for(requester, move || hasher.hash(&password, &salt)).await??)
     }
+}
+
+fn refused(account: Option<String>, reason: RefusalReason) -> IssuerError {
+    IssuerError::InvalidCredentials(RefusedSignIn { account, reason })
 }
 
 /// Checks one hash of each cost in the store: the real one at its cost, and a dummy at every other cost. A refusal takes

@@ -260,7 +260,14 @@ impl fmt::Debug for BlockingPool {
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "a pool thread keeps the priority of the process");
+        // Once is enough: idle threads end, and each new one would fail in the same way.
+        static LOGGED: std::sync::Once = std::sync::Once::new();
+        LOGGED.call_once(|| {
+            tracing::warn!(
+                "the threads that hash passwords keep the priority of the process, so many sign-ins delay other requests \
+                 ({error}): allow the system call setpriority"
+            );
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::blocking_pool::WorkError;
 use super::keyring::{ExternalKeyError, KeyCommandError};
+use super::refused_sign_in::RefusedSignIn;
 use crate::domain::key::KeyError;
 use crate::domain::key::self_check::SelfCheckError;
 use crate::domain::password::HashError;
@@ -20,12 +21,17 @@ pub enum IssuerError {
     /// An external key cannot be published or withdrawn.
     #[error(transparent)]
     ExternalKey(#[from] ExternalKeyError),
+    /// Open mode issues no tokens on a store with accounts.
+    #[error(
+        "the store has accounts, so open mode issues no tokens: set AUTH_MODE=password, or OPEN_AUTH_ANYWAY=true"
+    )]
+    HasAccounts,
     /// A password hash could not be computed.
     #[error("a password could not be hashed")]
     Hash(#[from] HashError),
-    /// Unknown username or wrong password; callers cannot tell which.
+    /// Unknown username or wrong password; clients cannot tell which, but the log says it.
     #[error("the username or the password is wrong")]
-    InvalidCredentials,
+    InvalidCredentials(RefusedSignIn),
     /// A key could not be used.
     #[error("a key failed")]
     Key(#[from] KeyError),
@@ -38,7 +44,10 @@ pub enum IssuerError {
     /// There is no account of that name, or it is deleted.
     #[error("there is no account of that name")]
     NoSuchAccount,
-    /// There is no key of the kind that was asked for.
+    /// No key can sign now: every key has ended, and the rotation has not made another yet.
+    #[error("no key can sign a token now")]
+    NoSigningKey,
+    /// There is no expired or revoked key, of the kind that was asked for.
     #[error("there is no suitable key")]
     NoSuitableKey,
     /// The change is stored, but this process does not publish the new key set.

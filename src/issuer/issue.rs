@@ -1,6 +1,7 @@
 //! Issuing tokens: claims about a subject, signed by a key of the keyring.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::OnceCell;
 
@@ -8,6 +9,7 @@ use super::accounts::Accounts;
 use super::context::Context;
 use super::error::IssuerError;
 use super::keyring::Keyring;
+use super::write_probe::WriteProbe;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::{Kid, SigningKey};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenPolicy};
@@ -21,14 +23,33 @@ pub struct Issuer {
     pub(super) tokens: Arc<TokenPolicy>,
     /// A key that is never published, for tokens that verifiers must refuse.
     pub(super) unpublished_key: Arc<OnceCell<Arc<SigningKey>>>,
+    /// Whether open mode issues tokens although the store has accounts.
+    pub(super) accounts_allowed: bool,
+    /// Whether open mode has found accounts. Logged once.
+    pub(super) accounts_found: Arc<AtomicBool>,
+    pub(super) write_probe: Arc<WriteProbe>,
 }
 
 impl Issuer {
     /// An issuer for these accounts, with these keys.
     #[must_use]
     pub fn new(context: Context, accounts: Accounts, keyring: Arc<Keyring>, tokens: TokenPolicy) -> Self {
-        let (tokens, unpublished_key) = (Arc::new(tokens), Arc::default());
-        Self { accounts, keyring, context, tokens, unpublished_key }
+        Self {
+            accounts,
+            keyring,
+            context,
+            tokens: Arc::new(tokens),
+            unpublished_key: Arc::default(),
+            accounts_allowed: false,
+            accounts_found: Arc::default(),
+            write_probe: Arc::default(),
+        }
+    }
+
+    /// The same issuer, which in open mode issues tokens also on a store with accounts if `allowed`.
+    #[must_use]
+    pub fn allowing_accounts(self, allowed: bool) -> Self {
+        Self { accounts_allowed: allowed, ..self }
     }
 
     /// The issuer's URL: the `iss` claim, from which discovery derives the other URLs.
@@ -46,11 +67,10 @@ impl Issuer {
     }
 
     pub(super) fn key_for(&self, kind: TokenKind, now: Timestamp) -> Result<Arc<SigningKey>, IssuerError> {
-        let key = match kind {
-            TokenKind::Valid => self.keyring.signer(now),
-            TokenKind::Expired => self.keyring.expired_signer(),
-        };
-        key.ok_or(IssuerError::NoSuitableKey)
+        match kind {
+            TokenKind::Valid => self.keyring.signer(now).ok_or(IssuerError::NoSigningKey),
+            TokenKind::Expired => self.keyring.expired_signer().ok_or(IssuerError::NoSuitableKey),
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -15,8 +15,10 @@ mod keyring;
 mod known_clients;
 mod mutex;
 mod open_mode;
+mod refused_sign_in;
 mod retention;
 mod sign_in;
+mod write_probe;
 
 pub use self::accounts::Accounts;
 pub use self::blocking_pool::{BlockingPool, Record, WorkError};
@@ -30,4 +32,5 @@ pub use self::keyring::{
     PublishedKey, RekeyError, RekeyReport, Remedy, UnreadableRow, Uploaded, initialize, rekey, unlock,
 };
 pub(crate) use self::keyring::{differences, opened_external_keys, rows_left_out, unreadable_rows};
+pub use self::refused_sign_in::{RefusalReason, RefusedSignIn};
 pub use self::retention::{Retention, Swept};

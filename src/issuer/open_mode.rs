@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::error::IssuerError;
 use super::issue::Issuer;
@@ -14,16 +15,20 @@ impl Issuer {
     /// Issues a token about any subject, without checking credentials.
     ///
     /// # Errors
-    /// [`IssuerError::NoSuitableKey`] when there is no key of that kind; [`IssuerError::TtlTooLong`] when no key lives that
-    /// long.
-    pub fn issue_unchecked(
+    /// [`IssuerError::NoSigningKey`] when no key can sign now; [`IssuerError::NoSuitableKey`] when there is no expired key;
+    /// [`IssuerError::TtlTooLong`] when no key lives that long; [`IssuerError::HasAccounts`].
+    pub async fn issue_unchecked(
         &self,
         name: &str,
         kind: TokenKind,
         overrides: TokenOverrides,
     ) -> Result<Token, IssuerError> {
+        self.expect_no_accounts().await?;
         let now = self.now();
         let key = self.key_for(kind, now)?;
+        if kind == TokenKind::Valid {
+            self.keyring.record_open_mode_key(key.kid()).await?;
+        }
         // In whole seconds, as the claims are written.
         let ends_too_late = |ttl| now.plus(ttl).as_secs() > key.exp().as_secs();
         if kind == TokenKind::Valid && overrides.ttl.is_some_and(ends_too_late) {
@@ -37,15 +42,18 @@ impl Issuer {
     /// Issues a token that a correct verifier refuses because of this fault.
     ///
     /// # Errors
-    /// [`IssuerError::NoSuitableKey`] when no key was revoked yet: only an operator revokes keys.
+    /// [`IssuerError::NoSigningKey`] when no key can sign now; [`IssuerError::NoSuitableKey`] when no key was revoked yet:
+    /// only an operator revokes keys. [`IssuerError::HasAccounts`].
     pub async fn issue_faulty(
         &self,
         name: &str,
         fault: Fault,
         overrides: TokenOverrides,
     ) -> Result<Token, IssuerError> {
+        self.expect_no_accounts().await?;
         let now = self.now();
         let current = self.key_for(TokenKind::Valid, now)?;
+        self.keyring.record_open_mode_key(current.kid()).await?;
         let signer = match fault.signer() {
             Signer::Current => Arc::clone(&current),
             Signer::Revoked => self.keyring.revoked_signer().await?.ok_or(IssuerError::NoSuitableKey)?,
@@ -55,6 +63,19 @@ impl Issuer {
         // The claims fit the current key, so that the fault is the only reason to refuse the token.
         let claims = self.claims(&policy, name, TokenKind::Valid, &current, now).with(overrides);
         Ok(fault.token(&current, &signer, claims, now)?)
+    }
+
+    /// Looks with each token: another process may add accounts while this one runs.
+    async fn expect_no_accounts(&self) -> Result<(), IssuerError> {
+        let found = !self.accounts_allowed && self.context.store.has_accounts().await?;
+        // Not per request: one line when it begins is enough.
+        if found && !self.accounts_found.swap(true, Ordering::Relaxed) {
+            tracing::error!("{}", IssuerError::HasAccounts);
+        }
+        if !found && self.accounts_found.load(Ordering::Relaxed) {
+            self.accounts_found.store(false, Ordering::Relaxed);
+        }
+        if found { Err(IssuerError::HasAccounts) } else { Ok(()) }
     }
 
     fn claims<'a>(

@@ -1,6 +1,7 @@
 //! Signing in: a password is checked, a token is signed, the sign-in is recorded, and only then the token leaves.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::blocking_pool::WorkError;
@@ -10,7 +11,7 @@ use crate::domain::account::Account;
 use crate::domain::client::ClientKey;
 use crate::domain::password::Password;
 use crate::domain::token::{Subject, Token, TokenKind};
-use crate::store::{NewSignIn, SignInOutcome};
+use crate::store::{NewSignIn, NotWritable, SignInOutcome};
 
 /// How often a password is checked again because its hash has changed meanwhile: another sign-in has rehashed it, or it
 /// was reset.
@@ -25,7 +26,8 @@ impl Issuer {
     /// Takes the same time whether or not the account exists. When this returns a token, the sign-in is recorded.
     ///
     /// # Errors
-    /// [`IssuerError::InvalidCredentials`], whatever is wrong with them; [`IssuerError::NoSuitableKey`].
+    /// [`IssuerError::InvalidCredentials`], whatever is wrong with them; [`IssuerError::NoSigningKey`],
+    /// and for an expired token [`IssuerError::NoSuitableKey`].
     pub async fn sign_in(
         &self,
         username: &str,
@@ -45,6 +47,14 @@ impl Issuer {
         }
         // The password was right each time: two processes with different settings keep rehashing it.
         Err(WorkError::Busy { retry_after: Duration::ZERO }.into())
+    }
+
+    /// Whether the store can record sign-ins now. It may have to wait for a lock, as a sign-in does.
+    ///
+    /// # Errors
+    /// [`NotWritable`] is the reason.
+    pub async fn can_record_sign_ins(&self) -> Result<(), Arc<NotWritable>> {
+        self.write_probe.result(&self.context).await
     }
 
     /// A token whose sign-in is recorded; nothing if the account has changed since its password was checked.
@@ -75,6 +85,6 @@ impl Issuer {
                 SignInOutcome::KeyEnded => drop(self.keyring.refresh().await?),
             }
         }
-        Err(IssuerError::NoSuitableKey)
+        Err(IssuerError::NoSigningKey)
     }
 }

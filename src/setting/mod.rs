@@ -1,15 +1,18 @@
 //! Settings as typed constants. Below all layers, so that each declares its settings next to what they configure.
 //!
-//! `typed` has the types of the constants, `source` the interface that gives their texts, and `values` the parsers that
+//! `typed` has the types of the constants, `shown` decides which values an error shows, `source` the interface that gives their texts, and `values` the parsers that
 //! several layers share. `crate::config` lists every `declaration` and implements the source.
 
 mod declaration;
 mod error;
+mod shown;
 mod source;
 mod typed;
 pub(crate) mod values;
 
 pub use self::declaration::{Declaration, SecretDeclaration};
 pub use self::error::ConfigError;
+pub use self::shown::ShownValue;
+pub(crate) use self::shown::is_secret_argument;
 pub use self::source::{Secret, Source};
 pub(crate) use self::typed::{OptionalSetting, SecretSetting, Setting};

@@ -17,6 +17,11 @@ pub trait Source {
     /// # Errors
     /// [`ConfigError::Secret`] when the secret is set twice or cannot be read.
     fn secret(&self, secret: &SecretDeclaration) -> Result<Option<Secret>, ConfigError>;
+
+    /// Whether a text contains one of the secrets of this source, so that no error may show it.
+    fn has_secret_in(&self, _text: &str) -> bool {
+        false
+    }
 }
 
 /// The text of a secret. It has no `Display`, and is wiped from memory when dropped.

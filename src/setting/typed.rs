@@ -4,7 +4,7 @@ use super::declaration::{Declaration, SecretDeclaration};
 use super::error::ConfigError;
 use super::source::Source;
 
-/// A parser of a setting's text. Its error says what to set instead.
+/// A parser of a setting's text. Its error says what to set instead, and does not repeat the text.
 type Parser<T> = fn(&str) -> Result<T, String>;
 
 /// A setting with a default.
@@ -23,12 +23,12 @@ impl<T> Setting<T> {
     }
 
     pub(crate) fn read(&self, source: &dyn Source) -> Result<T, ConfigError> {
-        parse(self.name, self.text(source), self.parse)
+        parse(self.name, self.text(source), self.parse, source)
     }
 
     /// The error of a value that is valid by itself, but not together with other settings.
     pub(crate) fn invalid(&self, source: &dyn Source, remedy: String) -> ConfigError {
-        ConfigError::Setting { name: self.name, value: self.text(source), remedy }
+        refusal(self.name, self.text(source), remedy, source)
     }
 
     fn text(&self, source: &dyn Source) -> String {
@@ -50,7 +50,7 @@ impl<T> OptionalSetting<T> {
     }
 
     pub(crate) fn read(&self, source: &dyn Source) -> Result<Option<T>, ConfigError> {
-        source.text(self.name).map(|text| parse(self.name, text, self.parse)).transpose()
+        source.text(self.name).map(|text| parse(self.name, text, self.parse, source)).transpose()
     }
 }
 
@@ -79,10 +79,23 @@ impl<T> SecretSetting<T> {
     }
 }
 
-fn parse<T>(name: &'static str, value: String, parse: Parser<T>) -> Result<T, ConfigError> {
+fn parse<T>(
+    name: &'static str,
+    value: String,
+    parse: Parser<T>,
+    source: &dyn Source,
+) -> Result<T, ConfigError> {
     // Sources decode lossily, so that this error can name the setting.
     if value.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(ConfigError::Setting { name, value, remedy: "use a value in UTF-8".to_owned() });
+        return Err(refusal(name, value, "use a value in UTF-8".to_owned(), source));
     }
-    parse(&value).map_err(|remedy| ConfigError::Setting { name, value, remedy })
+    parse(&value).map_err(|remedy| refusal(name, value, remedy, source))
+}
+
+fn refusal(name: &'static str, value: String, remedy: String, source: &dyn Source) -> ConfigError {
+    if source.has_secret_in(&value) {
+        ConfigError::hidden(name, remedy)
+    } else {
+        ConfigError::setting(name, value, remedy)
+    }
 }

@@ -8,6 +8,8 @@ use crate::domain::password::{HashCost, PasswordHash};
 pub struct SignInCandidate {
     /// The account of that name, if it may sign in.
     pub account: Option<Account>,
+    /// The name of the account if it exists, but may not sign in. Only for the log.
+    pub disabled: Option<String>,
     /// The costs of all password hashes in the store.
     pub costs: Vec<HashCost>,
 }

@@ -51,6 +51,23 @@ pub enum StoreError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Why nothing can be written to the store now.
+#[derive(Debug, Error)]
+pub enum NotWritable {
+    /// There is no space left.
+    #[error("the store cannot be written: its disk is full")]
+    Full(#[source] StoreError),
+    /// Another process holds the write lock; without an error if it held it for the whole time limit.
+    #[error("the store cannot be written: another process holds its write lock")]
+    Locked(#[source] Option<StoreError>),
+    /// The file, or what it is on, is read-only.
+    #[error("the store cannot be written: it is read-only")]
+    ReadOnly(#[source] StoreError),
+    /// It fails for another reason.
+    #[error("the store cannot be written")]
+    Failed(#[source] StoreError),
+}
+
 impl StoreError {
     /// Whether the same call may work a moment later without an operator's help.
     #[must_use]

@@ -37,8 +37,11 @@ pub struct KeySnapshot {
     pub store_time: Option<Timestamp>,
     /// The master key that the store is sealed under.
     pub master_key: Option<MasterKeyRecord>,
-    /// What is recorded about each key.
+    /// What is recorded about each key, in the order of their numbers. With [`SealedRows::Usable`], only about the keys that
+    /// a round of the rotation needs.
     pub keys: Vec<KeyMetadata>,
+    /// How many keys have ended that `keys` leaves out.
+    pub unloaded: UnloadedKeys,
     /// Rows of `keys` about which nothing is recorded: another program wrote them.
     pub unmanaged: Vec<SealedKey>,
     /// Rows of `keys` whose `exp` is not believed. They are in no other list.
@@ -53,21 +56,59 @@ pub struct KeySnapshot {
     pub next_kid: Kid,
     /// The newest key that has ever signed, also when its row is gone.
     pub newest_signer: Option<Kid>,
+    /// The keys that have signed in open mode.
+    pub open_mode_keys: Vec<Kid>,
+    /// Whether there are keys whose thumbprints are not recorded.
+    pub lacks_thumbprints: bool,
 }
+
+/// Numbers of keys that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnloadedKeys {
+    /// Expired ones.
+    pub expired: usize,
+    /// Revoked ones.
+    pub revoked: usize,
+}
+
+/// A public key that the store knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// Its thumbprint (RFC 7638).
+    pub thumbprint: String,
+    /// Our own key that it is; nothing if that key is gone.
+    pub kid: Option<Kid>,
+    /// Whether it was revoked, under any `kid`.
+    pub is_revoked: bool,
+}
+
+/// Maximum number of keys that have ended in a snapshot of usable keys. As many are deleted in one transaction, which takes a
+/// few milliseconds.
+pub const MAX_ENDED: u32 = 200;
 
 /// Which sealed private keys a snapshot contains. A store may hold thousands that expired; reading them all takes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealedRows {
     /// Every row.
     All,
+    /// No row.
+    None,
     /// The row of one key.
     One(Kid),
     /// The keys that can sign or be published, and the newest expired one.
+    ///
+    /// The snapshot then has no more keys than a round of the rotation needs: these, the newest ones that have signed or were
+    /// revoked, and of those that have ended the oldest [`MAX_ENDED`], which are to be deleted first.
     Usable {
         /// The time that decides which keys have expired.
         now: Timestamp,
         /// Keys that are known not to open. They are read again, and none of them is taken for the newest expired one.
         unreadable: Vec<Kid>,
+    },
+    /// Keys whose thumbprints are not recorded.
+    WithoutThumbprint {
+        /// How many at most.
+        at_most: u32,
     },
 }
 
@@ -79,6 +120,8 @@ impl SealedRows {
             Self::All => keys.iter().map(|key| key.kid).collect(),
             Self::One(kid) => vec![*kid],
             Self::Usable { now, unreadable } => usable(keys, *now, unreadable),
+            // Only the store knows which they are.
+            Self::None | Self::WithoutThumbprint { .. } => Vec::new(),
         }
     }
 }
@@ -171,6 +214,13 @@ pub enum KeyChange {
     Publish(SealedExternalKey),
     /// Record the rotation policy of a server.
     RecordPolicy(RotationTimes),
+    /// Record the thumbprint of a key.
+    RecordThumbprint {
+        /// Which key.
+        kid: Kid,
+        /// Its thumbprint (RFC 7638), or an empty text if it does not open.
+        thumbprint: String,
+    },
     /// Replace the bytes and the expiry of a row.
     Reseal {
         /// Which key.

@@ -7,6 +7,7 @@ mod accounts;
 pub(crate) mod config;
 mod error;
 mod keys;
+mod serving_mode;
 mod sign_ins;
 pub mod sqlite;
 
@@ -14,13 +15,15 @@ use async_trait::async_trait;
 
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
+use crate::domain::key::Kid;
 
 pub use self::accounts::{AccountChange, SignInCandidate};
-pub use self::error::{StoreError, Unique};
+pub use self::error::{NotWritable, StoreError, Unique};
 pub use self::keys::{
-    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey,
-    SealedKey, SealedRows,
+    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_ENDED, MasterKeyRecord,
+    SealedExternalKey, SealedKey, SealedRows, UnloadedKeys,
 };
+pub use self::serving_mode::ServingMode;
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};
 
 /// Where keys, accounts and sign-ins are kept.
@@ -30,6 +33,9 @@ pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOu
 pub trait Store: Send + Sync {
     /// A snapshot of the keys, with the sealed rows that `sealed` asks for.
     async fn keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, StoreError>;
+
+    /// What the store knows about the public keys with these thumbprints (RFC 7638). Nothing for an unknown one.
+    async fn known_keys(&self, thumbprints: &[String]) -> Result<Vec<KnownKey>, StoreError>;
 
     /// The version of the keys. Cheap enough to be asked several times a second.
     async fn key_version(&self) -> Result<KeyVersion, StoreError>;
@@ -41,6 +47,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Corrupt`] when a change names a row that is missing. Then nothing is written.
     async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError>;
+
+    /// The mode that the store was last served in.
+    async fn serving_mode(&self) -> Result<Option<ServingMode>, StoreError>;
+
+    /// Records the mode that the store is served in, unless one is recorded. Returns the recorded one.
+    async fn record_serving_mode(&self, mode: ServingMode) -> Result<Option<ServingMode>, StoreError>;
+
+    /// Remembers that a key signs in open mode.
+    async fn record_open_mode_key(&self, kid: Kid) -> Result<(), StoreError>;
+
+    /// Whether any account could sign in.
+    async fn has_accounts(&self) -> Result<bool, StoreError>;
 
     /// Creates an account.
     ///
@@ -98,6 +116,12 @@ pub trait Store: Send + Sync {
 
     /// Deletes at most `at_most` rows of `auth_logs` from before this time. Returns how many.
     async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError>;
+
+    /// Whether the store can be written now. Writes as little as possible, and changes nothing.
+    ///
+    /// # Errors
+    /// [`NotWritable`] is the reason.
+    async fn probe_write(&self) -> Result<(), NotWritable>;
 
     /// Finishes what is in flight and closes. Later calls fail.
     async fn close(&self);

@@ -50,14 +50,31 @@ async fn only_the_admin_token_is_accepted() {
 }
 
 #[tokio::test]
-async fn requests_with_right_and_wrong_tokens_are_rate_limited() {
+async fn wrong_tokens_are_rate_limited_and_the_right_one_never_is() {
     let app = open().await;
     for _ in 0..10 {
         assert_eq!(ask(&app, "Bearer x").await.status, 401);
     }
-    let answer = ask(&app, &format!("Bearer {TOKEN}")).await;
-    answer.expect_error(429, "rate_limited", "Too many requests; wait as long as Retry-After says");
-    assert_eq!(answer.header("retry-after"), Some("1"));
+    for authorization in ["Bearer x", "Bearer", "Basic eDp4"] {
+        let answer = ask(&app, authorization).await;
+        answer.expect_error(429, "rate_limited", "Too many requests; wait as long as Retry-After says");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    for _ in 0..30 {
+        assert_eq!(ask(&app, &format!("Bearer {TOKEN}")).await.status, 200);
+    }
+    let withdrawn = app.request(Method::DELETE, "/keys/unknown").bearer_auth(TOKEN);
+    assert_eq!(TestResponse::send(withdrawn).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_closed_admin_api_is_rate_limited_for_every_token() {
+    let app = TestApp::spawn().await;
+    for _ in 0..10 {
+        assert_eq!(ask(&app, &format!("Bearer {TOKEN}")).await.status, 403);
+    }
+    assert_eq!(ask(&app, &format!("Bearer {TOKEN}")).await.status, 429);
 }
 
 #[track_caller]

@@ -185,7 +185,7 @@ async fn expired_false_gives_a_valid_token_and_other_values_are_refused() {
 }
 
 #[tokio::test]
-async fn without_a_suitable_key_the_response_is_404() {
+async fn without_an_expired_key_the_response_is_404_and_without_a_signing_key_503() {
     let app = TestApp::spawn().await;
     let password = app.register("ivan").await;
     let mut db = app.db().await;
@@ -198,8 +198,36 @@ async fn without_a_suitable_key_the_response_is_404() {
     let expired = TestResponse::send(app.post("/auth?expired").json(&body)).await;
     expired.expect_error(404, "no_suitable_key", "No suitable key found");
     app.clock.advance(DAY);
-    app.auth("ivan", &password).await.expect_error(404, "no_suitable_key", "No suitable key found");
+    let unsigned = app.auth("ivan", &password).await;
+    unsigned.expect_error(503, "no_key", "No key can sign a token now");
+    assert_eq!(unsigned.header("retry-after"), Some("1"));
     assert_eq!(app.count("auth_logs").await, 0);
+}
+
+#[tokio::test]
+async fn after_a_suspend_auth_is_503_until_the_rotation_has_made_a_key() {
+    for auth_mode in [AuthMode::Password, AuthMode::Open] {
+        let app =
+            TestApp::with(Setup { auth_mode, admin_token: Some("0123456789abcdef"), ..Setup::default() })
+                .await;
+        let password = app.register("judy").await;
+        let body = json!({"username": "judy", "password": password});
+        let sign_in = |query: &str| TestResponse::send(app.post(&format!("/auth{query}")).json(&body));
+        app.clock.advance(30 * DAY);
+        let answer = sign_in("").await;
+        answer.expect_error(503, "no_key", "No key can sign a token now");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        if auth_mode == AuthMode::Open {
+            sign_in("?fault=alg-none").await.expect_error(503, "no_key", "No key can sign a token now");
+        }
+        let metrics =
+            TestResponse::send(app.request(reqwest::Method::GET, "/metrics").bearer_auth("0123456789abcdef"))
+                .await;
+        let line = r#"jwksd_http_requests_total{route="/auth",status="503"}"#;
+        assert!(metrics.text.lines().any(|found| found.starts_with(line)), "{}", metrics.text);
+        app.keyring.tick().await.unwrap();
+        sign_in("").await.token();
+    }
 }
 
 #[tokio::test]

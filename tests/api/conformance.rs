@@ -109,9 +109,15 @@ impl Document {
             Method::HEAD => "get".to_owned(),
             _ => method.as_str().to_ascii_lowercase(),
         };
+        // Of what is answered before routing.
+        let common = format!("/components/responses/{status}");
         let pointer = match self.path_of(path) {
-            None if status != "404" => return Err("the path is not documented".to_owned()),
-            None => "/components/responses/404".to_owned(),
+            None if status == "405" || self.json.pointer(&common).is_none() => {
+                return Err("the path is not documented".to_owned());
+            }
+            None => common,
+            Some(_) if *method == Method::OPTIONS && status == "204" => common,
+            Some(known) if self.json["paths"][known][&name].is_null() && status == "403" => common,
             Some(known) if self.json["paths"][known][&name].is_null() => {
                 let allow: Vec<_> = self.json["paths"][known].as_object().unwrap().keys().collect();
                 let allow: Vec<_> = allow.iter().map(|method| method.to_ascii_uppercase()).collect();

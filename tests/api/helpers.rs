@@ -16,7 +16,8 @@ use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::Hasher;
 use jwksd::http::{
-    AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
+    AdminToken, AuthMode, BrowserConfig, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig,
+    Registration,
 };
 use jwksd::issuer::{
     self, Accounts, BackendChoice, BlockingPool, Context, KeyConfig, Keyring, MasterKey, PasswordConfig,
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) hasher: Hasher,
     pub(crate) credential_cache_ttl: Duration,
     pub(crate) admin_token: Option<&'static str>,
+    pub(crate) issuer: &'static str,
+    pub(crate) browsers: BrowserConfig,
     pub(crate) policy: RotationPolicy,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) connections: usize,
@@ -73,6 +76,8 @@ impl Default for Setup {
             hasher: Hasher::new(8, 1, 1).unwrap(),
             credential_cache_ttl: 5 * MINUTE,
             admin_token: None,
+            issuer: ISSUER,
+            browsers: BrowserConfig::default(),
             policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
             connections: 1000,
@@ -83,7 +88,7 @@ impl Default for Setup {
 impl Setup {
     fn config(&self) -> Config {
         Config {
-            listen: ListenConfig { host: "127.0.0.1".into(), port: 0, issuer: Some(ISSUER.into()) },
+            listen: ListenConfig { host: "127.0.0.1".into(), port: 0, issuer: Some(self.issuer.into()) },
             database: database_file(&self.dir),
             keys: KeyConfig {
                 master_key: Some(MasterSecret::parse(self.master_key).unwrap()),
@@ -116,6 +121,7 @@ impl Setup {
                 header: ClientIpHeader::XForwardedFor,
             },
             admin_token: self.admin_token.map(AdminToken::new),
+            browsers: self.browsers.clone(),
         }
     }
 }
@@ -126,6 +132,7 @@ pub(crate) struct TestApp {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: TempDir,
+    connections: usize,
     client: Client,
 }
 
@@ -135,19 +142,26 @@ impl TestApp {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
+        let (test_app, app, listener) = Self::build(setup).await;
+        let connections = test_app.connections;
+        // Without the rotation loop: a test lets the keyring tick when it has moved the clock.
+        tokio::spawn(jwksd::http::serve(listener, app.fast_path, connections, std::future::pending()));
+        test_app
+    }
+
+    /// A service that does not serve yet.
+    pub(crate) async fn build(setup: Setup) -> (Self, App, tokio::net::TcpListener) {
         let context = context(&setup.dir, &setup.clock).await;
         let master_key = master_key(setup.master_key, &context).await;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let config = setup.config();
-        let App { accounts, keyring, fast_path, .. } =
-            App::build(&config, context, master_key, address.port()).await.unwrap();
-        // Without the rotation loop: a test lets the keyring tick when it has moved the clock.
-        tokio::spawn(jwksd::http::serve(listener, fast_path, setup.connections, std::future::pending()));
+        let app = App::build(&config, context, master_key, address.port()).await.unwrap();
+        let (accounts, keyring) = (app.accounts.clone(), Arc::clone(&app.keyring));
         let url = format!("http://{address}");
         conformance::register_server(&url, setup.auth_mode);
-        let Setup { clock, dir, .. } = setup;
-        Self { url, accounts, keyring, clock, dir, client: Client::new() }
+        let Setup { clock, dir, connections, .. } = setup;
+        (Self { url, accounts, keyring, clock, dir, connections, client: Client::new() }, app, listener)
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

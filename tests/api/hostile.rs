@@ -100,14 +100,10 @@ async fn a_request_head_that_is_too_long_is_refused() {
         format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"),
         format!("GET /jwks HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(1000)),
     ] {
-        let mut stream = connect(&app).await;
-        // The server may close before it has read everything.
-        let _ = stream.write_all(head.as_bytes()).await;
-        let answer = hear(&mut stream).await;
-        assert!(
-            answer.is_empty() || statuses(&answer) == ["431 Request Header Fields Too Large"],
-            "{answer}"
-        );
+        let answer = say(&app, head.as_bytes()).await;
+        assert_eq!(statuses(&answer), ["431 Request Header Fields Too Large"], "{answer}");
+        let body = r#"{"error":"The head of the request is longer than 32 KiB, or has more than 100 lines","code":"head_too_large"}"#;
+        assert_eq!(body_of(&answer), body);
     }
     assert_eq!(app.get("/jwks").await.status, 200);
     let almost = format!("GET /jwks HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", &long[..31 * 1024]);
@@ -198,4 +194,183 @@ async fn a_refused_client_can_reuse_its_connection() {
     let statuses = statuses(&answers);
     assert_eq!(statuses, ["401 Unauthorized", "429 Too Many Requests", "200 OK"], "{answers}");
     assert_eq!(TestResponse::send(app.post("/auth")).await.status, 429);
+}
+
+/// The body of the only response.
+fn body_of(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_valid_host_is_400() {
+    let app = TestApp::spawn().await;
+    let expected = r#"{"error":"The request must have one Host header with a host, and a port if it needs one","code":"invalid_host"}"#;
+    for lines in [
+        "",
+        "host: a\r\nhost: b\r\n",
+        "host: a\r\nHost: a\r\n",
+        "host: a b\r\n",
+        "host: a, b\r\n",
+        "host: user@a\r\n",
+        "host: a/b\r\n",
+        "host: ::1\r\n",
+        "host: [::1\r\n",
+        "host: a:b\r\n",
+        "host: a:99999\r\n",
+        "host: http://a\r\n",
+    ] {
+        for target in
+            ["GET /jwks", "GET /keys", "GET /nowhere", "POST /auth", "DELETE /keys/1", "OPTIONS /auth"]
+        {
+            let answer = say(&app, format!("{target} HTTP/1.1\r\n{lines}\r\n").as_bytes()).await;
+            assert_eq!(statuses(&answer), ["400 Bad Request"], "{target} {lines}");
+            assert_eq!(body_of(&answer), expected, "{target} {lines}");
+            assert!(answer.contains("\r\nx-request-id: "), "{answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        }
+    }
+    // HTTP/1.0 allows none, but not two.
+    for (request, status) in [
+        ("GET /jwks HTTP/1.0\r\n\r\n", "200 OK"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", "200 OK"),
+        ("GET /healthz HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n", "400 Bad Request"),
+        ("GET /healthz HTTP/1.1\r\nconnection: close\r\nhost:\r\n\r\n", "200 OK"),
+        ("GET http://a.example/jwks HTTP/1.1\r\nhost: b.example\r\n\r\n", "200 OK"),
+        ("GET http://a.example/jwks HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        ("GET http://evil.example/metrics HTTP/1.1\r\nhost: localhost\r\n\r\n", "421 Misdirected Request"),
+    ] {
+        let answer = say(&app, request.as_bytes()).await;
+        assert!(answer.split_once(' ').unwrap().1.starts_with(status), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_gets_an_error_like_all_others() {
+    let app = TestApp::with(Setup { admin_token: Some("0123456789abcdef"), ..Setup::default() }).await;
+    let body = r#"{"error":"The head of the request is not valid HTTP/1.1","code":"malformed_request"}"#;
+    let heads: [&[u8]; 11] = [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /jwks\r\n\r\n",
+        b"GET /jwks HTTP/2.0\r\nhost: x\r\n\r\n",
+        b"GET /jwks HTTP/1.1\r\nhost x\r\n\r\n",
+        b"GET /jwks HTTP/1.1\r\nhost: x\r\nna me: x\r\n\r\n",
+        b"GET /jwks HTTP/1.1\r\nhost: x\r\nname: \x01\r\n\r\n",
+        b"GET /\xff<> HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: a\r\n\r\n",
+        b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST /auth HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n",
+    ];
+    let mut ids = std::collections::BTreeSet::new();
+    for head in heads {
+        let answer = say(&app, head).await;
+        let name = String::from_utf8_lossy(head);
+        assert_eq!(statuses(&answer), ["400 Bad Request"], "{name}");
+        assert_eq!(body_of(&answer), body, "{name}");
+        let lines: Vec<&str> = answer.split("\r\n\r\n").next().unwrap().split("\r\n").collect();
+        for line in [
+            "content-type: application/json",
+            &format!("content-length: {}", body.len()),
+            "connection: close",
+        ] {
+            assert_eq!(lines.iter().filter(|found| **found == line).count(), 1, "{line}: {answer}");
+        }
+        assert_eq!(lines.len(), 6, "{answer}");
+        ids.insert(lines.iter().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), heads.len());
+    // After other requests of the connection, too.
+    let after = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nPOST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}nonsense\r\n\r\n";
+    let answer = say(&app, after).await;
+    assert_eq!(statuses(&answer), ["200 OK", "401 Unauthorized", "400 Bad Request"]);
+    assert!(answer.ends_with(body), "{answer}");
+
+    let metrics = app.request(Method::GET, "/metrics").bearer_auth("0123456789abcdef");
+    let metrics = TestResponse::send(metrics).await.text;
+    let counted = r#"jwksd_http_requests_total{route="unmatched",status="400"} 12"#;
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+}
+
+/// Connects from another address of this machine.
+#[cfg(target_os = "linux")]
+async fn connect_from(address: &str, app: &TestApp) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+    socket.connect(app.url.trim_start_matches("http://").parse().unwrap()).await.unwrap()
+}
+
+/// Connections of one address, each with a request in progress.
+#[cfg(target_os = "linux")]
+async fn busy_connections(app: &TestApp, address: &str, count: usize) -> Vec<TcpStream> {
+    let mut busy = Vec::new();
+    for _ in 0..count {
+        let mut stream = connect_from(address, app).await;
+        let _ = stream.write_all(b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n").await;
+        busy.push(stream);
+    }
+    busy
+}
+
+/// How many of them are answered when their bodies arrive.
+#[cfg(target_os = "linux")]
+async fn answered(busy: &mut [TcpStream]) -> usize {
+    let mut count = 0;
+    for stream in busy {
+        let _ = stream.write_all(b"{}").await;
+        let mut chunk = [0; 12];
+        count += usize::from(stream.read(&mut chunk).await.is_ok_and(|n| chunk[..n] == *b"HTTP/1.1 401"));
+    }
+    count
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_client_can_hold_a_quarter_of_the_connections_and_others_are_served() {
+    const GET: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let app = TestApp::with(Setup { connections: 40, ..Setup::default() }).await;
+    let mut busy = busy_connections(&app, "127.0.0.2", 60).await;
+    let mut idle = Vec::new();
+    for _ in 0..30 {
+        idle.push(connect_from("127.0.0.3", &app).await);
+    }
+    for address in ["127.0.0.3", "127.0.0.4"] {
+        let answer = async {
+            let mut stream = connect_from(address, &app).await;
+            stream.write_all(GET).await.unwrap();
+            hear(&mut stream).await
+        };
+        let answer = tokio::time::timeout(Duration::from_millis(900), answer).await;
+        assert_eq!(statuses(&answer.expect("it does not wait")), ["200 OK"], "{address}");
+    }
+    assert_eq!(answered(&mut busy).await, 10);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_trusted_proxy_may_hold_more_than_the_share_of_a_client() {
+    let setup = Setup { connections: 40, ..Setup::default() };
+    let app = TestApp::with(Setup { trusted_proxies: vec!["127.0.0.2/32"], ..setup }).await;
+    let mut busy = busy_connections(&app, "127.0.0.2", 30).await;
+    assert_eq!(answered(&mut busy).await, 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_tick_of_the_rotation_delays_no_connection() {
+    let (test_app, app, listener) = TestApp::build(Setup::default()).await;
+    let url = format!("{}/jwks", test_app.url);
+    let client = tokio::spawn(async move {
+        for _ in 0..40 {
+            // Each on a connection of its own.
+            let answer = tokio::time::timeout(Duration::from_millis(500), reqwest::get(&url)).await;
+            assert_eq!(answer.expect("it does not wait for the tick").unwrap().status(), 200);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let served = app.serve(listener, 1000, std::future::pending(), || {
+        std::thread::sleep(Duration::from_secs(1));
+    });
+    tokio::select! {
+        () = served => panic!("the server ended"),
+        answered = client => answered.unwrap(),
+    }
 }

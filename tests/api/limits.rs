@@ -69,3 +69,21 @@ async fn the_forwarded_address_is_the_one_in_auth_logs() {
         sqlx::query_scalar("SELECT request_ip FROM auth_logs").fetch_one(&mut app.db().await).await.unwrap();
     assert_eq!(ip, "2001:db8::7");
 }
+
+#[tokio::test]
+async fn bytes_that_are_not_text_neither_change_the_client_nor_give_it_another_limit() {
+    let app = TestApp::with(Setup { trusted_proxies: vec!["127.0.0.0/8"], ..limited() }).await;
+    let password = app.register("alice").await;
+    let account = serde_json::json!({"username": "alice", "password": password});
+    let from = |sent: &[u8]| {
+        let header = reqwest::header::HeaderValue::from_bytes(sent).unwrap();
+        TestResponse::send(app.post("/auth").header("x-forwarded-for", header).json(&account))
+    };
+    for sent in [&b"\xff, 198.51.100.1"[..], b"caf\xe9,198.51.100.1", "☃, 198.51.100.1".as_bytes()] {
+        assert_eq!(from(sent).await.status.as_u16(), 200);
+    }
+    expect_limited(&from(b"198.51.100.1").await);
+    let addresses: Vec<String> =
+        sqlx::query_scalar("SELECT request_ip FROM auth_logs").fetch_all(&mut app.db().await).await.unwrap();
+    assert_eq!(addresses, ["198.51.100.1"; 3]);
+}

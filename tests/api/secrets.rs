@@ -74,6 +74,7 @@ async fn debug_shows_no_secret() {
         auth_mode: AuthMode::Password,
         registration: Registration::Open,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
+        browsers: jwksd::http::BrowserConfig::default(),
         admin_token: Some(AdminToken::new("hunter2")),
     };
     assert!(format!("{settings:?}").ends_with("admin_token: Some(AdminToken) }"));

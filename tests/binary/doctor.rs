@@ -83,20 +83,61 @@ fn an_invalid_setting_is_an_error() {
 
 #[test]
 fn valid_but_risky_settings_are_warnings() {
-    let public = [("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
-    let closed = ("REGISTRATION", "closed");
-    expect(dir().path(), &public, "warning", "settings", "anyone may create accounts");
+    let public = [
+        ("HOST", "0.0.0.0"),
+        ("ISSUER", "https://x.example"),
+        ("REGISTRATION", "closed"),
+        ("TRUSTED_PROXIES", "10.0.0.5"),
+        ("AUDIENCE", "api"),
+    ];
+    assert_eq!(doctor(dir().path(), &public), (0, Vec::new()));
     for (setting, text) in [
+        (("REGISTRATION", "open"), "anyone may create accounts"),
         (("ISSUER", "http://x.example"), "travel in the clear"),
         (("ISSUER", ""), "ISSUER is not set"),
         (("AUTH_RATE_LIMIT", "0"), "AUTH_RATE_LIMIT is 0"),
-        (("TRUSTED_PROXIES", "0.0.0.0/0"), "TRUSTED_PROXIES"),
+        (("TRUSTED_PROXIES", "0.0.0.0/0"), "TRUSTED_PROXIES contains every address"),
+        (("TRUSTED_PROXIES", ""), "TRUSTED_PROXIES is not set"),
+        (("AUDIENCE", ""), "AUDIENCE is not set"),
         (("ADMIN_TOKEN", "secret"), "openssl rand -hex 32"),
         (("ARGON2_MEMORY_KIB", "8192"), "below OWASP's minimum"),
     ] {
         let env: Vec<_> =
-            public.into_iter().filter(|(name, _)| *name != setting.0).chain([closed, setting]).collect();
+            public.into_iter().filter(|(name, _)| *name != setting.0).chain([setting]).collect();
         expect(dir().path(), &env, "warning", "settings", text);
+    }
+}
+
+#[test]
+fn a_loopback_host_is_public_if_the_issuer_names_a_proxy() {
+    for issuer in [
+        "https://login.example.com",
+        "https://localhost",
+        "http://login.example.com",
+        "http://192.0.2.1:8080",
+    ] {
+        let why = format!(", and ISSUER is {issuer}, so ");
+        let (status, found) = doctor(dir().path(), &[("ISSUER", issuer)]);
+        let texts: Vec<_> =
+            found.into_iter().map(|(level, about, text)| format!("{level} {about} {text}")).collect();
+        let expected = [
+            format!(
+                "warning settings REGISTRATION is open{why}anyone may create accounts: set it to closed, and use `jwksd \
+                 users add`"
+            ),
+            format!(
+                "warning settings TRUSTED_PROXIES is not set{why}all clients of the proxy share one rate limit: set it to \
+                 the address of the proxy"
+            ),
+            format!(
+                "warning settings AUDIENCE is not set{why}a token for one service is valid at all others: set it to what \
+                 your services check"
+            ),
+        ];
+        assert_eq!((status, texts.as_slice()), (1, expected.as_slice()));
+    }
+    for issuer in ["http://localhost:8080", "http://127.0.0.2", "http://[::1]:8080", "http://app.localhost"] {
+        assert_eq!(doctor(dir().path(), &[("ISSUER", issuer)]), (0, Vec::new()), "{issuer}");
     }
 }
 
@@ -114,7 +155,7 @@ fn other_hash_costs_are_listed_and_are_not_a_finding() {
 #[test]
 fn open_mode_on_a_public_host_or_with_accounts_is_an_error() {
     let open = ("AUTH_MODE", "open");
-    let world = [open, ("HOST", "0.0.0.0"), ("ISSUER", "https://x.example")];
+    let world = [open, ("HOST", "0.0.0.0"), ("ISSUER", "https://localhost")];
     expect(dir().path(), &world, "error", "settings", "set HOST=127.0.0.1");
     expect(store().path(), &[open], "error", "settings", "has accounts");
 }
@@ -172,7 +213,7 @@ async fn a_foreign_newer_or_older_schema_is_reported() {
     expect_store_error(dir.path(), "a newer jwksd made it");
     let dir = store();
     sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version > 4").await;
-    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of 7");
+    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of ");
 }
 
 #[tokio::test]

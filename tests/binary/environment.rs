@@ -1,4 +1,4 @@
-//! Process limits: enough open files for the connections of a server, and no core dumps.
+//! Process limits: enough open files for the connections of a server, no core dumps, and the priority of hash threads.
 
 use std::fs;
 use std::io::Write as _;
@@ -7,8 +7,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::dir;
-use crate::support::{Server, jwksd};
+use crate::support::{BINARY, Server, jwksd};
+use crate::{dir, stderr};
 
 /// The soft and the hard limit of a running process.
 fn limits(process: u32, name: &str) -> [String; 2] {
@@ -61,4 +61,53 @@ fn a_server_raises_its_file_limit_for_ten_thousand_connections() {
     let [soft, hard] = limits(server.child.id(), "Max open files");
     let number = |text: &str| text.parse().unwrap_or(u64::MAX);
     assert!(number(&soft) >= number(&hard).min(10_064), "{soft} {hard}");
+}
+
+/// Runs a command that hashes a password, while the system refuses it a lower priority.
+#[test]
+fn a_priority_that_cannot_be_lowered_is_a_warning_and_the_password_is_hashed() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: there is no strace to refuse a system call");
+        return;
+    }
+    let dir = dir();
+    let output = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "inject=setpriority:error=EPERM",
+            BINARY,
+            "users",
+            "add",
+            "alice",
+        ])
+        .current_dir(dir.path())
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin"), ("RUST_LOG", "warn"), ("LOG_FORMAT", "json")])
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let warnings: Vec<serde_json::Value> =
+        said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(warnings.len(), 1, "{said}");
+    let message = "the threads that hash passwords keep the priority of the process, so many sign-ins delay other requests \
+                   (Operation not permitted (os error 1)): allow the system call setpriority";
+    assert_eq!((&warnings[0]["level"], &warnings[0]["message"]), (&"WARN".into(), &message.into()));
+}
+
+/// In systemd, the first line decides whether the others add or remove. Later lines change what earlier ones did.
+#[test]
+fn the_systemd_unit_lets_hash_threads_lower_their_priority() {
+    let unit = include_str!("../../packaging/jwksd.service");
+    let filters: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).collect();
+    assert_eq!(filters, ["@system-service", "~@privileged @resources", "setpriority"]);
+    let listed = Command::new("systemd-analyze").args(["syscall-filter", "@resources"]).output();
+    match listed.map(|listed| String::from_utf8(listed.stdout).unwrap()) {
+        Ok(listed) if listed.contains("@resources") => assert!(listed.contains("setpriority"), "{listed}"),
+        _ => eprintln!("SKIPPED: there is no systemd-analyze to list the system calls"),
+    }
 }

@@ -85,6 +85,112 @@ async fn with_a_full_disk_keys_are_published_and_service_resumes_with_space() {
     assert_eq!(sign_ins(dir.path()).await, 2);
 }
 
+/// Status of /readyz, and its reason unless it is ready.
+async fn readiness(server: &Server) -> (u16, Option<String>) {
+    let answer = Client::new().get(format!("{}/readyz", server.url)).send().await.unwrap();
+    let (status, body) = (answer.status().as_u16(), answer.json::<Value>().await.unwrap());
+    (status, body["error"].as_str().map(str::to_owned))
+}
+
+async fn expect_not_writable(server: &Server, why: &str) {
+    // A result counts for a second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let reason = format!("Not ready: the store cannot be written{why}");
+    assert_eq!(readiness(server).await, (503, Some(reason)));
+    expect_published(server).await;
+}
+
+async fn expect_ready(server: &Server) {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(readiness(server).await, (200, None));
+}
+
+#[tokio::test]
+async fn readyz_tells_in_password_mode_whether_the_store_can_be_written() {
+    let dir = dir();
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
+    expect_ready(&server).await;
+
+    limit(&server, "--fsize=4096:");
+    expect_not_writable(&server, "").await;
+    limit(&server, "--fsize=unlimited:");
+    expect_ready(&server).await;
+
+    let mut other = db(dir.path()).await;
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    expect_not_writable(&server, ": another process holds its write lock").await;
+    lock.rollback().await.unwrap();
+    expect_ready(&server).await;
+
+    if freeze(dir.path(), "+i") {
+        expect_not_writable(&server, ": it is read-only").await;
+        assert!(freeze(dir.path(), "-i"));
+        expect_ready(&server).await;
+    } else {
+        eprintln!("not tested: chattr +i does nothing here");
+    }
+    let changes: i64 = db(dir.path()).await.fetch_one("SELECT number FROM key_changes").await.unwrap().get(0);
+    expect_ready(&server).await;
+    let later: i64 = db(dir.path()).await.fetch_one("SELECT number FROM key_changes").await.unwrap().get(0);
+    assert_eq!(later, changes, "a probe changes nothing");
+}
+
+#[tokio::test]
+async fn readyz_is_503_while_the_disk_is_full() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("not tested: no small file system can be mounted here");
+        return;
+    };
+    let server = Server::start(&disk.dir.path().join("disk"), &[KEY]);
+    expect_ready(&server).await;
+    let filler = disk.dir.path().join("disk/filler");
+    let _ = std::fs::write(&filler, vec![1; 64 * 1024 * 1024]);
+    expect_not_writable(&server, ": its disk is full").await;
+    std::fs::remove_file(filler).unwrap();
+    expect_ready(&server).await;
+}
+
+#[tokio::test]
+async fn without_a_signing_key_auth_is_503_and_the_log_says_so_once() {
+    let dir = dir();
+    let password = done(dir.path(), &["users", "add", "alice"]).0;
+    let server = Server::start(dir.path(), &WITHOUT_CACHE);
+    let mut store = db(dir.path()).await;
+    for sql in [
+        "CREATE TRIGGER full BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'full'); END",
+        "UPDATE key_lives SET revoked_at = unixepoch() * 1000",
+    ] {
+        store.execute(sql).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..5 {
+        let (status, said) = post(&server, "/auth", account("alice", password.trim())).await;
+        assert_eq!((status, said), (503, json!({"error": "No key can sign a token now", "code": "no_key"})));
+    }
+    expect_logged_once(&server, "was answered 503: no key can sign a token");
+}
+
+/// A file system of 16 MiB in memory. Only root can mount one.
+struct SmallDisk {
+    dir: TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let dir = dir();
+        std::fs::create_dir(dir.path().join("disk")).unwrap();
+        let options = ["-t", "tmpfs", "-o", "size=16m", "jwksd-test", "disk"];
+        let mounted = Command::new("mount").args(options).current_dir(dir.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self { dir })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", "disk"]).current_dir(self.dir.path()).status();
+    }
+}
+
 #[tokio::test]
 async fn a_process_that_holds_the_write_lock_delays_only_sign_ins() {
     let dir = dir();

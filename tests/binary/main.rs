@@ -9,9 +9,16 @@ mod doctor;
 mod environment;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(unix)]
+mod file_access;
 #[cfg(target_os = "linux")]
 mod floods;
+#[cfg(unix)]
+mod integrity;
+mod master_key;
+mod open_mode;
 mod operating;
+mod refusals;
 mod secrets;
 mod settings;
 mod start;

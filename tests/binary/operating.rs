@@ -238,3 +238,36 @@ fn completions_and_man_pages_have_every_command() {
     let page = fs::read_to_string(dir.path().join("pages/jwksd-users-reset.1")).unwrap();
     assert!(page.contains("new password"), "{page}");
 }
+
+#[tokio::test]
+async fn the_settings_about_browsers_work_from_the_environment() {
+    let dir = dir();
+    let settings = [
+        ("ADMIN_TOKEN", "0123456789abcdef"),
+        ("ALLOWED_HOSTS", "jwksd.internal, [2001:db8::1]"),
+        ("ALLOWED_ORIGINS", "https://App.example:443,http://localhost:3000"),
+        ("ISSUER", "https://id.example/tenant"),
+    ];
+    let server = Server::start(dir.path(), &settings);
+    let client = reqwest::Client::new();
+    for (host, status) in [
+        ("jwksd.internal:8080", 200),
+        ("id.example", 200),
+        ("localhost", 200),
+        ("jwksd", 421),
+        ("app.example", 421),
+    ] {
+        let metrics = client.get(format!("{}/metrics", server.url)).bearer_auth("0123456789abcdef");
+        assert_eq!(metrics.header("host", host).send().await.unwrap().status().as_u16(), status, "{host}");
+    }
+    for (origin, status) in [
+        ("https://app.example", 401),
+        ("http://localhost:3000", 401),
+        ("https://jwksd.internal", 401),
+        ("http://localhost:3001", 403),
+        ("https://evil.example", 403),
+    ] {
+        let sign_in = client.post(format!("{}/tenant/auth", server.url)).header("origin", origin);
+        assert_eq!(sign_in.send().await.unwrap().status().as_u16(), status, "{origin}");
+    }
+}

@@ -210,3 +210,52 @@ fn secrets_have_no_flag_and_an_attempt_does_not_echo_them() {
         }
     }
 }
+
+/// Lines that put a secret into the argument list of a program, which `ps` shows and sudo logs. An assignment before a
+/// command is not an argument.
+fn lines_with_a_secret_argument(text: &str) -> Vec<&str> {
+    let runners =
+        ["sudo", "env", "su", "doas", "docker", "podman", "kubectl", "systemd-run", "ssh", "-e", "--env"];
+    let is_assigned = |line: &str| {
+        jwksd::config::SECRETS.iter().any(|secret| line.contains(&format!("{}=", secret.name)))
+            && (line.contains("Environment=")
+                || line.split([' ', '`', '|', '(']).any(|word| runners.contains(&word)))
+    };
+    let is_sent = |line: &str| line.contains("curl") && (line.contains("Bearer $") || line.contains(" -u $"));
+    text.lines().filter(|line| is_assigned(line) || is_sent(line)).collect()
+}
+
+#[test]
+fn no_document_puts_a_secret_on_a_command_line() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = |folder: &str| fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let files = listed("").chain(listed("docs")).chain(listed("packaging")).filter(|path| path.is_file());
+    let mut lines_seen = 0;
+    for path in files {
+        // The picture in docs/ is text as well; other files are not documents.
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        lines_seen += text.lines().count();
+        let found = lines_with_a_secret_argument(&text);
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
+    }
+    assert!(lines_seen > 1000, "{lines_seen}");
+    let help = String::from_utf8(run(dir().path(), &["--help"], &[], "").stdout).unwrap();
+    assert!(lines_with_a_secret_argument(&help).is_empty());
+}
+
+#[test]
+fn the_search_for_secrets_on_command_lines_finds_them() {
+    for line in [
+        "    sudo -u jwksd env DATABASE_URL=/x NOT_MY_KEY=\"$(sudo cat /etc/jwksd/not_my_key)\" jwksd users list",
+        "docker run -e ADMIN_TOKEN=hunter2 jwksd",
+        "Environment=NEW_NOT_MY_KEY=x",
+        "curl -H \"Authorization: Bearer $ADMIN_TOKEN\" localhost:8080/metrics",
+    ] {
+        assert_eq!(lines_with_a_secret_argument(line), [line]);
+    }
+    for line in
+        ["sudo env NOT_MY_KEY_FILE=/x jwksd", "NOT_MY_KEY=x jwksd", "set ADMIN_TOKEN= in the environment"]
+    {
+        assert_eq!(lines_with_a_secret_argument(line), [""; 0], "{line}");
+    }
+}

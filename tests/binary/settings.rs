@@ -25,12 +25,27 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
         (
             "TRUSTED_PROXIES",
             "10.0.0.0/8, x",
-            r#"TRUSTED_PROXIES is "10.0.0.0/8, x": use CIDRs such as 10.0.0.0/8 or 2001:db8::/32 instead of "x""#,
+            r#"TRUSTED_PROXIES is "10.0.0.0/8, x": use CIDRs such as 10.0.0.0/8 or 2001:db8::/32, also for number 2 of them"#,
         ),
         (
             "CLIENT_IP_HEADER",
             "cf-ip",
             "CLIENT_IP_HEADER is cf-ip: use x-forwarded-for, forwarded or x-real-ip",
+        ),
+        (
+            "ALLOWED_HOSTS",
+            "id.example, https://b.example",
+            r#"ALLOWED_HOSTS is "id.example, https://b.example": use names such as id.example, without a scheme and a port, instead of "https://b.example""#,
+        ),
+        (
+            "ALLOWED_ORIGINS",
+            "app.example",
+            r#"ALLOWED_ORIGINS is app.example: use origins such as https://app.example, without a path, instead of "app.example""#,
+        ),
+        (
+            "ALLOWED_ORIGINS",
+            "*",
+            "ALLOWED_ORIGINS is *: list the origins, or set AUTH_MODE=open: the pages of every site could try passwords",
         ),
         ("AUTH_MODE", "closed", "AUTH_MODE is closed: use password or open"),
         ("REGISTRATION", "no", "REGISTRATION is no: use open or closed"),
@@ -69,8 +84,7 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
     let output = run(dir.path(), &["serve"], &[("NOT_MY_KEY_FILE", "nowhere")], "");
     assert!(stderr(&output).starts_with("jwksd: NOT_MY_KEY_FILE is nowhere: the file cannot be read ("));
     let both = [KEY, ("NOT_MY_KEY_FILE", "nowhere")];
-    let message =
-        "jwksd: NOT_MY_KEY is set, and NOT_MY_KEY_FILE names \"nowhere\" as well: keep one of them\n";
+    let message = "jwksd: NOT_MY_KEY is set, and NOT_MY_KEY_FILE as well: keep one of them\n";
     assert_eq!(stderr(&run(dir.path(), &["serve"], &both, "")), message);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is created");
 }
@@ -80,7 +94,7 @@ fn a_dotenv_with_a_bom_and_crlf_is_read_and_an_unquoted_dollar_is_refused() {
     let dir = dir();
     let write = |text: &str| fs::write(dir.path().join(".env"), text).unwrap();
     write("NOT_MY_KEY=correct$horse-battery-staple\n");
-    let message = "jwksd: NOT_MY_KEY has a $ in .env: put the value in 'single quotes'\n";
+    let message = "jwksd: NOT_MY_KEY has a $ in .env (line 1): put the value in 'single quotes'\n";
     let output = run(dir.path(), &["serve"], &[("PORT", "0")], "");
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message));
     write("\u{feff}NOT_MY_KEY='correct$horse-battery-staple'\r\n");
@@ -102,15 +116,186 @@ fn a_setting_that_is_not_utf_8_is_named() {
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message));
 }
 
-#[test]
-fn a_secret_in_a_broken_dotenv_is_not_shown() {
+/// A master key and an admin token that must not be printed.
+const HIDDEN: [&str; 3] =
+    ["g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw", "hunter2-hunter2-hunter2", "hunter2"];
+
+/// Runs the server and the doctor on a `.env`, and expects a refusal with exactly this message and no file made.
+#[track_caller]
+fn expect_refusal(dotenv: &[u8], env: &[(&str, &str)], message: &str) {
     let dir = dir();
-    fs::write(dir.path().join(".env"), "NOT_MY_KEY=two words\n").unwrap();
-    let output = run(dir.path(), &["serve"], &[], "");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        stderr(&output).starts_with("jwksd: .env: a line cannot be read") && !stderr(&output).contains("two")
+    fs::write(dir.path().join(".env"), dotenv).unwrap();
+    let output = run(dir.path(), &["serve"], env, "");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(2), format!("jwksd: {message}\n")));
+    for args in [&["doctor"][..], &["doctor", "--json"]] {
+        let output = run(dir.path(), args, env, "");
+        let said = String::from_utf8(output.stdout.clone()).unwrap() + &stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(HIDDEN.iter().all(|hidden| !said.contains(hidden)), "{said}");
+        let text = if args.len() > 1 { message.replace('"', "\\\"") } else { message.to_owned() };
+        assert!(said.contains(&text), "{said}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is created");
+}
+
+#[test]
+fn a_refusal_shows_no_secret_that_got_into_another_setting() {
+    let key = HIDDEN[0];
+    for (setting, separator) in
+        [("PORT=8081", ";"), ("AUDIENCE=x", ","), ("DATABASE_URL=x.db", ";"), ("ISSUER=https://x", "&")]
+    {
+        let name = setting.split('=').next().unwrap();
+        let problem = "contains NOT_MY_KEY=: write each setting on a line of its own";
+        let line = format!("{setting}{separator}NOT_MY_KEY={key}=");
+        expect_refusal(
+            format!("\n{line}\n").as_bytes(),
+            // A flag or a variable that overrides the line changes nothing.
+            &[(name, "1")],
+            &format!(".env: line 2, which sets {name}, {problem}"),
+        );
+        let value = line.split_once('=').unwrap().1;
+        expect_refusal(b"", &[(name, value)], &format!("{name} {problem}"));
+    }
+    let hidden = "invalid, and not shown because it may contain a secret";
+    let database = format!("DATABASE_URL is {hidden}: use sqlite://FILE or the path of a file");
+    for url in [
+        "postgres://u:hunter2@db.example/x",
+        "mysql://db.example/x?password=hunter2",
+        "jdbc:postgresql://db.example/x?user=u&password=hunter2",
+        "host=db password=hunter2",
+        "redis://:hunter2@db.example",
+        "sqlite://u:hunter2@db.example/x",
+        "u:hunter2@db.example/x",
+    ] {
+        expect_refusal(format!("DATABASE_URL='{url}'\n").as_bytes(), &[], &database);
+        expect_refusal(b"", &[("DATABASE_URL", url)], &database);
+    }
+    let port = format!("PORT is {hidden}: use a port from 1 to 65535, or 0 for any free one");
+    expect_refusal(b"", &[("PORT", &format!("8081\nNOT_MY_KEY {key}"))], &port);
+    expect_refusal(b"", &[("PORT", key)], &port);
+    expect_refusal(b"PORT=\"8081\\nx=hunter2\"\n", &[], &port);
+    expect_refusal(
+        b"ISSUER=https://u:hunter2@x.example\n",
+        &[],
+        &format!("ISSUER is {hidden}: use a URL without a user name or a password"),
     );
+    expect_refusal(
+        format!("TRUSTED_PROXIES=10.0.0.0/8,{key}\n").as_bytes(),
+        &[],
+        &format!(
+            "TRUSTED_PROXIES is {hidden}: use CIDRs such as 10.0.0.0/8 or 2001:db8::/32, also for number 2 of them"
+        ),
+    );
+    let dir = dir();
+    for path in [key, "hunter2 hunter2 hunter2"] {
+        let output = run(dir.path(), &["serve"], &[("NOT_MY_KEY_FILE", path)], "");
+        let said = stderr(&output);
+        assert!(
+            said.starts_with(&format!("jwksd: NOT_MY_KEY_FILE is {hidden}: the file cannot be read (")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_setting_that_contains_the_value_of_a_secret_is_refused_before_it_is_published() {
+    let token = HIDDEN[1];
+    for (setting, value) in
+        [("AUDIENCE", token.to_owned()), ("ISSUER", format!("https://x/{token}")), ("HOST", token.to_owned())]
+    {
+        let message = format!("{setting} contains the value of ADMIN_TOKEN: set it to another value");
+        expect_refusal(format!("ADMIN_TOKEN={token}\n").as_bytes(), &[(setting, &value)], &message);
+        expect_refusal(
+            format!("ADMIN_TOKEN={token}\n{setting}={}\n", value.replace(token, "$ADMINTOKEN"))
+                .replace("ADMINTOKEN", "{ADMIN_TOKEN}")
+                .as_bytes(),
+            &[],
+            &message,
+        );
+    }
+    let env = [("ADMIN_TOKEN", "hunter2"), ("PORT", "8o-hunter2")];
+    let message = "PORT is invalid, and not shown because it may contain a secret: use a port from 1 to 65535, or 0 for any free one";
+    expect_refusal(b"", &env, message);
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_not_repeated() {
+    for args in [
+        &["NOT_MY_KEY=hunter2"][..],
+        &["serve", "NOT_MY_KEY=hunter2"],
+        &["serve", "ADMIN_TOKEN=hunter2"],
+        &["serve", "postgres://u:hunter2@db.example/x"],
+        &["doctor", HIDDEN[0]],
+    ] {
+        let output = run(dir().path(), args, &[], "");
+        let message = "jwksd: there is an argument that is unknown here, and not shown because it may contain a secret: put \
+                       secrets into .env, the environment or a file, and see `jwksd --help`\n";
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message), "{args:?}");
+    }
+    let said = stderr(&run(dir().path(), &["keys", "lst"], &[], ""));
+    assert!(said.contains("'lst'"), "{said}");
+}
+
+#[test]
+fn a_line_of_another_program_in_dotenv_is_skipped() {
+    let key = HIDDEN[0];
+    for line in [
+        "APP_NAME=My App",
+        "MOTD=it's fine",
+        "MY-APP=1",
+        "lonely",
+        "GREETING=\"Hello",
+        "K=\"a\nPORT=70000\n\"",
+        "x: y",
+    ] {
+        let dir = dir();
+        for text in [format!("NOT_MY_KEY={key}=\n{line}\n"), format!("{line}\nNOT_MY_KEY={key}=\n")] {
+            fs::write(dir.path().join(".env"), text).unwrap();
+            drop(Server::start(dir.path(), &[]));
+        }
+        fs::write(dir.path().join(".env"), [b"NAME=Caf\xE9\nNOT_MY_KEY=", key.as_bytes(), b"=\n"].concat())
+            .unwrap();
+        drop(Server::start(dir.path(), &[]));
+    }
+}
+
+#[test]
+fn a_line_of_ours_in_dotenv_that_cannot_be_read_is_refused_with_its_number_and_not_its_value() {
+    let how = "write NAME=value, with 'quotes' around a value that has spaces or quotes, and close them on that line";
+    for line in
+        ["NOT_MY_KEY=two hunter2", "NOT_MY_KEY='hunter2", "NOT_MY_KEY: hunter2", "ADMIN_TOKEN=it's hunter2"]
+    {
+        let name = line.split(['=', ':']).next().unwrap();
+        let message = format!(".env: line 3, which sets {name}, cannot be read: {how}");
+        expect_refusal(format!("MOTD=it's\n\n{line}\nPORT='81'\n").as_bytes(), &[], &message);
+    }
+    let message = ".env: line 2, which sets NOT_MY_KEY, is not in UTF-8: save the file as UTF-8";
+    expect_refusal(b"PORT=0\nNOT_MY_KEY=hunter2 caf\xE9 hunter2\n", &[], message);
+    let utf16: Vec<u8> = "NOT_MY_KEY=hunter2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    expect_refusal(&[b"\xFF\xFE", &*utf16].concat(), &[], ".env: it is in UTF-16: save it as UTF-8");
+}
+
+#[tokio::test]
+async fn an_ipv6_host_works_with_and_without_brackets() {
+    for host in ["[::1]", "::1"] {
+        let dir = dir();
+        let server = Server::start(dir.path(), &[("HOST", host)]);
+        assert!(server.url.starts_with("http://[::1]:"), "{}", server.url);
+        assert_eq!(get(&server, "/.well-known/openid-configuration").await["issuer"], server.url);
+    }
+    let address = "use an address such as 127.0.0.1 or ::1, or a host name";
+    for (host, remedy) in [
+        ("[::1]:8080", "use it without the port, which PORT sets"),
+        ("localhost:8080", "use it without the port, which PORT sets"),
+        ("[127.0.0.1]", address),
+        ("[::1", address),
+        ("http://localhost", address),
+        ("*", address),
+    ] {
+        let output = run(dir().path(), &["serve"], &[("HOST", host)], "");
+        assert_eq!(stderr(&output), format!("jwksd: HOST is {host}: {remedy}\n"));
+        assert_eq!(output.status.code(), Some(2));
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,40 @@ fn a_signal_stops_the_server_and_the_store_is_closed_cleanly() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_hangup_is_logged_and_ends_neither_the_server_nor_a_request() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let ignored = "SIGHUP is ignored: settings are read only at the start, so restart to change them";
+    for shell in ["exec \"$0\" serve", "trap '' HUP; exec \"$0\" serve"] {
+        let dir = dir();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", shell, crate::support::BINARY]).current_dir(dir.path()).env_clear();
+        let mut server = Server::spawn(&mut command, &[]).unwrap();
+        let mut slow =
+            tokio::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
+        slow.write_all(
+            b"POST /auth HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{",
+        )
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        send(&server, "-HUP");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        send(&server, "-HUP");
+        slow.write_all(b"}").await.unwrap();
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        let jwks = Client::new().get(format!("{}/jwks", server.url)).send().await.unwrap();
+        assert_eq!(jwks.status().as_u16(), 200);
+        send(&server, "-TERM");
+        assert_eq!(server.wait(), 0);
+        let log = server.log();
+        assert!(log.matches(ignored).count() == 2 && log.contains("stopped"), "{log}");
+    }
+}
+
 #[test]
 fn the_server_stops_at_the_end_of_standard_input_if_configured() {
     let dir = dir();

@@ -9,8 +9,9 @@ use tokio::net::TcpStream;
 use super::findings::Findings;
 use crate::cli::open_mode;
 use crate::cli::store_copy::DIRECTORY_PREFIX;
-use crate::config::{Config, DOTENV};
+use crate::config::{self, Config, DOTENV};
 use crate::directory::directory_of;
+use crate::file_access::{self, Strictness};
 
 /// Free space in bytes, below which sign-ins will soon fail.
 const ERROR_SPACE: u64 = 16 << 20;
@@ -71,7 +72,35 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
             );
         }
     }
-    findings.ok_otherwise("files", "only their owner can read them, and the store is writable");
+    examine_access(config, findings);
+    findings.ok_otherwise(
+        "files",
+        "only their owner can read them, no other user can change them, and the store is writable",
+    );
+}
+
+/// Reports which other users can change or replace a file. Without a mode that lets them, its owner can.
+fn examine_access(config: &Config, findings: &mut Findings) {
+    let refused = config::check_dotenv_access(config.keys.master_key.is_none()).err();
+    if let Some(risk) = &refused {
+        findings.error("files", risk.to_string());
+    }
+    let directory = directory_of(config.database.path());
+    let mut found = file_access::directory_risks(directory, Strictness::NoCreating).unwrap_or_default();
+    let private = private_files(config).into_iter().map(|file| (file, Strictness::NoReplacing));
+    for (file, strictness) in
+        store_files(config).into_iter().map(|file| (file, Strictness::NoCreating)).chain(private)
+    {
+        // Files that do not exist yet have no risks of their own.
+        found.extend(file_access::risks(&file, strictness).unwrap_or_default());
+    }
+    let mut reported: Vec<_> = refused.into_iter().collect();
+    for risk in found {
+        if !reported.contains(&risk) {
+            findings.warning("files", risk.to_string());
+            reported.push(risk);
+        }
+    }
 }
 
 pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
@@ -147,8 +176,8 @@ fn names_issuer(body: &str, issuer: &str) -> bool {
 async fn ask(config: &Config, path: &str) -> Option<(u16, String)> {
     let response = async {
         let mut stream = TcpStream::connect((config.listen.host.as_str(), config.listen.port)).await.ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", config.listen.host);
+        let authority = config.listen.authority();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut response = String::new();
         // Bounded, because another program may have our port and never stop sending.
@@ -168,16 +197,19 @@ fn is_writable(file: &Path) -> bool {
 
 /// The files that only their owner should be able to read.
 fn private_files(config: &Config) -> Vec<PathBuf> {
-    let store = config.database.path().as_os_str();
-    let with_suffix = |suffix| {
-        let mut name = store.to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    // The WAL contains rows that are not in the database yet, so it is as private.
-    let mut files = vec![PathBuf::from(DOTENV), with_suffix(""), with_suffix("-wal"), with_suffix("-shm")];
+    let mut files = vec![PathBuf::from(DOTENV)];
+    files.extend(store_files(config));
     files.extend(config.secret_files.iter().cloned());
     files
+}
+
+/// The WAL contains rows that are not in the database yet, so it is as private.
+fn store_files(config: &Config) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
+        let mut name = config.database.path().as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
 }
 
 /// Copies of commands that were killed.

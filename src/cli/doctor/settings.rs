@@ -1,5 +1,7 @@
 //! Checks settings that are valid, but may not do what the operator wants.
 
+use url::{Host, Url};
+
 use super::findings::Findings;
 use crate::config::Config;
 use crate::http::{AdminToken, AuthMode, Registration};
@@ -8,14 +10,10 @@ const ABOUT: &str = "settings";
 
 pub(super) fn examine(config: &Config, findings: &mut Findings) {
     let http = &config.http;
-    let is_public = !is_loopback(&config.listen.host);
-    issuer(config, is_public, findings);
-    if is_public && http.registration == Registration::Open && http.auth_mode == AuthMode::Password {
-        findings.warning(
-            ABOUT,
-            "REGISTRATION is open, and HOST is an address that other machines can reach, so anyone may create accounts: \
-             set it to closed, and use `jwksd users add`",
-        );
+    let is_exposed = !is_loopback(&config.listen.host);
+    issuer(config, is_exposed, findings);
+    if http.auth_mode == AuthMode::Password {
+        public_service(config, is_exposed, findings);
     }
     if config.limits.sign_in == 0 {
         findings.warning(ABOUT, "AUTH_RATE_LIMIT is 0, so password guessing is not throttled: set it to 10");
@@ -43,14 +41,57 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
     findings.ok_otherwise(ABOUT, "they work together");
 }
 
-fn issuer(config: &Config, is_public: bool, findings: &mut Findings) {
+/// A service that other machines can reach: directly, or through the proxy that ISSUER names.
+fn public_service(config: &Config, is_exposed: bool, findings: &mut Findings) {
+    let http = &config.http;
+    // There is no TLS in jwksd, and a loopback address is reached only from here: something stands in front.
+    let proxied = config.listen.issuer.as_ref().filter(|url| {
+        url.starts_with("https://") || (!is_exposed && !Url::parse(url).is_ok_and(|url| is_local(&url)))
+    });
+    let why = match proxied {
+        Some(url) => format!("ISSUER is {url}"),
+        None if is_exposed => "HOST is an address that other machines can reach".to_owned(),
+        None => return,
+    };
+    if http.registration == Registration::Open {
+        let text = format!(
+            "REGISTRATION is open, and {why}, so anyone may create accounts: set it to closed, and use `jwksd users add`"
+        );
+        findings.warning(ABOUT, text);
+    }
+    if proxied.is_some() && http.client_ip.trusted.is_empty() {
+        let text = format!(
+            "TRUSTED_PROXIES is not set, and {why}, so all clients of the proxy share one rate limit: set it to the address \
+             of the proxy"
+        );
+        findings.warning(ABOUT, text);
+    }
+    if config.tokens.audience.is_none() {
+        let text = format!(
+            "AUDIENCE is not set, and {why}, so a token for one service is valid at all others: set it to what your services \
+             check"
+        );
+        findings.warning(ABOUT, text);
+    }
+}
+
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+fn issuer(config: &Config, is_exposed: bool, findings: &mut Findings) {
     let text = match &config.listen.issuer {
-        None if is_public => format!(
+        None if is_exposed => format!(
             "ISSUER is not set, so tokens name http://{} as their issuer: set it to the URL under which verifiers reach \
              this server",
             config.listen.authority()
         ),
-        Some(url) if is_public && url.starts_with("http://") => format!(
+        Some(url) if is_exposed && url.starts_with("http://") => format!(
             "ISSUER is {url}, so keys and passwords travel in the clear: set it to the https URL of a proxy in front of \
              this server"
         ),

@@ -28,6 +28,9 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         let text = format!("it says {now}, so tokens and keys would have expired already: set it");
         findings.error("clock", text);
     }
+    if let Err(error) = open_mode::refuse_proxies(config) {
+        findings.error("settings", error.to_string());
+    }
     let name = config.database.path().display();
     let probe = match config.database.probe().await {
         Ok(probe) => probe,
@@ -45,6 +48,9 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
             );
         }
     };
+    for fault in &probe.schema_faults {
+        findings.error("schema", fault.to_string());
+    }
     if let Err(error) = open_mode::refuse_accounts(config, probe.has_accounts) {
         findings.error("settings", error.to_string());
     }
@@ -127,9 +133,6 @@ async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, finding
 }
 
 fn schema(store: &Inspection, findings: &mut Findings) {
-    for fault in &store.schema_faults {
-        findings.error("schema", format!("{fault}: {RESTORE}"));
-    }
     let (is, newest) = (store.schema.unwrap_or(0), newest_schema());
     if is < newest {
         let text = format!(

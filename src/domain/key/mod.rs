@@ -1,5 +1,6 @@
 //! The server's signing keys: what they are, when they sign, and how they are stored.
 
+mod encoded_key;
 mod expiry;
 pub mod import;
 mod kid;

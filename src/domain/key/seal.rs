@@ -9,14 +9,15 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use base64::engine::{DecodePaddingMode, general_purpose};
+use base64::engine::general_purpose;
 use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::encoded_key;
 use super::kid::Kid;
 use crate::domain::clock::Timestamp;
+use crate::trim::trim_invisible;
 
 /// Length in bytes of the salt for key derivation from a passphrase.
 pub const SALT_LEN: usize = 16;
@@ -30,15 +31,16 @@ const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
 const CHECK: &[u8] = b"jwksd";
 
-// Tools differ: OpenSSL pads base64, and JWK tools do not pad base64url.
-const PADDING_OPTIONAL: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, PADDING_OPTIONAL);
-const BASE64URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, PADDING_OPTIONAL);
-
 /// The value of `NOT_MY_KEY`: a key, or a passphrase from which one is derived.
 #[derive(Clone)]
-pub enum MasterSecret {
+pub struct MasterSecret {
+    kind: Kind,
+    /// What an earlier version took for the secret: the text with the white space around it.
+    untrimmed: Option<Kind>,
+}
+
+#[derive(Clone)]
+enum Kind {
     /// A 32-byte key.
     Key(Zeroizing<[u8; 32]>),
     /// A passphrase for Argon2id with the store's salt.
@@ -46,19 +48,37 @@ pub enum MasterSecret {
 }
 
 impl MasterSecret {
-    /// Reads 32 bytes as base64, base64url (padded or not) or 64 hex digits, or any other text as a passphrase.
+    /// Reads 32 bytes as base64, base64url (padded or not) or 64 hex digits, or any other text as a passphrase. White
+    /// space, byte order marks and other invisible characters around the text do not count.
     ///
     /// # Errors
     /// [`InvalidMasterSecret`] for a passphrase shorter than [`PASSPHRASE_MIN`] characters.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterSecret> {
-        // A text that decodes to 32 bytes is always a key, even if it is long enough for a passphrase.
-        if let Some(key) = key_bytes(text) {
-            return Ok(Self::Key(key));
+        let trimmed = trim_invisible(text);
+        let kind = Kind::parse(trimmed)?;
+        let untrimmed = if trimmed == text { None } else { Kind::parse(text).ok() };
+        Ok(Self { kind, untrimmed })
+    }
+
+    /// The 32 bytes, if the secret is a key and not a passphrase.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8; 32]> {
+        match &self.kind {
+            Kind::Key(key) => Some(key),
+            Kind::Passphrase(_) => None,
         }
-        if text.chars().count() < PASSPHRASE_MIN {
-            return Err(InvalidMasterSecret);
-        }
-        Ok(Self::Passphrase(Zeroizing::new(text.to_owned())))
+    }
+
+    /// Whether this passphrase is 32 encoded bytes among other characters, such as quotes, so that a key was meant.
+    #[must_use]
+    pub fn wraps_key(&self) -> bool {
+        matches!(&self.kind, Kind::Passphrase(text) if encoded_key::wraps_key(text))
+    }
+
+    /// The secret as versions read it that did not trim it; `None` if it is the same.
+    #[must_use]
+    pub fn untrimmed(&self) -> Option<Self> {
+        self.untrimmed.clone().map(|kind| Self { kind, untrimmed: None })
     }
 
     /// Makes a random key, as base64url for the `.env` file.
@@ -73,9 +93,9 @@ impl MasterSecret {
     /// # Errors
     /// [`KdfError`] if the memory cannot be allocated.
     pub fn sealer(&self, salt: &[u8; SALT_LEN]) -> Result<Sealer, KdfError> {
-        match self {
-            Self::Key(key) => Ok(Sealer::new(key)),
-            Self::Passphrase(text) => {
+        match &self.kind {
+            Kind::Key(key) => Ok(Sealer::new(key)),
+            Kind::Passphrase(text) => {
                 // Fixed: other parameters would derive another key and lock existing stores.
                 let params = Params::new(64 * 1024, 3, 1, Some(32)).map_err(|_| KdfError)?;
                 let mut key = Zeroizing::new([0; 32]);
@@ -94,20 +114,17 @@ impl fmt::Debug for MasterSecret {
     }
 }
 
-fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    // 64 hex digits are also valid base64, but of 48 bytes.
-    let decoded = if text.len() == 64 {
-        Zeroizing::new(hex(text)?)
-    } else {
-        Zeroizing::new(BASE64URL.decode(text).or_else(|_| BASE64.decode(text)).ok()?)
-    };
-    <[u8; 32]>::try_from(decoded.as_slice()).ok().map(Zeroizing::new)
-}
-
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    Some(digits?.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+impl Kind {
+    fn parse(text: &str) -> Result<Self, InvalidMasterSecret> {
+        // A text that decodes to 32 bytes is always a key, even if it is long enough for a passphrase.
+        if let Some(key) = encoded_key::decode(text) {
+            return Ok(Self::Key(key));
+        }
+        if text.chars().count() < PASSPHRASE_MIN {
+            return Err(InvalidMasterSecret);
+        }
+        Ok(Self::Passphrase(Zeroizing::new(text.to_owned())))
+    }
 }
 
 /// The text is not a master key.
@@ -271,16 +288,17 @@ mod tests {
             hex,
         ];
         for form in forms {
-            match MasterSecret::parse(&form) {
-                Ok(MasterSecret::Key(key)) => assert_eq!(key.as_slice(), bytes, "{form}"),
-                other => panic!("{form}: {other:?}"),
+            for text in [form.clone(), format!("\u{feff} {form}\r\n")] {
+                let secret = MasterSecret::parse(&text).unwrap();
+                assert_eq!(secret.key().map(<[u8; 32]>::as_slice), Some(bytes.as_slice()), "{text}");
             }
         }
     }
 
     #[test]
     fn other_text_of_16_characters_or_more_is_a_passphrase() {
-        assert!(matches!(MasterSecret::parse("sixteen letters!"), Ok(MasterSecret::Passphrase(_))));
+        assert_eq!(MasterSecret::parse("sixteen letters!").unwrap().key(), None);
+        assert_eq!(MasterSecret::parse(" fifteen letters ").unwrap_err(), InvalidMasterSecret);
         assert_eq!(MasterSecret::parse("fifteen letters").unwrap_err(), InvalidMasterSecret);
         assert_eq!(MasterSecret::parse("").unwrap_err(), InvalidMasterSecret);
     }
@@ -297,8 +315,9 @@ mod tests {
     // From the reference implementation in C (64 MiB, 3 passes, 1 lane). Never replace it by a value computed here.
     #[test]
     fn argon2id_derives_the_master_key_of_the_reference_implementation() {
-        let derived = hex("2059d35e11f775944efac46541cfcd82013946a4ce55030871f5891aacf73b07").unwrap();
-        let check = Sealer::new(&derived.try_into().unwrap()).check_value(&mut StdRng::seed_from_u64(1));
+        let derived = "2059d35e11f775944efac46541cfcd82013946a4ce55030871f5891aacf73b07";
+        let check =
+            Sealer::new(&encoded_key::decode(derived).unwrap()).check_value(&mut StdRng::seed_from_u64(1));
         let secret = MasterSecret::parse("correct horse battery staple").unwrap();
         assert!(secret.sealer(&[1; SALT_LEN]).unwrap().matches(&check.unwrap()));
     }

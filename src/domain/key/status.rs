@@ -59,15 +59,20 @@ impl StatusReport {
     /// The status of every key, oldest first.
     #[must_use]
     pub(crate) fn keys(&self) -> Vec<KeyStatus> {
-        let timeline = self.timeline();
+        // Hundreds of thousands may have ended: only the few published ones are compared with each other.
+        let published: Vec<_> = self.keys.iter().filter(|key| key.is_published(self.now)).copied().collect();
+        let newest_signer =
+            self.keys.iter().filter(|key| key.activated_at.is_some()).map(|key| key.kid).max();
+        let timeline = KeyTimeline::at(&published, self.now).after(newest_signer.max(self.newest_signer));
+        let activations = Activations::new(&self.keys);
         let status = |key: &KeyMetadata| {
-            let phase = timeline.phase(key);
+            let phase = phase(key, &timeline, self.now);
             KeyStatus {
                 kid: key.kid,
                 phase,
                 created_at: key.created_at,
                 signs_from: self.signs_from(key, phase),
-                signs_until: self.signs_until(key, phase),
+                signs_until: self.signs_until(key, phase, &timeline, &activations),
                 exp: key.exp,
             }
         };
@@ -90,18 +95,19 @@ impl StatusReport {
         }
     }
 
-    fn timeline(&self) -> KeyTimeline<'_> {
-        KeyTimeline::at(&self.keys, self.now).after(self.newest_signer)
-    }
-
     fn signs_from(&self, key: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
         if phase == Phase::Next { self.policy.signs_from(key) } else { key.activated_at }
     }
 
-    fn signs_until(&self, key: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
+    fn signs_until(
+        &self,
+        key: &KeyMetadata,
+        phase: Phase,
+        timeline: &KeyTimeline<'_>,
+        activations: &Activations,
+    ) -> Option<Timestamp> {
         match phase {
-            Phase::Current | Phase::Next => self
-                .timeline()
+            Phase::Current | Phase::Next => timeline
                 .next()
                 .find(|next| next.kid > key.kid)
                 .and_then(|next| self.signs_from(next, Phase::Next))
@@ -110,9 +116,35 @@ impl StatusReport {
             Phase::Retiring | Phase::Expired | Phase::Revoked => {
                 // A key that never signed has no end of signing.
                 key.activated_at?;
-                let newer = self.keys.iter().filter(|newer| newer.kid > key.kid);
-                newer.filter_map(|newer| newer.activated_at).min().or(key.revoked_at)
+                activations.first_after(key.kid).or(key.revoked_at)
             }
         }
+    }
+}
+
+/// The phase of a key, from a timeline of the published ones.
+fn phase(key: &KeyMetadata, published: &KeyTimeline<'_>, now: Timestamp) -> Phase {
+    if key.revoked_at.is_none() && !key.is_published(now) { Phase::Expired } else { published.phase(key) }
+}
+
+/// When keys started to sign, in the order of their numbers; for each, the earliest time from there on.
+struct Activations(Vec<(Kid, Timestamp)>);
+
+impl Activations {
+    fn new(keys: &[KeyMetadata]) -> Self {
+        let mut times: Vec<_> = keys.iter().filter_map(|key| Some((key.kid, key.activated_at?))).collect();
+        times.sort_unstable();
+        let mut earliest = None;
+        for (_, at) in times.iter_mut().rev() {
+            let known = earliest.map_or(*at, |earliest: Timestamp| earliest.min(*at));
+            (*at, earliest) = (known, Some(known));
+        }
+        Self(times)
+    }
+
+    /// The earliest time at which a key with a greater number started to sign.
+    fn first_after(&self, kid: Kid) -> Option<Timestamp> {
+        let after = self.0.partition_point(|(other, _)| *other <= kid);
+        self.0.get(after).map(|(_, at)| *at)
     }
 }

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE,
+};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -14,7 +18,11 @@ use crate::http::error::ErrorCode;
 
 const ABOUT: &str = "Every error has the shape of `Error`. Every response has an `x-request-id`: the client's own, if \
                      it sent a valid one. Every GET also answers HEAD. A path that is not listed here is answered 404 \
-                     `not_found`; a method that is not listed, 405 `method_not_allowed` with `Allow`.";
+                     `not_found`; a method that is not listed, 405 `method_not_allowed` with `Allow`. A request without a \
+                     valid `Host` is answered 400 `invalid_host`, one that is not HTTP 400 `malformed_request`, one with \
+                     a head of more than 32 KiB or 100 lines 431 `head_too_large`. A preflight (CORS) is answered 204 \
+                     for the GETs that are public, and for /auth and /register if its `Origin` is one of \
+                     ALLOWED_ORIGINS, to which their responses then grant access, with `Vary: Origin`.";
 
 /// The document as bytes, made at the first request: the start of the server does not wait for it.
 pub(crate) struct LazyDocument(LazyLock<Bytes, Box<dyn FnOnce() -> Bytes + Send>>);
@@ -36,9 +44,21 @@ fn document(endpoints: &[Endpoint], mode: AuthMode) -> Value {
         let method = endpoint.method.as_str().to_ascii_lowercase();
         paths.entry(endpoint.path).or_default().insert(method, endpoint.describe(mode, &mut types));
     }
-    // The errors of the router belong to no operation.
-    let router_errors =
-        error_responses(&[ErrorCode::MethodNotAllowed, ErrorCode::NotFound], false, &mut types);
+    // What is answered before routing, or by the router, belongs to no operation.
+    let mut common = error_responses(
+        &[
+            ErrorCode::CrossSite,
+            ErrorCode::HeadTooLarge,
+            ErrorCode::InvalidHost,
+            ErrorCode::MalformedRequest,
+            ErrorCode::MethodNotAllowed,
+            ErrorCode::NotFound,
+            ErrorCode::UnknownHost,
+        ],
+        false,
+        &mut types,
+    );
+    common.insert("204".to_owned(), preflight_response());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -50,7 +70,7 @@ fn document(endpoints: &[Endpoint], mode: AuthMode) -> Value {
         },
         "paths": paths,
         "components": {
-            "responses": router_errors,
+            "responses": common,
             "schemas": types.schemas(),
             "securitySchemes": {
                 (ADMIN): {"type": "http", "scheme": "bearer", "description": "ADMIN_TOKEN"},
@@ -58,4 +78,17 @@ fn document(endpoints: &[Endpoint], mode: AuthMode) -> Value {
             },
         },
     })
+}
+
+/// What every preflight that is granted has in common.
+fn preflight_response() -> Value {
+    let headers = [
+        ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_ALLOW_METHODS,
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        ACCESS_CONTROL_MAX_AGE,
+    ];
+    let text = json!({"required": true, "schema": {"type": "string"}});
+    let headers: BTreeMap<_, _> = headers.iter().map(|name| (name.as_str(), text.clone())).collect();
+    json!({"description": "A preflight that is granted", "headers": headers})
 }

@@ -9,6 +9,11 @@ use crate::http::config::AuthMode;
 use crate::http::error::ErrorCode;
 use crate::rate_limit::Bucket;
 
+/// Whether requests of this method can change something, so that pages of other origins may not send them.
+pub(crate) fn changes_something(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE)
+}
+
 /// One method of one path.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
@@ -27,6 +32,23 @@ impl Endpoint {
         self.method == *request.method() && self.path == request.uri().path()
     }
 
+    /// Whether a request to this path is for this endpoint, or for another method of its path. Also for paths with
+    /// parameters.
+    pub(crate) fn has_path(&self, path: &str) -> bool {
+        if !self.path.contains('{') {
+            return self.path == path;
+        }
+        let (mut given, mut wanted) = (path.split('/'), self.path.split('/'));
+        loop {
+            match (given.next(), wanted.next()) {
+                (None, None) => return true,
+                (Some(given), Some(wanted)) if given == wanted => {}
+                (Some(given), Some(wanted)) if wanted.starts_with('{') && !given.is_empty() => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// The Operation Object of this endpoint.
     pub(super) fn describe(&self, mode: AuthMode, types: &mut Types) -> Value {
         let mut operation = (self.operation)(mode, types);
@@ -38,7 +60,10 @@ impl Endpoint {
     fn layer_errors(&self) -> Vec<ErrorCode> {
         let mut errors = Vec::new();
         if self.access == Access::Admin {
-            errors.extend([ErrorCode::AdminClosed, ErrorCode::InvalidAdminToken]);
+            errors.extend([ErrorCode::AdminClosed, ErrorCode::InvalidAdminToken, ErrorCode::UnknownHost]);
+        }
+        if changes_something(&self.method) {
+            errors.push(ErrorCode::CrossSite);
         }
         // The 429 comes from a layer or from the fast path, never from the handler.
         if self.limit.is_some() {

@@ -7,6 +7,6 @@ mod operation;
 mod types;
 
 pub(super) use self::document::LazyDocument;
-pub(super) use self::endpoint::Endpoint;
+pub(super) use self::endpoint::{Endpoint, changes_something};
 pub(super) use self::operation::{Access, Operation, Parameter, ParameterLocation, RequestContent, Success};
 pub(super) use self::types::Types;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, ETAG, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, ETAG, HeaderName,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -20,11 +21,13 @@ pub(super) const BASIC: &str = "basic";
 /// Who may use an endpoint, and whether caches may keep its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Every client; caches may keep responses.
+    /// Every client, and pages of every origin; caches may keep responses.
     Public,
-    /// Every client; caches must not keep responses.
-    Private,
-    /// Clients with `ADMIN_TOKEN`; caches must not keep responses.
+    /// Every client, but no pages of other origins; caches must not keep responses.
+    Probe,
+    /// Every client, and pages of `ALLOWED_ORIGINS`; caches must not keep responses.
+    Account,
+    /// Clients with `ADMIN_TOKEN`, and pages only under a known name of this server; caches must not keep responses.
     Admin,
 }
 
@@ -101,8 +104,8 @@ impl Operation {
         let security = match access {
             Access::Admin => json!([{(ADMIN): []}]),
             // The empty object makes Basic optional.
-            Access::Public | Access::Private if self.accepts_basic => json!([{}, {(BASIC): []}]),
-            Access::Public | Access::Private => json!([]),
+            _ if self.accepts_basic => json!([{}, {(BASIC): []}]),
+            _ => json!([]),
         };
         let parameters: Vec<_> = self.parameters.iter().map(Parameter::value).collect();
         without_empty(json!({
@@ -201,6 +204,9 @@ fn header(name: &HeaderName) -> Value {
     let (about, schema) = match *name {
         ACCESS_CONTROL_ALLOW_ORIGIN => {
             ("Pages of every origin may read it", json!({"type": "string", "const": "*"}))
+        }
+        ACCESS_CONTROL_EXPOSE_HEADERS => {
+            ("Pages may read these headers, too", json!({"type": "string", "const": "ETag"}))
         }
         ALLOW => ("The methods of the path", text("^[A-Z]+(,[A-Z]+)*$")),
         CACHE_CONTROL => ("How long caches may keep it", text("^(no-store|public, max-age=[0-9]+)$")),

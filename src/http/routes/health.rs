@@ -11,7 +11,7 @@ use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, Success, Types};
 use crate::http::response::json;
-use crate::issuer::Keyring;
+use crate::issuer::{Issuer, Keyring, NotReady};
 
 /// All is well.
 #[derive(Serialize, JsonSchema)]
@@ -24,8 +24,16 @@ pub(super) async fn alive() -> Response {
     json(&HealthResponse { status: "alive" })
 }
 
-pub(super) async fn ready(State(keyring): State<Arc<Keyring>>) -> Result<Response, ApiError> {
+pub(super) async fn ready(
+    State(keyring): State<Arc<Keyring>>,
+    State(issuer): State<Issuer>,
+    State(mode): State<AuthMode>,
+) -> Result<Response, ApiError> {
     keyring.readiness().await?;
+    // Open mode records nothing.
+    if mode == AuthMode::Password {
+        issuer.can_record_sign_ins().await.map_err(NotReady::from)?;
+    }
     Ok(json(&HealthResponse { status: "ready" }))
 }
 

@@ -2,7 +2,7 @@
 
 use super::route::{Route, delete, get, post};
 use super::{discovery, faults, health, jwks, keys, metrics, openapi, register, token};
-use crate::http::openapi::Access::{Admin, Private, Public};
+use crate::http::openapi::Access::{Account, Admin, Probe, Public};
 use crate::rate_limit::Bucket;
 
 /// Method, path, handler, OpenAPI operation, limit and access of each route.
@@ -22,10 +22,10 @@ pub(in crate::http) fn table() -> Vec<Route> {
         get("/faults", faults::get, faults::operation, None, Public),
         get("/keys", keys::list, keys::list_operation, None, Public),
         get("/openapi.json", openapi::get, openapi::operation, None, Public),
-        get("/healthz", health::alive, health::alive_operation, None, Private),
-        get("/readyz", health::ready, health::ready_operation, None, Private),
-        post("/auth", token::post, token::operation, Some(Bucket::SignIn), Private),
-        post("/register", register::post, register::operation, Some(Bucket::Registration), Private),
+        get("/healthz", health::alive, health::alive_operation, None, Probe),
+        get("/readyz", health::ready, health::ready_operation, None, Probe),
+        post("/auth", token::post, token::operation, Some(Bucket::SignIn), Account),
+        post("/register", register::post, register::operation, Some(Bucket::Registration), Account),
         get("/metrics", metrics::get, metrics::operation, admin, Admin),
         post("/upload", keys::upload, keys::upload_operation, admin, Admin),
         delete("/keys/{kid}", keys::withdraw, keys::withdraw_operation, admin, Admin),

@@ -21,7 +21,7 @@ use crate::http::open_mode::{OpenTokenFields, OpenTokenForm, read_token_override
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
 use crate::http::token_request::TokenRequest;
-use crate::issuer::{Issuer, IssuerError};
+use crate::issuer::{Issuer, IssuerError, RefusalReason, RefusedSignIn};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -66,7 +66,7 @@ async fn issue(
 ) -> Result<Token, ApiError> {
     let (subject, overrides) = read_token_overrides(headers, body)?;
     Ok(match request {
-        TokenRequest::Token(kind) => issuer.issue_unchecked(&subject, kind, overrides)?,
+        TokenRequest::Token(kind) => issuer.issue_unchecked(&subject, kind, overrides).await?,
         TokenRequest::Fault(fault) => issuer.issue_faulty(&subject, fault, overrides).await?,
     })
 }
@@ -79,17 +79,20 @@ async fn sign_in(
     credentials: Credentials,
     kind: TokenKind,
 ) -> Result<Token, ApiError> {
-    // Missing and wrong credentials get one and the same response.
-    let refusal = ApiError::InvalidCredentials { basic_was_used: credentials.basic_was_used };
+    let basic_was_used = credentials.basic_was_used;
     let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
         metrics.count_sign_in(SignInResult::Refused);
-        return Err(refusal);
+        let refused = RefusedSignIn::without_account(RefusalReason::MissingCredentials);
+        // Missing and wrong credentials get one and the same response.
+        return Err(ApiError::InvalidCredentials { basic_was_used, refused });
     };
     let result = issuer.sign_in(&username, password, client, kind).await;
     metrics.count_sign_in(outcome(&result));
     // The issuer does not know whether the client used Basic.
     result.map_err(|error| match error.into() {
-        ApiError::InvalidCredentials { .. } => refusal,
+        ApiError::InvalidCredentials { refused, .. } => {
+            ApiError::InvalidCredentials { basic_was_used, refused }
+        }
         other => other,
     })
 }
@@ -97,7 +100,7 @@ async fn sign_in(
 fn outcome(result: &Result<Token, IssuerError>) -> SignInResult {
     match result {
         Ok(_) => SignInResult::Accepted,
-        Err(IssuerError::InvalidCredentials) => SignInResult::Refused,
+        Err(IssuerError::InvalidCredentials(_)) => SignInResult::Refused,
         Err(_) => SignInResult::Failed,
     }
 }
@@ -135,12 +138,14 @@ fn open_operation(types: &mut Types) -> Operation {
         about: "The fault of the token; see GET /faults. Cannot be combined with `expired`",
         schema: json!({"type": "string", "enum": Fault::ALL.map(Fault::name)}),
     };
+    let mut errors = COMMON_ERRORS.to_vec();
+    errors.push(ErrorCode::OpenModeClosed);
     Operation {
         accepts_basic: true,
         parameters: vec![expired(), fault],
         body: Some(RequestContent { is_required: false, content: vec![(JSON, object), (FORM, form)] }),
         successes: vec![Success::json(types.written::<TokenResponse>(), "A token")],
-        errors: COMMON_ERRORS.to_vec(),
+        errors,
         ..Operation::new(
             "issueToAnybody",
             "A token for every client, about any subject; also one that a correct verifier refuses",
@@ -149,10 +154,11 @@ fn open_operation(types: &mut Types) -> Operation {
 }
 
 /// The errors of both modes.
-const COMMON_ERRORS: [ErrorCode; 9] = [
+const COMMON_ERRORS: [ErrorCode; 10] = [
     ErrorCode::InvalidBody,
     ErrorCode::InvalidExpired,
     ErrorCode::InvalidFault,
+    ErrorCode::NoKey,
     ErrorCode::NoSuitableKey,
     ErrorCode::BodyTooLarge,
     ErrorCode::BodyTooSlow,

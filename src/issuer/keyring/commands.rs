@@ -31,7 +31,7 @@ impl Keyring {
     /// # Errors
     /// [`KeyCommandError::Unknown`], [`KeyCommandError::HasEnded`].
     pub async fn revoke(&self, kid: Kid) -> Result<(), IssuerError> {
-        self.change(&Intent::Revoke(kid)).await
+        self.explain_unknown(kid, self.change(&Intent::Revoke(kid)).await).await
     }
 
     /// Lets a key expire now. Its row is sealed again with the new `exp`.
@@ -39,14 +39,33 @@ impl Keyring {
     /// # Errors
     /// As [`Keyring::revoke`].
     pub async fn expire(&self, kid: Kid) -> Result<(), IssuerError> {
-        self.change(&Intent::Expire(kid)).await
+        self.explain_unknown(kid, self.change(&Intent::Expire(kid)).await).await
+    }
+
+    /// A change reads only keys that are in use. Whether another one has ended is looked up when it is asked for.
+    async fn explain_unknown(&self, kid: Kid, changed: Result<(), IssuerError>) -> Result<(), IssuerError> {
+        if !matches!(changed, Err(IssuerError::KeyCommand(KeyCommandError::Unknown(_)))) {
+            return changed;
+        }
+        let stored = self.stored_keys(&SealedRows::One(kid)).await?;
+        match stored.keys.first() {
+            Some(key) if key.revoked_at.is_some() => {
+                Err(KeyCommandError::HasEnded(kid, Phase::Revoked).into())
+            }
+            Some(key) if key.expired_at.is_some() => {
+                Err(KeyCommandError::HasEnded(kid, Phase::Expired).into())
+            }
+            _ => changed,
+        }
     }
 
     /// Adds a private key from elsewhere as a next key.
     ///
     /// # Errors
-    /// [`KeyCommandError::IsHere`] when the store has it already.
+    /// [`KeyCommandError::IsHere`] when the store has it already, [`KeyCommandError::IsExternal`] when it is an external key,
+    /// [`KeyCommandError::WasRevoked`].
     pub async fn import(&self, key: &PrivateKey) -> Result<(), IssuerError> {
+        self.record_all_thumbprints().await?;
         self.change(&Intent::Import(key)).await
     }
 

@@ -8,7 +8,7 @@ use crate::domain::key::lifecycle::{MAX_PUBLISHED, Phase};
 use crate::domain::key::seal::SealError;
 
 /// Why an operator's command cannot be carried out on these keys.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum KeyCommandError {
     /// The key could not be sealed.
     #[error("key {0} cannot be sealed")]
@@ -16,6 +16,11 @@ pub enum KeyCommandError {
     /// The key has expired or was revoked.
     #[error("key {0} has already {end}", end = match .1 { Phase::Revoked => "been revoked", _ => "expired" })]
     HasEnded(Kid, Phase),
+    /// The store publishes this key already, as an external one.
+    #[error(
+        "the store publishes this key already, as the external key {0:?}: withdraw that one first, with `jwksd keys withdraw`"
+    )]
+    IsExternal(String),
     /// The store has this key already.
     #[error("the store already has this key, as key {kid}{end}", end = if *.is_revoked { ", which was revoked" } else { "" })]
     IsHere {
@@ -40,6 +45,9 @@ pub enum KeyCommandError {
     /// There is no such key, or it does not open.
     #[error("there is no usable key {0}")]
     Unknown(Kid),
+    /// The key was revoked, and its row is gone.
+    #[error("this key was revoked in this store, so it is never used again: generate another one")]
+    WasRevoked,
 }
 
 /// Why an external key was not published, or not withdrawn.
@@ -57,6 +65,9 @@ pub enum ExternalKeyError {
     /// It is one of our own keys under another `kid`.
     #[error("the key {0:?} is our own key {1}")]
     Ours(String, Kid),
+    /// It was one of our own keys, which was revoked.
+    #[error("the key {0:?} was revoked in this store, so it is never published again")]
+    Revoked(String),
     /// It could not be sealed.
     #[error("the key cannot be sealed")]
     Seal(#[from] SealError),

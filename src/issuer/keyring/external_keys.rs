@@ -1,19 +1,16 @@
 //! External keys: public keys of other issuers, published next to our own. Their owners can issue tokens in our name.
 
 use super::error::ExternalKeyError;
-use super::inspect::{open_external, open_signing_key};
+use super::inspect::open_external;
 use super::master_key::APPLY_ATTEMPTS;
-use super::rotation::Intent;
 use super::state::{Keyring, Reloaded};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
-use crate::domain::jose::public_key::PublicKey;
-use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::seal::{SealContext, SealError, Sealer};
+use crate::domain::key::seal::{SealContext, SealError};
 use crate::domain::key::status::KeyStatus;
 use crate::issuer::error::IssuerError;
-use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedRows};
+use crate::store::{Applied, KeyChange, KeySnapshot, KnownKey, SealedExternalKey};
 
 /// A key as it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +41,11 @@ impl Keyring {
     /// # Errors
     /// [`ExternalKeyError`] says which key cannot be published, and why.
     pub async fn upload(&self, uploads: Vec<ExternalKey>) -> Result<Uploaded, IssuerError> {
+        self.record_all_thumbprints().await?;
+        let wanted: Vec<_> = uploads.iter().map(|upload| upload.jwk().key().thumbprint()).collect();
         let mut added = Vec::new();
-        // All rows, because an upload is compared with each key of ours.
-        self.change_external(&SealedRows::All, |stored, own, now| {
-            let (changes, kids) = self.plan_upload(&uploads, stored, own, now)?;
+        self.change_external(&wanted, |stored, known, now| {
+            let (changes, kids) = self.plan_upload(&uploads, stored, known, now)?;
             added = kids;
             Ok(changes)
         })
@@ -61,8 +59,7 @@ impl Keyring {
     /// # Errors
     /// [`ExternalKeyError::Unknown`] for a key that is missing, or one of our own.
     pub async fn withdraw(&self, kid: &str) -> Result<usize, IssuerError> {
-        let rows = self.rows_for(&Intent::Keep);
-        self.change_external(&rows, |stored, _, _| {
+        self.change_external(&[], |stored, _, _| {
             if stored.external.iter().any(|row| row.kid == kid) {
                 Ok(vec![KeyChange::Withdraw { kid: kid.to_owned() }])
             } else {
@@ -97,7 +94,7 @@ impl Keyring {
         &self,
         uploads: &[ExternalKey],
         stored: &KeySnapshot,
-        own: &[(Kid, PublicKey)],
+        known: &[KnownKey],
         now: Timestamp,
     ) -> Result<(Vec<KeyChange>, Vec<String>), ExternalKeyError> {
         let (live, expired): (Vec<_>, Vec<_>) =
@@ -109,7 +106,7 @@ impl Keyring {
         let mut kept: Vec<ExternalKey> = opened.collect();
         let mut added = Vec::new();
         for upload in uploads {
-            if is_wanted(upload, own, &live, &mut kept, now)? {
+            if is_wanted(upload, known, &live, &mut kept, now)? {
                 changes.push(self.publish(upload, now)?);
                 added.push(upload.kid().to_owned());
             }
@@ -126,25 +123,18 @@ impl Keyring {
         Ok(KeyChange::Publish(SealedExternalKey { kid, exp, added_at: now, sealed }))
     }
 
-    /// Stores what `decide` makes of the stored keys. Decides again if the keys have changed meanwhile.
+    /// Stores what `decide` makes of the stored keys, and of what the store knows about the keys with the thumbprints
+    /// `wanted`. Decides again if the keys have changed meanwhile.
     async fn change_external(
         &self,
-        rows: &SealedRows,
-        mut decide: impl FnMut(
-            &KeySnapshot,
-            &[(Kid, PublicKey)],
-            Timestamp,
-        ) -> Result<Vec<KeyChange>, ExternalKeyError>,
+        wanted: &[String],
+        mut decide: impl FnMut(&KeySnapshot, &[KnownKey], Timestamp) -> Result<Vec<KeyChange>, ExternalKeyError>,
     ) -> Result<(), IssuerError> {
         for _ in 0..APPLY_ATTEMPTS {
-            let (stored, sealer) = (self.stored_keys(rows).await?, self.master_key.sealer.clone());
-            // There may be thousands that expired, and parsing each takes long.
-            let open = move || {
-                let own = own_keys(&stored, &sealer);
-                (stored, own)
-            };
-            let (stored, own) = self.pool.run(open).await?;
-            let changes = decide(&stored, &own, self.context.clock.now())?;
+            let stored = self.stored_keys(&self.usable_rows()).await?;
+            // After the snapshot: a key that is added between the two gives the store another version.
+            let known = self.known_keys(&stored, wanted).await?;
+            let changes = decide(&stored, &known, self.context.clock.now())?;
             if changes.is_empty() {
                 return Ok(());
             }
@@ -159,29 +149,27 @@ impl Keyring {
     }
 }
 
-/// The public keys of those of our own keys that were read, whatever their phase.
-fn own_keys(stored: &KeySnapshot, sealer: &Sealer) -> Vec<(Kid, PublicKey)> {
-    // Also expired and revoked ones: as an external key, such a key would be published again.
-    let rows = stored.sealed.iter().chain(&stored.unmanaged);
-    rows.filter_map(|row| Some((row.kid, open_signing_key(row, sealer).ok()?.jwk().key().clone()))).collect()
-}
-
 /// Whether a key must be stored. If so, it is then one of those that are kept.
 fn is_wanted(
     upload: &ExternalKey,
-    own: &[(Kid, PublicKey)],
+    known: &[KnownKey],
     live: &[&SealedExternalKey],
     kept: &mut Vec<ExternalKey>,
     now: Timestamp,
 ) -> Result<bool, ExternalKeyError> {
     let kid = upload.kid();
     // Under another name, one of our own keys would outlive its own expiry.
-    if let Some((ours, _)) = own.iter().find(|(_, key)| key == upload.jwk().key()) {
-        return if ours.to_string() == kid {
-            Ok(false)
-        } else {
-            Err(ExternalKeyError::Ours(kid.to_owned(), *ours))
-        };
+    let thumbprint = upload.jwk().key().thumbprint();
+    let same: Vec<_> = known.iter().filter(|known| known.thumbprint == thumbprint).collect();
+    let ours: Vec<_> = same.iter().filter_map(|known| known.kid).collect();
+    if ours.iter().any(|ours| ours.to_string() == kid) {
+        return Ok(false);
+    }
+    if let Some(ours) = ours.first() {
+        return Err(ExternalKeyError::Ours(kid.to_owned(), *ours));
+    }
+    if !same.is_empty() {
+        return Err(ExternalKeyError::Revoked(kid.to_owned()));
     }
     // A later key of ours could get this `kid`. Keys of one set should have distinct ones (RFC 7517 §4.5).
     if upload.has_kid_like_ours() {

@@ -46,10 +46,19 @@ impl MasterKey {
 pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKey, MasterKeyError> {
     let sealer = secret.sealer(&record.salt)?;
     if sealer.matches(&record.check_value) {
-        Ok(MasterKey { sealer, record })
-    } else {
-        Err(MasterKeyError::WrongMasterKey)
+        return Ok(MasterKey { sealer, record });
     }
+    // Earlier versions took white space and a byte order mark for a part of a passphrase.
+    if let Some(sealer) = secret.untrimmed().map(|secret| secret.sealer(&record.salt)).transpose()?
+        && sealer.matches(&record.check_value)
+    {
+        tracing::warn!(
+            "the store is sealed under NOT_MY_KEY with the white space or byte order mark around it: leave NOT_MY_KEY as it \
+             is, or move to a new master key with `jwksd rekey`"
+        );
+        return Ok(MasterKey { sealer, record });
+    }
+    Err(MasterKeyError::WrongMasterKey)
 }
 
 /// Gives a store its first master key, or unlocks it if another process has just done so.

@@ -3,11 +3,13 @@
 //! Requests read one immutable snapshot, which is swapped in one step. What to change in the store is decided in
 //! `rotation`; what an operator can ask for is in `commands`, `external_keys` and `rekey`.
 
+mod anchors;
 mod commands;
 mod error;
 mod external_keys;
 mod inspect;
 mod master_key;
+mod open_mode;
 mod policy;
 mod readiness;
 mod rekey;
@@ -17,6 +19,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thumbprints;
 
 pub use self::error::{ExternalKeyError, KeyCommandError};
 pub use self::external_keys::{PublishedKey, Uploaded};

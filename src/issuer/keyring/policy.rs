@@ -1,13 +1,12 @@
 //! The rotation policy that the store records, so that processes with different settings are noticed.
 
 use super::master_key::APPLY_ATTEMPTS;
-use super::rotation::Intent;
 use super::snapshot::KeyringSnapshot;
 use super::state::Keyring;
 use crate::domain::key::lifecycle::RotationTimes;
 use crate::issuer::config::{KEY_LEAD, KEY_LIFETIME, KEY_RETENTION, TOKEN_TTL};
 use crate::issuer::error::IssuerError;
-use crate::store::{Applied, KeyChange};
+use crate::store::{Applied, KeyChange, SealedRows};
 
 impl Keyring {
     /// Records the policy of this process as that of the server that started last.
@@ -17,7 +16,9 @@ impl Keyring {
     pub async fn record_policy(&self) -> Result<(), IssuerError> {
         let times = self.policy.times();
         for _ in 0..APPLY_ATTEMPTS {
-            let stored = self.stored_keys(&self.rows_for(&Intent::Keep)).await?;
+            let stored = self
+                .stored_keys(&SealedRows::Usable { now: self.context.clock.now(), unreadable: Vec::new() })
+                .await?;
             // A restart with the same settings writes nothing.
             if stored.policy == Some(times) {
                 return Ok(());

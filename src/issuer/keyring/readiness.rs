@@ -1,5 +1,6 @@
 //! Whether the keyring can do its work, for `/readyz`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use thiserror::Error;
 use super::state::Keyring;
 use crate::domain::key::self_check::SelfCheckError;
 use crate::issuer::mutex::lock;
-use crate::store::StoreError;
+use crate::store::{NotWritable, StoreError};
 
 /// Maximum time between two completed ticks of the rotation. They are due four times a second.
 const TICK_OVERDUE: Duration = Duration::from_mins(1);
@@ -49,6 +50,9 @@ pub enum NotReady {
     /// No key can sign a token of full lifetime.
     #[error("no key can sign a token of full TOKEN_TTL")]
     NoSigner,
+    /// In password mode: no sign-in can be recorded.
+    #[error(transparent)]
+    NotWritable(#[from] Arc<NotWritable>),
     /// The rotation has not completed a tick for a minute.
     #[error("the key rotation has made no progress for {} s", TICK_OVERDUE.as_secs())]
     RotationStalled,

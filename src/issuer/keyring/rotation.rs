@@ -5,7 +5,7 @@
 use zeroize::Zeroizing;
 
 use super::error::KeyCommandError;
-use super::inspect::open_signing_key;
+use super::inspect::{open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::pem;
 use crate::domain::jose::private_key::PrivateKey;
@@ -15,7 +15,13 @@ use crate::domain::key::lifecycle::{
 use crate::domain::key::seal::{SealContext, Sealer};
 use crate::domain::key::{Kid, LAST_KID, SigningKey};
 use crate::issuer::context::SharedRng;
-use crate::store::{KeyChange, KeySnapshot};
+use crate::store::{KeyChange, KeySnapshot, KnownKey};
+
+const DELETED: &str = "deleted";
+
+const ASKED: &str = "an operator asked for it";
+
+const SAME_KEY: &str = "it is the same key under another kid";
 
 /// What should happen to the keys in addition to the plan.
 pub(super) enum Intent<'a> {
@@ -27,6 +33,8 @@ pub(super) enum Intent<'a> {
     Keep,
     /// Take a key out of everything now.
     Revoke(Kid),
+    /// Take all keys that have signed in open mode out of everything now.
+    RevokeOpenMode,
     /// Create the next key now. With `at_once` it signs now.
     Rotate {
         /// Whether it signs now.
@@ -48,6 +56,8 @@ pub(super) struct Draft<'a> {
     sealer: &'a Sealer,
     policy: &'a RotationPolicy,
     context: &'a PlanContext,
+    /// What the store knows about keys that are imported or adopted.
+    known: &'a [KnownKey],
     /// The usable keys, as they will be after the changes.
     keys: Vec<KeyMetadata>,
     opened: Vec<SigningKey>,
@@ -72,6 +82,8 @@ impl<'a> Draft<'a> {
         policy: &'a RotationPolicy,
         context: &'a PlanContext,
         ended: &[Kid],
+        known: &'a [KnownKey],
+        twins: Vec<String>,
     ) -> Self {
         let (mut opened, mut unreadable) = (Vec::new(), Vec::new());
         for row in &stored.sealed {
@@ -83,19 +95,32 @@ impl<'a> Draft<'a> {
         // A plan that counts on a key that does not open could leave the store without a signer.
         let keys = stored.keys.iter().filter(|key| !unreadable.contains(&key.kid)).copied().collect();
         let (next_kid, entries, log) = (stored.next_kid, Vec::new(), Vec::new());
-        let mut draft = Self { stored, sealer, policy, context, keys, opened, next_kid, entries, log };
+        let mut draft = Self { stored, sealer, policy, context, known, keys, opened, next_kid, entries, log };
         draft.record_expiries(ended);
         draft.adopt_unmanaged();
+        for kid in twins {
+            draft.push(KeyChange::Withdraw { kid });
+        }
         draft
     }
 
     /// Adds what an operator intends.
     pub(super) fn intend(mut self, intent: &Intent<'a>) -> Result<Self, KeyCommandError> {
         match *intent {
-            Intent::Expire(kid) => self.expire(kid)?,
+            Intent::Expire(kid) => {
+                self.expire(kid, ASKED)?;
+                for kid in self.same_keys(kid) {
+                    self.expire(kid, SAME_KEY)?;
+                }
+            }
             Intent::Import(key) => self.import(key)?,
             Intent::Keep => {}
-            Intent::Revoke(kid) => self.revoke(kid)?,
+            Intent::Revoke(kid) => {
+                self.published(kid)?;
+                self.revoke(kid, ASKED);
+                self.same_keys(kid).into_iter().for_each(|kid| self.revoke(kid, SAME_KEY));
+            }
+            Intent::RevokeOpenMode => self.revoke_open_mode_keys(),
             Intent::Rotate { at_once } => self.rotate(at_once)?,
         }
         Ok(self)
@@ -107,8 +132,10 @@ impl<'a> Draft<'a> {
             match action {
                 // A command deletes nothing: its process has not watched the clock.
                 Action::Delete { .. } if !matches!(intent, Intent::Keep) => {}
+                // That of a revoked key must be remembered before its row is gone.
+                Action::Delete { .. } if self.stored.lacks_thumbprints => {}
                 Action::Delete { kid, reason } => {
-                    self.update(kid, "deleted", reason, |_| {});
+                    self.update(kid, DELETED, reason, |_| {});
                     self.push(KeyChange::Delete { kid, at: self.context.wall });
                 }
                 Action::Expire { kid, reason } => {
@@ -152,19 +179,21 @@ impl<'a> Draft<'a> {
         let mut generated = generated.iter();
         let mut changes = Vec::new();
         for entry in self.entries {
-            changes.push(match entry {
-                Entry::Change(change) => change,
+            match entry {
+                Entry::Change(change) => changes.push(change),
                 Entry::Reseal(kid, exp, text) => {
-                    KeyChange::Reseal { kid, exp, sealed: seal(kid, exp, &text)? }
+                    changes.push(KeyChange::Reseal { kid, exp, sealed: seal(kid, exp, &text)? });
                 }
                 Entry::New(key, private) => {
                     let kid = key.kid;
                     let private = private.or_else(|| generated.next());
-                    let pem = private.and_then(|private| pem::to_pkcs1_pem(private).ok());
-                    let pem = pem.ok_or(KeyCommandError::CannotSeal(kid))?;
-                    KeyChange::Insert { key, sealed: seal(kid, key.exp, pem.as_bytes())? }
+                    let private = private.ok_or(KeyCommandError::CannotSeal(kid))?;
+                    let pem = pem::to_pkcs1_pem(private).map_err(|_| KeyCommandError::CannotSeal(kid))?;
+                    changes.push(KeyChange::Insert { key, sealed: seal(kid, key.exp, pem.as_bytes())? });
+                    let thumbprint = private.public().thumbprint();
+                    changes.push(KeyChange::RecordThumbprint { kid, thumbprint });
                 }
-            });
+            }
         }
         Ok(Settled::Changes(changes, self.log))
     }
@@ -187,18 +216,27 @@ impl<'a> Draft<'a> {
     fn adopt_unmanaged(&mut self) {
         for row in &self.stored.unmanaged {
             if let Ok(opened) = open_signing_key(row, self.sealer) {
-                let key = KeyMetadata::adopted(row.kid, row.exp, self.context.wall);
+                let thumbprint = opened.jwk().key().thumbprint();
+                let mut key = KeyMetadata::adopted(row.kid, row.exp, self.context.wall);
+                let is_same = |known: &KnownKey| known.thumbprint == thumbprint && known.is_revoked;
+                let why = if self.known.iter().any(is_same) {
+                    key.revoked_at = Some(self.context.wall);
+                    "it is sealed under our master key; it is a key that was revoked"
+                } else {
+                    "it is sealed under our master key"
+                };
                 self.opened.push(opened);
                 self.keys.push(key);
-                self.note(key, "adopted", "it is sealed under our master key");
+                self.note(key, "adopted", why);
                 self.push(KeyChange::Adopt { key, sealed: None });
+                self.push(KeyChange::RecordThumbprint { kid: row.kid, thumbprint });
             }
         }
     }
 
     fn rotate(&mut self, at_once: bool) -> Result<(), KeyCommandError> {
         let next = self.timeline().next().next().map(|key| key.kid);
-        let reason = "an operator asked for it";
+        let reason = ASKED;
         match (next, at_once) {
             (Some(kid), false) => return Err(KeyCommandError::NextExists(kid)),
             (Some(kid), true) => self.promote(kid, reason),
@@ -211,20 +249,35 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn revoke(&mut self, kid: Kid) -> Result<(), KeyCommandError> {
-        self.published(kid)?;
+    fn revoke(&mut self, kid: Kid, why: &'static str) {
         let at = self.context.wall;
-        self.update(kid, "revoked", "an operator asked for it", |key| key.revoked_at = Some(at));
+        self.update(kid, "revoked", why, |key| key.revoked_at = Some(at));
         self.push(KeyChange::Revoke { kid, at });
-        Ok(())
     }
 
-    fn expire(&mut self, kid: Kid) -> Result<(), KeyCommandError> {
+    fn revoke_open_mode_keys(&mut self) {
+        for kid in &self.stored.open_mode_keys {
+            if self.published(*kid).is_ok() {
+                self.revoke(*kid, "it has signed in open mode, where anyone gets a token");
+            }
+        }
+    }
+
+    /// Other rows with the key of this one, which a database of another program may have.
+    fn same_keys(&self, kid: Kid) -> Vec<Kid> {
+        let public = |kid| self.opened.iter().find(|key| key.kid() == kid).map(|key| key.jwk().key());
+        let key = public(kid);
+        let is_same = |other: &&KeyMetadata| other.kid != kid && key.is_some() && public(other.kid) == key;
+        let same = self.keys.iter().filter(is_same).map(|key| key.kid);
+        same.filter(|kid| self.published(*kid).is_ok()).collect()
+    }
+
+    fn expire(&mut self, kid: Kid, why: &'static str) -> Result<(), KeyCommandError> {
         let key = self.published(kid)?;
         let text = self.open(key).ok_or(KeyCommandError::Unknown(kid))?;
         // The associated data contain `exp`, so the row must be sealed again.
         let (at, exp) = (self.context.wall, Timestamp::from_secs(self.context.wall.as_secs()));
-        self.update(kid, "expired", "an operator asked for it", |key| {
+        self.update(kid, "expired", why, |key| {
             key.exp = exp;
             key.expired_at = Some(at);
         });
@@ -260,11 +313,31 @@ impl<'a> Draft<'a> {
             let is_revoked = self.keys.iter().any(|key| key.kid == kid && key.revoked_at.is_some());
             return Err(KeyCommandError::IsHere { kid, is_revoked });
         }
+        self.expect_unknown(&key.public().thumbprint())?;
+        let external = self.stored.external.iter().filter_map(|row| open_external(row, self.sealer));
+        for twin in external.filter(|external| external.jwk().key() == key.public()) {
+            if twin.exp().is_none_or(|exp| exp > self.context.wall) {
+                return Err(KeyCommandError::IsExternal(twin.kid().to_owned()));
+            }
+            // Its publication has ended. It must not come back if the clock is set back.
+            self.push(KeyChange::Withdraw { kid: twin.kid().to_owned() });
+        }
         self.expect_room()?;
         let exp = self.policy.full_life(self.context.wall);
         // With the lead, like any new key: verifiers do not have it in their caches yet.
         self.add(exp, Activation::AfterLead, Some(key), "an operator imported it");
         Ok(())
+    }
+
+    /// Refuses a key that the store has or had: most of its rows are not opened here.
+    fn expect_unknown(&self, thumbprint: &str) -> Result<(), KeyCommandError> {
+        match self.known.iter().find(|known| known.thumbprint == *thumbprint) {
+            None => Ok(()),
+            Some(KnownKey { kid: Some(kid), is_revoked, .. }) => {
+                Err(KeyCommandError::IsHere { kid: *kid, is_revoked: *is_revoked })
+            }
+            Some(KnownKey { kid: None, .. }) => Err(KeyCommandError::WasRevoked),
+        }
     }
 
     fn timeline(&self) -> KeyTimeline<'_> {
@@ -352,9 +425,28 @@ pub(super) struct Step {
     why: &'static str,
 }
 
+/// Maximum number of deletions that are logged one by one.
+const LISTED_DELETIONS: usize = 10;
+
+/// Logs steps that are stored. Many deletions, as after a shorter `KEY_RETENTION`, become one line.
+pub(super) fn log_all(steps: Vec<Step>) {
+    let is_deletion = |step: &Step| step.what == DELETED;
+    let (deletions, mut others): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_deletion);
+    if deletions.len() > LISTED_DELETIONS {
+        let newest = deletions.iter().map(|step| step.key.kid).max().unwrap_or(Kid(0));
+        tracing::info!(
+            "deleted {} keys up to key {newest}, because their retention is over",
+            deletions.len()
+        );
+    } else {
+        others.extend(deletions);
+    }
+    others.into_iter().for_each(Step::log);
+}
+
 impl Step {
     /// Writes one line.
-    pub(super) fn log(self) {
+    fn log(self) {
         let Self { key: KeyMetadata { kid, created_at, exp, .. }, signs_from, what, why } = self;
         let from = signs_from.map_or_else(|| "never".to_owned(), |from| from.to_string());
         tracing::info!(%kid, created = %created_at, signs_from = from, %exp, "key {kid}: {what}, because {why}");

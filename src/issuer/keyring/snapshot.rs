@@ -18,7 +18,7 @@ use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, MAX_PUBLISHED, Rot
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
-use crate::store::{KeySnapshot, KeyVersion, SealedKey};
+use crate::store::{KeySnapshot, KeyVersion, SealedKey, UnloadedKeys};
 
 /// The keys of a store, opened.
 #[derive(Debug)]
@@ -29,10 +29,16 @@ pub(super) struct KeyringSnapshot {
     /// The published ones of `keys`. A signature must not search all that have expired.
     alive: Vec<KeyMetadata>,
     newest_signer: Option<Kid>,
+    /// The published keys that have signed in open mode.
+    open_mode_keys: Vec<Kid>,
     /// Published keys, oldest first.
     published: Vec<(KeyMetadata, Arc<SigningKey>)>,
     expired_signer: Option<Arc<SigningKey>>,
     external: Arc<[ExternalKey]>,
+    /// How many keys have ended that are not in `keys`.
+    unloaded: UnloadedKeys,
+    /// External keys that are keys of our own as well.
+    twins: Vec<String>,
     /// External keys that do not open.
     tampered: Vec<String>,
     unreadable: Vec<UnreadableRow>,
@@ -90,7 +96,15 @@ impl<'a> LaterKeys<'a> {
 
 impl KeyringSnapshot {
     /// Opens the keys of a stored snapshot, except those that were seen to expire.
-    pub(super) fn open(stored: KeySnapshot, sealer: &Sealer, now: Timestamp, ended_before: Ended) -> Self {
+    ///
+    /// `twins` are external keys that are keys of our own as well. Those are not published a second time.
+    pub(super) fn open(
+        stored: KeySnapshot,
+        sealer: &Sealer,
+        now: Timestamp,
+        ended_before: Ended,
+        twins: Vec<String>,
+    ) -> Self {
         let (signing_keys, mut unreadable) = open_all(&stored.sealed, sealer);
         let (adoptable, foreign) = open_all(&stored.unmanaged, sealer);
         unreadable.extend(foreign);
@@ -114,16 +128,20 @@ impl KeyringSnapshot {
                 None => tampered.push(row.kid.clone()),
             }
         }
-        external.retain(|key| !ended_before.has(key));
+        external.retain(|key| !ended_before.has(key) && !twins.iter().any(|twin| twin == key.kid()));
+        let is_published = |kid: &Kid| published.iter().any(|(key, _)| key.kid == *kid);
         Self {
             version: Some(stored.version),
             keys,
             alive: metadata(&published),
             newest_signer: stored.newest_signer,
+            open_mode_keys: stored.open_mode_keys.into_iter().filter(is_published).collect(),
             documents: documents(&published, &external),
             published,
             expired_signer,
             external: external.into(),
+            unloaded: stored.unloaded,
+            twins,
             tampered,
             unreadable,
             policy: stored.policy,
@@ -141,9 +159,12 @@ impl KeyringSnapshot {
             keys: Vec::new(),
             alive: Vec::new(),
             newest_signer: None,
+            open_mode_keys: Vec::new(),
             published: Vec::new(),
             expired_signer: None,
             external: Arc::default(),
+            unloaded: UnloadedKeys::default(),
+            twins: Vec::new(),
             tampered: Vec::new(),
             unreadable: Vec::new(),
             policy: None,
@@ -169,10 +190,13 @@ impl KeyringSnapshot {
             keys: self.keys.iter().filter(|key| is_still_published(key)).copied().collect(),
             alive: metadata(&published),
             newest_signer: self.newest_signer,
+            open_mode_keys: self.open_mode_keys.clone(),
             documents: documents(&published, &external),
             published,
             expired_signer: self.expired_signer.clone(),
             external,
+            unloaded: self.unloaded,
+            twins: self.twins.clone(),
             tampered: self.tampered.clone(),
             unreadable: self.unreadable.clone(),
             policy: self.policy,
@@ -221,9 +245,24 @@ impl KeyringSnapshot {
         self.newest_signer
     }
 
+    /// Whether a key is published whose tokens anyone could get.
+    pub(super) fn has_open_mode_keys(&self) -> bool {
+        !self.open_mode_keys.is_empty()
+    }
+
     /// Rows that are left out of everything.
     pub(super) fn unreadable(&self) -> &[UnreadableRow] {
         &self.unreadable
+    }
+
+    /// How many keys have ended that are not in memory.
+    pub(super) fn unloaded(&self) -> UnloadedKeys {
+        self.unloaded
+    }
+
+    /// External keys that are left out of the JWKS, because they are keys of our own as well.
+    pub(super) fn twins(&self) -> &[String] {
+        &self.twins
     }
 
     /// External keys that are left out of the JWKS, because they were changed after they were sealed.

@@ -1,22 +1,23 @@
 //! The keyring itself: one snapshot of the keys that requests read, brought up to date tick by tick.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::MutexGuard;
 
+use super::anchors::Anchors;
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
-use super::rotation::{Draft, Intent, Settled, Step};
+use super::rotation::{Draft, Intent, Settled, log_all};
 use super::self_check_log::SelfCheckLog;
 use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
-use crate::domain::clock::{ClockAnchor, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::key::lifecycle::{self, KeyMetadata, MAX_PUBLISHED, PlanContext, RotationPolicy};
+use crate::domain::key::lifecycle::{self, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
@@ -38,12 +39,16 @@ pub struct Keyring {
     pub(super) pool: BlockingPool,
     pub(super) snapshot: ArcSwap<KeyringSnapshot>,
     /// For each key, both clocks at the time this process first saw it, or when the wall clock last went back.
-    pub(super) anchors: Mutex<HashMap<Kid, ClockAnchor>>,
+    pub(super) anchors: Mutex<Anchors>,
     /// The key that this process has created last, and when.
     last_created: Mutex<Option<(Kid, Timestamp)>>,
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
+    /// Whether there are keys whose thumbprints are not recorded.
+    pub(super) lacks_thumbprints: AtomicBool,
+    /// The key that this process has last recorded to sign in open mode.
+    pub(super) open_mode_key: AtomicI64,
     /// Held by each reload: an older snapshot must not replace a newer one, with keys that were revoked between them.
     reloading: tokio::sync::Mutex<()>,
     pub(super) self_check: SelfCheck,
@@ -72,15 +77,17 @@ impl Keyring {
         let pool = BlockingPool::new(PARALLEL_KEYS, Arc::clone(&context.clock))?;
         let keyring = Self {
             last_tick: Mutex::new(context.clock.monotonic()),
+            anchors: Mutex::new(Anchors::new(context.clock.as_ref())),
             context,
             master_key,
             policy,
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
-            anchors: Mutex::default(),
             last_created: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
+            lacks_thumbprints: AtomicBool::new(false),
+            open_mode_key: AtomicI64::new(i64::MIN),
             reloading: tokio::sync::Mutex::default(),
             self_check,
             self_check_log: SelfCheckLog::default(),
@@ -110,10 +117,16 @@ impl Keyring {
     async fn try_tick(&self) -> Result<(), IssuerError> {
         // A set that was kept says nothing about the keys as they are stored.
         let is_kept = matches!(self.refresh().await?, Some(Reloaded::Kept(_)));
+        self.record_some_thumbprints().await?;
         let snapshot = self.snapshot.load_full();
         let context = self.plan_context(snapshot.newest_signer());
         let is_due = || !lifecycle::plan(snapshot.keys(), &self.policy, &context).is_empty();
-        if is_kept || snapshot.has_adoptable() || snapshot.has_unrecorded_expiry() || is_due() {
+        if is_kept
+            || snapshot.has_adoptable()
+            || snapshot.has_unrecorded_expiry()
+            || !snapshot.twins().is_empty()
+            || is_due()
+        {
             self.change(&Intent::Keep).await?;
         }
         // Only after a complete tick, so that readiness notices a rotation that fails or hangs.
@@ -121,16 +134,36 @@ impl Keyring {
         Ok(())
     }
 
-    /// All keys that can be used, with their phases and times.
+    /// The keys that a round of the rotation needs, with their phases and times: all that are published, and some that have
+    /// ended.
     #[must_use]
     pub fn report(&self) -> Vec<KeyStatus> {
         self.status_report().keys()
     }
 
+    /// Every key in the store that can be used, with its phase and times: also those that ended long ago, which
+    /// [`report`](Self::report) may leave out.
+    ///
+    /// # Errors
+    /// [`IssuerError::Store`] when the store fails.
+    pub async fn full_report(&self) -> Result<Vec<KeyStatus>, IssuerError> {
+        let stored = self.stored_keys(&SealedRows::None).await?;
+        let unreadable: HashSet<_> = self.unreadable_kids().into_iter().collect();
+        let keys = stored.keys.into_iter().filter(|key| !unreadable.contains(&key.kid)).collect();
+        Ok(StatusReport::new(keys, stored.newest_signer, self.policy, self.context.clock.now()).keys())
+    }
+
     /// The state of the rotation.
     #[must_use]
     pub fn rotation_status(&self) -> RotationStatus {
-        self.status_report().rotation_status()
+        let mut status = self.status_report().rotation_status();
+        let unloaded = self.snapshot.load().unloaded();
+        for (phase, keys) in [(Phase::Expired, unloaded.expired), (Phase::Revoked, unloaded.revoked)] {
+            if keys > 0 {
+                *status.by_phase.entry(phase).or_default() += keys;
+            }
+        }
+        status
     }
 
     fn status_report(&self) -> StatusReport {
@@ -191,11 +224,13 @@ impl Keyring {
     pub(super) async fn change(&self, intent: &Intent<'_>) -> Result<(), IssuerError> {
         let mut generated = Vec::new();
         for _ in 0..APPLY_ATTEMPTS {
-            let stored = self.stored_keys(&self.rows_for(intent)).await?;
+            let stored = self.stored_keys(&self.usable_rows()).await?;
             let context = self.plan_context(stored.newest_signer);
             // Keys that this process saw expire stay expired, also if the clock went back before the store knew.
             let ended = self.snapshot.load().ended();
-            let draft = Draft::new(&stored, &self.master_key.sealer, &self.policy, &context, &ended.keys);
+            let known = self.known_keys(&stored, &self.wanted_by(intent, &stored)).await?;
+            let (sealer, twins) = (&self.master_key.sealer, self.twins(&stored).await?);
+            let draft = Draft::new(&stored, sealer, &self.policy, &context, &ended.keys, &known, twins);
             let (changes, log) =
                 match draft.intend(intent)?.plan(intent).settle(&generated, &self.context.rng)? {
                     Settled::Changes(changes, log) => (changes, log),
@@ -214,7 +249,7 @@ impl Keyring {
                     *lock(&self.last_created) = created;
                 }
                 // Not earlier: a plan that was not stored has not happened.
-                log.into_iter().for_each(Step::log);
+                log_all(log);
                 return match (intent, self.reload().await?) {
                     // No caller waits for a tick's result. Readiness and the log say what stays published.
                     (Intent::Keep, _) | (_, Reloaded::Swapped) => Ok(()),
@@ -225,12 +260,8 @@ impl Keyring {
         Err(IssuerError::Contention)
     }
 
-    pub(super) fn rows_for(&self, intent: &Intent<'_>) -> SealedRows {
-        match intent {
-            // An imported key is compared with every key of the store.
-            Intent::Import(_) => SealedRows::All,
-            _ => SealedRows::Usable { now: self.context.clock.now(), unreadable: self.unreadable_kids() },
-        }
+    pub(super) fn usable_rows(&self) -> SealedRows {
+        SealedRows::Usable { now: self.context.clock.now(), unreadable: self.unreadable_kids() }
     }
 
     fn unreadable_kids(&self) -> Vec<Kid> {
@@ -291,7 +322,7 @@ impl Keyring {
             }
         };
         // Whether or not they are published: the plan of the next tick is about these keys.
-        self.set_anchors(opened.snapshot.keys());
+        lock(&self.anchors).see(opened.snapshot.keys(), self.context.clock.as_ref());
         self.self_check_log.record(&opened.checked);
         // Verifiers can still use the old set. With the new one they would refuse every new token.
         if let Err(error) = opened.checked {
@@ -323,9 +354,11 @@ impl Keyring {
             self.remove_ended(&LaterKeys::sealed(&stored));
             return Err(IssuerError::MasterKeyChanged);
         }
+        self.lacks_thumbprints.store(stored.lacks_thumbprints, Ordering::Relaxed);
+        let twins = self.twins(&stored).await?;
         let (sealer, check) = (self.master_key.sealer.clone(), self.self_check);
         let open = move || {
-            let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended);
+            let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended, twins);
             Opened { checked: snapshot.check(check, now), snapshot }
         };
         // Parsing RSA keys and signing the probe take milliseconds, too long for an async thread.
@@ -352,18 +385,6 @@ impl Keyring {
         self.snapshot.rcu(|snapshot| snapshot.without_ended(later, now));
     }
 
-    /// Remembers both clocks for keys that this process sees for the first time.
-    fn set_anchors(&self, keys: &[KeyMetadata]) {
-        let anchor = ClockAnchor::now(self.context.clock.as_ref());
-        let mut anchors = lock(&self.anchors);
-        let present: HashSet<_> = keys.iter().map(|key| key.kid).collect();
-        // Without this, the map would grow with each rotation.
-        anchors.retain(|kid, _| present.contains(kid));
-        for key in keys {
-            anchors.entry(key.kid).or_insert(anchor);
-        }
-    }
-
     /// Names the rows that are left out, once each.
     fn log_left_out(&self, before: &KeyringSnapshot) {
         let snapshot = self.snapshot.load();
@@ -378,6 +399,12 @@ impl Keyring {
                  those that are not needed"
             );
         }
+        for kid in snapshot.twins().iter().filter(|kid| !before.twins().contains(kid)) {
+            tracing::warn!(
+                kid,
+                "the external key {kid:?} is withdrawn: it is a key of our own, and one key must not be published twice"
+            );
+        }
         for kid in snapshot.tampered().iter().filter(|kid| !before.tampered().contains(kid)) {
             tracing::warn!(
                 kid,
@@ -388,10 +415,7 @@ impl Keyring {
 
     fn plan_context(&self, newest_signer: Option<Kid>) -> PlanContext {
         let (wall, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
-        let watched = lock(&self.anchors)
-            .iter_mut()
-            .map(|(kid, anchor)| (*kid, anchor.trusted_now(wall, monotonic)))
-            .collect();
+        let watched = lock(&self.anchors).trusted_now(wall, monotonic);
         PlanContext { wall, watched, newest_signer, last_created: *lock(&self.last_created) }
     }
 }

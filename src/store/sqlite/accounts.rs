@@ -67,15 +67,18 @@ pub(super) async fn candidate(
     .await
     .map_err(failed)?;
     let costs: Vec<String> = serde_json::from_str(&costs).map_err(unavailable)?;
-    Ok(SignInCandidate {
-        // A disabled account looks like a missing one, so that callers cannot test its password.
-        account: id.filter(|_| is_active).map(|id| Account {
-            id: UserId(id),
-            username: lossy(username.unwrap_or_default()),
-            password_hash: PasswordHash::stored(lossy(hash.unwrap_or_default())),
-        }),
-        costs: costs.into_iter().map(HashCost).collect(),
-    })
+    let costs = costs.into_iter().map(HashCost).collect();
+    let username = username.map(lossy);
+    // A disabled account looks like a missing one, so that callers cannot test its password.
+    let Some(id) = id.filter(|_| is_active) else {
+        return Ok(SignInCandidate { account: None, disabled: username, costs });
+    };
+    let account = Account {
+        id: UserId(id),
+        username: username.unwrap_or_default(),
+        password_hash: PasswordHash::stored(lossy(hash.unwrap_or_default())),
+    };
+    Ok(SignInCandidate { account: Some(account), disabled: None, costs })
 }
 
 /// Whether any account could sign in. Works with files of every schema. A deleted account has an empty hash.

@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use super::error::failed;
 use super::file::DatabaseFile;
 use super::schema::{self, expect_course_columns, has_table};
+use super::schema_check::{self, SchemaFault};
 use super::{accounts, keys};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
@@ -22,8 +23,8 @@ pub(crate) struct Inspection {
     pub(crate) schema: Option<i64>,
     /// What SQLite's integrity check complains about, at most ten lines.
     pub(crate) complaints: Vec<String>,
-    /// Objects of the schema that differ from what the migrations make.
-    pub(crate) schema_faults: Vec<String>,
+    /// How its schema differs from what the migrations make.
+    pub(crate) schema_faults: Vec<SchemaFault>,
     /// The costs of the password hashes, each with its number of accounts.
     pub(crate) costs: Vec<(HashCost, i64)>,
     /// How many rows there are.
@@ -96,7 +97,7 @@ async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<Inspection, 
         external_rows: if has_external { external_rows(db).await? } else { 0 },
         schema: schema::version(db).await?,
         complaints: complaints(db, depth).await?,
-        schema_faults: schema::faults(db).await?,
+        schema_faults: schema_check::faults(db).await?,
         costs: costs(db).await?,
         counts: counts(db).await?,
         unusable_hashes: if has_table(db, "users").await? { accounts::unusable_hashes(db).await? } else { 0 },

@@ -1,12 +1,13 @@
 //! From SQLite's result codes to [`StoreError`].
 
-use crate::store::StoreError;
+use crate::store::{NotWritable, StoreError};
 
 // Primary result codes, and one extended code: https://sqlite.org/rescode.html.
 const SQLITE_BUSY: i32 = 5;
 const SQLITE_LOCKED: i32 = 6;
 const SQLITE_READONLY: i32 = 8;
 const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_FULL: i32 = 13;
 const SQLITE_NOTADB: i32 = 26;
 const SQLITE_READONLY_DBMOVED: i32 = SQLITE_READONLY | 4 << 8;
 
@@ -44,6 +45,20 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
         // SQLite says so when the file was renamed or removed while it was open.
         _ if code(&error) == Some(SQLITE_READONLY_DBMOVED) => StoreError::Replaced,
         _ => unavailable(error),
+    }
+}
+
+/// Why a write failed.
+pub(super) fn not_writable(error: StoreError) -> NotWritable {
+    let code = match &error {
+        StoreError::Unavailable(cause) => cause.downcast_ref().and_then(primary_code),
+        _ => None,
+    };
+    match (error, code) {
+        (error @ StoreError::Busy(_), _) => NotWritable::Locked(Some(error)),
+        (error, Some(SQLITE_FULL)) => NotWritable::Full(error),
+        (error, Some(SQLITE_READONLY)) => NotWritable::ReadOnly(error),
+        (error, _) => NotWritable::Failed(error),
     }
 }
 

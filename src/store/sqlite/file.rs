@@ -32,6 +32,7 @@ impl DatabaseFile {
             || path.starts_with(":memory:")
             || path.starts_with("file:")
             || path.contains(['?', '\0'])
+            || has_credentials(path)
             || has_scheme
         {
             return Err(InvalidDatabaseUrl);
@@ -77,20 +78,24 @@ impl DatabaseFile {
 
     /// Device and inode of the file. They change when a restore puts another file under the same name.
     pub(super) fn identity(&self) -> Option<(u64, u64)> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            self.0.metadata().ok().map(|file| (file.dev(), file.ino()))
-        }
-        // Windows does not replace a file that is open.
-        #[cfg(not(unix))]
-        None
+        identity(&self.0)
+    }
+
+    /// Where SQLite keeps the write-ahead log.
+    pub(super) fn wal(&self) -> PathBuf {
+        self.side_file("-wal")
+    }
+
+    fn side_file(&self, suffix: &str) -> PathBuf {
+        // SQLite follows a link first: side files lie next to the file that it leads to.
+        let mut name = self.resolved().0.into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
     }
 
     /// A connection with SQLite's defaults, for work on a copy or on a store at rest.
     pub(super) async fn connect(&self) -> Result<SqliteConnection, StoreError> {
-        let options = SqliteConnectOptions::new().filename(&self.0).busy_timeout(BUSY_TIMEOUT);
-        options.disable_statement_logging().connect().await.map_err(failed)
+        options(&self.0).connect().await.map_err(failed)
     }
 
     /// Asks the file something without writing to it.
@@ -101,44 +106,71 @@ impl DatabaseFile {
         // Reading a file as immutable leaves no side files behind. While another process starts to write, it may show
         // half-written pages: an answer counts only if no journal has appeared meanwhile.
         if !self.has_journal() {
-            let options = SqliteConnectOptions::new().immutable(true);
-            if let Ok(answer) = self.read_with(options.read_only(true), &ask).await
+            let options = options(&self.0).immutable(true).read_only(true);
+            if let Ok(answer) = read_with(options, &ask).await
                 && !self.has_journal()
             {
                 return Ok(answer);
             }
         }
-        match self.read_with(SqliteConnectOptions::new().read_only(true), &ask).await {
+        match read_with(options(&self.0).read_only(true), &ask).await {
             // A program that was killed left a hot journal. SQLite rolls it back, which a read-only connection cannot.
             Err(StoreError::Busy(_) | StoreError::Unavailable(_)) => {
-                self.read_with(SqliteConnectOptions::new().pragma("query_only", "ON"), &ask).await
+                read_with(options(&self.0).pragma("query_only", "ON"), &ask).await
             }
             other => other,
         }
     }
 
-    async fn read_with<T>(
-        &self,
-        options: SqliteConnectOptions,
-        ask: &impl AsyncFn(&mut SqliteConnection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let options = options.filename(&self.0).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
-        let mut db = options.connect().await.map_err(failed)?;
-        let answer = ask(&mut db).await;
-        // Closed also after a failure: a connection that is only dropped closes later, on a thread of sqlx.
-        db.close().await.map_err(failed)?;
-        answer
-    }
-
     /// Whether a WAL or a rollback journal lies next to the file.
     fn has_journal(&self) -> bool {
         // Without `-shm`, which is only an index of the WAL.
-        ["-wal", "-journal"].iter().any(|suffix| {
-            let mut name = self.0.clone().into_os_string();
-            name.push(suffix);
-            Path::new(&name).exists()
-        })
+        ["-wal", "-journal"].iter().any(|suffix| self.side_file(suffix).exists())
     }
+}
+
+async fn read_with<T>(
+    options: SqliteConnectOptions,
+    ask: &impl AsyncFn(&mut SqliteConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut db = options.connect().await.map_err(failed)?;
+    let answer = ask(&mut db).await;
+    // Closed also after a failure: a connection that is only dropped closes later, on a thread of sqlx.
+    db.close().await.map_err(failed)?;
+    answer
+}
+
+/// What every connection to a file has in common.
+pub(super) fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(BUSY_TIMEOUT)
+        // Constraints, indexes and views of a file that others could write may call only harmless functions.
+        .pragma("trusted_schema", "OFF")
+        // Finds damaged pages when they are read, before they are followed.
+        .pragma("cell_size_check", "ON")
+        .disable_statement_logging()
+}
+
+/// Device and inode of a file; nothing if it is missing.
+pub(super) fn identity(file: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        file.metadata().ok().map(|file| (file.dev(), file.ino()))
+    }
+    // Windows does not replace a file that is open.
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        None
+    }
+}
+
+/// Whether a text has the password of another database: as a path it would be shown.
+fn has_credentials(text: &str) -> bool {
+    let has_user_info = |part: &str| part.split_once('@').is_some_and(|(before, _)| before.contains(':'));
+    text.split(['/', '\\']).any(has_user_info) || text.to_ascii_lowercase().contains("password=")
 }
 
 /// The text does not name a file for a store.

@@ -3,17 +3,19 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::error::failed;
+use super::error::{failed, unavailable};
 use super::schema::has_table;
 use super::text::lossy;
+use super::{serving_mode, thumbprints};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{KeyMetadata, RotationTimes};
 use crate::domain::key::{EARLIEST_FOREIGN_EXP, InvalidExp, Kid, LAST_KID, LATEST_EXP};
 use crate::store::{
-    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, SealedExternalKey,
-    SealedKey, SealedRows, StoreError,
+    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MAX_ENDED, MasterKeyRecord,
+    SealedExternalKey, SealedKey, SealedRows, StoreError, UnloadedKeys,
 };
 
 async fn master_key(db: &mut SqliteConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
@@ -86,12 +88,25 @@ pub(super) async fn snapshot(
     db: &mut SqliteConnection,
     sealed: &SealedRows,
 ) -> Result<KeySnapshot, StoreError> {
-    let keys = metadata(db).await?;
+    let keys = match sealed {
+        SealedRows::All | SealedRows::None => metadata(db).await?,
+        SealedRows::One(kid) => metadata_of(db, *kid).await?,
+        SealedRows::Usable { unreadable, .. } => needed_metadata(db, unreadable).await?,
+        SealedRows::WithoutThumbprint { .. } => Vec::new(),
+    };
+    let (unmanaged, invalid_exp) = unmanaged(db).await?;
+    let unloaded = match sealed {
+        SealedRows::Usable { .. } => unloaded(db, &keys, unmanaged.len() + invalid_exp.len()).await?,
+        _ => UnloadedKeys::default(),
+    };
+    let selected = match sealed {
+        SealedRows::WithoutThumbprint { at_most } => thumbprints::unrecorded(db, *at_most).await?,
+        _ => sealed.select(&keys),
+    };
     let mut rows = Vec::new();
-    for kid in sealed.select(&keys) {
+    for kid in selected {
         rows.extend(sealed_key(db, kid).await?);
     }
-    let (unmanaged, invalid_exp) = unmanaged(db).await?;
     Ok(KeySnapshot {
         version: version(db).await?,
         store_time: None,
@@ -99,10 +114,13 @@ pub(super) async fn snapshot(
         unmanaged,
         invalid_exp,
         policy: policy(db).await?,
+        unloaded,
         sealed: rows,
         external: external(db).await?,
         next_kid: next_kid(db).await?,
         newest_signer: newest_signer(db).await?,
+        open_mode_keys: serving_mode::open_mode_keys(db).await?,
+        lacks_thumbprints: !thumbprints::unrecorded(db, 1).await?.is_empty(),
         keys,
     })
 }
@@ -114,53 +132,119 @@ macro_rules! select_row {
     };
 }
 
-/// What is recorded about the keys. `$taken_over` is the column of that name, or its default.
+/// The columns of [`KeyMetadata`], from `keys` and `key_lives`. `$taken_over` is the column of that name, or its default.
+/// The rest of the query says which rows. A text or a BLOB is greater than every number.
 macro_rules! select_metadata {
-    ($taken_over:literal) => {
+    ($taken_over:literal, $which:literal) => {
         concat!(
             "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at, ",
             $taken_over,
             " AS is_taken_over
-             FROM keys JOIN key_lives ON key_lives.kid = keys.kid
-             WHERE typeof(keys.exp) IN ('integer', 'real') AND CAST(keys.exp AS INTEGER) <= ?
-             ORDER BY keys.kid"
+             FROM key_lives JOIN keys ON keys.kid = key_lives.kid
+             WHERE keys.exp < ?1 ",
+            $which,
+            " ORDER BY keys.kid"
         )
     };
 }
 
+/// From here on, `exp` is not believed, in seconds.
+const EXP_END: i64 = LATEST_EXP + 1;
+
+/// All keys.
 async fn metadata(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>, StoreError> {
-    select(db, select_metadata!("taken_over")).await
+    let sql = select_metadata!("taken_over", "");
+    let rows = sqlx::query(sql).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
-/// The same for a file whose schema may be older than the column `taken_over`.
+/// All keys of a file whose schema may be older than the column `taken_over`.
 pub(super) async fn metadata_before_migration(
     db: &mut SqliteConnection,
 ) -> Result<Vec<KeyMetadata>, StoreError> {
-    select(db, select_metadata!("0")).await
+    let rows = sqlx::query(select_metadata!("0", "")).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
-async fn select(db: &mut SqliteConnection, sql: &'static str) -> Result<Vec<KeyMetadata>, StoreError> {
-    sqlx::query(sql)
-        .bind(LATEST_EXP)
-        .fetch_all(db)
-        .await
-        .map_err(failed)?
-        .iter()
-        .map(|row| {
-            let at = |column| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
-            Ok(KeyMetadata {
-                kid: Kid(row.try_get("kid")?),
-                exp: Timestamp::from_secs(row.try_get("exp")?),
-                created_at: Timestamp::from_millis(row.try_get("made_at")?),
-                published_at: at("published_at")?,
-                activated_at: at("signs_since")?,
-                expired_at: at("expired_at")?,
-                revoked_at: at("revoked_at")?,
-                is_taken_over: row.try_get::<i64, _>("is_taken_over")? != 0,
-            })
-        })
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(failed)
+async fn metadata_of(db: &mut SqliteConnection, kid: Kid) -> Result<Vec<KeyMetadata>, StoreError> {
+    let sql = select_metadata!("taken_over", "AND key_lives.kid = ?2");
+    let rows = sqlx::query(sql).bind(EXP_END).bind(kid.0).fetch_all(db).await.map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
+}
+
+/// The keys that a round of the rotation needs. Each part finds its rows by an index, however many keys were kept.
+async fn needed_metadata(
+    db: &mut SqliteConnection,
+    unreadable: &[Kid],
+) -> Result<Vec<KeyMetadata>, StoreError> {
+    let unreadable: Vec<_> = unreadable.iter().map(|kid| kid.0).collect();
+    let unreadable = serde_json::to_string(&unreadable).map_err(unavailable)?;
+    let rows = sqlx::query(select_metadata!(
+        "taken_over",
+        "AND key_lives.kid IN (
+             SELECT kid FROM key_lives WHERE expired_at IS NULL AND revoked_at IS NULL AND deleted_at IS NULL
+             UNION SELECT value FROM json_each(?2)
+             UNION SELECT max(kid) FROM key_lives WHERE signs_since IS NOT NULL
+             UNION SELECT max(kid) FROM key_lives WHERE revoked_at IS NOT NULL AND deleted_at IS NULL
+             UNION SELECT * FROM (
+                 SELECT kid FROM keys JOIN key_lives USING (kid)
+                 WHERE keys.exp < ?1 AND expired_at IS NOT NULL AND revoked_at IS NULL
+                   AND kid NOT IN (SELECT value FROM json_each(?2))
+                 ORDER BY exp DESC, kid DESC LIMIT 1)
+             UNION SELECT * FROM (
+                 SELECT kid FROM keys JOIN key_lives USING (kid)
+                 WHERE keys.exp < ?1 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
+                 ORDER BY exp LIMIT ?3))"
+    ))
+    .bind(EXP_END)
+    .bind(unreadable)
+    .bind(MAX_ENDED)
+    .fetch_all(db)
+    .await
+    .map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
+}
+
+fn key_metadata(row: &SqliteRow) -> Result<KeyMetadata, sqlx::Error> {
+    let at = |column| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
+    Ok(KeyMetadata {
+        kid: Kid(row.try_get("kid")?),
+        exp: Timestamp::from_secs(row.try_get("exp")?),
+        created_at: Timestamp::from_millis(row.try_get("made_at")?),
+        published_at: at("published_at")?,
+        activated_at: at("signs_since")?,
+        expired_at: at("expired_at")?,
+        revoked_at: at("revoked_at")?,
+        is_taken_over: row.try_get::<i64, _>("is_taken_over")? != 0,
+    })
+}
+
+/// How many keys have ended that are not among `loaded`.
+async fn unloaded(
+    db: &mut SqliteConnection,
+    loaded: &[KeyMetadata],
+    unmanaged: usize,
+) -> Result<UnloadedKeys, StoreError> {
+    // The first from an index of `keys`, whose rows themselves are large.
+    let (rows, alive, revoked): (i64, i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM keys),
+                (SELECT count(*) FROM key_lives WHERE expired_at IS NULL AND revoked_at IS NULL AND deleted_at IS NULL),
+                (SELECT count(*) FROM key_lives WHERE revoked_at IS NOT NULL AND deleted_at IS NULL)",
+    )
+    .fetch_one(db)
+    .await
+    .map_err(failed)?;
+    let count = |number: i64| usize::try_from(number).unwrap_or(0);
+    let loaded_revoked = loaded.iter().filter(|key| key.revoked_at.is_some()).count();
+    let loaded_alive =
+        loaded.iter().filter(|key| key.expired_at.is_none() && key.revoked_at.is_none()).count();
+    let loaded_expired = loaded.len() - loaded_revoked - loaded_alive;
+    // Saturating: a row that another program has deleted leaves its history behind.
+    let expired = count(rows).saturating_sub(count(alive) + count(revoked) + unmanaged);
+    Ok(UnloadedKeys {
+        expired: expired.saturating_sub(loaded_expired),
+        revoked: count(revoked).saturating_sub(loaded_revoked),
+    })
 }
 
 // CAST, here and above: other programs store a PEM as TEXT and a time as REAL.
@@ -188,16 +272,18 @@ pub(super) async fn rows(
     })))
 }
 
-/// The rows that jwksd does not manage, parted as in [`rows`].
+/// The rows that jwksd does not manage, parted as in [`rows`], and those of ours whose `exp` was changed into something else.
 async fn unmanaged(db: &mut SqliteConnection) -> Result<(Vec<SealedKey>, Vec<InvalidExpKey>), StoreError> {
     let rows: Vec<Row> = sqlx::query_as(concat!(
         select_row!(),
-        " WHERE kid NOT IN (SELECT kid FROM key_lives)
-             -- One of ours whose exp was changed.
-             OR typeof(exp) NOT IN ('integer', 'real') OR CAST(exp AS INTEGER) > ?
+        // Their thumbprints are missing too. Looking there first spares a look at every row.
+        " WHERE kid IN (
+              SELECT kid FROM keys_without_thumbprint WHERE kid NOT IN (SELECT kid FROM key_lives)
+              UNION SELECT kid FROM keys WHERE exp >= ?
+              UNION SELECT kid FROM keys WHERE exp IS NULL)
           ORDER BY kid"
     ))
-    .bind(LATEST_EXP)
+    .bind(EXP_END)
     .fetch_all(db)
     .await
     .map_err(failed)?;
@@ -274,12 +360,12 @@ async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
     sqlx::query_scalar(
         // key_lives and sqlite_sequence know deleted rows: verifiers may still have the key of an old `kid` cached. A row
         // of another program near the end of the range would leave no number for us, so only our own count there.
-        "SELECT 1 + max(kid) FROM (
-             SELECT kid FROM keys WHERE kid <= ?1
-             UNION ALL SELECT kid FROM key_lives WHERE kid < 9223372036854775807
-             UNION ALL SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'keys' AND CAST(seq AS INTEGER) <= ?1
-             UNION ALL SELECT 0
-         )",
+        // Three lookups at the ends of indexes: max() over a union would read every row.
+        "SELECT 1 + max(
+             coalesce((SELECT max(kid) FROM keys WHERE kid <= ?1), 0),
+             coalesce((SELECT max(kid) FROM key_lives WHERE kid < 9223372036854775807), 0),
+             coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence
+                       WHERE name = 'keys' AND CAST(seq AS INTEGER) <= ?1), 0))",
     )
     .bind(LAST_KID.0)
     .fetch_one(db)
@@ -362,6 +448,9 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
             }
             KeyChange::Publish(row) => publish(db, row).await?,
             KeyChange::RecordPolicy(times) => record_policy(db, times).await?,
+            KeyChange::RecordThumbprint { kid, thumbprint } => {
+                thumbprints::record(db, kid, &thumbprint).await?;
+            }
             KeyChange::Reseal { kid, exp, sealed } => {
                 reseal(db, kid, exp, sealed).await?;
                 // In a rekey, SetMasterKey comes first, so this is the number of the new one.

@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::error::failed;
+use super::file;
 use super::schema::has_table;
 use crate::store::StoreError;
 
 /// How many numbers of keys and accounts are skipped when the store cannot tell which it has given out since the backup.
 const SKIPPED_IDS: i64 = 1_000_000;
+
+/// Tables that an older store does not have.
+const LATER_TABLES: [&str; 4] = ["account_states", "open_mode_keys", "revoked_thumbprints", "uploaded_keys"];
 
 /// The result of a merge.
 #[derive(Debug)]
@@ -36,10 +40,14 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
             return Err(StoreError::Corrupt(format!("it has no table {table}")));
         }
     }
-    let has_states = has_table(db, "account_states").await?;
-    let has_external = has_table(db, "uploaded_keys").await?;
+    let mut present = Vec::new();
+    for table in LATER_TABLES {
+        if has_table(db, table).await? {
+            present.push(table);
+        }
+    }
     sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(failed)?;
-    let merged = merge_into_copy(db, has_states, has_external).await;
+    let merged = merge_into_copy(db, &present).await;
     if merged.is_err() {
         // Fails if the transaction had not begun, which changes nothing.
         let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
@@ -48,11 +56,7 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
     merged.map_err(failed)
 }
 
-async fn merge_into_copy(
-    db: &mut SqliteConnection,
-    has_states: bool,
-    has_external: bool,
-) -> Result<MergeOutcome, sqlx::Error> {
+async fn merge_into_copy(db: &mut SqliteConnection, present: &[&str]) -> Result<MergeOutcome, sqlx::Error> {
     // AUTOINCREMENT continues from sqlite_sequence: with the older one of the copy, a `kid` would be given out twice.
     // In key_lives, what happened since the backup stays: a restore must not bring a revoked key back.
     sqlx::raw_sql(
@@ -72,7 +76,24 @@ async fn merge_into_copy(
     .execute(&mut *db)
     .await?;
     let keys = merge_keys(db).await?;
-    if has_external {
+    if present.contains(&"revoked_thumbprints") {
+        // Those of the keys themselves are recorded when the copy is opened.
+        sqlx::raw_sql(
+            "INSERT OR IGNORE INTO copy.revoked_thumbprints (thumbprint) SELECT thumbprint FROM main.revoked_thumbprints",
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    if present.contains(&"open_mode_keys") {
+        // Tokens that anyone could get since the backup stay known as such.
+        sqlx::raw_sql(
+            "INSERT OR IGNORE INTO copy.open_mode_keys SELECT kid FROM main.open_mode_keys
+             WHERE kid IN (SELECT kid FROM copy.keys)",
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    if present.contains(&"uploaded_keys") {
         // Withdrawn external keys stay withdrawn. Newer ones would not open under another master key.
         let merge_external = if keys {
             "DELETE FROM copy.uploaded_keys; INSERT INTO copy.uploaded_keys SELECT * FROM main.uploaded_keys"
@@ -83,7 +104,7 @@ async fn merge_into_copy(
         };
         sqlx::raw_sql(merge_external).execute(&mut *db).await?;
     }
-    let accounts = if has_states { merge_states(db).await? } else { 0 };
+    let accounts = if present.contains(&"account_states") { merge_states(db).await? } else { 0 };
     // Last: renaming a deleted account above has already recorded its new name.
     sqlx::query("INSERT OR IGNORE INTO copy.names_given (name) SELECT name FROM main.names_given")
         .execute(&mut *db)
@@ -153,8 +174,7 @@ async fn merge_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
 
 /// Lets the numbers of a copy continue far ahead.
 pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
-    let options = SqliteConnectOptions::new().filename(copy).disable_statement_logging();
-    let mut db = options.connect().await.map_err(failed)?;
+    let mut db = file::options(copy).connect().await.map_err(failed)?;
     sqlx::query(
         // SQLite writes this row with the first account, so a copy without accounts has no row to update below.
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'users', 0

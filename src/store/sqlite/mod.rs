@@ -4,6 +4,7 @@
 //! accounts are on disk before they are answered (`synchronous = FULL`). Sign-ins reach the disk with the next sync
 //! (`NORMAL`).
 
+mod account_watch;
 mod accounts;
 mod backup;
 mod check;
@@ -16,10 +17,14 @@ mod pool;
 mod probe;
 mod restore;
 mod schema;
+mod schema_check;
+mod serving_mode;
 mod sign_in_batcher;
 mod sign_ins;
 mod store;
 mod text;
+mod thumbprints;
+mod write_probe;
 
 pub(crate) use self::check::{Counts, Depth, Inspection};
 pub use self::file::{DatabaseFile, InvalidDatabaseUrl};
@@ -27,4 +32,5 @@ pub(crate) use self::merge::MergeOutcome;
 pub use self::probe::{Contents, Probe};
 pub(crate) use self::restore::ExclusiveLock;
 pub(crate) use self::schema::newest_schema;
+pub use self::schema_check::SchemaFault;
 pub use self::store::SqliteStore;

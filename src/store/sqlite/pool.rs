@@ -2,14 +2,16 @@
 //!
 //! Connections are renewed regularly. A page that was once read wrongly stays in the cache of its connection.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use super::error::{failed, is_busy, is_read_only};
-use super::file::{BUSY_TIMEOUT, DatabaseFile};
+use super::file::{self, BUSY_TIMEOUT, DatabaseFile, identity};
+use super::schema::migrate;
 use crate::store::StoreError;
 
 /// Maximum number of reading connections. More than there are cores would wait for each other.
@@ -32,15 +34,18 @@ pub(super) enum Durability {
 pub(super) struct Writer {
     pool: SqlitePool,
     file: File,
+    wal: File,
 }
 
 impl Writer {
-    /// Opens the file, and creates it if it is missing.
+    /// Opens the file, creates it if it is missing, and brings its schema up to date.
     pub(super) async fn open(database: &DatabaseFile) -> Result<Self, StoreError> {
         // SQLite has one write lock per file. Waiting for it in the queue of our pool is fair; its busy handler, which
         // sleeps and tries again, is not.
         let pool = connect(options(database), 1, Some(LIFETIME)).await?;
-        Ok(Self { pool, file: File::new(database) })
+        migrate(&mut *acquire(&pool).await?).await?;
+        // After the migration: SQLite creates the WAL with the first transaction.
+        Ok(Self { pool, file: File::new(database.path()), wal: File::new(&database.wal()) })
     }
 
     /// The connection, outside of any transaction.
@@ -64,6 +69,17 @@ impl Writer {
             begun => begun,
         };
         begun.map_err(failed)
+    }
+
+    /// Commits, and looks at the file again: it may have been removed while the transaction waited for the lock, and what
+    /// it wrote is then lost.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] if another file, or none, has the name of the store or of its WAL by now.
+    pub(super) async fn commit(&self, tx: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+        tx.commit().await.map_err(failed)?;
+        self.file.expect_in_place()?;
+        self.wal.expect_in_place()
     }
 
     /// Closes it. The last connection to close checkpoints the WAL.
@@ -104,7 +120,7 @@ impl Readers {
         let options = options(database).read_only(true);
         let anchor = connect(options.clone(), 1, None).await?;
         let pool = connect(options, READERS, Some(LIFETIME)).await?;
-        Ok(Self { pool, anchor, file: File::new(database) })
+        Ok(Self { pool, anchor, file: File::new(database.path()) })
     }
 
     /// One of them, outside of any transaction.
@@ -119,27 +135,26 @@ impl Readers {
     }
 }
 
-/// The file that was opened. Writes to it are lost once another file has its name.
+/// A file of the store, as it was when it was opened. Writes to it are lost once another file has its name.
 #[derive(Clone, Debug)]
 struct File {
-    database: DatabaseFile,
+    path: PathBuf,
     identity: Option<(u64, u64)>,
 }
 
 impl File {
-    fn new(database: &DatabaseFile) -> Self {
-        Self { database: database.clone(), identity: database.identity() }
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: identity(path) }
     }
 
     fn expect_in_place(&self) -> Result<(), StoreError> {
         // On Unix a missing file has no identity, so it counts as replaced too.
-        if self.database.identity() == self.identity { Ok(()) } else { Err(StoreError::Replaced) }
+        if identity(&self.path) == self.identity { Ok(()) } else { Err(StoreError::Replaced) }
     }
 }
 
 fn options(database: &DatabaseFile) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(database.path())
+    file::options(database.path())
         .journal_mode(SqliteJournalMode::Wal)
         // SQLite enforces foreign keys only on connections that ask for it.
         .foreign_keys(true)
@@ -149,8 +164,6 @@ fn options(database: &DatabaseFile) -> SqliteConnectOptions {
         .pragma("fullfsync", "ON")
         // A long reader lets the WAL grow. It shrinks to 64 MiB afterwards.
         .pragma("journal_size_limit", "67108864")
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging()
 }
 
 /// A connection that is not in a transaction.

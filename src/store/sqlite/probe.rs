@@ -5,8 +5,12 @@ use sqlx::SqliteConnection;
 use super::compatibility::{expect_known_columns, expect_numbers_left, expect_usable_columns};
 use super::file::DatabaseFile;
 use super::schema::{expect_known_version, has_table};
+use super::schema_check::{self, SchemaFault};
 use super::{accounts, keys};
 use crate::store::{MasterKeyRecord, StoreError};
+
+/// Maximum number of differences in a refusal.
+const MAX_FAULTS: usize = 10;
 
 /// What is in the file of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +19,24 @@ pub struct Probe {
     pub contents: Contents,
     /// Whether there are accounts.
     pub has_accounts: bool,
+    /// How its schema differs from what the migrations make.
+    pub schema_faults: Vec<SchemaFault>,
+}
+
+impl Probe {
+    /// No file.
+    fn nothing() -> Self {
+        Self { contents: Contents::Nothing, has_accounts: false, schema_faults: Vec::new() }
+    }
+
+    /// Why the file must not be used, in words. Checked before anything is written, because a trigger of another program
+    /// runs with what we write.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let serious: Vec<_> = self.schema_faults.iter().filter(|fault| fault.is_serious()).collect();
+        let listed: Vec<_> = serious.iter().take(MAX_FAULTS).map(ToString::to_string).collect();
+        (!listed.is_empty()).then(|| listed.join("; "))
+    }
 }
 
 /// Whose keys are in the file of a store.
@@ -42,7 +64,7 @@ impl DatabaseFile {
             Err(_) if self.path().symlink_metadata().is_ok() => {
                 Err(StoreError::Corrupt("it is a link to a file that does not exist".to_owned()))
             }
-            Err(_) => Ok(Probe { contents: Contents::Nothing, has_accounts: false }),
+            Err(_) => Ok(Probe::nothing()),
         }
     }
 }
@@ -51,13 +73,16 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     expect_known_columns(db).await?;
     expect_usable_columns(db).await?;
     expect_known_version(db).await?;
-    let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
     let contents = contents(db).await?;
     // In a store of ours, a row of another program is only left out.
     if !matches!(contents, Contents::Ours(_)) {
         expect_numbers_left(db).await?;
     }
-    Ok(Probe { contents, has_accounts })
+    Ok(Probe {
+        has_accounts: has_table(db, "users").await? && accounts::any(db).await?,
+        contents,
+        schema_faults: schema_check::faults(db).await?,
+    })
 }
 
 async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {

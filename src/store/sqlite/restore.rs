@@ -5,11 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::error::{failed, is_busy, is_unreadable, unavailable};
-use super::file::DatabaseFile;
+use super::file::{self, DatabaseFile};
 use super::merge::{self, MergeOutcome};
 use crate::directory::{directory_of, sync_directory_of};
 use crate::store::StoreError;
@@ -34,11 +34,9 @@ impl ExclusiveLock {
         let database = database.clone();
         // An empty file that we hold keeps other processes from creating a store there.
         let is_new = database.create_private().map_err(unavailable)?;
-        let mut db = SqliteConnectOptions::new()
-            .filename(database.path())
+        let mut db = file::options(database.path())
             // A running server does not let go of the file: waiting would only delay the refusal.
             .busy_timeout(std::time::Duration::ZERO)
-            .disable_statement_logging()
             .connect()
             .await
             .map_err(failed)?;
@@ -96,7 +94,7 @@ impl ExclusiveLock {
         copy_ownership(&store, &copy)?;
         // Before the rename: after a power cut, the name must not lead to a file without its content.
         copy.as_file().sync_all()?;
-        let kept = if self.is_new { None } else { Some(keep(&store, suffix)?) };
+        let kept = (!self.is_new).then(|| free_name(&store, suffix));
         if self.db.is_none() {
             // Side files of a file that is not a database must not be taken for those of the copy.
             let kept = kept.clone().unwrap_or_else(|| with_suffix(&store, suffix));
@@ -108,17 +106,20 @@ impl ExclusiveLock {
         if cfg!(not(unix)) {
             self.release().await;
         }
-        if let Err(error) = copy.persist(&store) {
-            // The store keeps its own name, and only that one.
-            if let Some(kept) = kept {
-                let _ = fs::remove_file(kept);
-            }
-            return Err(error.error);
+        match &kept {
+            Some(kept) => replace_and_keep(&store, copy, kept)?,
+            None => drop(copy.persist(&store)?),
         }
+        // From here on the name leads to the copy, which must stay if the next step fails.
+        self.is_new = false;
         // The rename survives a power cut only once the directory is written too.
         sync_directory_of(&store)?;
-        self.is_new = false;
         Ok(kept)
+    }
+
+    /// The connection that holds the lock; nothing if the file is not a database.
+    pub(super) fn connection(&mut self) -> Option<&mut SqliteConnection> {
+        self.db.as_mut()
     }
 
     /// Gives the lock back and leaves everything as it was.
@@ -155,7 +156,10 @@ fn copy_ownership(store: &Path, copy: &tempfile::NamedTempFile) -> io::Result<()
     use std::os::unix::fs::{MetadataExt as _, chown};
     let present = match store.metadata() {
         Ok(present) => {
-            fs::set_permissions(copy.path(), present.permissions())?;
+            // File systems without modes refuse every change of one, also to the mode that each file has there.
+            if copy.as_file().metadata()?.permissions() != present.permissions() {
+                fs::set_permissions(copy.path(), present.permissions())?;
+            }
             present
         }
         Err(_) => directory_of(store).metadata()?,
@@ -168,16 +172,49 @@ fn copy_ownership(store: &Path, copy: &tempfile::NamedTempFile) -> io::Result<()
     chown(copy.path(), Some(present.uid()), Some(present.gid()))
 }
 
-/// Gives the store a second name, which it keeps when the copy takes the first one.
-fn keep(store: &Path, suffix: &str) -> io::Result<PathBuf> {
-    let mut kept = with_suffix(store, suffix);
-    loop {
-        // A link and not a rename: the store must have its own name at every moment, also if we are killed here.
-        match fs::hard_link(store, &kept) {
-            Ok(()) => return Ok(kept),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept = with_suffix(&kept, "-2"),
-            Err(error) => return Err(error),
-        }
+/// A name next to the store that no file has.
+fn free_name(store: &Path, suffix: &str) -> PathBuf {
+    let mut name = with_suffix(store, suffix);
+    while name.symlink_metadata().is_ok() {
+        name = with_suffix(&name, "-2");
+    }
+    name
+}
+
+/// Puts the copy in place of the store, which is kept under another name.
+///
+/// With a hard link or an exchange, the store's name leads to one of the two files at every moment. FAT, SMB and some FUSE
+/// file systems have neither. There, the store has no name between two renames.
+fn replace_and_keep(store: &Path, copy: tempfile::NamedTempFile, kept: &Path) -> io::Result<()> {
+    if fs::hard_link(store, kept).is_ok() {
+        return copy.persist(store).map(drop).map_err(|error| {
+            // The store keeps its own name, and only that one.
+            let _ = fs::remove_file(kept);
+            error.error
+        });
+    }
+    if exchange(copy.path(), store).is_ok() {
+        // The copy's name now leads to the old store.
+        return fs::rename(copy.path(), kept).inspect_err(|_| drop(exchange(copy.path(), store)));
+    }
+    fs::rename(store, kept)?;
+    copy.persist(store).map(drop).map_err(|error| {
+        let _ = fs::rename(kept, store);
+        error.error
+    })
+}
+
+/// Exchanges the names of two files in one step, where system and file system can.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    {
+        let _ = (one, other);
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -117,7 +117,7 @@ async fn record(writer: Writer, sign_ins: Vec<NewSignIn>) -> Result<Vec<SignInOu
     let valid: Vec<_> =
         rows.iter().zip(&outcomes).filter(|(_, outcome)| is_valid(outcome)).map(|(row, _)| row).collect();
     insert(&mut tx, &json(&valid)?).await?;
-    tx.commit().await.map_err(failed)?;
+    writer.commit(tx).await?;
     Ok(outcomes)
 }
 

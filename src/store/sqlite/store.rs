@@ -6,16 +6,18 @@ use async_trait::async_trait;
 use sqlx::{Row as _, Transaction};
 use tokio::time::Instant;
 
+use super::account_watch::AccountWatch;
 use super::error::{failed, unavailable};
 use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
-use super::{accounts, keys, schema, sign_ins};
+use super::{accounts, keys, serving_mode, sign_ins, thumbprints, write_probe};
 use crate::domain::account::{AccountReport, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
+use crate::domain::key::Kid;
 use crate::store::{
-    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, NewSignIn, Page, SealedRows, SignIn,
-    SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
+    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, NotWritable,
+    Page, SealedRows, ServingMode, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
 };
 
 /// Maximum wait for the write lock before the time in a plan counts as stale.
@@ -27,6 +29,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     batcher: SignInBatcher,
+    account_watch: AccountWatch,
 }
 
 impl SqliteStore {
@@ -44,11 +47,10 @@ impl SqliteStore {
 
     async fn open_file(database: &DatabaseFile) -> Result<Self, StoreError> {
         let writer = Writer::open(database).await?;
-        schema::migrate(&mut *writer.connection().await?).await?;
         // After the migration: a read-only connection can neither switch the file to WAL nor create a table.
         let readers = Readers::open(database).await?;
         let batcher = SignInBatcher::start(writer.clone());
-        Ok(Self { writer, readers, batcher })
+        Ok(Self { writer, readers, batcher, account_watch: AccountWatch::new(database) })
     }
 
     /// Removes what the changes have replaced from the file itself: plaintext keys of another program, and keys that are
@@ -108,6 +110,11 @@ impl Store for SqliteStore {
         keys::snapshot(&mut tx, sealed).await
     }
 
+    async fn known_keys(&self, thumbprints: &[String]) -> Result<Vec<KnownKey>, StoreError> {
+        let mut connection = self.readers.connection().await?;
+        thumbprints::known(&mut connection, thumbprints).await
+    }
+
     async fn key_version(&self) -> Result<KeyVersion, StoreError> {
         let mut connection = self.readers.connection().await?;
         keys::version(&mut connection).await
@@ -125,15 +132,39 @@ impl Store for SqliteStore {
         if keys::apply(&mut tx, changes).await? == Applied::Conflict {
             return Ok(Applied::Conflict);
         }
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         self.scrub(replaced).await;
         Ok(Applied::Yes)
+    }
+
+    async fn serving_mode(&self) -> Result<Option<ServingMode>, StoreError> {
+        serving_mode::recorded(&mut *self.readers.connection().await?).await
+    }
+
+    async fn record_serving_mode(&self, mode: ServingMode) -> Result<Option<ServingMode>, StoreError> {
+        let mut tx = self.writer.begin(Durability::Full).await?;
+        serving_mode::record_first(&mut tx, mode).await?;
+        let recorded = serving_mode::recorded(&mut tx).await?;
+        self.writer.commit(tx).await?;
+        Ok(recorded)
+    }
+
+    async fn record_open_mode_key(&self, kid: Kid) -> Result<(), StoreError> {
+        // Full: after a power cut, the tokens of this key must still be known as those that anyone could get.
+        let mut tx = self.writer.begin(Durability::Full).await?;
+        serving_mode::record_open_mode_key(&mut tx, kid).await?;
+        self.writer.commit(tx).await
+    }
+
+    async fn has_accounts(&self) -> Result<bool, StoreError> {
+        let query = async || accounts::any(&mut *self.readers.connection().await?).await;
+        self.account_watch.ask(query).await
     }
 
     async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
         let mut tx = self.writer.begin(Durability::Full).await?;
         let id = accounts::insert(&mut tx, &account, now).await?;
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         Ok(id)
     }
 
@@ -166,7 +197,7 @@ impl Store for SqliteStore {
         let mut tx = self.writer.begin(Durability::Full).await?;
         // Full durability above: a power cut must not enable a disabled account or bring an old password back.
         let changed = accounts::change(&mut tx, user, change, now).await?;
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         Ok(changed)
     }
 
@@ -202,8 +233,12 @@ impl Store for SqliteStore {
     async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
         let mut tx = self.writer.begin(Durability::Normal).await?;
         let deleted = sign_ins::delete_before(&mut tx, before, at_most).await?;
-        tx.commit().await.map_err(failed)?;
+        self.writer.commit(tx).await?;
         Ok(deleted)
+    }
+
+    async fn probe_write(&self) -> Result<(), NotWritable> {
+        write_probe::probe(&self.writer).await
     }
 
     async fn close(&self) {

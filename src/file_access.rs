@@ -1,0 +1,283 @@
+//! Which other users can change a file or put another one in its place: by its owner, its mode, and its directory.
+//!
+//! Root and the user of this process do not count. Only on Unix; access-control lists are not read.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+#[cfg(unix)]
+pub(crate) use self::unix::{Strictness, directory_risks, is_root, keeps_modes, risks};
+
+#[cfg(not(unix))]
+pub(crate) use self::other::{Strictness, directory_risks, is_root, keeps_modes, risks};
+
+/// A way in which another user can change a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Risk {
+    path: PathBuf,
+    is_directory: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The path belongs to this user.
+    Owner(u32),
+    /// Others than its owner can write it, with this mode.
+    Writable(u32),
+}
+
+impl Risk {
+    /// What other users can change.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the risk is only that the path belongs to another user.
+    pub(crate) const fn is_owner(&self) -> bool {
+        matches!(self.kind, Kind::Owner(_))
+    }
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        let (subject, what) =
+            if self.is_directory { ("the directory ", "replace the files in it") } else { ("", "change it") };
+        match self.kind {
+            Kind::Owner(user) => write!(
+                f,
+                "{subject}{path} belongs to user {user}, who can {what}: run jwksd as that user, or chown it to the user of the server"
+            ),
+            Kind::Writable(mode) => write!(
+                f,
+                "{subject}{path} can be written by other users (mode {mode:03o}), who can {what}: chmod go-w {path}"
+            ),
+        }
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::fs::{self, Metadata};
+    use std::io;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::{Kind, Path, PathBuf, Risk};
+    use crate::directory::directory_of;
+
+    const GROUP_WRITE: u32 = 0o020;
+    const OTHERS_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+
+    /// Maximum number of symbolic links from a name to its file, as in Linux.
+    const MAX_LINKS: usize = 40;
+
+    /// What other users may do in a directory.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Strictness {
+        /// Create files, if they can replace none: in /tmp, the sticky bit prevents it.
+        NoReplacing,
+        /// Nothing: `SQLite` reads journals that lie next to the database.
+        NoCreating,
+    }
+
+    /// The users that are not others: root and this one.
+    fn is_trusted(user: u32) -> bool {
+        user == 0 || user == rustix::process::geteuid().as_raw()
+    }
+
+    /// Whether this process runs as root, which may use the files of all users.
+    pub(crate) fn is_root() -> bool {
+        rustix::process::geteuid().is_root()
+    }
+
+    /// The risks of a file: its own, and those of its directory. Symbolic links are followed, each with its directory.
+    ///
+    /// # Errors
+    /// When the file does not exist or cannot be looked at.
+    pub(crate) fn risks(file: &Path, strictness: Strictness) -> io::Result<Vec<Risk>> {
+        let mut found = Vec::new();
+        let mut path = file.to_owned();
+        for _ in 0..MAX_LINKS {
+            let metadata = path.symlink_metadata()?;
+            let directory = directory_of(&path);
+            add(&mut found, directory_risks(directory, strictness)?);
+            if !metadata.is_symlink() {
+                add(&mut found, own_risks(&path, &metadata));
+                return Ok(found);
+            }
+            // The owner of a link can replace it only where every user may create files.
+            if fs::metadata(directory)?.mode() & OTHERS_WRITE != 0 {
+                add(&mut found, owner_risk(&path, &metadata));
+            }
+            path = directory.join(fs::read_link(&path)?);
+        }
+        Ok(found)
+    }
+
+    /// The risks of a directory for the files in it.
+    ///
+    /// # Errors
+    /// When it does not exist or cannot be looked at.
+    pub(crate) fn directory_risks(directory: &Path, strictness: Strictness) -> io::Result<Vec<Risk>> {
+        let metadata = fs::metadata(directory)?;
+        let is_shared = strictness == Strictness::NoReplacing && metadata.mode() & STICKY != 0;
+        // `.` says nothing in a log.
+        let shown =
+            if directory == Path::new(".") { fs::canonicalize(directory)? } else { directory.to_owned() };
+        Ok(if is_shared {
+            owner_risk(&shown, &metadata).into_iter().collect()
+        } else {
+            own_risks(&shown, &metadata)
+        })
+    }
+
+    fn add(found: &mut Vec<Risk>, risks: impl IntoIterator<Item = Risk>) {
+        for risk in risks {
+            if !found.contains(&risk) {
+                found.push(risk);
+            }
+        }
+    }
+
+    fn own_risks(path: &Path, metadata: &Metadata) -> Vec<Risk> {
+        let writable = is_writable_by_others(metadata).then(|| Kind::Writable(metadata.mode() & 0o777));
+        let writable = writable.map(|kind| risk(path, metadata, kind));
+        owner_risk(path, metadata).into_iter().chain(writable).collect()
+    }
+
+    fn owner_risk(path: &Path, metadata: &Metadata) -> Option<Risk> {
+        (!is_trusted(metadata.uid())).then(|| risk(path, metadata, Kind::Owner(metadata.uid())))
+    }
+
+    fn risk(path: &Path, metadata: &Metadata, kind: Kind) -> Risk {
+        Risk { path: PathBuf::from(path), is_directory: metadata.is_dir(), kind }
+    }
+
+    fn is_writable_by_others(metadata: &Metadata) -> bool {
+        let mode = metadata.mode();
+        mode & OTHERS_WRITE != 0
+            || (mode & GROUP_WRITE != 0 && !is_private_group(metadata.gid(), metadata.uid()))
+    }
+
+    /// Whether only trusted users and the owner of a file are in its group. Many systems give each user such a group, and
+    /// create files that it can write.
+    fn is_private_group(group: u32, owner: u32) -> bool {
+        // The group of root, which containers with arbitrary users rely on.
+        if group == 0 {
+            return true;
+        }
+        // Elsewhere these files do not list the users.
+        if cfg!(target_os = "linux") {
+            let read = |file| fs::read_to_string(file).unwrap_or_default();
+            let members = members(group, &read("/etc/passwd"), &read("/etc/group"));
+            if let Some(members) = members {
+                return members
+                    .into_iter()
+                    .all(|user| user.is_some_and(|user| user == owner || is_trusted(user)));
+            }
+        }
+        // By convention, a group with the number of a user is that user's own.
+        group == owner
+    }
+
+    /// The users of a group, `None` for one without a number; `None` for a group that is not listed.
+    pub(super) fn members(group: u32, passwd: &str, groups: &str) -> Option<Vec<Option<u32>>> {
+        let users: Vec<_> = passwd.lines().filter_map(user).collect();
+        let listed = groups.lines().find_map(|line| {
+            let mut fields = line.split(':').skip(2);
+            (fields.next()?.parse() == Ok(group)).then(|| fields.next().unwrap_or_default())
+        })?;
+        let primary = users.iter().filter(|(.., primary)| *primary == group).map(|(_, user, _)| Some(*user));
+        let named = listed
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(|name| users.iter().find(|(other, ..)| *other == name).map(|(_, user, _)| *user));
+        Some(primary.chain(named).collect())
+    }
+
+    /// Name, number and primary group of a line of `/etc/passwd`.
+    fn user(line: &str) -> Option<(&str, u32, u32)> {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let mut numbers = fields.skip(1).map(|field| field.parse().ok());
+        Some((name, numbers.next()??, numbers.next()??))
+    }
+
+    /// Whether the file system of a path keeps owners and modes. Disks of Windows and of other machines show fixed ones.
+    pub(crate) fn keeps_modes(path: &Path) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            // statfs(2): 9P (WSL 2), FUSE (also Docker Desktop), FAT, exFAT, NTFS, CIFS, SMB 2, VirtualBox, WSL 1.
+            const WITHOUT: [u32; 10] = [
+                0x0102_1997,
+                0x6573_5546,
+                0x4d44,
+                0x2011_bab0,
+                0x7366_746e,
+                0x5346_544e,
+                0xff53_4d42,
+                0xfe53_4d42,
+                0x786f_4256,
+                0x5346_4846,
+            ];
+            // The type is a signed number of another width on some processors.
+            rustix::fs::statfs(path).map_or(true, |stat| {
+                !WITHOUT.iter().any(|magic| i128::from(*magic) == i128::from(stat.f_type))
+            })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = path;
+            true
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod other {
+    use std::io;
+
+    use super::{Path, Risk};
+
+    /// Not used: other systems do not express access as mode bits.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Strictness {
+        NoReplacing,
+        NoCreating,
+    }
+
+    pub(crate) const fn is_root() -> bool {
+        false
+    }
+
+    pub(crate) fn risks(_: &Path, _: Strictness) -> io::Result<Vec<Risk>> {
+        Ok(Vec::new())
+    }
+
+    pub(crate) fn directory_risks(_: &Path, _: Strictness) -> io::Result<Vec<Risk>> {
+        Ok(Vec::new())
+    }
+
+    pub(crate) const fn keeps_modes(_: &Path) -> bool {
+        true
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::unix::members;
+
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:100::/:\nbad\n";
+    const GROUPS: &str = "root:x:0:\nusers:x:100:\nalice:x:1000:\nstaff:x:50:alice,ldap-user\n";
+
+    #[test]
+    fn the_users_of_a_group_are_those_of_both_files() {
+        assert_eq!(members(1000, PASSWD, GROUPS), Some(vec![Some(1000)]));
+        assert_eq!(members(100, PASSWD, GROUPS), Some(vec![Some(1001)]));
+        assert_eq!(members(50, PASSWD, GROUPS), Some(vec![Some(1000), None]));
+        assert_eq!(members(7, PASSWD, GROUPS), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! CORS (Fetch Standard §3.2): which pages of other origins may read responses, and what they may send.
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::response::Response;
+
+use super::origin::AllowedOrigins;
+use super::policy::BrowserPolicy;
+use crate::http::openapi::Access;
+use crate::http::response::set_exposed;
+
+/// How long browsers may keep the answer to a preflight, in seconds. Most allow two hours at most.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+
+/// What a response says about the origins whose pages may read it.
+pub(in crate::http) enum Grant {
+    /// Nothing, or what the handler says.
+    Unchanged,
+    /// That it depends on the origin, and that this one may not.
+    Refused,
+    /// That this origin may.
+    To(HeaderValue),
+}
+
+impl Grant {
+    /// The grant for the response to this request.
+    pub(in crate::http) fn new<B>(
+        policy: &BrowserPolicy,
+        request: &Request<B>,
+        access: Option<Access>,
+    ) -> Self {
+        if access != Some(Access::Account) || policy.origins().is_empty() {
+            return Self::Unchanged;
+        }
+        match policy.allowed_origin(request.headers(), access) {
+            Some(_) if *policy.origins() == AllowedOrigins::Any => Self::To(HeaderValue::from_static("*")),
+            Some(origin) => Self::To(origin.clone()),
+            None => Self::Refused,
+        }
+    }
+
+    /// Writes the grant to the response.
+    pub(in crate::http) fn apply(self, response: &mut Response) {
+        let headers = response.headers_mut();
+        match self {
+            Self::Unchanged => return,
+            Self::Refused => {}
+            Self::To(origin) => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                let exposed = HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Request-Id");
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+            }
+        }
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+    }
+}
+
+/// The answer to a preflight: the request with which a browser asks whether a page may send another one.
+///
+/// Returns nothing for other requests, and for pages that may not. `methods` are those of the path.
+pub(in crate::http) fn preflight<B>(
+    request: &Request<B>,
+    grant: &Grant,
+    access: Option<Access>,
+    methods: impl Iterator<Item = Method>,
+) -> Option<Response> {
+    let is_preflight = *request.method() == Method::OPTIONS
+        && request.headers().contains_key(ORIGIN)
+        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if !is_preflight {
+        return None;
+    }
+    let allowed_headers = match (access, grant) {
+        // Pages send `Authorization` to every URL of an API out of habit, and a wildcard does not include it.
+        (Some(Access::Public), _) => "*, Authorization",
+        (_, Grant::To(_)) => "Authorization, Content-Type, X-Request-Id",
+        _ => return None,
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    if access == Some(Access::Public) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        set_exposed(headers);
+    }
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, list(methods));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed_headers));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    Some(response)
+}
+
+fn list(methods: impl Iterator<Item = Method>) -> HeaderValue {
+    let names: Vec<String> = methods.map(|method| method.to_string()).collect();
+    let names = names.join(", ").replace("GET", "GET, HEAD");
+    HeaderValue::from_str(&names).unwrap_or(HeaderValue::from_static(""))
+}

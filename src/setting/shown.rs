@@ -1,0 +1,116 @@
+//! How an error shows the value of a setting, and which values it does not show.
+
+use std::fmt;
+
+/// Minimum length of a word that counts as a key or a token.
+const KEY_LENGTH: usize = 32;
+
+/// The value of a setting as an error shows it. A value that may contain a secret is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownValue(Option<String>);
+
+impl ShownValue {
+    /// The value of the setting with this name, unless it may contain a secret.
+    pub(super) fn new(name: &str, value: String) -> Self {
+        let is_risky =
+            if name.ends_with("_FILE") { is_no_path(&value) } else { names_or_carries_secret(&value) };
+        Self((!is_risky && !value.contains(['\n', '\r']) && !has_key(&value)).then_some(value))
+    }
+
+    /// A value that contains a secret.
+    pub(super) const fn hidden() -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Display for ShownValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(value) = &self.0 else {
+            return f.write_str("invalid, and not shown because it may contain a secret");
+        };
+        // Quotes make empty values and trailing spaces visible, and escape control characters.
+        let is_plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_plain { f.write_str(value) } else { write!(f, "{value:?}") }
+    }
+}
+
+/// Whether an argument of the command line may contain a secret. Commands and flags contain the words for secrets.
+pub(crate) fn is_secret_argument(argument: &str) -> bool {
+    let is_assignment = argument.contains('=') && names_or_carries_secret(argument);
+    is_assignment || (argument.contains("://") && argument.contains('@')) || has_key(argument)
+}
+
+/// Another setting after a lost line break or a `;`, the user-info of a URL, or the parameters of a database.
+fn names_or_carries_secret(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    value.contains('@') || ["key", "token", "secret", "pass", "pwd"].iter().any(|word| lower.contains(word))
+}
+
+/// A secret in place of the file that holds it. Paths of files with secrets contain the words for secrets.
+fn is_no_path(value: &str) -> bool {
+    let is_phrase = value.contains(char::is_whitespace) && !value.contains(['/', '\\', '.']);
+    is_phrase || value.contains('=')
+}
+
+/// A word that looks random. `/` is in base64 and in paths, so words with it count only if nothing else is there.
+fn has_key(value: &str) -> bool {
+    let is_of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '_');
+    let whole = value.trim_end_matches('=');
+    let is_whole = whole.len() == 43
+        && whole.chars().all(|c| is_of_key(c) || c == '/')
+        && whole.contains(|c: char| c.is_ascii_uppercase());
+    value.split(|c| !is_of_key(c)).chain(is_whole.then_some(whole)).any(|word| {
+        word.len() >= KEY_LENGTH
+            && word.contains(|c: char| c.is_ascii_digit())
+            && word.contains(|c: char| c.is_ascii_alphabetic())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(name: &str, value: &str) -> bool {
+        ShownValue::new(name, value.to_owned()) != ShownValue::hidden()
+    }
+
+    #[test]
+    fn values_that_may_contain_a_secret_are_not_shown() {
+        for value in [
+            "8081;NOT_MY_KEY=g744",
+            "8081 ADMIN_TOKEN",
+            "8081\nAUDIENCE=x",
+            "8081\rx",
+            "postgres://u:p@db.example/x",
+            "u:p@db.example",
+            "host=db password=hunter2",
+            "mysql://db.example/x?pwd=hunter2",
+            "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=",
+            "8BVzbxM5aOoW8PLQ4khZ5PcT2/BcieE5phAogKS4g6c=",
+            "f015736f133968ea16f0f2d0e24859e4f713d8205c89e139a6102880a4b883a7",
+            "http://x/f015736f133968ea16f0f2d0e24859e4f713d8205c89e139a6102880a4b883a7",
+        ] {
+            assert!(!shown("PORT", value), "{value}");
+        }
+        for value in [
+            "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=",
+            "8BVzbxM5aOoW8PLQ4khZ5PcT2/BcieE5phAogKS4g6c",
+            "correct horse battery staple",
+            "/x;ADMIN_TOKEN=hunter2",
+        ] {
+            assert!(!shown("NOT_MY_KEY_FILE", value), "{value}");
+        }
+    }
+
+    #[test]
+    fn other_values_are_shown() {
+        for value in ["", "70000", "15 parsecs", "postgres://db.example/x", "jwksd=verbose", "10.0.0.0/8, x"]
+        {
+            assert!(shown("PORT", value), "{value}");
+        }
+        for value in ["/run/secrets/not_my_key", "/var/lib/jwksd/secrets/version-1/not_my_key", "my key.txt"]
+        {
+            assert!(shown("NOT_MY_KEY_FILE", value), "{value}");
+        }
+    }
+}
