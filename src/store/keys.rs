@@ -212,6 +212,8 @@ pub enum KeyChange {
     },
     /// Add an external key, or replace it.
     Publish(SealedExternalKey),
+    /// Record the rotation policy of a server.
+    RecordPolicy(RotationTimes),
     /// Record the thumbprint of a key.
     RecordThumbprint {
         /// Which key.
@@ -219,8 +221,6 @@ pub enum KeyChange {
         /// Its thumbprint (RFC 7638), or an empty text if it does not open.
         thumbprint: String,
     },
-    /// Record the rotation policy of a server.
-    RecordPolicy(RotationTimes),
     /// Replace the bytes and the expiry of a row.
     Reseal {
         /// Which key.

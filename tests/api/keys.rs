@@ -417,8 +417,8 @@ async fn a_database_with_other_tables_is_refused_unchanged() {
     let error = database_file(&setup.dir).probe().await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "its table keys has the columns id,pem instead of kid,key,exp: nothing was changed; name another file, and add the \
-         keys of this one there with `jwksd keys import`"
+        "its table keys has the columns id,pem instead of kid,key,exp: nothing was changed; change that table, or \
+         name another file and add the keys of this one there with `jwksd keys import`"
     );
 }
 

@@ -321,6 +321,10 @@ async fn tables_that_cannot_be_worked_with_are_refused_before_anything_is_writte
         ),
         (users("id TEXT PRIMARY KEY"), "its table users declares id as TEXT instead of INTEGER PRIMARY KEY"),
         (users("id INT PRIMARY KEY"), "its table users declares id as INT "),
+        (
+            users("id INTEGER PRIMARY KEY").replace("last_login TIMESTAMP", "last_login TIMESTAMP NOT NULL"),
+            "its table users declares last_login as NOT NULL, so no account could be registered",
+        ),
         (users("id UUID PRIMARY KEY"), "its table users declares id as UUID "),
         (logs("id TEXT PRIMARY KEY", "INTEGER"), "its table auth_logs declares id as TEXT "),
         (
@@ -353,7 +357,7 @@ async fn tables_that_cannot_be_worked_with_are_refused_before_anything_is_writte
             let said = stderr(&output);
             assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{sql}: {said}");
             assert!(said.contains(why), "{sql}: {said}");
-            assert!(said.contains("nothing was changed; name another file"), "{said}");
+            assert!(said.contains("nothing was changed; change that table, or name another file"), "{said}");
         }
         let found = doctor(dir.path());
         assert!(found.iter().any(|(about, text)| about == "store" && text.contains(why)), "{found:?}");

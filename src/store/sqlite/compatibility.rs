@@ -51,28 +51,55 @@ pub(super) async fn expect_usable_columns(db: &mut SqliteConnection) -> Result<(
         .fetch_optional(&mut *db)
         .await
         .map_err(failed)?;
-        // The first migration creates a table that is missing.
-        let Some((kind, is_strict)) = kind else {
-            continue;
-        };
-        if kind != "table" {
-            return Err(StoreError::Foreign(format!("its {table} is a {kind} and not a table: {ELSEWHERE}")));
+        match kind {
+            // The first migration creates it.
+            None => {}
+            Some((kind, is_strict)) if kind == "table" => {
+                expect_usable(db, (table, column, need), is_strict).await?;
+            }
+            Some((kind, _)) => {
+                return Err(StoreError::Foreign(format!(
+                    "its {table} is a {kind} and not a table: {WAY_OUT}"
+                )));
+            }
         }
-        let declared: Option<String> =
-            sqlx::query_scalar("SELECT type FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE")
-                .bind(table)
-                .bind(column)
-                .fetch_optional(&mut *db)
-                .await
-                .map_err(failed)?;
-        let declared = declared.unwrap_or_default();
-        let is_usable = match need {
-            Need::RowId => is_row_id(db, table, column).await?,
-            _ => need.is_met_by(&declared, is_strict),
-        };
-        if !is_usable {
-            return Err(StoreError::Foreign(refusal(table, column, &declared, need)));
-        }
+    }
+    expect_optional_last_login(db).await
+}
+
+async fn expect_usable(
+    db: &mut SqliteConnection,
+    (table, column, need): (&str, &str, Need),
+    is_strict: bool,
+) -> Result<(), StoreError> {
+    let declared: Option<String> =
+        sqlx::query_scalar("SELECT type FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE")
+            .bind(table)
+            .bind(column)
+            .fetch_optional(&mut *db)
+            .await
+            .map_err(failed)?;
+    let declared = declared.unwrap_or_default();
+    let is_usable = match need {
+        Need::RowId => is_row_id(db, table, column).await?,
+        _ => need.is_met_by(&declared, is_strict),
+    };
+    if is_usable { Ok(()) } else { Err(StoreError::Foreign(refusal(table, column, &declared, need))) }
+}
+
+/// The only column that a new account leaves empty.
+async fn expect_optional_last_login(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    let is_required: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_info('users')
+                        WHERE name = 'last_login' AND \"notnull\" AND dflt_value IS NULL)",
+    )
+    .fetch_one(db)
+    .await
+    .map_err(failed)?;
+    if is_required {
+        return Err(StoreError::Foreign(format!(
+            "its table users declares last_login as NOT NULL, so no account could be registered: {WAY_OUT}"
+        )));
     }
     Ok(())
 }
@@ -85,15 +112,15 @@ pub(super) async fn expect_known_columns(db: &mut SqliteConnection) -> Result<()
     match expect_course_columns(db).await {
         // A backup helps only if jwksd has made the file.
         Err(StoreError::Corrupt(what)) if !has_table(db, "_sqlx_migrations").await? => {
-            Err(StoreError::Foreign(format!("{what}: {ELSEWHERE}")))
+            Err(StoreError::Foreign(format!("{what}: {WAY_OUT}")))
         }
         other => other,
     }
 }
 
 /// The way out of a database that cannot be taken over.
-const ELSEWHERE: &str =
-    "nothing was changed; name another file, and add the keys of this one there with `jwksd keys import`";
+const WAY_OUT: &str = "nothing was changed; change that table, or name another file and add the keys of this one there \
+                       with `jwksd keys import`";
 
 impl Need {
     /// By the affinity that a declared type gives (<https://sqlite.org/datatype3.html>, §3.1).
@@ -133,7 +160,7 @@ fn refusal(table: &str, column: &str, declared: &str, need: Need) -> String {
         }
         (declared, _) => format!("as {declared}"),
     };
-    format!("its table {table} declares {column} {declared} instead of {}: {ELSEWHERE}", need.expected())
+    format!("its table {table} declares {column} {declared} instead of {}: {WAY_OUT}", need.expected())
 }
 
 /// Whether the column is the row number of its table.
@@ -181,7 +208,7 @@ pub(super) async fn expect_numbers_left(db: &mut SqliteConnection) -> Result<(),
             let whose = if row == Some(number) { "has" } else { "has had" };
             return Err(StoreError::Foreign(format!(
                 "its table {table} {whose} the {column} {number}, and numbers count up from there to \
-                 {}: none would be left for new rows; {ELSEWHERE}",
+                 {}: none would be left for new rows; {WAY_OUT}",
                 i64::MAX
             )));
         }

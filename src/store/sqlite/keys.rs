@@ -112,9 +112,9 @@ pub(super) async fn snapshot(
         store_time: None,
         master_key: master_key(db).await?,
         unmanaged,
-        unloaded,
         invalid_exp,
         policy: policy(db).await?,
+        unloaded,
         sealed: rows,
         external: external(db).await?,
         next_kid: next_kid(db).await?,
@@ -132,8 +132,8 @@ macro_rules! select_row {
     };
 }
 
-/// What is recorded about the keys whose `exp` is at most `?1`; text and blobs are above every number. `$taken_over` is the
-/// column of that name, or its default. The rest of the query says which rows.
+/// The columns of [`KeyMetadata`], from `keys` and `key_lives`. `$taken_over` is the column of that name, or its default.
+/// The rest of the query says which rows. A text or a BLOB is greater than every number.
 macro_rules! select_metadata {
     ($taken_over:literal, $which:literal) => {
         concat!(
@@ -141,34 +141,34 @@ macro_rules! select_metadata {
             $taken_over,
             " AS is_taken_over
              FROM key_lives JOIN keys ON keys.kid = key_lives.kid
-             -- The plus keeps the index of exp out: it would lead to every row.
-             WHERE +keys.exp <= ?1 ",
+             WHERE keys.exp < ?1 ",
             $which,
             " ORDER BY keys.kid"
         )
     };
 }
 
+/// From here on, `exp` is not believed, in seconds.
+const EXP_END: i64 = LATEST_EXP + 1;
+
 /// All keys.
 async fn metadata(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>, StoreError> {
-    select(db, select_metadata!("taken_over", "")).await
+    let sql = select_metadata!("taken_over", "");
+    let rows = sqlx::query(sql).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
-/// The same for a file whose schema may be older than the column `taken_over`.
+/// All keys of a file whose schema may be older than the column `taken_over`.
 pub(super) async fn metadata_before_migration(
     db: &mut SqliteConnection,
 ) -> Result<Vec<KeyMetadata>, StoreError> {
-    select(db, select_metadata!("0", "")).await
-}
-
-async fn select(db: &mut SqliteConnection, sql: &'static str) -> Result<Vec<KeyMetadata>, StoreError> {
-    let rows = sqlx::query(sql).bind(LATEST_EXP).fetch_all(db).await.map_err(failed)?;
+    let rows = sqlx::query(select_metadata!("0", "")).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
     rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
 async fn metadata_of(db: &mut SqliteConnection, kid: Kid) -> Result<Vec<KeyMetadata>, StoreError> {
     let sql = select_metadata!("taken_over", "AND key_lives.kid = ?2");
-    let rows = sqlx::query(sql).bind(LATEST_EXP).bind(kid.0).fetch_all(db).await.map_err(failed)?;
+    let rows = sqlx::query(sql).bind(EXP_END).bind(kid.0).fetch_all(db).await.map_err(failed)?;
     rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
@@ -188,15 +188,15 @@ async fn needed_metadata(
              UNION SELECT max(kid) FROM key_lives WHERE revoked_at IS NOT NULL AND deleted_at IS NULL
              UNION SELECT * FROM (
                  SELECT kid FROM keys JOIN key_lives USING (kid)
-                 WHERE expired_at IS NOT NULL AND revoked_at IS NULL AND exp <= ?1
+                 WHERE keys.exp < ?1 AND expired_at IS NOT NULL AND revoked_at IS NULL
                    AND kid NOT IN (SELECT value FROM json_each(?2))
                  ORDER BY exp DESC, kid DESC LIMIT 1)
              UNION SELECT * FROM (
                  SELECT kid FROM keys JOIN key_lives USING (kid)
-                 WHERE expired_at IS NOT NULL OR revoked_at IS NOT NULL
+                 WHERE keys.exp < ?1 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
                  ORDER BY exp LIMIT ?3))"
     ))
-    .bind(LATEST_EXP)
+    .bind(EXP_END)
     .bind(unreadable)
     .bind(MAX_ENDED)
     .fetch_all(db)
@@ -272,19 +272,18 @@ pub(super) async fn rows(
     })))
 }
 
-/// The rows that jwksd does not manage, parted as in [`rows`].
+/// The rows that jwksd does not manage, parted as in [`rows`], and those of ours whose `exp` was changed into something else.
 async fn unmanaged(db: &mut SqliteConnection) -> Result<(Vec<SealedKey>, Vec<InvalidExpKey>), StoreError> {
     let rows: Vec<Row> = sqlx::query_as(concat!(
         select_row!(),
+        // Their thumbprints are missing too. Looking there first spares a look at every row.
         " WHERE kid IN (
-              -- Their thumbprints are missing too. Looking there first spares a look at every row.
               SELECT kid FROM keys_without_thumbprint WHERE kid NOT IN (SELECT kid FROM key_lives)
-              -- One of ours whose exp was changed: text and blobs are above every number.
-              UNION SELECT kid FROM keys WHERE exp > ?
+              UNION SELECT kid FROM keys WHERE exp >= ?
               UNION SELECT kid FROM keys WHERE exp IS NULL)
           ORDER BY kid"
     ))
-    .bind(LATEST_EXP)
+    .bind(EXP_END)
     .fetch_all(db)
     .await
     .map_err(failed)?;
@@ -360,8 +359,8 @@ async fn publish(db: &mut SqliteConnection, row: SealedExternalKey) -> Result<()
 async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
     sqlx::query_scalar(
         // key_lives and sqlite_sequence know deleted rows: verifiers may still have the key of an old `kid` cached. A row
-        // of another program near the end of the range would leave no number for us, so only our own count there. Three
-        // lookups at the ends of indexes: max() over a union would read every row.
+        // of another program near the end of the range would leave no number for us, so only our own count there.
+        // Three lookups at the ends of indexes: max() over a union would read every row.
         "SELECT 1 + max(
              coalesce((SELECT max(kid) FROM keys WHERE kid <= ?1), 0),
              coalesce((SELECT max(kid) FROM key_lives WHERE kid < 9223372036854775807), 0),
@@ -448,10 +447,10 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
                 mark(db, "UPDATE key_lives SET signs_since = ? WHERE kid = ?", kid, at).await?;
             }
             KeyChange::Publish(row) => publish(db, row).await?,
+            KeyChange::RecordPolicy(times) => record_policy(db, times).await?,
             KeyChange::RecordThumbprint { kid, thumbprint } => {
                 thumbprints::record(db, kid, &thumbprint).await?;
             }
-            KeyChange::RecordPolicy(times) => record_policy(db, times).await?,
             KeyChange::Reseal { kid, exp, sealed } => {
                 reseal(db, kid, exp, sealed).await?;
                 // In a rekey, SetMasterKey comes first, so this is the number of the new one.

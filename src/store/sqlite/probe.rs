@@ -73,13 +73,16 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     expect_known_columns(db).await?;
     expect_usable_columns(db).await?;
     expect_known_version(db).await?;
-    let has_accounts = has_table(db, "users").await? && accounts::any(db).await?;
     let contents = contents(db).await?;
     // In a store of ours, a row of another program is only left out.
     if !matches!(contents, Contents::Ours(_)) {
         expect_numbers_left(db).await?;
     }
-    Ok(Probe { contents, has_accounts, schema_faults: schema_check::faults(db).await? })
+    Ok(Probe {
+        has_accounts: has_table(db, "users").await? && accounts::any(db).await?,
+        contents,
+        schema_faults: schema_check::faults(db).await?,
+    })
 }
 
 async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {
