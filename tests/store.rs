@@ -12,8 +12,9 @@ use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
 use jwksd::store::{
-    AccountChange, Applied, KeyChange, KeySnapshot, KeyVersion, MasterKeyRecord, NewSignIn, Page,
-    SealedExternalKey, SealedRows, SignIn, SignInFilter, SignInOutcome, Store, StoreError, Unique,
+    AccountChange, Applied, KeyChange, KeySnapshot, KeyVersion, MAX_ENDED, MasterKeyRecord, NewSignIn, Page,
+    SealedExternalKey, SealedRows, ServingMode, SignIn, SignInFilter, SignInOutcome, Store, StoreError,
+    Unique,
 };
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
@@ -594,4 +595,82 @@ async fn sign_ins_are_listed_by_time_account_and_address_and_deleted_oldest_firs
     assert_eq!(store.delete_sign_ins_before(at(10), 1).await.unwrap(), 1, "at most one");
     assert_eq!(store.delete_sign_ins_before(at(10), 10).await.unwrap(), 1);
     assert_eq!(ids(all).await, [2, 3, 5]);
+}
+
+#[tokio::test]
+async fn the_first_serving_mode_is_recorded_and_stays() {
+    let (_dir, [one, other]) = two_handles().await;
+    assert_eq!(one.serving_mode().await.unwrap(), None);
+    for (store, mode) in [(&one, ServingMode::Open), (&other, ServingMode::Password)] {
+        assert_eq!(store.record_serving_mode(mode).await.unwrap(), Some(ServingMode::Open));
+        assert_eq!(store.serving_mode().await.unwrap(), Some(ServingMode::Open));
+    }
+}
+
+#[tokio::test]
+async fn keys_that_sign_in_open_mode_are_remembered_as_long_as_they_exist() {
+    let (_dir, [one, other]) = two_handles().await;
+    let kids = [insert(&one).await, insert(&one).await];
+    for kid in [kids[0], kids[1], kids[1]] {
+        one.record_open_mode_key(kid).await.unwrap();
+    }
+    assert_eq!(snapshot(&other).await.open_mode_keys, kids);
+    change(&other, |_| vec![KeyChange::Delete { kid: kids[0], at: NOW }]).await;
+    assert_eq!(snapshot(&one).await.open_mode_keys, [kids[1]]);
+}
+
+#[tokio::test]
+async fn a_key_is_known_by_its_thumbprint_until_its_row_is_gone_and_a_revoked_one_longer() {
+    let (_dir, [one, other]) = two_handles().await;
+    let [kept, revoked] = [insert(&one).await, insert(&one).await];
+    assert!(snapshot(&one).await.lacks_thumbprints);
+    let thumbprints = ["kept", "revoked", "unknown"].map(str::to_owned);
+    let record =
+        |kid, thumbprint: &str| KeyChange::RecordThumbprint { kid, thumbprint: thumbprint.to_owned() };
+    change(&one, |_| vec![record(kept, "kept"), record(revoked, "revoked")]).await;
+    assert!(!snapshot(&other).await.lacks_thumbprints);
+    let known = async || {
+        let known = other.known_keys(&thumbprints).await.unwrap();
+        known.into_iter().map(|key| (key.thumbprint, key.kid, key.is_revoked)).collect::<Vec<_>>()
+    };
+    let expected = |thumbprint: &str, kid, is_revoked| (thumbprint.to_owned(), kid, is_revoked);
+    assert_eq!(
+        known().await,
+        [expected("kept", Some(kept), false), expected("revoked", Some(revoked), false)]
+    );
+    change(&one, |_| vec![KeyChange::Revoke { kid: revoked, at: NOW }]).await;
+    assert_eq!(
+        known().await,
+        [expected("kept", Some(kept), false), expected("revoked", Some(revoked), true)]
+    );
+    change(&one, |_| [kept, revoked].map(|kid| KeyChange::Delete { kid, at: NOW }).into()).await;
+    assert_eq!(known().await, [expected("revoked", None, true)]);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_usable_keys_leaves_out_most_that_have_ended() {
+    let (_dir, store) = initialized().await;
+    let keys = 2 * i64::from(MAX_ENDED);
+    change(&store, |snapshot| {
+        let kids = (0..keys).map(|n| Kid(snapshot.next_kid.0 + n));
+        let ended = |kid| {
+            let end = if kid == Kid(7) {
+                KeyChange::Revoke { kid, at: NOW }
+            } else {
+                KeyChange::Expire { kid, at: NOW }
+            };
+            [KeyChange::Insert { key: key(kid), sealed: b"sealed".to_vec() }, end]
+        };
+        kids.flat_map(ended).collect()
+    })
+    .await;
+    let alive = insert(&store).await;
+    let usable = store.keys(&SealedRows::Usable { now: NOW, unreadable: Vec::new() }).await.unwrap();
+    let loaded: Vec<_> = usable.keys.iter().map(|key| key.kid).collect();
+    assert!(loaded.contains(&alive) && loaded.contains(&Kid(keys)), "the newest expired one is there");
+    assert!(loaded.contains(&Kid(7)), "so is the newest revoked one");
+    assert!(loaded.len() <= usize::try_from(MAX_ENDED).unwrap() + 4, "{}", loaded.len());
+    let left_out = usable.unloaded.expired + usable.unloaded.revoked;
+    assert_eq!(loaded.len() + left_out, usize::try_from(keys).unwrap() + 1);
+    assert_eq!(usable.next_kid, Kid(alive.0 + 1));
 }

@@ -6,7 +6,7 @@ use super::state::Keyring;
 use crate::domain::key::lifecycle::RotationTimes;
 use crate::issuer::config::{KEY_LEAD, KEY_LIFETIME, KEY_RETENTION, TOKEN_TTL};
 use crate::issuer::error::IssuerError;
-use crate::store::{Applied, KeyChange, SealedRows};
+use crate::store::{Applied, KeyChange};
 
 impl Keyring {
     /// Records the policy of this process as that of the server that started last.
@@ -16,9 +16,7 @@ impl Keyring {
     pub async fn record_policy(&self) -> Result<(), IssuerError> {
         let times = self.policy.times();
         for _ in 0..APPLY_ATTEMPTS {
-            let stored = self
-                .stored_keys(&SealedRows::Usable { now: self.context.clock.now(), unreadable: Vec::new() })
-                .await?;
+            let stored = self.stored_keys(&self.usable_rows()).await?;
             // A restart with the same settings writes nothing.
             if stored.policy == Some(times) {
                 return Ok(());
