@@ -212,8 +212,9 @@ async fn a_foreign_newer_or_older_schema_is_reported() {
     sql(dir.path(), "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 6").await;
     expect_store_error(dir.path(), "a newer jwksd made it");
     let dir = store();
-    sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version > 4").await;
-    expect(dir.path(), &[], "warning", "schema", "it is at version 4 of ");
+    // Later steps only add tables, so the file looks like one of that version.
+    sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version > 7").await;
+    expect(dir.path(), &[], "warning", "schema", "it is at version 7 of ");
 }
 
 #[tokio::test]
