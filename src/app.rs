@@ -54,6 +54,10 @@ impl App {
         let keyring = Keyring::open(context.clone(), master_key, config.keys.policy).await?;
         // A failure of the first tick stops the start. Later ones are logged and retried.
         keyring.tick().await?;
+        // Not a reason to stop: other processes only learn later what differs.
+        if let Err(error) = keyring.record_policy().await {
+            tracing::warn!("the rotation policy could not be recorded: {}", error_chain(&error));
+        }
         if config.http.auth_mode == AuthMode::Password {
             // Before anything is served: tokens that anyone could get must not verify here.
             keyring.revoke_open_mode_keys().await?;

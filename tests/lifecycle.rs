@@ -39,7 +39,8 @@ fn times() -> impl Strategy<Value = Times> {
         seconds(0..1_000_000_u64),
     )
         .prop_map(|(ttl, lead, spare, retention)| {
-            let handover = (lead * 2).max(SECOND * 2);
+            let least = if lead.is_zero() { ttl } else { Duration::from_secs(ttl.as_secs().div_ceil(16)) };
+            let handover = (lead * 2).max(SECOND * 2).max(least);
             Times { lifetime: handover + ttl + spare, retention, lead, ttl }
         })
 }
@@ -85,6 +86,8 @@ struct World {
     ended: HashMap<Kid, Duration>,
     phases: HashMap<Kid, Phase>,
     next_kid: i64,
+    /// What the process has created last. A process that starts again does not know it.
+    last_created: Option<(Kid, Timestamp)>,
     /// Whether the clock was set back: then a key that was too old to sign next may be young enough again.
     went_back: bool,
 }
@@ -102,6 +105,7 @@ impl World {
             ended: HashMap::new(),
             phases: HashMap::new(),
             next_kid: 1,
+            last_created: None,
             went_back: false,
         }
     }
@@ -114,7 +118,7 @@ impl World {
         }
         let watched =
             self.sights.iter().map(|(kid, (wall, truth))| (*kid, wall.plus(self.truth - *truth))).collect();
-        PlanContext { wall: self.wall, watched, newest_signer: None }
+        PlanContext { wall: self.wall, watched, newest_signer: None, last_created: self.last_created }
     }
 
     fn happen(&mut self, event: Event) {
@@ -123,6 +127,7 @@ impl World {
             Event::Down(time) => {
                 self.pass(time);
                 self.sights.clear();
+                self.last_created = None;
             }
             Event::Forward(by) => {
                 self.wall = self.wall.plus(by);
@@ -176,6 +181,9 @@ impl World {
                     self.next_kid += 1;
                     self.lives.push(KeyMetadata::created(kid, exp, signs, wall));
                     self.published.insert(kid, self.truth);
+                    if signs != Activation::Never {
+                        self.last_created = Some((kid, wall));
+                    }
                     if signs == Activation::Immediately && !self.times.lead.is_zero() {
                         self.expect_no_other_key_covers(&before);
                     }
@@ -187,6 +195,7 @@ impl World {
                     self.life(kid).activated_at = Some(wall);
                 }
                 Action::ResetPublishedAt { kid, .. } => self.life(kid).published_at = Some(wall),
+                Action::Shorten { kid, exp, .. } => self.shorten(kid, exp),
             }
         }
         let now = self.moment();
@@ -206,6 +215,16 @@ impl World {
         let newest = KeyTimeline::at(&self.lives, self.wall).newest_expired().map(|key| key.kid);
         assert_ne!(newest, Some(kid), "the newest expired key is kept");
         self.lives.retain(|life| life.kid != kid);
+    }
+
+    /// Only a key that no longer signs ends earlier, and not before the tokens that it signed until now.
+    fn shorten(&mut self, kid: Kid, exp: Timestamp) {
+        let (wall, ttl) = (self.wall, self.times.ttl);
+        let signer = KeyTimeline::at(&self.lives, wall).current().map(|key| key.kid);
+        assert!(Some(kid) < signer, "{kid} still signs");
+        let life = self.life(kid);
+        assert!(wall.plus(ttl) <= exp && exp < life.exp, "{kid} ends {exp} instead of {}", life.exp);
+        life.exp = exp;
     }
 
     fn expect_no_signing_key_covers(&self, lives: &[KeyMetadata]) {
@@ -290,7 +309,9 @@ proptest! {
                     }
                     Action::Create { signs, .. } => prop_assert_eq!(signs, Activation::AfterLead),
                     Action::Delete { .. } | Action::Expire { .. } => {}
-                    Action::ResetPublishedAt { kid, .. } => prop_assert!(false, "{kid} was republished although the clock was not set"),
+                    Action::ResetPublishedAt { kid, .. } | Action::Shorten { kid, .. } => {
+                        prop_assert!(false, "{kid} was corrected although the clock was not set");
+                    }
                 }
             }
             world.rotate();
@@ -340,6 +361,7 @@ proptest! {
                 activated_at: signs.then_some(at),
                 expired_at: expired.then_some(at),
                 revoked_at: revoked.then_some(at),
+                is_taken_over: false,
             });
         }
         let wall = world.wall;
@@ -354,11 +376,106 @@ proptest! {
                 }
                 Action::Promote { kid, .. } => world.life(kid).activated_at = Some(wall),
                 Action::ResetPublishedAt { kid, .. } => world.life(kid).published_at = Some(wall),
+                Action::Shorten { kid, exp, .. } => world.shorten(kid, exp),
             }
         }
         let keys = KeyTimeline::at(&world.lives, wall);
         prop_assert!(keys.current().is_some_and(|key| key.covers(wall, times.ttl)));
         let now = world.moment();
         expect_settled(&plan(&world.lives, &times.policy(), &now));
+    }
+
+    // A first start with a wrong clock, and a taken-over key that never ends, each in any policy.
+    #[test]
+    fn a_key_that_outlives_the_policy_ends_one_token_after_its_successor_signs(
+        times in times(), ahead in 2..1000_u64, is_taken_over in any::<bool>(),
+    ) {
+        let mut world = World::new(times);
+        let far = world.wall.plus(times.lifetime * u32::try_from(ahead).unwrap());
+        if is_taken_over {
+            world.lives.push(KeyMetadata::created(Kid(1), Timestamp::from_secs(far.as_secs()), Activation::AfterLead, world.wall));
+            world.published.insert(Kid(1), world.truth);
+            world.next_kid = 2;
+            world.rotate();
+        } else {
+            let now = std::mem::replace(&mut world.wall, far);
+            world.rotate();
+            world.wall = now;
+            world.rotate();
+        }
+        let mut handed_over = None;
+        while handed_over.is_none() {
+            world.pass(times.lead / 4 + SECOND);
+            world.rotate();
+            let signer = KeyTimeline::at(&world.lives, world.wall).current().unwrap().kid;
+            handed_over = (signer != Kid(1)).then_some(world.wall);
+            prop_assert!(world.truth <= times.lead * 2 + SECOND * 8, "no successor signs");
+        }
+        let latest = handed_over.unwrap().plus(times.ttl + SECOND * 4);
+        let first = world.lives.iter().find(|life| life.kid == Kid(1)).unwrap();
+        prop_assert!(first.exp <= latest, "{} instead of {latest}", first.exp);
+    }
+
+    // Two processes with different policies on one store, whose ticks interleave.
+    #[test]
+    fn two_policies_on_one_store_create_keys_no_faster_than_each_policy_says(one in times(), other in times()) {
+        let (policies, mut last) = ([one.policy(), other.policy()], [None, None]);
+        let mut world = World::new(one);
+        let mut created = [0_u32; 2];
+        let span = Duration::from_mins(2);
+        while world.truth < span {
+            for (process, policy) in policies.iter().enumerate() {
+                world.pass(Duration::from_millis(125));
+                world.last_created = last[process];
+                let before = world.next_kid;
+                let moment = world.moment();
+                let wall = world.wall;
+                for action in plan(&world.lives.clone(), policy, &moment) {
+                    match action {
+                        Action::Delete { kid, .. } => world.lives.retain(|life| life.kid != kid),
+                        Action::Expire { kid, .. } => world.life(kid).expired_at = Some(wall),
+                        Action::Create { exp, signs, .. } => {
+                            let kid = Kid(world.next_kid);
+                            world.next_kid += 1;
+                            world.lives.push(KeyMetadata::created(kid, exp, signs, wall));
+                            if signs != Activation::Never {
+                                last[process] = Some((kid, wall));
+                            }
+                        }
+                        Action::Promote { kid, .. } => world.life(kid).activated_at = Some(wall),
+                        Action::ResetPublishedAt { kid, .. } => world.life(kid).published_at = Some(wall),
+                        Action::Shorten { kid, exp, .. } => world.life(kid).exp = exp,
+                    }
+                }
+                created[process] += u32::try_from(world.next_kid - before).unwrap();
+            }
+            let published = world.lives.iter().filter(|life| life.is_published(world.wall)).count();
+            prop_assert!(published <= 101, "{published} keys are published");
+        }
+        for (times, created) in [one, other].into_iter().zip(created) {
+            // Half of what is left after a token and two leads: no policy rotates faster.
+            let needed = times.ttl + if times.lead.is_zero() { times.lead } else { times.lead + SECOND };
+            let interval = (times.lifetime - needed.min(times.lifetime)).mul_f64(0.5).saturating_sub(SECOND * 60).max(SECOND / 2);
+            let most = span.as_secs_f64() / interval.as_secs_f64() + 4.0;
+            prop_assert!(f64::from(created) <= most, "{created} keys, at most {most}");
+        }
+    }
+}
+
+#[test]
+fn at_the_shortest_lifetime_that_is_allowed_few_keys_are_published() {
+    for (ttl, lead, refused) in [(900, 0, 1799), (1, 0, 2), (60, 0, 119), (3600, 2, 3824), (96, 2, 101)] {
+        let [ttl, lead, refused] = [ttl, lead, refused].map(Duration::from_secs);
+        RotationPolicy::new(refused, SECOND, lead, ttl, lead / 2).unwrap_err();
+        let mut world =
+            World::new(Times { lifetime: refused + SECOND, retention: Duration::ZERO, lead, ttl });
+        let mut most = 0;
+        while world.truth < (refused + SECOND) * 2 {
+            world.rotate();
+            world.check();
+            most = most.max(world.lives.iter().filter(|life| life.is_published(world.wall)).count());
+            world.pass(SECOND / 2);
+        }
+        assert!(most <= 70, "{most} keys are published for tokens of {ttl:?} and a lead of {lead:?}");
     }
 }

@@ -147,6 +147,7 @@ async fn a_key_comes_back_as_it_was_stored_and_changed() {
         activated_at: Some(at(2)),
         revoked_at: Some(at(3)),
         expired_at: Some(at(4)),
+        is_taken_over: false,
     };
     assert_eq!((snapshot.keys, snapshot.newest_signer), (vec![expected], Some(kid)));
     let row = &snapshot.sealed[0];

@@ -130,7 +130,9 @@ pub(super) fn unusable(database: &DatabaseFile, error: StoreError) -> anyhow::Er
     let name = database.path().display();
     match error {
         // Status 2, because trying again cannot help.
-        StoreError::Corrupt(what) => UsageError(format!("DATABASE_URL names {name}, but {what}")).into(),
+        StoreError::Corrupt(what) | StoreError::Foreign(what) => {
+            UsageError(format!("DATABASE_URL names {name}, but {what}")).into()
+        }
         // Status 1, so that scripts can tell a busy store from one that the operator must repair.
         error if error.is_transient() => anyhow::anyhow!("cannot open {name} now, try again: {error:#}"),
         StoreError::Unavailable(cause) => {

@@ -125,7 +125,11 @@ async fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
             unreadable: keyring
                 .unreadable()
                 .into_iter()
-                .map(|row| UnreadableKey { kid: row.kid.0, why: row.why })
+                .map(|row| UnreadableKey {
+                    kid: row.kid.0,
+                    remedy: row.remedy.in_words(row.kid),
+                    why: row.why,
+                })
                 .collect(),
         };
         output::lines([serde_json::to_string_pretty(&listing)?])?;
@@ -143,7 +147,8 @@ async fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
         output::message(&format!("the external key {} is published too, until {until}", key.kid));
     }
     for row in keyring.unreadable() {
-        output::message(&format!("key {} is neither published nor used: {}", row.kid, row.why));
+        let remedy = row.remedy.in_words(row.kid);
+        output::message(&format!("key {} is neither published nor used: {}; {remedy}", row.kid, row.why));
     }
     Ok(())
 }
@@ -172,6 +177,7 @@ fn external_keys(keyring: &Keyring) -> impl Iterator<Item = PublishedKey> {
 struct UnreadableKey {
     kid: i64,
     why: String,
+    remedy: String,
 }
 
 #[derive(Serialize)]

@@ -57,9 +57,8 @@ impl StoreCopy {
             bail!("the copy was deleted: {fault}");
         }
         // Single keys may not open in the original either. If all fail, the master key is wrong.
-        if !inspection.keys.is_empty()
-            && unopened_kids(master_key, &inspection).len() == inspection.keys.len()
-        {
+        let rows = inspection.keys.len() + inspection.invalid_exp.len();
+        if !inspection.keys.is_empty() && unopened_kids(master_key, &inspection).len() == rows {
             bail!("none of the keys in the copy opens, so it was deleted");
         }
         Ok(inspection)
@@ -70,7 +69,9 @@ impl StoreCopy {
 pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyhow::Result<MasterKey> {
     let name = store.path().display();
     let probe = store.probe().await.map_err(|error| match error {
-        StoreError::Corrupt(what) => UsageError(format!("cannot use {name}: {what}")).into(),
+        StoreError::Corrupt(what) | StoreError::Foreign(what) => {
+            UsageError(format!("cannot use {name}: {what}")).into()
+        }
         other => anyhow::Error::new(other).context(format!("cannot read {name}")),
     });
     let probe: Probe = probe?;
@@ -88,7 +89,8 @@ pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyh
 
 /// The keys that the master key does not open.
 pub(super) fn unopened_kids(master_key: &MasterKey, inspection: &Inspection) -> Vec<Kid> {
-    issuer::unreadable_rows(master_key, &inspection.keys).into_iter().map(|row| row.kid).collect()
+    let (rows, invalid_exp) = (&inspection.keys, &inspection.invalid_exp);
+    issuer::unreadable_rows(master_key, rows, invalid_exp).into_iter().map(|row| row.kid).collect()
 }
 
 /// What a verified copy contains, for a message.

@@ -199,8 +199,14 @@ fn policy(source: &dyn Source, max_age: Duration) -> Result<RotationPolicy, Conf
         InvalidPolicy::LifetimeTooShort { least } => {
             let least = in_words(least);
             let remedy = format!(
-                "use {least} or more, which is 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0"
+                "use {least} or more, which is 2 × KEY_LEAD + TOKEN_TTL, or 2 × TOKEN_TTL when KEY_LEAD is 0"
             );
+            KEY_LIFETIME.invalid(source, remedy)
+        }
+        InvalidPolicy::TooManyKeys { least } => {
+            let least = in_words(least);
+            let remedy =
+                format!("use {least} or more, because each key is published for TOKEN_TTL after it signed");
             KEY_LIFETIME.invalid(source, remedy)
         }
         InvalidPolicy::NoTokenTtl => TOKEN_TTL.invalid(source, "use 1s or more".to_owned()),

@@ -29,8 +29,8 @@ pub use self::fair_queue::Requester;
 pub use self::issue::Issuer;
 pub use self::keyring::{
     ExternalKeyError, KeyCommandError, Keyring, MasterKey, MasterKeyError, NotReady, Publication,
-    PublishedKey, RekeyError, RekeyReport, UnreadableRow, Uploaded, initialize, rekey, unlock,
+    PublishedKey, RekeyError, RekeyReport, Remedy, UnreadableRow, Uploaded, initialize, rekey, unlock,
 };
-pub(crate) use self::keyring::{opened_external_keys, unreadable_rows};
+pub(crate) use self::keyring::{differences, opened_external_keys, rows_left_out, unreadable_rows};
 pub use self::refused_sign_in::{RefusalReason, RefusedSignIn};
 pub use self::retention::{Retention, Swept};

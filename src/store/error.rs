@@ -37,6 +37,9 @@ pub enum StoreError {
     /// The data are not those of a jwksd store, or they are damaged.
     #[error("{0}")]
     Corrupt(String),
+    /// The tables of another program are made or filled in a way that cannot be worked with. Says what to do.
+    #[error("{0}")]
+    Foreign(String),
     /// Another process has the store open.
     #[error("another process has it open")]
     InUse,

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
+use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::SALT_LEN;
+use crate::domain::key::{InvalidExp, Kid};
 
 /// Counts the changes to the keys of a store. Sign-ins and registrations leave it as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,10 @@ pub struct KeySnapshot {
     pub unloaded: UnloadedKeys,
     /// Rows of `keys` about which nothing is recorded: another program wrote them.
     pub unmanaged: Vec<SealedKey>,
+    /// Rows of `keys` whose `exp` is not believed. They are in no other list.
+    pub invalid_exp: Vec<InvalidExpKey>,
+    /// The rotation policy of the server that started last.
+    pub policy: Option<RotationTimes>,
     /// The sealed private keys that [`SealedRows`] asked for.
     pub sealed: Vec<SealedKey>,
     /// External keys: public keys of other issuers, published next to ours.
@@ -144,6 +148,17 @@ pub struct SealedKey {
     pub bytes: Vec<u8>,
 }
 
+/// A row of `keys` whose `exp` is not the time at which a key expires. It is left as it is: not used and not deleted.
+#[derive(Clone, Debug)]
+pub struct InvalidExpKey {
+    /// Its number.
+    pub kid: Kid,
+    /// What its `exp` is.
+    pub exp: InvalidExp,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
 /// A row of `uploaded_keys`: an external key.
 #[derive(Clone, Debug)]
 pub struct SealedExternalKey {
@@ -197,6 +212,8 @@ pub enum KeyChange {
     },
     /// Add an external key, or replace it.
     Publish(SealedExternalKey),
+    /// Record the rotation policy of a server.
+    RecordPolicy(RotationTimes),
     /// Record the thumbprint of a key.
     RecordThumbprint {
         /// Which key.

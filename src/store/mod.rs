@@ -20,8 +20,8 @@ use crate::domain::key::Kid;
 pub use self::accounts::{AccountChange, SignInCandidate};
 pub use self::error::{NotWritable, StoreError, Unique};
 pub use self::keys::{
-    Applied, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_ENDED, MasterKeyRecord, SealedExternalKey,
-    SealedKey, SealedRows, UnloadedKeys,
+    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_ENDED, MasterKeyRecord,
+    SealedExternalKey, SealedKey, SealedRows, UnloadedKeys,
 };
 pub use self::serving_mode::ServingMode;
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};
@@ -74,6 +74,10 @@ pub trait Store: Send + Sync {
 
     /// At most `at_most` accounts with numbers above `after`, in the order of their numbers.
     async fn accounts(&self, after: UserId, at_most: u32) -> Result<Vec<AccountReport>, StoreError>;
+
+    /// How many accounts have a hash that no password matches, such as those of another program's algorithm. Reads all
+    /// accounts. Deleted ones do not count.
+    async fn unusable_hashes(&self) -> Result<u64, StoreError>;
 
     /// Changes an account. Returns false if it is deleted, or has another hash than the change relies on.
     ///

@@ -6,6 +6,8 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
 use jwksd::store::sqlite::Contents;
@@ -248,8 +250,14 @@ async fn the_database_of_another_implementation_is_imported() {
             "a plaintext key is still in the file"
         );
     }
-    let foreign = "it is not sealed by jwksd: another program wrote it";
-    assert_eq!(reasons(&app), [format!("3: {foreign}"), format!("4: {foreign}")]);
+    assert_eq!(
+        reasons(&app),
+        [
+            "3: it is not sealed by jwksd: another program wrote it",
+            "4: its private key lies in the file in the clear, and cannot be used: the RSA key has 1024 bits: use 2048 \
+             to 8192"
+        ]
+    );
 
     let answer =
         app.post("/register").json(&serde_json::json!({"username": "BOB", "email": "b@example.com"}));
@@ -268,7 +276,137 @@ async fn a_plaintext_key_that_appears_later_is_not_trusted() {
         .unwrap();
     let app = restart(app).await;
     assert_eq!(app.published_kids().await, ["1"]);
-    assert_eq!(reasons(&app), ["3: it is not sealed by jwksd: another program wrote it"]);
+    assert_eq!(reasons(&app), ["3: its private key lies in the file in the clear"]);
+}
+
+/// A store that another program made, with one key that expires at this time.
+async fn foreign_store(setup: &Setup, exp: i64) {
+    let mut db = database(&setup.dir).await;
+    db.execute(FOREIGN).await.unwrap();
+    sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
+        .bind(rsa_pem().as_bytes())
+        .bind(exp)
+        .execute(&mut db)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_taken_over_key_that_outlives_the_policy_ends_one_token_lifetime_after_its_successor_signs() {
+    let setup = Setup::default();
+    let far = setup.clock.now().as_secs() + 10 * 365 * 86_400;
+    foreign_store(&setup, far).await;
+    let app = TestApp::with(setup).await;
+    let token = app.token().await;
+    assert_eq!(decode(&token).0["kid"], "1");
+    assert_eq!(app.published_kids().await, ["1", "2"]);
+    assert_eq!(rows(&app).await[0].2, far);
+    app.pass(2 * HOUR + Duration::from_secs(1)).await;
+    assert_eq!(decode(&app.token().await).0["kid"], "2");
+    assert_eq!(rows(&app).await[0].2, app.now() + 15 * 60 + 3);
+    verify(&token, &app.jwks().await).unwrap();
+    app.pass(TTL + Duration::from_secs(3)).await;
+    assert_eq!(app.published_kids().await, ["2"]);
+    assert_eq!(reasons(&app), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_first_start_a_year_ahead_leaves_no_key_published_after_the_tokens_of_proper_length() {
+    let setup = Setup::default();
+    let now = setup.clock.now();
+    setup.clock.set(now.plus(365 * DAY));
+    let app = TestApp::with(setup).await;
+    assert_eq!(app.published_kids().await, ["1"]);
+    app.clock.set(now);
+    let app = restart(app).await;
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    app.pass(2 * HOUR + Duration::from_secs(1)).await;
+    assert_eq!(decode(&app.token().await).0["kid"], "3");
+    app.pass(TTL + Duration::from_secs(3)).await;
+    assert_eq!(app.published_kids().await, ["3"]);
+}
+
+#[tokio::test]
+async fn a_taken_over_key_that_has_expired_is_kept_for_a_week_whatever_the_retention() {
+    let policy = RotationPolicy::new(DAY, Duration::ZERO, 2 * HOUR, TTL, 5 * MINUTE).unwrap();
+    let setup = Setup { policy, ..Setup::default() };
+    let now = setup.clock.now().as_secs();
+    foreign_store(&setup, now - 86_400).await;
+    sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
+        .bind(rsa_pem().as_bytes())
+        .bind(now - 3600)
+        .execute(&mut database(&setup.dir).await)
+        .await
+        .unwrap();
+    let app = TestApp::with(setup).await;
+    let kids = async || rows(&app).await.iter().map(|row| row.0).collect::<Vec<_>>();
+    app.pass(6 * DAY).await;
+    assert_eq!(kids().await[..2], [1, 2]);
+    app.pass(DAY).await;
+    assert!(!kids().await.contains(&1), "{:?}", kids().await);
+}
+
+#[tokio::test]
+async fn a_number_near_the_end_of_its_range_creates_no_key_and_is_named() {
+    let app = TestApp::spawn().await;
+    app.db()
+        .await
+        .execute("INSERT INTO key_lives (kid, made_at) VALUES (9223372036854775800, 1)")
+        .await
+        .unwrap();
+    let error = app.keyring.rotate(false).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the kid 9223372036854775801 is too close to the end of its range to create further keys: start with a new store"
+    );
+}
+
+#[tokio::test]
+async fn a_row_of_another_program_near_the_end_of_the_range_does_not_stop_the_rotation() {
+    let app = TestApp::spawn().await;
+    app.db()
+        .await
+        .execute("INSERT INTO keys (kid, key, exp) VALUES (9223372036854775806, 'x', 1900000000)")
+        .await
+        .unwrap();
+    app.keyring.rotate(false).await.unwrap();
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_hundred_keys_are_published_and_no_more() {
+    let setup = Setup::default();
+    let exp = setup.clock.now().as_secs() + 50_000;
+    foreign_store(&setup, exp).await;
+    let pems: Vec<_> = std::thread::scope(|scope| {
+        let half = || (0..51).map(|_| rsa_pem()).collect::<Vec<_>>();
+        let threads = [scope.spawn(half), scope.spawn(half)];
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut db = database(&setup.dir).await;
+    for pem in pems {
+        sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
+            .bind(pem.as_bytes())
+            .bind(exp)
+            .execute(&mut db)
+            .await
+            .unwrap();
+    }
+    drop(db);
+    let app = TestApp::with(setup).await;
+    let signer = decode(&app.token().await).0["kid"].as_str().unwrap().to_owned();
+    let published = app.published_kids().await;
+    assert_eq!(published.len(), 100);
+    assert_eq!(
+        (published[0].as_str(), published[1].as_str(), published[99].as_str()),
+        (&*signer, "5", "103")
+    );
+    assert_eq!(app.keyring.published().len(), 100);
+    let error = app.keyring.import(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "100 keys are published, which is the maximum: revoke or expire some first"
+    );
 }
 
 #[tokio::test]
@@ -277,7 +415,11 @@ async fn a_database_with_other_tables_is_refused_unchanged() {
     let mut db = database(&setup.dir).await;
     db.execute("CREATE TABLE keys(id INTEGER PRIMARY KEY, pem TEXT)").await.unwrap();
     let error = database_file(&setup.dir).probe().await.unwrap_err();
-    assert_eq!(error.to_string(), "its table keys has the columns id,pem instead of kid,key,exp");
+    assert_eq!(
+        error.to_string(),
+        "its table keys has the columns id,pem instead of kid,key,exp: nothing was changed; change that table, or \
+         name another file and add the keys of this one there with `jwksd keys import`"
+    );
 }
 
 /// The first two migrations are the schema of the first release.

@@ -203,7 +203,11 @@ async fn a_foreign_newer_or_older_schema_is_reported() {
     let dir = dir();
     fs::write(dir.path().join(DB), "").unwrap();
     sql(dir.path(), "CREATE TABLE users(name TEXT)").await;
-    expect_store_error(dir.path(), "its table users has the columns name");
+    let (status, findings) = doctor(dir.path(), &[]);
+    let found = findings.iter().find(|(level, ..)| level == "error").unwrap();
+    assert_eq!((status, found.1.as_str()), (2, "store"));
+    assert!(found.2.contains("its table users has the columns name instead of id,"), "{found:?}");
+    assert!(found.2.ends_with("with `jwksd keys import`"), "{found:?}");
     let dir = store();
     sql(dir.path(), "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 6").await;
     expect_store_error(dir.path(), "a newer jwksd made it");
@@ -273,6 +277,10 @@ async fn a_tampered_key_is_a_warning() {
     let dir = store();
     sql(dir.path(), "UPDATE keys SET exp = exp + 1 WHERE kid = 2").await;
     expect(dir.path(), &[], "warning", "sealing", "key 2 is neither published nor used");
+    sql(dir.path(), "UPDATE keys SET exp = 'never' WHERE kid = 2").await;
+    let what = "key 2 is neither published nor used (its exp is text and not a number of seconds since 1970): replace the \
+                store by a backup";
+    expect(dir.path(), &[], "warning", "sealing", what);
 }
 
 #[tokio::test]

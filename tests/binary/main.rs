@@ -25,6 +25,7 @@ mod start;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
+mod take_over;
 
 use std::path::Path;
 

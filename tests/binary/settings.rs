@@ -19,7 +19,7 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
         (
             "KEY_LIFETIME",
             "4h",
-            "KEY_LIFETIME is 4h: use 4h 15m or more, which is 2 × KEY_LEAD + TOKEN_TTL, or TOKEN_TTL + 2s when KEY_LEAD is 0",
+            "KEY_LIFETIME is 4h: use 4h 15m or more, which is 2 × KEY_LEAD + TOKEN_TTL, or 2 × TOKEN_TTL when KEY_LEAD is 0",
         ),
         ("KEY_LEAD", "9m", "KEY_LEAD is 9m: use 2 × JWKS_MAX_AGE = 10m or more, or 0"),
         (

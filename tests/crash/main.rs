@@ -35,7 +35,7 @@ use support::{Server, run};
 
 /// The key lifetime is seconds, so that the server creates a key every three; hashes have the minimum cost.
 const SETTINGS: [(&str, &str); 9] = [
-    ("KEY_LIFETIME", "8s"),
+    ("KEY_LIFETIME", "10s"),
     ("KEY_LEAD", "0"),
     ("KEY_RETENTION", "30s"),
     ("TOKEN_TTL", "5s"),

@@ -4,7 +4,7 @@ use super::findings::Findings;
 use crate::cli::{bootstrap, master_key, open_mode};
 use crate::config::Config;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
-use crate::domain::key::lifecycle::Phase;
+use crate::domain::key::lifecycle::{MAX_PUBLISHED, Phase};
 use crate::domain::key::status::StatusReport;
 use crate::issuer::{self, MasterKey};
 use crate::store::StoreError;
@@ -36,6 +36,9 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         Ok(probe) => probe,
         Err(StoreError::Corrupt(what)) => {
             return findings.error(ABOUT, format!("DATABASE_URL names {name}, but {what}; {RESTORE}"));
+        }
+        Err(StoreError::Foreign(what)) => {
+            return findings.error(ABOUT, format!("DATABASE_URL names {name}, but {what}"));
         }
         Err(error) => {
             let why = bootstrap::unusable(&config.database, error);
@@ -80,12 +83,29 @@ async fn not_ours(config: &Config, contents: &Contents, findings: &mut Findings)
         Ok(store) if !store.key_metadata.is_empty() => {
             findings.error("sealing", format!("{name} has lost the record of its master key: {RESTORE}"));
         }
-        _ => findings.warning(
-            ABOUT,
-            format!("{name} has keys of another program, and the next start adopts those that are not encrypted: copy the \
-                     file first"),
-        ),
+        Ok(store) => {
+            foreign(&name.to_string(), findings);
+            for row in issuer::rows_left_out(&store.keys, &store.invalid_exp) {
+                let remedy = row.remedy.in_words(row.kid);
+                findings.warning(
+                    "sealing",
+                    format!("the next start leaves key {} out and as it is ({}): {remedy}", row.kid, row.why),
+                );
+            }
+            unusable_hashes(&store, findings);
+        }
+        Err(_) => foreign(&name.to_string(), findings),
     }
+}
+
+fn foreign(name: &str, findings: &mut Findings) {
+    findings.warning(
+        ABOUT,
+        format!(
+            "{name} has keys of another program, and the next start adopts those that are not encrypted: copy the file \
+             first"
+        ),
+    );
 }
 
 async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, findings: &mut Findings) {
@@ -125,8 +145,9 @@ fn schema(store: &Inspection, findings: &mut Findings) {
 }
 
 fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) {
-    for row in issuer::unreadable_rows(master_key, &store.keys) {
-        let text = format!("key {} is neither published nor used ({}): {RESTORE}", row.kid, row.why);
+    for row in issuer::unreadable_rows(master_key, &store.keys, &store.invalid_exp) {
+        let remedy = row.remedy.in_words(row.kid);
+        let text = format!("key {} is neither published nor used ({}): {remedy}", row.kid, row.why);
         findings.warning("sealing", text);
     }
     let opened = issuer::opened_external_keys(master_key, &store.external);
@@ -143,6 +164,7 @@ fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) 
 fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut Findings) {
     let report = StatusReport::new(store.key_metadata.clone(), store.newest_signer, config.keys.policy, now);
     let keys = report.keys();
+    policy(config, store, now, findings);
     let Some(current) = keys.iter().find(|key| key.phase == Phase::Current) else {
         // A warning only, because the next start repairs it.
         let text = "no key can sign: the next start creates one, which verifiers do not know yet";
@@ -160,8 +182,50 @@ fn rotation(config: &Config, store: &Inspection, now: Timestamp, findings: &mut 
     findings.ok("rotation", format!("key {} signs{until}", current.kid));
 }
 
+/// Whether the settings are those of the server that started last, and whether each published key ends in time.
+fn policy(config: &Config, store: &Inspection, now: Timestamp, findings: &mut Findings) {
+    let policy = config.keys.policy;
+    let differences = store.policy.map(|recorded| issuer::differences(policy.times(), recorded));
+    if let Some(differences) = differences.filter(|differences| !differences.is_empty()) {
+        let text = format!(
+            "the server that started last on this store has other settings ({}): run all processes with the same ones",
+            differences.join(", ")
+        );
+        findings.warning("rotation", text);
+    }
+    let published: Vec<_> = store.key_metadata.iter().filter(|key| key.is_published(now)).collect();
+    for key in published.iter().filter(|key| key.exp > policy.latest_end(now)) {
+        let text = format!(
+            "key {} is published until {}, which is longer than KEY_LIFETIME: it ends TOKEN_TTL after its successor \
+             signs; start the server, or run `jwksd keys rotate`",
+            key.kid, key.exp
+        );
+        findings.warning("rotation", text);
+    }
+    if published.len() > MAX_PUBLISHED {
+        let text = format!(
+            "{} keys are valid, and the JWKS has at most {MAX_PUBLISHED} of them: revoke or expire those that are not \
+             needed",
+            published.len()
+        );
+        findings.warning("rotation", text);
+    }
+}
+
+fn unusable_hashes(store: &Inspection, findings: &mut Findings) {
+    if store.unusable_hashes > 0 {
+        let text = format!(
+            "{} accounts have a hash that no password matches, because it is not Argon2: give each a new password with \
+             `jwksd users reset NAME`",
+            store.unusable_hashes
+        );
+        findings.warning("passwords", text);
+    }
+}
+
 /// Old costs matter: refusing a sign-in takes one hash of each stored cost.
 fn passwords(config: &Config, store: &Inspection, findings: &mut Findings) {
+    unusable_hashes(store, findings);
     let old: Vec<_> =
         store.costs.iter().filter(|(cost, _)| *cost != config.passwords.hasher.cost()).collect();
     let listed: Vec<_> = old.iter().map(|(cost, accounts)| format!("{cost} ({accounts} accounts)")).collect();

@@ -1,10 +1,10 @@
-//! Reads the private key that an operator imports with `jwksd keys import`.
+//! Reads private keys from elsewhere: the file of `jwksd keys import`, and the rows of another program.
 
 use thiserror::Error;
 
 use crate::domain::jose::algorithm::KeyType;
 use crate::domain::jose::invalid_pem::InvalidPem;
-use crate::domain::jose::pem::read_private_key;
+use crate::domain::jose::pem::{contains_private_key, read_private_key};
 use crate::domain::jose::private_key::PrivateKey;
 
 /// Reads an RSA private key: PEM in any shape, or DER; PKCS#8 or PKCS#1.
@@ -17,6 +17,27 @@ pub fn parse(input: &[u8]) -> Result<PrivateKey, InvalidImport> {
         // The size was checked when the key was read.
         KeyType::Rsa => Ok(key),
         other => Err(InvalidImport::KeyType(other)),
+    }
+}
+
+/// What bytes are that jwksd did not seal.
+pub(crate) enum Plaintext {
+    /// A private key that can sign.
+    Key(PrivateKey),
+    /// A private key that cannot sign, and why.
+    UnusableKey(String),
+    /// No private key that we can read: encrypted, or something else.
+    Unknown,
+}
+
+impl Plaintext {
+    /// Reads what `jwksd keys import` reads, and recognises private keys that cannot be used.
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        match parse(bytes) {
+            Ok(key) => Self::Key(key),
+            Err(error) if contains_private_key(bytes) => Self::UnusableKey(error.to_string()),
+            Err(_) => Self::Unknown,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::expiry::LATEST_EXP;
 use super::kid::Kid;
 use crate::domain::clock::Timestamp;
 
@@ -23,6 +24,16 @@ const MAX_MARGIN: Duration = Duration::from_mins(1);
 /// Age of the `exp` of the expired key that a new store gets.
 const SEED_AGE: Duration = Duration::from_hours(1);
 
+/// Maximum number of own keys in the JWKS. Verifiers read the whole set, and some limit its size.
+pub(crate) const MAX_PUBLISHED: usize = 100;
+
+/// Minimum time for which a key of another program is kept, whatever the retention: an operator who tries jwksd on an
+/// existing database can then still go back.
+const TAKE_OVER_RETENTION: Duration = Duration::from_hours(7 * 24);
+
+/// How much longer a retired key is kept in the JWKS than its tokens: another process may sign with it until it notices.
+const HANDOVER: Duration = Duration::from_secs(2);
+
 /// How long keys live and when they rotate. All processes on one store must use the same policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationPolicy {
@@ -30,6 +41,19 @@ pub struct RotationPolicy {
     retention: Duration,
     lead: Duration,
     token_ttl: Duration,
+}
+
+/// The times of a policy, as a store records them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotationTimes {
+    /// From the creation of a key to its expiry.
+    pub lifetime: Duration,
+    /// How long an expired key is kept.
+    pub retention: Duration,
+    /// How long a key is published before it first signs.
+    pub lead: Duration,
+    /// Lifetime of a token.
+    pub token_ttl: Duration,
 }
 
 impl RotationPolicy {
@@ -54,14 +78,27 @@ impl RotationPolicy {
         if !lead.is_zero() && lead < max_age * 2 {
             return Err(InvalidPolicy::LeadTooShort { least: max_age * 2 });
         }
-        // Without a lead, two seconds prevent that a new key is due for replacement in the second of its creation.
-        let handover = if lead.is_zero() { Duration::from_secs(2) } else { lead * 2 };
+        // Without a lead, a key signs for as long as its tokens live. Two seconds prevent that a new key is due for
+        // replacement in the second of its creation.
+        let handover = if lead.is_zero() { token_ttl.max(Duration::from_secs(2)) } else { lead * 2 };
         // The last token of a key must not outlive the key.
         let least = handover + token_ttl;
         if lifetime < least {
             return Err(InvalidPolicy::LifetimeTooShort { least });
         }
+        // Keys that sign only for a moment, but are published for long, would fill the JWKS.
+        let least = token_ttl + Duration::from_secs(token_ttl.as_secs().div_ceil(16));
+        if lifetime < least {
+            return Err(InvalidPolicy::TooManyKeys { least });
+        }
         Ok(Self { lifetime, retention, lead, token_ttl })
+    }
+
+    /// The times, to record and to compare.
+    #[must_use]
+    pub fn times(&self) -> RotationTimes {
+        let Self { lifetime, retention, lead, token_ttl } = *self;
+        RotationTimes { lifetime, retention, lead, token_ttl }
     }
 
     /// Lifetime of a token.
@@ -91,7 +128,30 @@ impl RotationPolicy {
     /// When a key that is created now expires.
     pub(crate) fn full_life(&self, now: Timestamp) -> Timestamp {
         // Rounded down, because `keys.exp` holds whole seconds.
-        Timestamp::from_secs(now.plus(self.lifetime).as_secs())
+        Timestamp::from_secs(now.plus(self.lifetime).as_secs().min(LATEST_EXP))
+    }
+
+    /// The latest end of a key that exists at `now`.
+    pub(crate) fn latest_end(&self, now: Timestamp) -> Timestamp {
+        // One second more than the policy, because `exp` was rounded.
+        now.plus(self.lifetime).plus(Duration::from_secs(1))
+    }
+
+    /// Whether the key lives longer than the policy says, by its own creation or by the clock of now.
+    fn is_outlived_by(&self, key: &KeyMetadata, now: Timestamp) -> bool {
+        // The earlier one: after a first start with a wrong clock, the creation lies in the future.
+        key.exp > self.latest_end(key.created_at.min(now))
+    }
+
+    /// Time from the creation of a key to that of its successor.
+    fn interval(&self) -> Duration {
+        self.lifetime.saturating_sub(self.token_ttl + self.until_signing() + self.margin())
+    }
+
+    /// When a retired key may be deleted.
+    fn kept_until(&self, key: &KeyMetadata) -> Timestamp {
+        let kept_until = key.exp.plus(self.retention);
+        if key.is_taken_over { kept_until.max(key.created_at.plus(TAKE_OVER_RETENTION)) } else { kept_until }
     }
 
     /// When to create the successor of a key that expires at `exp`.
@@ -118,6 +178,12 @@ pub enum InvalidPolicy {
     /// A lifetime of zero. Tokens count whole seconds.
     #[error("the lifetime of a token must be at least one second")]
     NoTokenTtl,
+    /// A key would sign for so short a time that too many are published for their tokens.
+    #[error("more than {MAX_PUBLISHED} keys would be published: use a lifetime of at least {least:?}")]
+    TooManyKeys {
+        /// The minimum lifetime.
+        least: Duration,
+    },
 }
 
 /// The recorded history of a key.
@@ -137,6 +203,8 @@ pub struct KeyMetadata {
     pub expired_at: Option<Timestamp>,
     /// When the key was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Whether another program has created the key.
+    pub is_taken_over: bool,
 }
 
 impl KeyMetadata {
@@ -152,13 +220,14 @@ impl KeyMetadata {
             activated_at: None,
             expired_at: None,
             revoked_at: None,
+            is_taken_over: true,
         }
     }
 
     /// A key that is created now.
     #[must_use]
     pub fn created(kid: Kid, exp: Timestamp, activation: Activation, now: Timestamp) -> Self {
-        let mut key = Self::adopted(kid, exp, now);
+        let mut key = Self { is_taken_over: false, ..Self::adopted(kid, exp, now) };
         match activation {
             Activation::AfterLead => {}
             Activation::Immediately => key.activated_at = Some(now),
@@ -295,6 +364,8 @@ pub struct PlanContext {
     pub watched: HashMap<Kid, Timestamp>,
     /// The newest key that has ever signed. It may have been deleted.
     pub newest_signer: Option<Kid>,
+    /// The key that this process has created last, and when.
+    pub last_created: Option<(Kid, Timestamp)>,
 }
 
 impl PlanContext {
@@ -356,6 +427,15 @@ pub enum Action {
         /// The reason.
         reason: &'static str,
     },
+    /// Let the key expire earlier.
+    Shorten {
+        /// The key.
+        kid: Kid,
+        /// When it expires; whole seconds.
+        exp: Timestamp,
+        /// The reason.
+        reason: &'static str,
+    },
 }
 
 /// Plans what to do with the keys now.
@@ -366,18 +446,24 @@ pub enum Action {
 ///   otherwise a new key.
 /// - The next key is created early enough to be published for the lead before the current key can no longer cover a
 ///   full token lifetime. It is also created if the current key would outlive the policy (which may have changed).
+/// - A retired key that would outlive the policy expires with the last token that it may have signed.
+/// - No key is created while another process replaces those of this one: it has another policy.
 /// - A next key whose publication lies in the future counts as published now.
 /// - There is always an expired key. The newest stays, others are deleted after the retention.
 ///
 /// # Guarantees
-/// After the actions are applied, a key signs and covers a full token lifetime. Planning again at the same time then
+/// After the actions are applied, a key signs and covers a full token lifetime, unless another process has another policy
+/// and has just replaced it. Planning again at the same time then
 /// returns at most deletions of keys that the first plan still needed.
 #[must_use]
 pub fn plan(keys: &[KeyMetadata], policy: &RotationPolicy, context: &PlanContext) -> Vec<Action> {
     let timeline = KeyTimeline::at(keys, context.wall).after(context.newest_signer);
     let mut actions = expiries(keys, context.wall);
     actions.extend(corrections(timeline));
-    actions.extend(succession(timeline, policy, context));
+    let succession = succession(timeline, policy, context);
+    let endings = endings(timeline, policy, &succession);
+    actions.extend(succession);
+    actions.extend(endings);
     if timeline.newest_expired().is_none() {
         actions.push(Action::Create {
             exp: Timestamp::from_secs(context.wall.minus(SEED_AGE).as_secs()),
@@ -430,21 +516,69 @@ fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &Plan
         promoted.map(|key| Action::Promote { kid: key.kid, reason }).into_iter().collect();
 
     let Some(signer) = promoted.or(current) else {
-        actions.push(create(policy, now, Activation::Immediately, "no key covers a full token lifetime"));
+        // The current key signs shorter tokens until then.
+        if !is_overtaken(timeline, policy, context) {
+            actions.push(create(policy, now, Activation::Immediately, "no key covers a full token lifetime"));
+        }
         return actions;
     };
     // A next key that expires before it can take over does not count: the rotation would stop.
     if timeline.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
         return actions;
     }
-    // One second more than the policy, because `exp` was rounded.
-    let longest = now.plus(policy.lifetime).plus(Duration::from_secs(1));
+    if timeline.published().count() >= MAX_PUBLISHED || is_overtaken(timeline, policy, context) {
+        return actions;
+    }
     if policy.successor_due(signer.exp) <= now {
         actions.push(successor(policy, now, "the current key expires soon"));
-    } else if signer.exp > longest {
+    } else if signer.exp > policy.latest_end(now) {
         actions.push(successor(policy, now, "the current key would outlive the policy"));
     }
     actions
+}
+
+/// Whether this process created a key less than its own interval ago, and another process has replaced that key since.
+///
+/// Two processes with different policies would otherwise replace each other's keys several times a second.
+fn is_overtaken(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &PlanContext) -> bool {
+    let Some((created, at)) = context.last_created else {
+        return false;
+    };
+    let newest = timeline.published().filter(|key| !key.is_taken_over).map(|key| key.kid).max();
+    // Without a current key, nothing could sign. A creation in the future is a clock that was set back.
+    newest > Some(created)
+        && timeline.current().is_some()
+        && at <= context.wall
+        && context.wall < at.plus(policy.interval())
+}
+
+/// Ends retired keys that would be published for longer than the policy allows.
+fn endings(timeline: KeyTimeline<'_>, policy: &RotationPolicy, succession: &[Action]) -> Vec<Action> {
+    let now = timeline.now;
+    let is_replaced =
+        |action: &Action| matches!(action, Action::Create { signs: Activation::Immediately, .. });
+    let promoted = succession.iter().find_map(|action| match action {
+        Action::Promote { kid, .. } => Some(*kid),
+        _ => None,
+    });
+    // A signer of the future: the clock was set back, perhaps only for a moment. Its predecessor may still be needed.
+    let current = timeline.current().filter(|key| key.activated_at.is_some_and(|at| at <= now));
+    // A key that is created now is newer than all others.
+    let signer = if succession.iter().any(is_replaced) {
+        Some(Kid(i64::MAX))
+    } else {
+        promoted.or(current.map(|key| key.kid))
+    };
+    let end = Timestamp::from_secs(now.plus(policy.token_ttl).plus(HANDOVER).as_secs() + 1);
+    timeline
+        .published()
+        .filter(|key| Some(key.kid) < signer && policy.is_outlived_by(key, now) && key.exp > end)
+        .map(|key| Action::Shorten {
+            kid: key.kid,
+            exp: end,
+            reason: "another key signs now, and it would outlive the policy",
+        })
+        .collect()
 }
 
 /// Whether the key will still cover a full token lifetime after its lead.
@@ -470,7 +604,7 @@ fn deletions(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &PlanC
         .iter()
         .filter(|key| !key.is_published(context.wall) && !kept.contains(&Some(key.kid)))
         // Deletion is final, so a wall clock that was set forward must not cause it.
-        .filter(|key| key.exp.plus(policy.retention) <= context.trusted_now(key.kid))
+        .filter(|key| policy.kept_until(key) <= context.trusted_now(key.kid))
         .map(|key| Action::Delete { kid: key.kid, reason: "its retention is over" })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! The server's signing keys: what they are, when they sign, and how they are stored.
 
 mod encoded_key;
+mod expiry;
 pub mod import;
 mod kid;
 pub mod lifecycle;
@@ -9,6 +10,9 @@ pub mod self_check;
 mod signing_key;
 pub mod status;
 
+pub use self::expiry::InvalidExp;
+pub(crate) use self::expiry::{EARLIEST_FOREIGN_EXP, LATEST_EXP};
 pub use self::kid::Kid;
+pub(crate) use self::kid::LAST_KID;
 pub(crate) use self::signing_key::{DEFAULT_ALGORITHM, generate};
 pub use self::signing_key::{KeyError, SigningKey};

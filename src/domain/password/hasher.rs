@@ -1,6 +1,6 @@
 //! Computes and verifies password hashes.
 
-use argon2::password_hash::phc::PasswordHash as Phc;
+use argon2::password_hash::phc::{Output, PasswordHash as Phc, Salt as PhcSalt};
 use argon2::{Algorithm, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
@@ -76,32 +76,52 @@ impl Hasher {
     ///
     /// Returns [`VerifyOutcome::Unreadable`] immediately for text that is not an Argon2 hash, or one above `MAX_COST`.
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> VerifyOutcome {
-        let Ok(hash) = Phc::new(&stored.0) else {
+        let Some(Argon2Hash { algorithm, version, params, salt, tag: expected }) = Argon2Hash::read(stored)
+        else {
             return VerifyOutcome::Unreadable;
         };
-        let (Some(expected), Some(salt)) = (&hash.hash, &hash.salt) else {
-            return VerifyOutcome::Unreadable;
-        };
-        let algorithm = Algorithm::try_from(hash.algorithm.as_str());
-        // By the PHC string format, a hash without a version has version 0x10.
-        let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from);
-        let (Ok(algorithm), Ok(version), Ok(params)) = (algorithm, version, Params::try_from(&hash)) else {
-            return VerifyOutcome::Unreadable;
-        };
-        let cost = [params.m_cost(), params.t_cost(), params.p_cost()];
-        // Rows may come from a database file that someone else wrote.
-        if cost.iter().zip(MAX_COST).any(|(cost, most)| *cost > most) {
-            return VerifyOutcome::Unreadable;
-        }
         let job = Job { algorithm, version, params: &params };
         // Other programs may have stored longer or shorter tags.
         let mut tag = vec![0; expected.len()];
-        match self.backend.compute(&job, password.reveal().as_bytes(), salt, &mut tag) {
+        match self.backend.compute(&job, password.reveal().as_bytes(), &salt, &mut tag) {
             None => VerifyOutcome::NotComputed,
             // Compared in constant time, so that the time does not reveal how many bytes match.
             Some(()) if verify_slices_are_equal(&tag, expected.as_bytes()).is_ok() => VerifyOutcome::Match,
             Some(()) => VerifyOutcome::Mismatch,
         }
+    }
+}
+
+/// The parts of a stored hash.
+struct Argon2Hash {
+    algorithm: Algorithm,
+    version: Version,
+    params: Params,
+    salt: PhcSalt,
+    tag: Output,
+}
+
+impl Argon2Hash {
+    /// `None` for text that is not an Argon2 hash within `MAX_COST`.
+    fn read(stored: &PasswordHash) -> Option<Self> {
+        let hash = Phc::new(&stored.0).ok()?;
+        let (tag, salt) = (hash.hash?, hash.salt?);
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        // By the PHC string format, a hash without a version has version 0x10.
+        let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from).ok()?;
+        let params = Params::try_from(&hash).ok()?;
+        let cost = [params.m_cost(), params.t_cost(), params.p_cost()];
+        // Rows may come from a database file that someone else wrote.
+        let is_bounded = cost.iter().zip(MAX_COST).all(|(cost, most)| *cost <= most);
+        is_bounded.then_some(Self { algorithm, version, params, salt, tag })
+    }
+}
+
+impl PasswordHash {
+    /// Whether a password can match this hash.
+    #[must_use]
+    pub(crate) fn is_usable(&self) -> bool {
+        Argon2Hash::read(self).is_some()
     }
 }
 

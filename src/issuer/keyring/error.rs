@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX};
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::Phase;
+use crate::domain::key::lifecycle::{MAX_PUBLISHED, Phase};
 use crate::domain::key::seal::SealError;
 
 /// Why an operator's command cannot be carried out on these keys.
@@ -34,6 +34,14 @@ pub enum KeyCommandError {
         "key {0} is already the next key: `keys list` shows when it starts to sign, `keys rotate --now` lets it sign now"
     )]
     NextExists(Kid),
+    /// The numbers of keys have come to their end.
+    #[error(
+        "the kid {0} is too close to the end of its range to create further keys: start with a new store"
+    )]
+    NoKidLeft(Kid),
+    /// The JWKS would have too many keys.
+    #[error("{MAX_PUBLISHED} keys are published, which is the maximum: revoke or expire some first")]
+    TooMany,
     /// There is no such key, or it does not open.
     #[error("there is no usable key {0}")]
     Unknown(Kid),

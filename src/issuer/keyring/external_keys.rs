@@ -8,6 +8,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError};
+use crate::domain::key::status::KeyStatus;
 use crate::issuer::error::IssuerError;
 use crate::store::{Applied, KeyChange, KeySnapshot, KnownKey, SealedExternalKey};
 
@@ -73,7 +74,9 @@ impl Keyring {
     #[must_use]
     pub fn published(&self) -> Vec<PublishedKey> {
         let is_published = |phase| matches!(phase, Phase::Next | Phase::Current | Phase::Retiring);
-        let own = self.report().into_iter().filter(|key| is_published(key.phase)).map(|key| PublishedKey {
+        let snapshot = self.snapshot.load();
+        let is_published = |key: &KeyStatus| is_published(key.phase) && snapshot.publishes(key.kid);
+        let own = self.report().into_iter().filter(is_published).map(|key| PublishedKey {
             kid: key.kid.to_string(),
             phase: Some(key.phase),
             exp: Some(key.exp),

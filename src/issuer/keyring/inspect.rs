@@ -4,9 +4,10 @@ use super::master_key::MasterKey;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::pem;
 use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::key::seal::{SealContext, Sealer};
+use crate::domain::key::import::Plaintext;
+use crate::domain::key::seal::{SealContext, SealError, Sealer};
 use crate::domain::key::{Kid, SigningKey};
-use crate::store::{SealedExternalKey, SealedKey};
+use crate::store::{InvalidExpKey, SealedExternalKey, SealedKey};
 
 /// A row of `keys` that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,16 +16,107 @@ pub struct UnreadableRow {
     pub kid: Kid,
     /// What is wrong with it, in words.
     pub why: String,
+    /// What to do about it.
+    pub remedy: Remedy,
+}
+
+/// What an operator can do about a row that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Another program can open it.
+    Export,
+    /// A private key lies in the file in the clear, and it can be imported.
+    ImportAndDelete,
+    /// A private key lies in the file in the clear.
+    Delete,
+    /// A backup has the row as it was.
+    Restore,
+}
+
+impl Remedy {
+    /// In words, for the row of this `kid`.
+    #[must_use]
+    pub fn in_words(self, kid: Kid) -> String {
+        let delete = format!("`sqlite3 FILE \"delete from keys where kid = {kid}; vacuum\"`");
+        match self {
+            Self::Export => {
+                "if it is still needed, export it with the program that sealed it, and use `jwksd keys import`".to_owned()
+            }
+            Self::ImportAndDelete => format!(
+                "if it is still needed, save it with `(umask 077; sqlite3 FILE \"select writefile('KEY', key) from keys \
+                 where kid = {kid}\")` and use `jwksd keys import KEY`; then delete it with {delete}"
+            ),
+            Self::Delete => format!("stop trusting it, or keep it elsewhere, and delete it with {delete}"),
+            Self::Restore => "replace the store by a backup with `jwksd restore`".to_owned(),
+        }
+    }
+}
+
+impl UnreadableRow {
+    fn sealed(row: &SealedKey, error: OpenError) -> Self {
+        let kid = row.kid;
+        match error {
+            OpenError::Seal(SealError::UnknownFormat) => Self::foreign(kid, None, &row.bytes),
+            OpenError::Seal(error) => Self { kid, why: error.to_string(), remedy: Remedy::Restore },
+            OpenError::Content(why) => Self { kid, why, remedy: Remedy::Restore },
+        }
+    }
+
+    pub(super) fn invalid_exp(row: &InvalidExpKey) -> Self {
+        Self::foreign(row.kid, Some(row.exp.to_string()), &row.bytes)
+    }
+
+    fn foreign(kid: Kid, exp: Option<String>, bytes: &[u8]) -> Self {
+        let in_the_clear = "its private key lies in the file in the clear";
+        let (what, remedy) = match Plaintext::read(bytes) {
+            Plaintext::Key(_) => (Some(in_the_clear.to_owned()), Remedy::ImportAndDelete),
+            Plaintext::UnusableKey(why) => {
+                (Some(format!("{in_the_clear}, and cannot be used: {why}")), Remedy::Delete)
+            }
+            // A row of ours, whose exp was changed.
+            Plaintext::Unknown if exp.is_some() && Sealer::has_format(bytes) => (None, Remedy::Restore),
+            Plaintext::Unknown if exp.is_some() => (None, Remedy::Export),
+            Plaintext::Unknown => {
+                (Some("it is not sealed by jwksd: another program wrote it".to_owned()), Remedy::Export)
+            }
+        };
+        let why = exp.into_iter().chain(what).collect::<Vec<_>>().join(", and ");
+        Self { kid, why, remedy }
+    }
+}
+
+/// Why a row does not open.
+pub(super) enum OpenError {
+    /// It is not what we sealed.
+    Seal(SealError),
+    /// What was sealed is not a key.
+    Content(String),
 }
 
 /// The rows that do not open under this master key, each with the reason.
 #[must_use]
-pub(crate) fn unreadable_rows(master_key: &MasterKey, rows: &[SealedKey]) -> Vec<UnreadableRow> {
-    rows.iter()
-        .filter_map(|row| {
-            let why = open_private_key(row, &master_key.sealer).err()?;
-            Some(UnreadableRow { kid: row.kid, why })
-        })
+pub(crate) fn unreadable_rows(
+    master_key: &MasterKey,
+    rows: &[SealedKey],
+    invalid_exp: &[InvalidExpKey],
+) -> Vec<UnreadableRow> {
+    let sealed = rows.iter().filter_map(|row| {
+        let error = open_private_key(row, &master_key.sealer).err()?;
+        Some(UnreadableRow::sealed(row, error))
+    });
+    sealed.chain(invalid_exp.iter().map(UnreadableRow::invalid_exp)).collect()
+}
+
+/// The rows of another program that the next start does not take over.
+#[must_use]
+pub(crate) fn rows_left_out(rows: &[SealedKey], invalid_exp: &[InvalidExpKey]) -> Vec<UnreadableRow> {
+    let is_left = |row: &&SealedKey| !matches!(Plaintext::read(&row.bytes), Plaintext::Key(_));
+    let foreign = rows.iter().filter(is_left).map(|row| UnreadableRow::foreign(row.kid, None, &row.bytes));
+    let is_converted = |row: &&InvalidExpKey| {
+        row.exp.converted().is_some() && matches!(Plaintext::read(&row.bytes), Plaintext::Key(_))
+    };
+    foreign
+        .chain(invalid_exp.iter().filter(|row| !is_converted(row)).map(UnreadableRow::invalid_exp))
         .collect()
 }
 
@@ -41,18 +133,20 @@ pub(super) fn open_external(row: &SealedExternalKey, sealer: &Sealer) -> Option<
 }
 
 /// Opens a row as a signing key, or says in words why that fails.
-pub(super) fn open_signing_key(row: &SealedKey, sealer: &Sealer) -> Result<SigningKey, String> {
-    let key = open_private_key(row, sealer)?;
+pub(super) fn open_signing_key(row: &SealedKey, sealer: &Sealer) -> Result<SigningKey, UnreadableRow> {
+    let key = open_private_key(row, sealer).map_err(|error| UnreadableRow::sealed(row, error))?;
     // The store does not record an algorithm: every key uses the default one of its type.
     let algorithm = key.public().key_type().default_algorithm();
-    SigningKey::new(row.kid, row.exp, key, algorithm).map_err(|error| error.to_string())
+    SigningKey::new(row.kid, row.exp, key, algorithm)
+        .map_err(|error| UnreadableRow::sealed(row, OpenError::Content(error.to_string())))
 }
 
 /// Opens a row as a private key, or says in words why that fails.
-pub(super) fn open_private_key(row: &SealedKey, sealer: &Sealer) -> Result<PrivateKey, String> {
+pub(super) fn open_private_key(row: &SealedKey, sealer: &Sealer) -> Result<PrivateKey, OpenError> {
     // `kid` and `exp` are associated data: a row that was copied or extended in the file does not open.
     let context = SealContext::Key(row.kid, row.exp);
-    let pem = sealer.open(context, &row.bytes).map_err(|error| error.to_string())?;
-    let pem = std::str::from_utf8(&pem).map_err(|_| "its content is not text".to_owned())?;
-    pem::from_pkcs1_pem(pem).map_err(|error| error.to_string())
+    let pem = sealer.open(context, &row.bytes).map_err(OpenError::Seal)?;
+    let pem =
+        std::str::from_utf8(&pem).map_err(|_| OpenError::Content("its content is not text".to_owned()))?;
+    pem::from_pkcs1_pem(pem).map_err(|error| OpenError::Content(error.to_string()))
 }

@@ -5,12 +5,12 @@ use thiserror::Error;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::pem;
-use crate::domain::key::Kid;
+use crate::domain::key::import::Plaintext;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
 use crate::issuer::blocking_pool::WorkError;
 use crate::issuer::context::Context;
-use crate::store::{Applied, KeyChange, MasterKeyRecord, SealedKey, SealedRows, StoreError};
+use crate::store::{Applied, KeyChange, KeySnapshot, MasterKeyRecord, SealedKey, SealedRows, StoreError};
 
 /// How often changes are planned again because other processes changed the keys meanwhile.
 pub(super) const APPLY_ATTEMPTS: usize = 8;
@@ -63,7 +63,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 
 /// Gives a store its first master key, or unlocks it if another process has just done so.
 ///
-/// Plaintext PKCS#1 PEM keys of another program are sealed where they are.
+/// RSA keys that another program stored as plaintext are sealed in place. Rows that cannot be used are left as they are.
 ///
 /// # Errors
 /// As [`unlock`]; also when the store fails.
@@ -76,31 +76,73 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
         if let Some(present) = stored.master_key {
             return unlock(secret, present);
         }
-        let adopted: Vec<_> =
-            stored.unmanaged.iter().filter_map(|row| adopt(row, &master_key.sealer, now, context)).collect();
-        let kids: Vec<_> = adopted.iter().map(|(kid, _)| *kid).collect();
+        let adopted = adopt(&stored, &master_key.sealer, now, context);
+        let left = stored.unmanaged.len() + stored.invalid_exp.len() - adopted.len();
         // One transaction for all: a crash must not leave plaintext keys in a store that counts as sealed.
         let mut changes = vec![KeyChange::SetMasterKey(master_key.record.clone())];
-        changes.extend(adopted.into_iter().map(|(_, change)| change));
+        let (sealed, log): (Vec<_>, Vec<_>) = adopted.into_iter().unzip();
+        changes.extend(sealed);
         if context.store.apply(stored.version, changes).await? == Applied::Yes {
-            for kid in kids {
-                tracing::info!(%kid, "sealed key {kid}, which another program had stored as plaintext");
-            }
+            log_take_over(context, &log, left).await?;
             return Ok(master_key);
         }
     }
     Err(MasterKeyError::Contention)
 }
 
-/// Seals a plaintext key of another program where it is. Any other row is left as it is.
-fn adopt(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<(Kid, KeyChange)> {
-    let key = pem::from_pkcs1_pem(std::str::from_utf8(&row.bytes).ok()?).ok()?;
+/// Seals the plaintext keys of another program, and says what happened to each. Any other row is left as it is.
+fn adopt(
+    stored: &KeySnapshot,
+    sealer: &Sealer,
+    now: Timestamp,
+    context: &Context,
+) -> Vec<(KeyChange, String)> {
+    let believed = stored.unmanaged.iter().map(|row| (row.clone(), String::new()));
+    let converted = stored.invalid_exp.iter().filter_map(|row| {
+        let (exp, unit) = row.exp.converted()?;
+        let note = format!("; its exp was in {unit} and is now in seconds: {exp}");
+        Some((SealedKey { kid: row.kid, exp, bytes: row.bytes.clone() }, note))
+    });
+    let seal = |(row, note): (SealedKey, String)| {
+        let kid = row.kid;
+        let change = seal_in_place(&row, sealer, now, context)?;
+        Some((change, format!("sealed key {kid}, which another program had stored as plaintext{note}")))
+    };
+    believed.chain(converted).filter_map(seal).collect()
+}
+
+fn seal_in_place(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Context) -> Option<KeyChange> {
+    let Plaintext::Key(key) = Plaintext::read(&row.bytes) else {
+        return None;
+    };
     // Encoded again, so that what we seal has our form, whatever surrounded the PEM.
     let pem = pem::to_pkcs1_pem(&key).ok()?;
     let bound_to = SealContext::Key(row.kid, row.exp);
     let bytes = context.rng.with(|rng| sealer.seal(bound_to, pem.as_bytes(), rng)).ok()?;
     let key = KeyMetadata::adopted(row.kid, row.exp, now);
-    Some((row.kid, KeyChange::Adopt { key, sealed: Some(bytes) }))
+    Some(KeyChange::Adopt { key, sealed: Some(bytes) })
+}
+
+/// Says what was taken over, and what needs an operator. A store without anything to take over is not worth a line.
+async fn log_take_over(context: &Context, sealed: &[String], left: usize) -> Result<(), StoreError> {
+    for line in sealed {
+        tracing::info!("{line}");
+    }
+    if left > 0 {
+        // Each of them is named when the keys are opened.
+        tracing::warn!(
+            "{left} rows of another program in the table keys are left out and left as they are: see \
+             `jwksd keys list`"
+        );
+    }
+    let unusable = context.store.unusable_hashes().await?;
+    if unusable > 0 {
+        tracing::warn!(
+            "{unusable} accounts of another program have a password hash that no password matches, because it is not \
+             Argon2: give each a new password with `jwksd users reset NAME`"
+        );
+    }
+    Ok(())
 }
 
 /// Why there is no master key for a store.

@@ -92,6 +92,7 @@ fn moves(
         });
         report.moved.push(kid);
     }
+    report.left.extend(stored.invalid_exp.iter().map(|row| row.kid));
     for row in &stored.external {
         let seal_context = SealContext::External(&row.kid, row.exp);
         // A row that does not open was not sealed by us. It stays out of the JWKS.

@@ -10,10 +10,10 @@ use crate::domain::clock::Timestamp;
 use crate::domain::jose::pem;
 use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::{
-    self, Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy,
+    self, Action, Activation, KeyMetadata, KeyTimeline, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy,
 };
 use crate::domain::key::seal::{SealContext, Sealer};
-use crate::domain::key::{Kid, SigningKey};
+use crate::domain::key::{Kid, LAST_KID, SigningKey};
 use crate::issuer::context::SharedRng;
 use crate::store::{KeyChange, KeySnapshot, KnownKey};
 
@@ -152,6 +152,7 @@ impl<'a> Draft<'a> {
                     });
                     self.push(KeyChange::ResetPublishedAt { kid, at });
                 }
+                Action::Shorten { kid, exp, reason } => self.shorten(kid, exp, reason),
             }
         }
         self
@@ -163,6 +164,10 @@ impl<'a> Draft<'a> {
         generated: &[PrivateKey],
         rng: &SharedRng,
     ) -> Result<Settled, KeyCommandError> {
+        // The rotation would seem to work, until the last number is used.
+        if self.next_kid > LAST_KID && self.entries.iter().any(|entry| matches!(entry, Entry::New(..))) {
+            return Err(KeyCommandError::NoKidLeft(self.stored.next_kid));
+        }
         let needed = self.entries.iter().filter(|entry| matches!(entry, Entry::New(_, None))).count();
         if generated.len() < needed {
             return Ok(Settled::NeedsKeys(needed));
@@ -236,6 +241,7 @@ impl<'a> Draft<'a> {
             (Some(kid), false) => return Err(KeyCommandError::NextExists(kid)),
             (Some(kid), true) => self.promote(kid, reason),
             (None, _) => {
+                self.expect_room()?;
                 let signs = if at_once { Activation::Immediately } else { Activation::AfterLead };
                 self.add(self.policy.full_life(self.context.wall), signs, None, reason);
             }
@@ -268,10 +274,7 @@ impl<'a> Draft<'a> {
 
     fn expire(&mut self, kid: Kid, why: &'static str) -> Result<(), KeyCommandError> {
         let key = self.published(kid)?;
-        let row = self.stored.sealed.iter().chain(&self.stored.unmanaged).find(|row| row.kid == kid);
-        let row = row.ok_or(KeyCommandError::Unknown(kid))?;
-        let text = self.sealer.open(SealContext::Key(kid, key.exp), &row.bytes);
-        let text = text.map_err(|_| KeyCommandError::Unknown(kid))?;
+        let text = self.open(key).ok_or(KeyCommandError::Unknown(kid))?;
         // The associated data contain `exp`, so the row must be sealed again.
         let (at, exp) = (self.context.wall, Timestamp::from_secs(self.context.wall.as_secs()));
         self.update(kid, "expired", why, |key| {
@@ -281,6 +284,26 @@ impl<'a> Draft<'a> {
         self.entries.push(Entry::Reseal(kid, exp, text));
         self.push(KeyChange::Expire { kid, at });
         Ok(())
+    }
+
+    fn shorten(&mut self, kid: Kid, exp: Timestamp, reason: &'static str) {
+        let key = self.keys.iter().find(|key| key.kid == kid).copied();
+        // Every published key was opened, so this one opens.
+        if let Some(text) = key.and_then(|key| self.open(key)) {
+            self.update(kid, "expires earlier", reason, |key| key.exp = exp);
+            self.entries.push(Entry::Reseal(kid, exp, text));
+        }
+    }
+
+    /// The content of a key's row.
+    fn open(&self, key: KeyMetadata) -> Option<Zeroizing<Vec<u8>>> {
+        let row = self.stored.sealed.iter().chain(&self.stored.unmanaged).find(|row| row.kid == key.kid)?;
+        self.sealer.open(SealContext::Key(key.kid, key.exp), &row.bytes).ok()
+    }
+
+    fn expect_room(&self) -> Result<(), KeyCommandError> {
+        let published = self.keys.iter().filter(|key| key.is_published(self.context.wall)).count();
+        if published < MAX_PUBLISHED { Ok(()) } else { Err(KeyCommandError::TooMany) }
     }
 
     fn import(&mut self, key: &'a PrivateKey) -> Result<(), KeyCommandError> {
@@ -299,6 +322,7 @@ impl<'a> Draft<'a> {
             // Its publication has ended. It must not come back if the clock is set back.
             self.push(KeyChange::Withdraw { kid: twin.kid().to_owned() });
         }
+        self.expect_room()?;
         let exp = self.policy.full_life(self.context.wall);
         // With the lead, like any new key: verifiers do not have it in their caches yet.
         self.add(exp, Activation::AfterLead, Some(key), "an operator imported it");
@@ -337,7 +361,7 @@ impl<'a> Draft<'a> {
     ) {
         let key = KeyMetadata::created(self.next_kid, exp, signs, self.context.wall);
         // One plan may create two keys: a first one that signs, and an expired one to test verifiers with.
-        self.next_kid = Kid(self.next_kid.0 + 1);
+        self.next_kid = Kid(self.next_kid.0.saturating_add(1));
         let what = match (signs, private) {
             (Activation::AfterLead, None) => "created, signs later",
             (Activation::AfterLead, Some(_)) => "imported, signs later",

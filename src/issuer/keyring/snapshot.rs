@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::jwk_set::JwkSet;
-use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline};
+use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, MAX_PUBLISHED, RotationTimes};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
@@ -42,6 +42,10 @@ pub(super) struct KeyringSnapshot {
     /// External keys that do not open.
     tampered: Vec<String>,
     unreadable: Vec<UnreadableRow>,
+    /// The rotation policy of the server that started last.
+    policy: Option<RotationTimes>,
+    /// How many keys are not published, because there are too many.
+    surplus: usize,
     /// Whether another program has added rows that open under our master key.
     has_adoptable: bool,
     /// What to publish until the first expiry, from there until the second, and so on.
@@ -104,15 +108,17 @@ impl KeyringSnapshot {
         let (signing_keys, mut unreadable) = open_all(&stored.sealed, sealer);
         let (adoptable, foreign) = open_all(&stored.unmanaged, sealer);
         unreadable.extend(foreign);
+        unreadable.extend(stored.invalid_exp.iter().map(UnreadableRow::invalid_exp));
         let is_unreadable = |key: &KeyMetadata| unreadable.iter().any(|row| row.kid == key.kid);
         let keys: Vec<_> = stored.keys.into_iter().filter(|key| !is_unreadable(key)).collect();
         let signing_key =
             |key: &KeyMetadata| signing_keys.iter().find(|opened| opened.kid() == key.kid).cloned();
-        let published: Vec<_> = keys
+        let mut published: Vec<_> = keys
             .iter()
             .filter(|key| key.is_published(now) && !ended_before.keys.contains(&key.kid))
             .filter_map(|key| Some((*key, signing_key(key)?)))
             .collect();
+        let surplus = drop_surplus(&mut published, stored.newest_signer);
         let expired_signer = KeyTimeline::at(&keys, now).newest_expired().and_then(signing_key);
 
         let (mut external, mut tampered) = (Vec::new(), Vec::new());
@@ -138,6 +144,8 @@ impl KeyringSnapshot {
             twins,
             tampered,
             unreadable,
+            policy: stored.policy,
+            surplus,
             has_adoptable: !adoptable.is_empty(),
             over: 0.into(),
             ended_before,
@@ -159,6 +167,8 @@ impl KeyringSnapshot {
             twins: Vec::new(),
             tampered: Vec::new(),
             unreadable: Vec::new(),
+            policy: None,
+            surplus: 0,
             has_adoptable: false,
             documents: Vec::new(),
             over: 0.into(),
@@ -189,6 +199,8 @@ impl KeyringSnapshot {
             twins: self.twins.clone(),
             tampered: self.tampered.clone(),
             unreadable: self.unreadable.clone(),
+            policy: self.policy,
+            surplus: self.surplus,
             // Adopting can wait for the next complete snapshot. Under another master key it is impossible.
             has_adoptable: false,
             over: 0.into(),
@@ -256,6 +268,21 @@ impl KeyringSnapshot {
     /// External keys that are left out of the JWKS, because they were changed after they were sealed.
     pub(super) fn tampered(&self) -> &[String] {
         &self.tampered
+    }
+
+    /// The rotation policy of the server that started last.
+    pub(super) fn policy(&self) -> Option<RotationTimes> {
+        self.policy
+    }
+
+    /// How many keys are not published, because there are too many.
+    pub(super) fn surplus(&self) -> usize {
+        self.surplus
+    }
+
+    /// Whether the JWKS has this key until it ends.
+    pub(super) fn publishes(&self, kid: Kid) -> bool {
+        self.published.iter().any(|(key, _)| key.kid == kid)
     }
 
     /// Whether there is a row that the keyring should start to manage.
@@ -426,6 +453,18 @@ fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], external: &[ExternalK
     ends.into_iter().filter_map(document).collect()
 }
 
+/// Drops the oldest keys above the maximum, except the one that signs. Returns how many.
+fn drop_surplus(published: &mut Vec<(KeyMetadata, Arc<SigningKey>)>, signer: Option<Kid>) -> usize {
+    let surplus = published.len().saturating_sub(MAX_PUBLISHED);
+    let mut left = surplus;
+    published.retain(|(key, _)| {
+        let is_kept = left == 0 || Some(key.kid) == signer;
+        left -= usize::from(!is_kept);
+        is_kept
+    });
+    surplus
+}
+
 fn metadata(published: &[(KeyMetadata, Arc<SigningKey>)]) -> Vec<KeyMetadata> {
     published.iter().map(|(key, _)| *key).collect()
 }
@@ -448,7 +487,7 @@ fn open_all(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<U
     for row in rows {
         match open_signing_key(row, sealer) {
             Ok(key) => keys.push(Arc::new(key)),
-            Err(why) => unreadable.push(UnreadableRow { kid: row.kid, why }),
+            Err(row) => unreadable.push(row),
         }
     }
     (keys, unreadable)

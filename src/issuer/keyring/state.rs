@@ -17,7 +17,7 @@ use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::key::lifecycle::{self, Phase, PlanContext, RotationPolicy};
+use crate::domain::key::lifecycle::{self, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
@@ -25,7 +25,7 @@ use crate::issuer::blocking_pool::{BlockingPool, WorkError};
 use crate::issuer::context::Context;
 use crate::issuer::error::IssuerError;
 use crate::issuer::mutex::lock;
-use crate::store::{Applied, KeySnapshot, SealedRows};
+use crate::store::{Applied, KeyChange, KeySnapshot, SealedRows};
 
 /// Keys that are generated at the same time: the two of a first start.
 const PARALLEL_KEYS: usize = 2;
@@ -40,6 +40,8 @@ pub struct Keyring {
     pub(super) snapshot: ArcSwap<KeyringSnapshot>,
     /// For each key, both clocks at the time this process first saw it, or when the wall clock last went back.
     pub(super) anchors: Mutex<Anchors>,
+    /// The key that this process has created last, and when.
+    last_created: Mutex<Option<(Kid, Timestamp)>>,
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
@@ -81,6 +83,7 @@ impl Keyring {
             policy,
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
+            last_created: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
             lacks_thumbprints: AtomicBool::new(false),
@@ -240,7 +243,11 @@ impl Keyring {
             if changes.is_empty() {
                 return Ok(());
             }
+            let created = newest_created(&changes);
             if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
+                if created.is_some() {
+                    *lock(&self.last_created) = created;
+                }
                 // Not earlier: a plan that was not stored has not happened.
                 log_all(log);
                 return match (intent, self.reload().await?) {
@@ -324,6 +331,7 @@ impl Keyring {
         }
         let before = self.snapshot.swap(Arc::new(opened.snapshot));
         self.log_left_out(&before);
+        self.log_other_policy(&before);
         Ok(Reloaded::Swapped)
     }
 
@@ -381,7 +389,15 @@ impl Keyring {
     fn log_left_out(&self, before: &KeyringSnapshot) {
         let snapshot = self.snapshot.load();
         for row in snapshot.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
-            tracing::warn!(kid = %row.kid, "key {} is left out of signing and of the JWKS: {}", row.kid, row.why);
+            let (kid, why, remedy) = (row.kid, &row.why, row.remedy.in_words(row.kid));
+            tracing::warn!(%kid, "key {kid} is left out of signing and of the JWKS: {why}; {remedy}");
+        }
+        let surplus = snapshot.surplus();
+        if surplus > 0 && before.surplus() == 0 {
+            tracing::warn!(
+                "{surplus} keys are not published, because the JWKS has at most {MAX_PUBLISHED} of ours: revoke or expire \
+                 those that are not needed"
+            );
         }
         for kid in snapshot.twins().iter().filter(|kid| !before.twins().contains(kid)) {
             tracing::warn!(
@@ -400,8 +416,18 @@ impl Keyring {
     fn plan_context(&self, newest_signer: Option<Kid>) -> PlanContext {
         let (wall, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
         let watched = lock(&self.anchors).trusted_now(wall, monotonic);
-        PlanContext { wall, watched, newest_signer }
+        PlanContext { wall, watched, newest_signer, last_created: *lock(&self.last_created) }
     }
+}
+
+/// The newest key that these changes publish, and when it was created.
+fn newest_created(changes: &[KeyChange]) -> Option<(Kid, Timestamp)> {
+    let created = changes.iter().filter_map(|change| match change {
+        // The expired key of a new store is not published.
+        KeyChange::Insert { key, .. } if key.published_at.is_some() => Some((key.kid, key.created_at)),
+        _ => None,
+    });
+    created.max()
 }
 
 /// A snapshot that was opened, and the result of its self-check.

@@ -3,6 +3,7 @@
 use sqlx::{FromRow, SqliteConnection};
 
 use super::error::{failed, unavailable};
+use super::schema::has_table;
 use super::text::lossy;
 use crate::domain::account::{Account, AccountReport, AccountState, NewAccount, UserId};
 use crate::domain::clock::Timestamp;
@@ -88,6 +89,30 @@ pub(super) async fn any(db: &mut SqliteConnection) -> Result<bool, StoreError> {
         .map_err(failed)
 }
 
+/// How many accounts have a hash that no password matches. Works with files of every schema.
+pub(super) async fn unusable_hashes(db: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let sql = if has_table(db, "account_states").await? {
+        "SELECT id, coalesce(CAST(password_hash AS BLOB), x'') FROM users
+         WHERE id > ? AND id NOT IN (SELECT user_id FROM account_states WHERE deleted_at IS NOT NULL)
+         ORDER BY id LIMIT 10000"
+    } else {
+        "SELECT id, coalesce(CAST(password_hash AS BLOB), x'') FROM users WHERE id > ? ORDER BY id LIMIT 10000"
+    };
+    // Page by page, because there may be millions.
+    let (mut after, mut unusable) = (i64::MIN, 0);
+    loop {
+        let page: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as(sql).bind(after).fetch_all(&mut *db).await.map_err(failed)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(unusable);
+        };
+        after = *last;
+        for (_, hash) in page {
+            unusable += u64::from(!PasswordHash::stored(lossy(hash)).is_usable());
+        }
+    }
+}
+
 /// A row of `users` with its state. `unixepoch` gives NULL for a value that is not a time.
 #[derive(FromRow)]
 struct Row {
@@ -105,9 +130,9 @@ struct Row {
 macro_rules! select_rows {
     ($which:literal) => {
         concat!(
-            "SELECT id, CAST(username AS BLOB) AS username, CAST(email AS BLOB) AS email,
+            "SELECT id, coalesce(CAST(username AS BLOB), x'') AS username, CAST(email AS BLOB) AS email,
                     unixepoch(date_registered) AS registered, unixepoch(last_login) AS last_login,
-                    CAST(password_hash AS BLOB) AS hash,
+                    coalesce(CAST(password_hash AS BLOB), x'') AS hash,
                     disabled_at IS NOT NULL AS is_disabled, deleted_at IS NOT NULL AS is_deleted
              FROM users LEFT JOIN account_states ON user_id = id ",
             $which

@@ -4,14 +4,14 @@ use sqlx::SqliteConnection;
 
 use super::error::failed;
 use super::file::DatabaseFile;
-use super::keys;
 use super::schema::{self, expect_course_columns, has_table};
 use super::schema_check::{self, SchemaFault};
+use super::{accounts, keys};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyMetadata;
+use crate::domain::key::lifecycle::{KeyMetadata, RotationTimes};
 use crate::domain::password::HashCost;
-use crate::store::{SealedExternalKey, SealedKey, StoreError};
+use crate::store::{InvalidExpKey, SealedExternalKey, SealedKey, StoreError};
 
 /// Maximum number of lines that `quick_check` and `integrity_check` report.
 const MAX_COMPLAINTS: usize = 10;
@@ -29,8 +29,14 @@ pub(crate) struct Inspection {
     pub(crate) costs: Vec<(HashCost, i64)>,
     /// How many rows there are.
     pub(crate) counts: Counts,
-    /// Every row of `keys`.
+    /// How many accounts have a hash that no password matches. Deleted ones do not count.
+    pub(crate) unusable_hashes: u64,
+    /// Every row of `keys` with an `exp` that is believed.
     pub(crate) keys: Vec<SealedKey>,
+    /// Every other row of `keys`.
+    pub(crate) invalid_exp: Vec<InvalidExpKey>,
+    /// The rotation policy of the server that started last.
+    pub(crate) policy: Option<RotationTimes>,
     /// The external keys whose rows can be read.
     pub(crate) external: Vec<SealedExternalKey>,
     /// How many rows of external keys there are.
@@ -83,6 +89,9 @@ async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<Inspection, 
     // A backup may be older than a table, or come from another program.
     let has_metadata = has_table(db, "key_lives").await?;
     let has_external = has_table(db, "uploaded_keys").await?;
+    let key_metadata = if has_metadata { keys::metadata_before_migration(db).await? } else { Vec::new() };
+    let (keys, invalid_exp) =
+        if has_table(db, "keys").await? { keys::rows(db, &key_metadata).await? } else { Default::default() };
     Ok(Inspection {
         external: if has_external { keys::external(db).await? } else { Vec::new() },
         external_rows: if has_external { external_rows(db).await? } else { 0 },
@@ -91,8 +100,11 @@ async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<Inspection, 
         schema_faults: schema_check::faults(db).await?,
         costs: costs(db).await?,
         counts: counts(db).await?,
-        keys: if has_table(db, "keys").await? { keys::rows(db).await? } else { Vec::new() },
-        key_metadata: if has_metadata { keys::metadata(db).await? } else { Vec::new() },
+        unusable_hashes: if has_table(db, "users").await? { accounts::unusable_hashes(db).await? } else { 0 },
+        keys,
+        invalid_exp,
+        policy: keys::policy_before_migration(db).await?,
+        key_metadata,
         newest_signer: if has_metadata { keys::newest_signer(db).await? } else { None },
         latest: latest(db, has_metadata).await?,
     })

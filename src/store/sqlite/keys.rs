@@ -1,17 +1,21 @@
-//! The tables `keys`, `key_lives`, `key_changes`, `uploaded_keys` and `master_key`.
+//! The tables `keys`, `key_lives`, `key_changes`, `uploaded_keys`, `rotation_policy` and `master_key`.
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::error::{failed, unavailable};
+use super::schema::has_table;
 use super::text::lossy;
 use super::{serving_mode, thumbprints};
 use crate::domain::clock::Timestamp;
-use crate::domain::key::Kid;
-use crate::domain::key::lifecycle::KeyMetadata;
+use crate::domain::key::lifecycle::{KeyMetadata, RotationTimes};
+use crate::domain::key::{EARLIEST_FOREIGN_EXP, InvalidExp, Kid, LAST_KID, LATEST_EXP};
 use crate::store::{
-    Applied, KeyChange, KeySnapshot, KeyVersion, MAX_ENDED, MasterKeyRecord, SealedExternalKey, SealedKey,
-    SealedRows, StoreError, UnloadedKeys,
+    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MAX_ENDED, MasterKeyRecord,
+    SealedExternalKey, SealedKey, SealedRows, StoreError, UnloadedKeys,
 };
 
 async fn master_key(db: &mut SqliteConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
@@ -90,9 +94,9 @@ pub(super) async fn snapshot(
         SealedRows::Usable { unreadable, .. } => needed_metadata(db, unreadable).await?,
         SealedRows::WithoutThumbprint { .. } => Vec::new(),
     };
-    let unmanaged = unmanaged(db).await?;
+    let (unmanaged, invalid_exp) = unmanaged(db).await?;
     let unloaded = match sealed {
-        SealedRows::Usable { .. } => unloaded(db, &keys, unmanaged.len()).await?,
+        SealedRows::Usable { .. } => unloaded(db, &keys, unmanaged.len() + invalid_exp.len()).await?,
         _ => UnloadedKeys::default(),
     };
     let selected = match sealed {
@@ -108,6 +112,8 @@ pub(super) async fn snapshot(
         store_time: None,
         master_key: master_key(db).await?,
         unmanaged,
+        invalid_exp,
+        policy: policy(db).await?,
         unloaded,
         sealed: rows,
         external: external(db).await?,
@@ -119,27 +125,50 @@ pub(super) async fn snapshot(
     })
 }
 
-/// The columns of [`KeyMetadata`], from `keys` and `key_lives`. The rest of the query says which rows.
+/// A row of `keys`; the rest of the query says which one. Another program may have left out NOT NULL.
+macro_rules! select_row {
+    () => {
+        "SELECT kid, typeof(exp), coalesce(CAST(exp AS INTEGER), 0), coalesce(CAST(key AS BLOB), x'') FROM keys"
+    };
+}
+
+/// The columns of [`KeyMetadata`], from `keys` and `key_lives`. `$taken_over` is the column of that name, or its default.
+/// The rest of the query says which rows. A text or a BLOB is greater than every number.
 macro_rules! select_metadata {
-    ($which:literal) => {
+    ($taken_over:literal, $which:literal) => {
         concat!(
-            "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at
-             FROM key_lives JOIN keys ON keys.kid = key_lives.kid ",
+            "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at, ",
+            $taken_over,
+            " AS is_taken_over
+             FROM key_lives JOIN keys ON keys.kid = key_lives.kid
+             WHERE keys.exp < ?1 ",
             $which,
             " ORDER BY keys.kid"
         )
     };
 }
 
+/// From here on, `exp` is not believed, in seconds.
+const EXP_END: i64 = LATEST_EXP + 1;
+
 /// All keys.
-pub(super) async fn metadata(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>, StoreError> {
-    let rows = sqlx::query(select_metadata!("")).fetch_all(db).await.map_err(failed)?;
+async fn metadata(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>, StoreError> {
+    let sql = select_metadata!("taken_over", "");
+    let rows = sqlx::query(sql).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
+    rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
+}
+
+/// All keys of a file whose schema may be older than the column `taken_over`.
+pub(super) async fn metadata_before_migration(
+    db: &mut SqliteConnection,
+) -> Result<Vec<KeyMetadata>, StoreError> {
+    let rows = sqlx::query(select_metadata!("0", "")).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
     rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
 async fn metadata_of(db: &mut SqliteConnection, kid: Kid) -> Result<Vec<KeyMetadata>, StoreError> {
-    let sql = select_metadata!("WHERE key_lives.kid = ?");
-    let rows = sqlx::query(sql).bind(kid.0).fetch_all(db).await.map_err(failed)?;
+    let sql = select_metadata!("taken_over", "AND key_lives.kid = ?2");
+    let rows = sqlx::query(sql).bind(EXP_END).bind(kid.0).fetch_all(db).await.map_err(failed)?;
     rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
@@ -151,21 +180,23 @@ async fn needed_metadata(
     let unreadable: Vec<_> = unreadable.iter().map(|kid| kid.0).collect();
     let unreadable = serde_json::to_string(&unreadable).map_err(unavailable)?;
     let rows = sqlx::query(select_metadata!(
-        "WHERE key_lives.kid IN (
+        "taken_over",
+        "AND key_lives.kid IN (
              SELECT kid FROM key_lives WHERE expired_at IS NULL AND revoked_at IS NULL AND deleted_at IS NULL
-             UNION SELECT value FROM json_each(?1)
+             UNION SELECT value FROM json_each(?2)
              UNION SELECT max(kid) FROM key_lives WHERE signs_since IS NOT NULL
              UNION SELECT max(kid) FROM key_lives WHERE revoked_at IS NOT NULL AND deleted_at IS NULL
              UNION SELECT * FROM (
                  SELECT kid FROM keys JOIN key_lives USING (kid)
-                 WHERE expired_at IS NOT NULL AND revoked_at IS NULL
-                   AND kid NOT IN (SELECT value FROM json_each(?1))
+                 WHERE keys.exp < ?1 AND expired_at IS NOT NULL AND revoked_at IS NULL
+                   AND kid NOT IN (SELECT value FROM json_each(?2))
                  ORDER BY exp DESC, kid DESC LIMIT 1)
              UNION SELECT * FROM (
                  SELECT kid FROM keys JOIN key_lives USING (kid)
-                 WHERE expired_at IS NOT NULL OR revoked_at IS NOT NULL
-                 ORDER BY exp LIMIT ?2))"
+                 WHERE keys.exp < ?1 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
+                 ORDER BY exp LIMIT ?3))"
     ))
+    .bind(EXP_END)
     .bind(unreadable)
     .bind(MAX_ENDED)
     .fetch_all(db)
@@ -184,6 +215,7 @@ fn key_metadata(row: &SqliteRow) -> Result<KeyMetadata, sqlx::Error> {
         activated_at: at("signs_since")?,
         expired_at: at("expired_at")?,
         revoked_at: at("revoked_at")?,
+        is_taken_over: row.try_get::<i64, _>("is_taken_over")? != 0,
     })
 }
 
@@ -217,39 +249,71 @@ async fn unloaded(
 
 // CAST, here and above: other programs store a PEM as TEXT and a time as REAL.
 async fn sealed_key(db: &mut SqliteConnection, kid: Kid) -> Result<Option<SealedKey>, StoreError> {
-    let row = sqlx::query_as("SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys WHERE kid = ?")
+    let row: Option<Row> = sqlx::query_as(concat!(select_row!(), " WHERE kid = ?"))
         .bind(kid.0)
         .fetch_optional(db)
         .await
         .map_err(failed)?;
-    Ok(row.map(sealed_row))
+    Ok(row.and_then(|row| sealed_row(row, i64::MIN).ok()))
 }
 
-/// Every row, including those of other programs.
-pub(super) async fn rows(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, StoreError> {
-    let rows: Vec<_> =
-        sqlx::query_as("SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys ORDER BY kid")
-            .fetch_all(db)
-            .await
-            .map_err(failed)?;
-    Ok(rows.into_iter().map(sealed_row).collect())
+/// Every row, including those of other programs: first those with an `exp` that is believed, then the others.
+pub(super) async fn rows(
+    db: &mut SqliteConnection,
+    managed: &[KeyMetadata],
+) -> Result<(Vec<SealedKey>, Vec<InvalidExpKey>), StoreError> {
+    let rows: Vec<Row> =
+        sqlx::query_as(concat!(select_row!(), " ORDER BY kid")).fetch_all(db).await.map_err(failed)?;
+    let managed: HashSet<_> = managed.iter().map(|key| key.kid.0).collect();
+    Ok(part(rows.into_iter().map(|row| {
+        // Our own keys have small numbers if the clock was wrong.
+        let earliest = if managed.contains(&row.0) { i64::MIN } else { EARLIEST_FOREIGN_EXP };
+        sealed_row(row, earliest)
+    })))
 }
 
-async fn unmanaged(db: &mut SqliteConnection) -> Result<Vec<SealedKey>, StoreError> {
-    let rows: Vec<_> = sqlx::query_as(
+/// The rows that jwksd does not manage, parted as in [`rows`], and those of ours whose `exp` was changed into something else.
+async fn unmanaged(db: &mut SqliteConnection) -> Result<(Vec<SealedKey>, Vec<InvalidExpKey>), StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(concat!(
+        select_row!(),
         // Their thumbprints are missing too. Looking there first spares a look at every row.
-        "SELECT kid, CAST(exp AS INTEGER), CAST(key AS BLOB) FROM keys_without_thumbprint JOIN keys USING (kid)
-         WHERE kid NOT IN (SELECT kid FROM key_lives)
-         ORDER BY kid",
-    )
+        " WHERE kid IN (
+              SELECT kid FROM keys_without_thumbprint WHERE kid NOT IN (SELECT kid FROM key_lives)
+              UNION SELECT kid FROM keys WHERE exp >= ?
+              UNION SELECT kid FROM keys WHERE exp IS NULL)
+          ORDER BY kid"
+    ))
+    .bind(EXP_END)
     .fetch_all(db)
     .await
     .map_err(failed)?;
-    Ok(rows.into_iter().map(sealed_row).collect())
+    Ok(part(rows.into_iter().map(|row| sealed_row(row, EARLIEST_FOREIGN_EXP))))
 }
 
-fn sealed_row((kid, exp, bytes): (i64, i64, Vec<u8>)) -> SealedKey {
-    SealedKey { kid: Kid(kid), exp: Timestamp::from_secs(exp), bytes }
+/// `kid`, the type of `exp`, `exp`, `key`.
+type Row = (i64, String, i64, Vec<u8>);
+
+/// The row, or what is wrong with its `exp`.
+fn sealed_row((kid, class, exp, bytes): Row, earliest: i64) -> Result<SealedKey, InvalidExpKey> {
+    let kid = Kid(kid);
+    if matches!(&*class, "integer" | "real") && (earliest..=LATEST_EXP).contains(&exp) {
+        Ok(SealedKey { kid, exp: Timestamp::from_secs(exp), bytes })
+    } else {
+        Err(InvalidExpKey { kid, exp: InvalidExp::new(&class, exp), bytes })
+    }
+}
+
+fn part(
+    rows: impl Iterator<Item = Result<SealedKey, InvalidExpKey>>,
+) -> (Vec<SealedKey>, Vec<InvalidExpKey>) {
+    let (mut believed, mut invalid) = (Vec::new(), Vec::new());
+    for row in rows {
+        match row {
+            Ok(row) => believed.push(row),
+            Err(row) => invalid.push(row),
+        }
+    }
+    (believed, invalid)
 }
 
 /// `kid`, `jwk`, `exp`, `uploaded_at`.
@@ -293,20 +357,60 @@ async fn publish(db: &mut SqliteConnection, row: SealedExternalKey) -> Result<()
 }
 
 async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
-    // A row of another program with the greatest number of all would leave no number for us.
     sqlx::query_scalar(
-        // key_lives and sqlite_sequence know deleted rows: verifiers may still have the key of an old `kid` cached.
+        // key_lives and sqlite_sequence know deleted rows: verifiers may still have the key of an old `kid` cached. A row
+        // of another program near the end of the range would leave no number for us, so only our own count there.
         // Three lookups at the ends of indexes: max() over a union would read every row.
         "SELECT 1 + max(
-             coalesce((SELECT max(kid) FROM keys WHERE kid < 9223372036854775807), 0),
+             coalesce((SELECT max(kid) FROM keys WHERE kid <= ?1), 0),
              coalesce((SELECT max(kid) FROM key_lives WHERE kid < 9223372036854775807), 0),
              coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence
-                       WHERE name = 'keys' AND CAST(seq AS INTEGER) < 9223372036854775807), 0))",
+                       WHERE name = 'keys' AND CAST(seq AS INTEGER) <= ?1), 0))",
     )
+    .bind(LAST_KID.0)
     .fetch_one(db)
     .await
     .map(Kid)
     .map_err(failed)
+}
+
+async fn policy(db: &mut SqliteConnection) -> Result<Option<RotationTimes>, StoreError> {
+    let row: Option<(i64, i64, i64, i64)> =
+        sqlx::query_as("SELECT lifetime, retention, lead, token_ttl FROM rotation_policy WHERE id = 1")
+            .fetch_optional(db)
+            .await
+            .map_err(failed)?;
+    let seconds = |number| Duration::from_secs(u64::try_from(number).unwrap_or(0));
+    Ok(row.map(|(lifetime, retention, lead, token_ttl)| RotationTimes {
+        lifetime: seconds(lifetime),
+        retention: seconds(retention),
+        lead: seconds(lead),
+        token_ttl: seconds(token_ttl),
+    }))
+}
+
+/// The policy in a file whose schema may be older than the table.
+pub(super) async fn policy_before_migration(
+    db: &mut SqliteConnection,
+) -> Result<Option<RotationTimes>, StoreError> {
+    if has_table(db, "rotation_policy").await? { policy(db).await } else { Ok(None) }
+}
+
+async fn record_policy(db: &mut SqliteConnection, times: RotationTimes) -> Result<(), StoreError> {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    execute(
+        db,
+        "INSERT INTO rotation_policy (id, lifetime, retention, lead, token_ttl) VALUES (1, ?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET lifetime = ?1, retention = ?2, lead = ?3, token_ttl = ?4",
+        |query| {
+            query
+                .bind(seconds(times.lifetime))
+                .bind(seconds(times.retention))
+                .bind(seconds(times.lead))
+                .bind(seconds(times.token_ttl))
+        },
+    )
+    .await
 }
 
 pub(super) async fn newest_signer(db: &mut SqliteConnection) -> Result<Option<Kid>, StoreError> {
@@ -343,6 +447,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, changes: Vec<KeyChange>) ->
                 mark(db, "UPDATE key_lives SET signs_since = ? WHERE kid = ?", kid, at).await?;
             }
             KeyChange::Publish(row) => publish(db, row).await?,
+            KeyChange::RecordPolicy(times) => record_policy(db, times).await?,
             KeyChange::RecordThumbprint { kid, thumbprint } => {
                 thumbprints::record(db, kid, &thumbprint).await?;
             }
@@ -395,8 +500,8 @@ async fn insert_metadata(db: &mut SqliteConnection, key: &KeyMetadata) -> Result
     let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
     execute(
         db,
-        "INSERT INTO key_lives (kid, made_at, published_at, signs_since, expired_at, revoked_at, sealed_under)
-         VALUES (?, ?, ?, ?, ?, ?, (SELECT number FROM master_key))",
+        "INSERT INTO key_lives (kid, made_at, published_at, signs_since, expired_at, revoked_at, taken_over, sealed_under)
+         VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT number FROM master_key))",
         |query| {
             query
                 .bind(key.kid.0)
@@ -405,6 +510,7 @@ async fn insert_metadata(db: &mut SqliteConnection, key: &KeyMetadata) -> Result
                 .bind(millis(key.activated_at))
                 .bind(millis(key.expired_at))
                 .bind(millis(key.revoked_at))
+                .bind(key.is_taken_over)
         },
     )
     .await

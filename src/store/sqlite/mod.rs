@@ -8,6 +8,7 @@ mod account_watch;
 mod accounts;
 mod backup;
 mod check;
+mod compatibility;
 mod error;
 mod file;
 mod keys;

@@ -2,8 +2,9 @@
 
 use sqlx::SqliteConnection;
 
+use super::compatibility::{expect_known_columns, expect_numbers_left, expect_usable_columns};
 use super::file::DatabaseFile;
-use super::schema::{expect_course_columns, expect_known_version, has_table};
+use super::schema::{expect_known_version, has_table};
 use super::schema_check::{self, SchemaFault};
 use super::{accounts, keys};
 use crate::store::{MasterKeyRecord, StoreError};
@@ -53,7 +54,8 @@ impl DatabaseFile {
     /// Looks into the file without writing to it.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] for a file that is not a database, and for one that a newer jwksd made.
+    /// [`StoreError::Corrupt`] for a file that is not a database, and for one that a newer jwksd made;
+    /// [`StoreError::Foreign`] for one of another program that cannot be taken over.
     pub async fn probe(&self) -> Result<Probe, StoreError> {
         match self.path().metadata() {
             Ok(file) if file.is_file() => self.read(probe).await,
@@ -68,11 +70,17 @@ impl DatabaseFile {
 }
 
 async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
-    expect_course_columns(db).await?;
+    expect_known_columns(db).await?;
+    expect_usable_columns(db).await?;
     expect_known_version(db).await?;
+    let contents = contents(db).await?;
+    // In a store of ours, a row of another program is only left out.
+    if !matches!(contents, Contents::Ours(_)) {
+        expect_numbers_left(db).await?;
+    }
     Ok(Probe {
         has_accounts: has_table(db, "users").await? && accounts::any(db).await?,
-        contents: contents(db).await?,
+        contents,
         schema_faults: schema_check::faults(db).await?,
     })
 }

@@ -183,6 +183,11 @@ impl Store for SqliteStore {
         accounts::reports(&mut connection, after, at_most).await
     }
 
+    async fn unusable_hashes(&self) -> Result<u64, StoreError> {
+        let mut connection = self.readers.connection().await?;
+        accounts::unusable_hashes(&mut connection).await
+    }
+
     async fn change_account(
         &self,
         user: UserId,

@@ -1,0 +1,486 @@
+//! Starts on the database of another program: what is taken over, what is left as it is, and what is refused.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use jwksd::domain::jose::algorithm::Curve;
+use jwksd::domain::jose::pem::{private_pem, to_pkcs1_pem};
+use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::support::{Server, run};
+use crate::{DB, KEY, command, db, dir, get, post, sign_in, stderr};
+
+const KEYS: &str =
+    "CREATE TABLE keys(kid INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, exp INTEGER NOT NULL)";
+
+/// Runs these statements on a new database.
+async fn create(dir: &Path, sql: &'static str) -> SqliteConnection {
+    let url = format!("sqlite://{}?mode=rwc", dir.join(DB).display());
+    let mut db = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+    db
+}
+
+/// Inserts a key with an `exp` that is computed by SQLite.
+async fn insert(db: &mut SqliteConnection, key: &[u8], exp: &str) {
+    let sql = format!("INSERT INTO keys (key, exp) VALUES (?, {exp})");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(key).execute(db).await.unwrap();
+}
+
+fn rsa() -> PrivateKey {
+    PrivateKey::generate(NewKey::Rsa2048).unwrap()
+}
+
+fn pkcs1() -> Vec<u8> {
+    to_pkcs1_pem(&rsa()).unwrap().as_bytes().to_vec()
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    base64::engine::general_purpose::STANDARD.decode(base64).unwrap()
+}
+
+/// Runs the first command on a database, and returns its log.
+fn first_start(dir: &Path) -> String {
+    let output = run(dir, &["keys", "list"], &[KEY], "");
+    let log = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    log
+}
+
+/// Waits until the server has logged this, and returns the log.
+fn log_with(server: &Server, text: &str) -> String {
+    let mut log = String::new();
+    for _ in 0..100 {
+        log.push_str(&server.log());
+        if log.contains(text) {
+            return log;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not logged: {text}\n{log}")
+}
+
+async fn kids(server: &Server) -> Vec<String> {
+    let set = get(server, "/jwks").await;
+    set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The texts of findings that are not ok.
+fn doctor(dir: &Path) -> Vec<(String, String)> {
+    let output = run(dir, &["doctor", "--json"], &[KEY, ("PORT", "0")], "");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let findings = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+    findings
+        .filter(|finding| finding["level"] != "ok" && finding["about"] != "files")
+        .map(|finding| (text(&finding, "about"), text(&finding, "text")))
+        .collect()
+}
+
+type KeyRow = (i64, Vec<u8>, String, Vec<u8>);
+
+async fn rows(dir: &Path) -> Vec<KeyRow> {
+    let sql =
+        "SELECT kid, CAST(key AS BLOB), typeof(exp), coalesce(CAST(exp AS BLOB), x'') FROM keys ORDER BY kid";
+    sqlx::query_as(sql).fetch_all(&mut db(dir).await).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_exp_in_another_unit_is_converted_to_seconds_and_the_log_says_so() {
+    for (factor, unit) in
+        [("1000", "milliseconds"), ("1000000", "microseconds"), ("1000000000", "nanoseconds")]
+    {
+        let dir = dir();
+        let mut db = create(dir.path(), KEYS).await;
+        insert(&mut db, &pkcs1(), &format!("(unixepoch() + 3600) * {factor}")).await;
+        insert(&mut db, &pkcs1(), &format!("(unixepoch() - 3600) * {factor}")).await;
+        drop(db);
+        let log = first_start(dir.path());
+        let server = Server::start(dir.path(), &[KEY, ("AUTH_MODE", "open")]);
+        for kid in [1, 2] {
+            let line = format!(
+                "sealed key {kid}, which another program had stored as plaintext; its exp was in {unit} and is now in seconds"
+            );
+            assert!(log.contains(&line), "{log}");
+        }
+        assert_eq!(kids(&server).await, ["1", "3"], "the second one has expired, and a next key is due");
+        let hour: Vec<i64> = sqlx::query_scalar("SELECT abs(exp - unixepoch()) / 60 FROM keys WHERE kid < 3")
+            .fetch_all(&mut crate::db(dir.path()).await)
+            .await
+            .unwrap();
+        assert!(hour.iter().all(|minutes| (59..=60).contains(minutes)), "{hour:?}");
+        let (_, answer) = post(&server, "/auth?expired", json!({})).await;
+        let header = answer["token"].as_str().unwrap().split('.').next().unwrap().to_owned();
+        let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
+        assert!(String::from_utf8(header).unwrap().contains(r#""kid":"2""#));
+        drop(server);
+        assert_eq!(doctor(dir.path()), []);
+    }
+}
+
+#[tokio::test]
+async fn an_exp_that_is_not_a_time_in_seconds_is_left_out_and_left_as_it_is_and_named() {
+    let dir = dir();
+    // NOT NULL is missing here, as in the databases of some programs.
+    let mut db =
+        create(dir.path(), "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp INTEGER)").await;
+    let exps = [
+        ("strftime('%Y-%m-%dT%H:%M:%S', unixepoch() + 3600, 'unixepoch')", "its exp is text"),
+        ("'never'", "its exp is text"),
+        ("''", "its exp is text"),
+        ("NULL", "its exp is NULL"),
+        ("x'01'", "its exp is a BLOB"),
+        ("-1", "its exp is -1,"),
+        ("0", "its exp is 0,"),
+        ("3600", "its exp is 3600,"),
+        ("20301231235959", "its exp is 20301231235959,"),
+        ("9223372036854775807", "its exp is 9223372036854775807,"),
+        ("9e999", "its exp is 9223372036854775807,"),
+    ];
+    for (exp, _) in exps {
+        insert(&mut db, &pkcs1(), exp).await;
+    }
+    insert(&mut db, &pkcs1(), "unixepoch() - 86400").await;
+    insert(&mut db, &pkcs1(), "unixepoch() - 3600").await;
+    drop(db);
+    let before = rows(dir.path()).await;
+    let found = doctor(dir.path());
+    assert_eq!(
+        found.iter().filter(|(_, text)| text.contains("the next start leaves key")).count(),
+        exps.len()
+    );
+
+    let log = first_start(dir.path());
+    let server = Server::start(dir.path(), &[KEY, ("AUTH_MODE", "open"), ("KEY_RETENTION", "0s")]);
+    assert!(log.contains("11 rows of another program in the table keys are left out"), "{log}");
+    for (kid, (_, why)) in (1..).zip(exps) {
+        let line = format!("key {kid} is left out of signing and of the JWKS: {why}");
+        assert!(log.contains(&line), "{line}\n{log}");
+    }
+    assert_eq!(kids(&server).await, ["14"]);
+    std::thread::sleep(Duration::from_secs(2));
+    drop(server);
+    let after = rows(dir.path()).await;
+    assert_eq!(after[..11], before[..11], "they are as they were");
+    assert_eq!(
+        after.iter().map(|row| row.0).collect::<Vec<_>>(),
+        (1..=14).collect::<Vec<_>>(),
+        "all are there"
+    );
+    let found = doctor(dir.path());
+    for (kid, (_, why)) in (1..).zip(exps) {
+        let wanted = format!("key {kid} is neither published nor used ({why}");
+        let text = found.iter().find(|(_, text)| text.starts_with(&wanted));
+        let (_, text) = text.unwrap_or_else(|| panic!("{wanted}: {found:?}"));
+        assert!(
+            text.contains("its private key lies in the file in the clear") && !text.contains("restore"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_store_with_one_usable_key_and_rows_that_are_left_out_can_be_copied_and_rekeyed() {
+    let dir = dir();
+    let mut db = create(dir.path(), KEYS).await;
+    insert(&mut db, &pkcs1(), "'never'").await;
+    insert(&mut db, &pkcs1(), "unixepoch() + 50000").await;
+    drop(db);
+    let backup = run(dir.path(), &["keys", "list"], &[KEY], "");
+    assert!(backup.status.success(), "{}", stderr(&backup));
+    let backup = run(dir.path(), &["backup", "copy.db"], &[KEY], "");
+    assert!(
+        stderr(&backup).contains("of which NOT_MY_KEY does not open 1, as in the original"),
+        "{}",
+        stderr(&backup)
+    );
+    let restore = run(dir.path(), &["restore", "copy.db"], &[KEY], "");
+    assert!(restore.status.success(), "{}", stderr(&restore));
+    let new = ("NEW_NOT_MY_KEY", "another passphrase of some length");
+    let rekey = run(dir.path(), &["rekey"], &[KEY, new], "");
+    assert!(
+        stderr(&rekey).contains("left unchanged, because NOT_MY_KEY does not open them: 1"),
+        "{}",
+        stderr(&rekey)
+    );
+}
+
+#[tokio::test]
+async fn private_keys_in_every_form_that_can_be_imported_are_sealed_and_used() {
+    let keys: Vec<_> = (0..4).map(|_| rsa()).collect();
+    let pkcs8 = private_pem(&keys[0]).unwrap();
+    let forms = [
+        pkcs8.as_bytes().to_vec(),
+        der(&private_pem(&keys[1]).unwrap()),
+        der(&to_pkcs1_pem(&keys[2]).unwrap()),
+        format!("Bag Attributes\n{}", *private_pem(&keys[3]).unwrap()).into_bytes(),
+    ];
+    let dir = dir();
+    let mut db = create(dir.path(), KEYS).await;
+    for form in &forms {
+        insert(&mut db, form, "unixepoch() + 50000").await;
+    }
+    drop(db);
+    assert!(doctor(dir.path()).iter().all(|(about, _)| about == "store"), "{:?}", doctor(dir.path()));
+    let server = Server::start(dir.path(), &[KEY, ("AUTH_MODE", "open")]);
+    assert_eq!(kids(&server).await, ["1", "2", "3", "4"]);
+    drop(server);
+    assert!(rows(dir.path()).await.iter().all(|(_, key, ..)| key[0] == 1), "all are sealed");
+    assert_eq!(doctor(dir.path()), []);
+}
+
+#[tokio::test]
+async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_the_clear() {
+    let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P256)).unwrap()).unwrap();
+    let short = include_str!("../data/rsa-1024.pem");
+    let jwk = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    let dir = dir();
+    let mut db = create(dir.path(), KEYS).await;
+    for key in [ec.as_bytes(), &der(&ec), short.as_bytes(), &der(short), jwk.as_bytes()] {
+        insert(&mut db, key, "unixepoch() + 50000").await;
+    }
+    insert(&mut db, b"gAAAAABfernet", "unixepoch() + 50000").await;
+    drop(db);
+    let log = first_start(dir.path());
+    let found = doctor(dir.path());
+    for (kid, why) in (1..).zip([
+        "this is an EC P-256 key",
+        "this is an EC P-256 key",
+        "has 1024 bits",
+        "has 1024 bits",
+        "it is a JWK",
+    ]) {
+        let (_, text) = found.iter().find(|(_, text)| text.starts_with(&format!("key {kid} is"))).unwrap();
+        let delete = format!("`sqlite3 FILE \"delete from keys where kid = {kid}; vacuum\"`");
+        for part in ["its private key lies in the file in the clear, and cannot be used: ", why, &delete] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(
+            log.contains(&format!("key {kid} is left out of signing and of the JWKS: its private key lies")),
+            "{log}"
+        );
+    }
+    let (_, text) = found.iter().find(|(_, text)| text.starts_with("key 6 is")).unwrap();
+    assert!(text.contains("another program wrote it") && text.contains("jwksd keys import"), "{text}");
+    assert!(found.iter().all(|(_, text)| !text.contains("restore")), "{found:?}");
+}
+
+#[tokio::test]
+async fn tables_that_cannot_be_worked_with_are_refused_before_anything_is_written() {
+    const USERS: &str = "username TEXT NOT NULL UNIQUE, password_hash TEXT NOT NULL, email TEXT UNIQUE,
+        date_registered TIMESTAMP DEFAULT CURRENT_TIMESTAMP, last_login TIMESTAMP";
+    let users = |id: &str| format!("CREATE TABLE users({id}, {USERS})");
+    let logs = |id: &str, user: &str| {
+        format!("CREATE TABLE auth_logs({id}, request_ip TEXT, request_timestamp TIMESTAMP, user_id {user})")
+    };
+    for (sql, why) in [
+        (
+            "CREATE TABLE keys(kid TEXT PRIMARY KEY, key BLOB, exp INTEGER)".to_owned(),
+            "its table keys declares kid as TEXT instead of INTEGER PRIMARY KEY",
+        ),
+        (
+            "CREATE TABLE keys(kid VARCHAR(36) PRIMARY KEY, key BLOB, exp INTEGER)".to_owned(),
+            "its table keys declares kid as VARCHAR(36)",
+        ),
+        (
+            "CREATE TABLE keys(kid INT PRIMARY KEY, key BLOB, exp INTEGER)".to_owned(),
+            "its table keys declares kid as INT ",
+        ),
+        (
+            "CREATE TABLE keys(kid INTEGER, key BLOB, exp INTEGER)".to_owned(),
+            "its table keys declares kid as INTEGER, which is not the number of the row",
+        ),
+        (
+            "CREATE TABLE keys(kid INTEGER PRIMARY KEY DESC, key BLOB, exp INTEGER)".to_owned(),
+            "which is not the number of the row",
+        ),
+        (
+            "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp INTEGER) WITHOUT ROWID".to_owned(),
+            "which is not the number of the row",
+        ),
+        (
+            "CREATE TABLE keys(kid PRIMARY KEY, key, exp)".to_owned(),
+            "its table keys declares kid without a type instead of INTEGER PRIMARY KEY",
+        ),
+        (
+            "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp TEXT)".to_owned(),
+            "its table keys declares exp as TEXT instead of INTEGER",
+        ),
+        (
+            "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key TEXT, exp INTEGER) STRICT".to_owned(),
+            "its table keys declares key as TEXT instead of BLOB",
+        ),
+        (
+            "CREATE VIEW keys(kid, key, exp) AS SELECT 1, 'x', 2".to_owned(),
+            "its keys is a view and not a table",
+        ),
+        (users("id TEXT PRIMARY KEY"), "its table users declares id as TEXT instead of INTEGER PRIMARY KEY"),
+        (users("id INT PRIMARY KEY"), "its table users declares id as INT "),
+        (
+            users("id INTEGER PRIMARY KEY").replace("last_login TIMESTAMP", "last_login TIMESTAMP NOT NULL"),
+            "its table users declares last_login as NOT NULL, so no account could be registered",
+        ),
+        (users("id UUID PRIMARY KEY"), "its table users declares id as UUID "),
+        (logs("id TEXT PRIMARY KEY", "INTEGER"), "its table auth_logs declares id as TEXT "),
+        (
+            logs("id INTEGER PRIMARY KEY", "TEXT"),
+            "its table auth_logs declares user_id as TEXT instead of INTEGER",
+        ),
+        (
+            format!("{KEYS}; INSERT INTO keys VALUES (9223372036854775806, 'x', 1900000000)"),
+            "its table keys has the kid 9223372036854775806,",
+        ),
+        (
+            format!(
+                "{KEYS}; INSERT INTO keys VALUES (9223372036854775807, 'x', 1900000000); DELETE FROM keys"
+            ),
+            "its table keys has had the kid 9223372036854775807,",
+        ),
+        (
+            format!(
+                "{}; INSERT INTO users (id, username, password_hash) VALUES (9223372036854775807, 'x', 'x')",
+                users("id INTEGER PRIMARY KEY AUTOINCREMENT")
+            ),
+            "its table users has the id 9223372036854775807,",
+        ),
+    ] {
+        let dir = dir();
+        create(dir.path(), Box::leak(sql.clone().into_boxed_str())).await.close().await.unwrap();
+        let before = fs::read(dir.path().join(DB)).unwrap();
+        for args in [&["serve"][..], &["users", "add", "alice"], &["keys", "list"]] {
+            let output = run(dir.path(), args, &[KEY, ("PORT", "0")], "");
+            let said = stderr(&output);
+            assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{sql}: {said}");
+            assert!(said.contains(why), "{sql}: {said}");
+            assert!(said.contains("nothing was changed; change that table, or name another file"), "{said}");
+        }
+        let found = doctor(dir.path());
+        assert!(found.iter().any(|(about, text)| about == "store" && text.contains(why)), "{found:?}");
+        assert!(found.iter().all(|(_, text)| !text.contains("restore")), "{found:?}");
+        assert!(fs::read(dir.path().join(DB)).unwrap() == before, "{sql}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn tables_of_other_types_that_work_are_taken_over() {
+    let dir = dir();
+    let sql = "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key TEXT, exp REAL);
+        CREATE TABLE users(id INTEGER PRIMARY KEY, username VARCHAR(64), password_hash VARCHAR(255), email, date_registered DATETIME, last_login DATETIME);
+        CREATE TABLE auth_logs(id INTEGER PRIMARY KEY, request_ip VARCHAR(45), request_timestamp DATETIME, user_id BIGINT)";
+    let mut db = create(dir.path(), sql).await;
+    let text = String::from_utf8(pkcs1()).unwrap();
+    let sql = "INSERT INTO keys (key, exp) VALUES (?, unixepoch() + 50000.5)";
+    sqlx::query(sql).bind(text).execute(&mut db).await.unwrap();
+    drop(db);
+    let server = Server::start(dir.path(), &[KEY]);
+    assert_eq!(kids(&server).await, ["1"]);
+    let (status, answer) =
+        post(&server, "/register", json!({"username": "alice", "email": "a@example.com"})).await;
+    assert_eq!(status, 201);
+    assert_eq!(sign_in(&server, "alice", answer["password"].as_str().unwrap()).await, 200);
+    let (status, _, said) = command(dir.path(), &["keys", "rotate"]);
+    assert_eq!((status, said.contains("NOT_MY_KEY is not set")), (2, true), "{said}");
+    let rotated = run(dir.path(), &["keys", "rotate"], &[KEY], "");
+    assert!(rotated.status.success(), "{}", stderr(&rotated));
+}
+
+#[tokio::test]
+async fn accounts_whose_hash_nothing_can_match_are_counted_and_the_prefix_of_django_is_removed() {
+    // Of `password`, from the tests of the reference implementation.
+    const HASH: &str =
+        "argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+    let dir = dir();
+    let sql = "CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT, username TEXT NOT NULL UNIQUE, password_hash TEXT,
+        email TEXT UNIQUE, date_registered TIMESTAMP DEFAULT CURRENT_TIMESTAMP, last_login TIMESTAMP)";
+    let mut db = create(dir.path(), sql).await;
+    sqlx::raw_sql(KEYS).execute(&mut db).await.unwrap();
+    insert(&mut db, &pkcs1(), "unixepoch() + 50000").await;
+    for (name, hash) in [
+        ("plain", format!("${HASH}")),
+        ("django", format!("argon2${HASH}")),
+        ("spring", format!("{{argon2@SpringSecurity_v5_8}}${HASH}")),
+        ("bcrypt", "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW".to_owned()),
+        ("clear", "hunter2".to_owned()),
+        ("pbkdf2", "pbkdf2_sha256$600000$salt$aGFzaA==".to_owned()),
+        ("truncated", "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ".to_owned()),
+        (
+            "extreme",
+            "$argon2id$v=19$m=4194304000,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
+                .to_owned(),
+        ),
+    ] {
+        let sql = "INSERT INTO users (username, password_hash) VALUES (?, ?)";
+        sqlx::query(sql).bind(name).bind(hash).execute(&mut db).await.unwrap();
+    }
+    sqlx::raw_sql("INSERT INTO users (username) VALUES ('null')").execute(&mut db).await.unwrap();
+    drop(db);
+    let log = first_start(dir.path());
+    let server = Server::start(dir.path(), &[KEY]);
+    assert!(
+        log.contains("6 accounts of another program have a password hash that no password matches"),
+        "{log}"
+    );
+    assert!(log.contains("jwksd users reset NAME"), "{log}");
+    for name in ["plain", "django", "spring"] {
+        assert_eq!(sign_in(&server, name, "password").await, 200, "{name}");
+    }
+    assert_eq!(sign_in(&server, "clear", "hunter2").await, 401);
+    drop(server);
+    let found = doctor(dir.path());
+    assert!(
+        matches!(&found[..], [(about, text)] if about == "passwords" && text.starts_with("6 accounts have a hash")),
+        "{found:?}"
+    );
+    let reset = run(dir.path(), &["users", "reset", "bcrypt"], &[KEY], "");
+    assert!(reset.status.success(), "{}", stderr(&reset));
+    assert!(doctor(dir.path())[0].1.starts_with("5 accounts"));
+}
+
+#[tokio::test]
+async fn two_servers_with_different_policies_do_not_replace_each_others_keys_without_end() {
+    let dir = dir();
+    let open = [KEY, ("AUTH_MODE", "open"), ("JWKS_MAX_AGE", "1s"), ("KEY_LEAD", "0")];
+    let of_minutes = [&open[..], &[("KEY_LIFETIME", "10m"), ("TOKEN_TTL", "1m")]].concat();
+    let of_a_day = [&open[..], &[("KEY_LIFETIME", "24h"), ("TOKEN_TTL", "1h")]].concat();
+    let servers = [Server::start(dir.path(), &of_a_day), Server::start(dir.path(), &of_minutes)];
+    let line = "has other settings than the server that started last on this store (KEY_LIFETIME is";
+    let log = log_with(&servers[0], line);
+    assert!(
+        log.contains("KEY_LIFETIME is 1day here and 10m there")
+            && log.contains("TOKEN_TTL is 1h here and 1m there"),
+        "{log}"
+    );
+    std::thread::sleep(Duration::from_secs(5));
+    let created: i64 = sqlx::query_scalar("SELECT count(*) FROM key_lives")
+        .fetch_one(&mut db(dir.path()).await)
+        .await
+        .unwrap();
+    assert!(created <= 6, "{created} keys in five seconds");
+    let found = doctor(dir.path());
+    let wanted = "the server that started last on this store has other settings (KEY_LIFETIME is 1day here and 10m there";
+    assert!(found.iter().any(|(about, text)| about == "rotation" && text.starts_with(wanted)), "{found:?}");
+}
+
+#[tokio::test]
+async fn doctor_warns_of_a_published_key_that_ends_later_than_the_policy_allows() {
+    let dir = dir();
+    let mut db = create(dir.path(), KEYS).await;
+    insert(&mut db, &pkcs1(), "unixepoch() + 31536000").await;
+    drop(db);
+    drop(Server::start(dir.path(), &[KEY, ("AUTH_MODE", "open")]));
+    let found = doctor(dir.path());
+    let is_warning = |(about, text): &(String, String)| {
+        about == "rotation"
+            && text.starts_with("key 1 is published until ")
+            && text.contains("longer than KEY_LIFETIME")
+    };
+    assert!(found.iter().any(is_warning), "{found:?}");
+    let output = run(dir.path(), &["doctor"], &[KEY, ("PORT", "0")], "");
+    assert_eq!(output.status.code(), Some(1));
+}
