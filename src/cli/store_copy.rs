@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use tempfile::{NamedTempFile, TempDir};
 
-use super::exit::UsageError;
+use super::exit::{NotFound, UsageError};
 use super::shutdown_signal::shutdown_signal;
 use super::{bootstrap, progress};
 use crate::config::Config;
@@ -80,7 +80,8 @@ pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyh
     }
     match probe.contents {
         Contents::Ours(record) => bootstrap::unlock(config, store, record),
-        Contents::Nothing => refuse(format!("there is no store in {name}")),
+        Contents::Nothing if store.path().exists() => refuse(format!("there is no store in {name}")),
+        Contents::Nothing => Err(NotFound(format!("there is no store in {name}")).into()),
         Contents::Foreign => refuse(format!(
             "{name} holds keys that another program wrote: start `jwksd serve` on it once, which adopts them"
         )),

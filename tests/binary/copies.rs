@@ -293,7 +293,7 @@ fn course_database(dir: &Path) -> Vec<u8> {
 fn a_backup_without_a_store_creates_no_files() {
     let dir = dir();
     let (status, _, said) = command(dir.path(), &["backup", "copy.db"]);
-    assert_eq!((status, said), (2, format!("jwksd: there is no store in {DB}\n")));
+    assert_eq!((status, said), (3, format!("jwksd: there is no store in {DB}\n")));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
