@@ -2,9 +2,10 @@
 
 use sqlx::SqliteConnection;
 
+use super::course_tables::CourseTables;
 use super::error::failed;
 use super::file::DatabaseFile;
-use super::schema::{self, expect_course_columns, has_table};
+use super::schema::{self, has_table};
 use super::schema_check::{self, SchemaFault};
 use super::{accounts, keys};
 use crate::domain::clock::Timestamp;
@@ -78,7 +79,7 @@ impl DatabaseFile {
     /// As [`DatabaseFile::probe`]; also when there is no file.
     pub(crate) async fn inspect(&self, depth: Depth) -> Result<Inspection, StoreError> {
         self.read(async |db| {
-            expect_course_columns(db).await?;
+            CourseTables::read(db).await?.expect_names()?;
             inspect(db, depth).await
         })
         .await

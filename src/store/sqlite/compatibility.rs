@@ -2,8 +2,9 @@
 
 use sqlx::SqliteConnection;
 
+use super::course_tables::{Column, CourseTables};
 use super::error::failed;
-use super::schema::{expect_course_columns, has_table};
+use super::schema::has_table;
 use crate::domain::key::LAST_KID;
 use crate::store::StoreError;
 
@@ -38,83 +39,55 @@ const NEEDS: [(&str, &str, Need); 13] = [
     ("auth_logs", "user_id", Need::Integer),
 ];
 
-/// Refuses tables of another program whose columns cannot hold what jwksd stores in them.
+/// Refuses tables that have the course's names and other columns, or columns that cannot hold what jwksd stores in them.
 ///
 /// # Errors
-/// [`StoreError::Foreign`] names the column, its type, and the way out.
-pub(super) async fn expect_usable_columns(db: &mut SqliteConnection) -> Result<(), StoreError> {
+/// [`StoreError::Foreign`] names the column, its type, and the way out; [`StoreError::Corrupt`] for other columns in a
+/// store of ours.
+pub(super) async fn expect_usable_tables(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    let tables = CourseTables::read(db).await?;
+    match tables.expect_names() {
+        // A backup helps only if jwksd has made the file.
+        Err(StoreError::Corrupt(what)) if !has_table(db, "_sqlx_migrations").await? => {
+            return Err(StoreError::Foreign(format!("{what}: {WAY_OUT}")));
+        }
+        names => names?,
+    }
     for (table, column, need) in NEEDS {
-        let kind: Option<(String, bool)> = sqlx::query_as(
-            "SELECT type, strict FROM pragma_table_list(?) WHERE schema = 'main' COLLATE NOCASE",
-        )
-        .bind(table)
-        .fetch_optional(&mut *db)
-        .await
-        .map_err(failed)?;
-        match kind {
-            // The first migration creates it.
-            None => {}
-            Some((kind, is_strict)) if kind == "table" => {
-                expect_usable(db, (table, column, need), is_strict).await?;
-            }
-            Some((kind, _)) => {
-                return Err(StoreError::Foreign(format!(
-                    "its {table} is a {kind} and not a table: {WAY_OUT}"
-                )));
-            }
+        if let Some(column) = tables.column(table, column) {
+            expect_usable(&tables, column, need)?;
         }
     }
-    expect_optional_last_login(db).await
+    expect_optional_last_login(&tables)
 }
 
-async fn expect_usable(
-    db: &mut SqliteConnection,
-    (table, column, need): (&str, &str, Need),
-    is_strict: bool,
-) -> Result<(), StoreError> {
-    let declared: Option<String> =
-        sqlx::query_scalar("SELECT type FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE")
-            .bind(table)
-            .bind(column)
-            .fetch_optional(&mut *db)
-            .await
-            .map_err(failed)?;
-    let declared = declared.unwrap_or_default();
+fn expect_usable(tables: &CourseTables, column: &Column, need: Need) -> Result<(), StoreError> {
+    let (table, kind) = (&column.table_name, &column.table_kind);
+    if kind != "table" {
+        return Err(StoreError::Foreign(format!("its {table} is a {kind} and not a table: {WAY_OUT}")));
+    }
     let is_usable = match need {
-        Need::RowId => is_row_id(db, table, column).await?,
-        _ => need.is_met_by(&declared, is_strict),
+        Need::RowId => is_row_id(tables, column),
+        _ => need.is_met_by(&column.declared, column.is_strict),
     };
-    if is_usable { Ok(()) } else { Err(StoreError::Foreign(refusal(table, column, &declared, need))) }
+    if is_usable { Ok(()) } else { Err(StoreError::Foreign(refusal(column, need))) }
+}
+
+/// Whether the column is the row number of its table.
+fn is_row_id(tables: &CourseTables, column: &Column) -> bool {
+    let is_only_key =
+        tables.columns(&column.table_name).all(|it| (it.name == column.name) == (it.key_place > 0));
+    // A primary key of another kind has an index of its own: of another type, DESC, or WITHOUT ROWID.
+    is_only_key && column.declared.eq_ignore_ascii_case("INTEGER") && !column.has_key_index
 }
 
 /// The only column that a new account leaves empty.
-async fn expect_optional_last_login(db: &mut SqliteConnection) -> Result<(), StoreError> {
-    let is_required: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM pragma_table_info('users')
-                        WHERE name = 'last_login' AND \"notnull\" AND dflt_value IS NULL)",
-    )
-    .fetch_one(db)
-    .await
-    .map_err(failed)?;
-    if is_required {
-        return Err(StoreError::Foreign(format!(
+fn expect_optional_last_login(tables: &CourseTables) -> Result<(), StoreError> {
+    match tables.column("users", "last_login") {
+        Some(column) if column.is_not_null && !column.has_default => Err(StoreError::Foreign(format!(
             "its table users declares last_login as NOT NULL, so no account could be registered: {WAY_OUT}"
-        )));
-    }
-    Ok(())
-}
-
-/// Refuses tables that have the course's names and other columns.
-///
-/// # Errors
-/// [`StoreError::Foreign`] for a database of another program, [`StoreError::Corrupt`] for a store of ours.
-pub(super) async fn expect_known_columns(db: &mut SqliteConnection) -> Result<(), StoreError> {
-    match expect_course_columns(db).await {
-        // A backup helps only if jwksd has made the file.
-        Err(StoreError::Corrupt(what)) if !has_table(db, "_sqlx_migrations").await? => {
-            Err(StoreError::Foreign(format!("{what}: {WAY_OUT}")))
-        }
-        other => other,
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -151,8 +124,9 @@ impl Need {
     }
 }
 
-fn refusal(table: &str, column: &str, declared: &str, need: Need) -> String {
-    let declared = match (declared, need) {
+fn refusal(column: &Column, need: Need) -> String {
+    let Column { table_name, name, declared, .. } = column;
+    let declared = match (&**declared, need) {
         ("", _) => "without a type".to_owned(),
         // A type of the right name that is not the row number: `INTEGER` without PRIMARY KEY, or WITHOUT ROWID.
         (declared, Need::RowId) if declared.eq_ignore_ascii_case("INTEGER") => {
@@ -160,23 +134,7 @@ fn refusal(table: &str, column: &str, declared: &str, need: Need) -> String {
         }
         (declared, _) => format!("as {declared}"),
     };
-    format!("its table {table} declares {column} {declared} instead of {}: {WAY_OUT}", need.expected())
-}
-
-/// Whether the column is the row number of its table.
-async fn is_row_id(db: &mut SqliteConnection, table: &str, column: &str) -> Result<bool, StoreError> {
-    // A primary key of another kind has an index of its own: of another type, DESC, or WITHOUT ROWID.
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1)
-                        WHERE name = ?2 COLLATE NOCASE AND pk = 1 AND type = 'INTEGER' COLLATE NOCASE)
-            AND NOT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE pk > 1)
-            AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
-    )
-    .bind(table)
-    .bind(column)
-    .fetch_one(db)
-    .await
-    .map_err(failed)
+    format!("its table {table_name} declares {name} {declared} instead of {}: {WAY_OUT}", need.expected())
 }
 
 /// Refuses numbers near the end of their range: they count up, so there would soon be none left.

@@ -9,6 +9,7 @@ mod accounts;
 mod backup;
 mod check;
 mod compatibility;
+mod course_tables;
 mod error;
 mod file;
 mod keys;

@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::compatibility::{expect_known_columns, expect_numbers_left, expect_usable_columns};
+use super::compatibility::{expect_numbers_left, expect_usable_tables};
 use super::file::DatabaseFile;
 use super::schema::{expect_known_version, has_table};
 use super::schema_check::{self, SchemaFault};
@@ -70,8 +70,7 @@ impl DatabaseFile {
 }
 
 async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
-    expect_known_columns(db).await?;
-    expect_usable_columns(db).await?;
+    expect_usable_tables(db).await?;
     expect_known_version(db).await?;
     let contents = contents(db).await?;
     // In a store of ours, a row of another program is only left out.

@@ -8,13 +8,6 @@ use crate::store::StoreError;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// The tables of the course, with their columns in the order that `SELECT *` gives.
-const COURSE_COLUMNS: [(&str, &str); 3] = [
-    ("keys", "kid,key,exp"),
-    ("users", "id,username,password_hash,email,date_registered,last_login"),
-    ("auth_logs", "id,request_ip,request_timestamp,user_id"),
-];
-
 /// The version of the schema that this program works with.
 #[must_use]
 pub(crate) fn newest_schema() -> i64 {
@@ -67,23 +60,4 @@ pub(super) async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<b
         .fetch_one(db)
         .await
         .map_err(failed)
-}
-
-/// Refuses a database of another program whose tables have the course's names and other columns.
-pub(super) async fn expect_course_columns(db: &mut SqliteConnection) -> Result<(), StoreError> {
-    for (table, expected) in COURSE_COLUMNS {
-        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?) ORDER BY cid")
-            .bind(table)
-            .fetch_all(&mut *db)
-            .await
-            .map_err(failed)?;
-        let columns = columns.join(",");
-        // An empty list means that the table is missing. The first migration then creates it.
-        if !columns.is_empty() && columns != expected {
-            return Err(StoreError::Corrupt(format!(
-                "its table {table} has the columns {columns} instead of {expected}"
-            )));
-        }
-    }
-    Ok(())
 }
