@@ -25,6 +25,7 @@ use super::openapi::{Access, Endpoint, LazyDocument};
 use super::rate_limit::refusal;
 use super::refusal_log::Refusal;
 use super::request_log::{Logs, RequestLog};
+use super::request_rest::{self, SharedBody};
 use super::response::set_no_store;
 use super::router::{RouteLimits, is_checked_before_routing, router};
 use super::routes::{self, Route};
@@ -144,14 +145,24 @@ impl FastPath {
     }
 
     /// Answers one request of this peer.
-    pub(super) async fn answer<B>(&self, peer: SocketAddr, request: Request<B>) -> Response
+    pub(super) async fn answer<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
     where
-        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
         let log = RequestLog::begin(&request);
-        let mut response = match self.0.jwks(&request) {
-            Some(response) => response,
-            None => self.0.check_and_route(peer, request).await,
+        let mut response = if let Some(mut response) = self.0.jwks(&request) {
+            if !request.body().is_end_stream() {
+                let waits_for_permission = request_rest::waits_for_permission(request.headers());
+                request_rest::finish(request.body_mut(), waits_for_permission, &mut response).await;
+            }
+            response
+        } else {
+            let waits_for_permission = request_rest::waits_for_permission(request.headers());
+            let request = request.map(SharedBody::new);
+            let mut rest = request.body().share();
+            let mut response = self.0.check_and_route(peer, request).await;
+            request_rest::finish(&mut rest, waits_for_permission, &mut response).await;
+            response
         };
         log.end(&mut response, &self.0.logs);
         response

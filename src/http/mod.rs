@@ -26,6 +26,7 @@ mod rate_limit;
 mod refusal_log;
 mod register_guard;
 mod request_log;
+mod request_rest;
 mod response;
 mod router;
 mod routes;
