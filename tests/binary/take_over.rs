@@ -368,6 +368,25 @@ async fn tables_that_cannot_be_worked_with_are_refused_before_anything_is_writte
 }
 
 #[tokio::test]
+async fn a_database_in_utf_16_is_refused_before_anything_is_written() {
+    for encoding in ["UTF-16le", "UTF-16be"] {
+        let dir = dir();
+        let sql = format!("PRAGMA encoding = '{encoding}'; {KEYS}");
+        create(dir.path(), Box::leak(sql.into_boxed_str())).await.close().await.unwrap();
+        let before = fs::read(dir.path().join(DB)).unwrap();
+        let why = format!("its texts are in {encoding} instead of UTF-8: nothing was changed");
+        for args in [&["serve"][..], &["users", "add", "alice"], &["keys", "list"]] {
+            let output = run(dir.path(), args, &[KEY, ("PORT", "0")], "");
+            assert_eq!(output.status.code(), Some(2));
+            assert!(stderr(&output).contains(&why), "{}", stderr(&output));
+        }
+        assert!(doctor(dir.path()).iter().any(|(about, text)| about == "store" && text.contains(&why)));
+        assert!(fs::read(dir.path().join(DB)).unwrap() == before);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn tables_of_other_types_that_work_are_taken_over() {
     let dir = dir();
     let sql = "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key TEXT, exp REAL);

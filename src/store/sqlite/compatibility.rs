@@ -45,6 +45,7 @@ const NEEDS: [(&str, &str, Need); 13] = [
 /// [`StoreError::Foreign`] names the column, its type, and the way out; [`StoreError::Corrupt`] for other columns in a
 /// store of ours.
 pub(super) async fn expect_usable_tables(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    expect_utf8(db).await?;
     let tables = CourseTables::read(db).await?;
     match tables.expect_names() {
         // A backup helps only if jwksd has made the file.
@@ -59,6 +60,18 @@ pub(super) async fn expect_usable_tables(db: &mut SqliteConnection) -> Result<()
         }
     }
     expect_optional_last_login(&tables)
+}
+
+/// Texts are read as bytes, so that a file that was written by hand cannot stop a start: they must be UTF-8.
+async fn expect_utf8(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(db).await.map_err(failed)?;
+    if encoding == "UTF-8" {
+        return Ok(());
+    }
+    Err(StoreError::Foreign(format!(
+        "its texts are in {encoding} instead of UTF-8: nothing was changed; copy them to another file with \
+         `sqlite3 old.db .dump | sqlite3 new.db`, and name that one"
+    )))
 }
 
 fn expect_usable(tables: &CourseTables, column: &Column, need: Need) -> Result<(), StoreError> {
