@@ -83,6 +83,20 @@ async fn kept_keys_are_deleted_batch_by_batch_when_their_retention_is_over() {
 }
 
 #[tokio::test]
+async fn a_key_whose_exp_was_changed_into_a_text_does_not_keep_the_others_from_being_deleted() {
+    let app = TestApp::spawn().await;
+    add_kept_keys(&app).await;
+    let damage = "UPDATE keys SET exp = 'never' WHERE kid = 700; INSERT OR IGNORE INTO keys_without_thumbprint VALUES (700)";
+    sqlx::raw_sql(damage).execute(&mut app.db().await).await.unwrap();
+    ticks(&app, 8).await;
+    app.clock.advance(2 * DAY);
+    ticks(&app, 8).await;
+    let kept = "SELECT kid FROM keys WHERE kid BETWEEN 101 AND 1100";
+    let kids: Vec<i64> = sqlx::query_scalar(kept).fetch_all(&mut app.db().await).await.unwrap();
+    assert!(kids.len() <= 3 && kids.contains(&700), "{kids:?}");
+}
+
+#[tokio::test]
 async fn a_clock_set_forward_deletes_no_kept_key_that_was_not_in_memory() {
     let app = TestApp::spawn().await;
     add_kept_keys(&app).await;

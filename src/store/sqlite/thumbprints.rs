@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::error::{failed, unavailable};
-use crate::domain::key::Kid;
+use crate::domain::key::{Kid, LATEST_EXP};
 use crate::store::{KnownKey, StoreError};
 
 /// Records the thumbprint of a key.
@@ -22,10 +22,13 @@ pub(super) async fn record(db: &mut SqliteConnection, kid: Kid, thumbprint: &str
 
 /// At most `at_most` managed keys without one.
 pub(super) async fn unrecorded(db: &mut SqliteConnection, at_most: u32) -> Result<Vec<Kid>, StoreError> {
-    // Rows that nothing is recorded about may stay in that table for as long as they do not open.
+    // Rows that nothing is recorded about may stay in that table for as long as they do not open, and so may those whose
+    // `exp` is not believed (a text is greater than every number): nothing of them is deleted before it is.
     let kids: Vec<i64> = sqlx::query_scalar(
-        "SELECT kid FROM keys_without_thumbprint WHERE kid IN (SELECT kid FROM key_lives) ORDER BY kid LIMIT ?",
+        "SELECT kid FROM keys_without_thumbprint JOIN keys USING (kid)
+         WHERE keys.exp <= ? AND kid IN (SELECT kid FROM key_lives) ORDER BY kid LIMIT ?",
     )
+    .bind(LATEST_EXP)
     .bind(at_most)
     .fetch_all(db)
     .await
