@@ -23,18 +23,21 @@ pub(super) struct PemBlock<'a> {
 }
 
 impl<'a> PemBlock<'a> {
-    /// Finds the only block; `None` if the text has none.
+    /// Finds the only key, or else the only certificate; `None` if the text has no block.
     ///
-    /// Text around it is skipped, in any character encoding (RFC 7468 §2).
+    /// Text around it is skipped, in any character encoding (RFC 7468 §2), and so are the certificates next to a key, which
+    /// servers keep in one file with it.
     pub(super) fn only(text: &'a [u8]) -> Result<Option<Self>, InvalidPem> {
-        let mut blocks = boundaries(text).filter(|(label, _)| *label != EC_PARAMETERS);
-        let Some((label, body)) = blocks.next() else {
-            return Ok(None);
+        let (certificates, keys): (Vec<_>, Vec<_>) = boundaries(text)
+            .filter(|(label, _)| *label != EC_PARAMETERS)
+            .partition(|(label, _)| label.ends_with("CERTIFICATE"));
+        let candidates = if keys.is_empty() { certificates } else { keys };
+        let (label, body) = match &candidates[..] {
+            [] => return Ok(None),
+            [only] => *only,
+            // With two keys in the file, it is unclear which one is meant.
+            _ => return Err(InvalidPem::Several),
         };
-        // With two keys in the file, it is unclear which one is meant.
-        if blocks.next().is_some() {
-            return Err(InvalidPem::Several);
-        }
         // RFC 7468 §2 lets parsers ignore the END label; a different one means that lines are missing.
         let end = format!("-----END {label}-----");
         let (content, _) = split_once(body, end.as_bytes()).ok_or_else(|| incomplete(body))?;
