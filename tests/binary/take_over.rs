@@ -312,6 +312,23 @@ async fn tables_that_cannot_be_worked_with_are_refused_before_anything_is_writte
             "its table keys declares exp as TEXT instead of INTEGER",
         ),
         (
+            "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp INTEGER AS (kid) STORED)".to_owned(),
+            "its table keys computes exp (GENERATED ALWAYS), so nothing can be stored in it",
+        ),
+        (
+            users("id INTEGER PRIMARY KEY").replace("last_login TIMESTAMP", "last_login TIMESTAMP AS (id)"),
+            "its table users computes last_login (GENERATED ALWAYS)",
+        ),
+        (
+            format!("{KEYS}; ALTER TABLE keys ADD COLUMN note AS (exp)"),
+            "its table keys has the columns kid,key,exp,note instead of kid,key,exp",
+        ),
+        ("CREATE TABLE keys(\"\" TEXT)".to_owned(), "its table keys has the columns  instead of kid,key,exp"),
+        (
+            "CREATE TABLE keys(\"kid,key\" TEXT, exp INTEGER)".to_owned(),
+            "its table keys has the columns kid,key,exp instead of kid,key,exp",
+        ),
+        (
             "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key TEXT, exp INTEGER) STRICT".to_owned(),
             "its table keys declares key as TEXT instead of BLOB",
         ),

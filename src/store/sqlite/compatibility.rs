@@ -79,6 +79,12 @@ fn expect_usable(tables: &CourseTables, column: &Column, need: Need) -> Result<(
     if kind != "table" {
         return Err(StoreError::Foreign(format!("its {table} is a {kind} and not a table: {WAY_OUT}")));
     }
+    if column.is_generated {
+        let name = &column.name;
+        return Err(StoreError::Foreign(format!(
+            "its table {table} computes {name} (GENERATED ALWAYS), so nothing can be stored in it: {WAY_OUT}"
+        )));
+    }
     let is_usable = match need {
         Need::RowId => is_row_id(tables, column),
         _ => need.is_met_by(&column.declared, column.is_strict),

@@ -1,8 +1,10 @@
 //! How a file declares the three tables of the course.
 
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::error::failed;
+use super::text::lossy;
 use crate::store::StoreError;
 
 /// The tables of the course, with their columns in the order that `SELECT *` gives.
@@ -17,7 +19,7 @@ const COURSE_COLUMNS: [(&str, &str); 3] = [
 pub(super) struct CourseTables(Vec<Column>);
 
 /// A column of one of these tables.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "SQLite reports them, and they do not depend on each other"
@@ -35,6 +37,8 @@ pub(super) struct Column {
     pub(super) declared: String,
     pub(super) is_not_null: bool,
     pub(super) has_default: bool,
+    /// Whether SQLite computes it, so that nothing can be stored in it.
+    pub(super) is_generated: bool,
     /// Its place in the primary key, from 1. 0 if it is not in there.
     pub(super) key_place: i64,
 }
@@ -42,12 +46,14 @@ pub(super) struct Column {
 impl CourseTables {
     /// Reads all of it in one query: the declarations are read at each start.
     pub(super) async fn read(db: &mut SqliteConnection) -> Result<Self, StoreError> {
-        let columns = sqlx::query_as(
-            // Of the hidden columns, SELECT * leaves out only those of virtual tables (1), not generated ones.
+        let rows = sqlx::query(
+            // Of the hidden columns, SELECT * leaves out only those of virtual tables (1), not generated ones (2, 3).
+            // CAST, because names and types may be no UTF-8.
             "SELECT t.name AS table_name, t.type AS table_kind, t.strict AS is_strict,
                     EXISTS (SELECT 1 FROM pragma_index_list(t.name) WHERE origin = 'pk') AS has_key_index,
-                    c.name, c.type AS declared, c.\"notnull\" AS is_not_null,
-                    c.dflt_value IS NOT NULL AS has_default, c.pk AS key_place
+                    CAST(c.name AS BLOB) AS name, CAST(c.type AS BLOB) AS declared,
+                    c.\"notnull\" AS is_not_null, c.dflt_value IS NOT NULL AS has_default,
+                    c.hidden IN (2, 3) AS is_generated, c.pk AS key_place
              FROM pragma_table_list AS t, pragma_table_xinfo(t.name) AS c
              WHERE t.schema = 'main' COLLATE NOCASE AND lower(t.name) IN ('keys', 'users', 'auth_logs')
                AND c.hidden <> 1
@@ -56,7 +62,7 @@ impl CourseTables {
         .fetch_all(db)
         .await
         .map_err(failed)?;
-        Ok(Self(columns))
+        rows.iter().map(column).collect::<Result<_, sqlx::Error>>().map(Self).map_err(failed)
     }
 
     /// The columns of a table, in their order.
@@ -76,8 +82,8 @@ impl CourseTables {
     pub(super) fn expect_names(&self) -> Result<(), StoreError> {
         for (table, expected) in COURSE_COLUMNS {
             let names: Vec<_> = self.columns(table).map(|column| &*column.name).collect();
-            let names = names.join(",");
-            if !names.is_empty() && names != expected {
+            if !names.is_empty() && !expected.split(',').eq(names.iter().copied()) {
+                let names = names.join(",");
                 return Err(StoreError::Corrupt(format!(
                     "its table {table} has the columns {names} instead of {expected}"
                 )));
@@ -85,4 +91,19 @@ impl CourseTables {
         }
         Ok(())
     }
+}
+
+fn column(row: &SqliteRow) -> Result<Column, sqlx::Error> {
+    Ok(Column {
+        table_name: row.try_get("table_name")?,
+        table_kind: row.try_get("table_kind")?,
+        is_strict: row.try_get("is_strict")?,
+        has_key_index: row.try_get("has_key_index")?,
+        name: lossy(row.try_get("name")?),
+        declared: lossy(row.try_get("declared")?),
+        is_not_null: row.try_get("is_not_null")?,
+        has_default: row.try_get("has_default")?,
+        is_generated: row.try_get("is_generated")?,
+        key_place: row.try_get("key_place")?,
+    })
 }
