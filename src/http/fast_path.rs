@@ -150,14 +150,11 @@ impl FastPath {
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
         let log = RequestLog::begin(&request);
+        let waits_for_permission = request_rest::waits_for_permission(&request);
         let mut response = if let Some(mut response) = self.0.jwks(&request) {
-            if !request.body().is_end_stream() {
-                let waits_for_permission = request_rest::waits_for_permission(request.headers());
-                request_rest::finish(request.body_mut(), waits_for_permission, &mut response).await;
-            }
+            request_rest::finish(request.body_mut(), waits_for_permission, &mut response).await;
             response
         } else {
-            let waits_for_permission = request_rest::waits_for_permission(request.headers());
             let request = request.map(SharedBody::new);
             let mut rest = request.body().share();
             let mut response = self.0.check_and_route(peer, request).await;

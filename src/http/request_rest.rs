@@ -5,13 +5,13 @@
 //! possible the response announces the end of the connection (RFC 9112 §9.6).
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::http::header::{CONNECTION, EXPECT};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderValue, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -24,11 +24,17 @@ const MAX_LEN: u64 = 16 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A body that the handler of a route reads, and whose rest can be read after it.
-pub(super) struct SharedBody<B>(Arc<Mutex<B>>);
+pub(super) struct SharedBody<B>(Arc<Mutex<Body<B>>>);
+
+struct Body<B> {
+    inner: B,
+    /// hyper does not remember the end of a chunked body.
+    has_ended: bool,
+}
 
 impl<B> SharedBody<B> {
-    pub(super) fn new(body: B) -> Self {
-        Self(Arc::new(Mutex::new(body)))
+    pub(super) fn new(inner: B) -> Self {
+        Self(Arc::new(Mutex::new(Body { inner, has_ended: false })))
     }
 
     /// The other half.
@@ -36,8 +42,8 @@ impl<B> SharedBody<B> {
         Self(Arc::clone(&self.0))
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut B) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> MutexGuard<'_, Body<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,21 +55,26 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for SharedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.with(|body| Pin::new(body).poll_frame(cx))
+        let mut body = self.lock();
+        let frame = Pin::new(&mut body.inner).poll_frame(cx);
+        body.has_ended |= matches!(frame, Poll::Ready(None));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.with(|body| body.is_end_stream())
+        let body = self.lock();
+        body.has_ended || body.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.with(|body| body.size_hint())
+        self.lock().inner.size_hint()
     }
 }
 
 /// Whether the client sends the body only after a permission, which it gets when the body is read (RFC 9110 §10.1.1).
-pub(super) fn waits_for_permission(headers: &HeaderMap) -> bool {
-    headers.contains_key(EXPECT)
+pub(super) fn waits_for_permission<B: HttpBody>(request: &Request<B>) -> bool {
+    // Most requests have no body, and then there is no header to look for.
+    !request.body().is_end_stream() && request.headers().contains_key(EXPECT)
 }
 
 /// Reads the rest of the body, or announces in the response that the connection ends.

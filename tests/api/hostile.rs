@@ -78,6 +78,29 @@ async fn a_refusal_before_the_body_arrives_keeps_the_connection_or_announces_its
 }
 
 #[tokio::test]
+async fn a_body_that_was_read_to_its_end_keeps_the_connection_whatever_its_framing() {
+    let app = TestApp::spawn().await;
+    for head in ["content-length: 2", "transfer-encoding: chunked"] {
+        let body = if head.starts_with('c') { "{}" } else { "2\r\n{}\r\n0\r\n\r\n" };
+        for expect in ["", "expect: 100-continue\r\n"] {
+            let mut stream = connect(&app).await;
+            let request = format!("POST /auth HTTP/1.1\r\nhost: x\r\n{head}\r\n{expect}\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let next = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+            stream.write_all(format!("{body}{next}").as_bytes()).await.unwrap();
+            let heard = hear(&mut stream).await;
+            let mut expected = vec!["401 Unauthorized", "200 OK"];
+            if !expect.is_empty() {
+                expected.insert(0, "100 Continue");
+            }
+            assert_eq!(statuses(&heard), expected, "{head} {expect}: {heard}");
+            assert!(!heard.contains("connection: close"), "{heard}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn idle_and_slow_connections_make_room_for_new_ones() {
     let app = TestApp::with(Setup { connections: 4, ..Setup::default() }).await;
     let mut idle = Vec::new();
