@@ -250,8 +250,12 @@ fn each_invalid_pem_is_rejected_with_its_reason() {
         Key::from_pem(format!("Key Attributes\n{}\n\n", *key).as_bytes()).is_ok(),
         "with text of OpenSSL around it"
     );
-    let certificate = relabelled("CERTIFICATE");
-    for bundle in [format!("{}{certificate}{certificate}", *key), format!("{certificate}{}", *key)] {
+    let (certificate, parameters) = (relabelled("CERTIFICATE"), relabelled("DH PARAMETERS"));
+    for bundle in [
+        format!("{}{certificate}{certificate}", *key),
+        format!("{certificate}{}", *key),
+        format!("{parameters}{}{certificate}", *key),
+    ] {
         let (read, expected) = (Key::from_pem(bundle.as_bytes()), Key::from_pem(key.as_bytes()));
         assert_eq!(read.unwrap().public(), expected.unwrap().public());
     }

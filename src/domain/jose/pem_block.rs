@@ -23,15 +23,15 @@ pub(super) struct PemBlock<'a> {
 }
 
 impl<'a> PemBlock<'a> {
-    /// Finds the only key, or else the only certificate; `None` if the text has no block.
+    /// Finds the only key, or else the only block; `None` if the text has none.
     ///
-    /// Text around it is skipped, in any character encoding (RFC 7468 §2), and so are the certificates next to a key, which
-    /// servers keep in one file with it.
+    /// Text around it is skipped, in any character encoding (RFC 7468 §2), and so are blocks of other kinds next to a key:
+    /// servers keep certificates and Diffie-Hellman parameters in one file with it.
     pub(super) fn only(text: &'a [u8]) -> Result<Option<Self>, InvalidPem> {
-        let (certificates, keys): (Vec<_>, Vec<_>) = boundaries(text)
+        let (keys, others): (Vec<_>, Vec<_>) = boundaries(text)
             .filter(|(label, _)| *label != EC_PARAMETERS)
-            .partition(|(label, _)| label.ends_with("CERTIFICATE"));
-        let candidates = if keys.is_empty() { certificates } else { keys };
+            .partition(|(label, _)| label.ends_with(" KEY"));
+        let candidates = if keys.is_empty() { others } else { keys };
         let (label, body) = match &candidates[..] {
             [] => return Ok(None),
             [only] => *only,
