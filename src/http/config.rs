@@ -9,7 +9,7 @@ use super::admin_auth::AdminToken;
 use super::browser::{ALLOWED_ORIGINS, AllowedOrigins, BrowserConfig};
 use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use crate::issuer::config::JWKS_MAX_AGE;
-use crate::setting::values::{one_of, text};
+use crate::setting::values::{list, one_of, text};
 use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
 use crate::store::ServingMode;
 use crate::trim::trim_invisible;
@@ -126,17 +126,9 @@ pub enum Registration {
 }
 
 fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .zip(1..)
-        .map(|(part, number)| {
-            let remedy =
-                || format!("use CIDRs such as 10.0.0.0/8 or 2001:db8::/32, also for number {number} of them");
-            network(part).map_err(|_| remedy())
-        })
-        .collect()
+    list(text, "use CIDRs such as 10.0.0.0/8 or 2001:db8::/32", |part| {
+        part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).ok()
+    })
 }
 
 /// What a header can carry (RFC 6750 §2.1).

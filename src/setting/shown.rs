@@ -49,7 +49,9 @@ fn names_or_carries_secret(value: &str) -> bool {
 /// A secret in place of the file that holds it. Paths of files with secrets contain the words for secrets.
 fn is_no_path(value: &str) -> bool {
     let is_phrase = value.contains(char::is_whitespace) && !value.contains(['/', '\\', '.']);
-    is_phrase || value.contains('=')
+    // The user-info of a URL. Directories of accounts may have an `@` in their names.
+    let has_user_info = value.contains('@') && (value.contains("://") || !value.contains('/'));
+    is_phrase || has_user_info || value.contains('=')
 }
 
 /// A word that looks random. `/` is in base64 and in paths, so words with it count only if nothing else is there.
@@ -97,6 +99,7 @@ mod tests {
             "8BVzbxM5aOoW8PLQ4khZ5PcT2/BcieE5phAogKS4g6c",
             "correct horse battery staple",
             "/x;ADMIN_TOKEN=hunter2",
+            "https://u:hunter2@vault.example/key",
         ] {
             assert!(!shown("NOT_MY_KEY_FILE", value), "{value}");
         }
@@ -108,8 +111,12 @@ mod tests {
         {
             assert!(shown("PORT", value), "{value}");
         }
-        for value in ["/run/secrets/not_my_key", "/var/lib/jwksd/secrets/version-1/not_my_key", "my key.txt"]
-        {
+        for value in [
+            "/run/secrets/not_my_key",
+            "/var/lib/jwksd/secrets/version-1/not_my_key",
+            "/home/alice@corp.example/key",
+            "my key.txt",
+        ] {
             assert!(shown("NOT_MY_KEY_FILE", value), "{value}");
         }
     }

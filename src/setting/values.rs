@@ -46,3 +46,17 @@ pub(crate) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
 pub(crate) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
+
+/// Parses values with commas between them. Blanks around them, and empty ones, do not count.
+///
+/// # Errors
+/// `remedy`, and the number of the first invalid value. Not the value itself: it may contain a secret.
+pub(crate) fn list<T>(text: &str, remedy: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .zip(1..)
+        .map(|(part, number)| {
+            parse(part).ok_or_else(|| format!("{remedy}, also for number {number} of them"))
+        })
+        .collect()
+}

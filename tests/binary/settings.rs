@@ -35,12 +35,12 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
         (
             "ALLOWED_HOSTS",
             "id.example, https://b.example",
-            r#"ALLOWED_HOSTS is "id.example, https://b.example": use names such as id.example, without a scheme and a port, instead of "https://b.example""#,
+            r#"ALLOWED_HOSTS is "id.example, https://b.example": use names such as id.example, without a scheme and a port, also for number 2 of them"#,
         ),
         (
             "ALLOWED_ORIGINS",
             "app.example",
-            r#"ALLOWED_ORIGINS is app.example: use origins such as https://app.example, without a path, instead of "app.example""#,
+            "ALLOWED_ORIGINS is app.example: use origins such as https://app.example, without a path, also for number 1 of them",
         ),
         (
             "ALLOWED_ORIGINS",
@@ -194,6 +194,29 @@ fn a_refusal_shows_no_secret_that_got_into_another_setting() {
             said.starts_with(&format!("jwksd: NOT_MY_KEY_FILE is {hidden}: the file cannot be read (")),
             "{said}"
         );
+    }
+}
+
+#[test]
+fn no_setting_is_refused_with_the_user_info_of_a_url_or_the_secret_of_a_lost_line() {
+    let example = include_str!("../../.env.example");
+    let names: Vec<_> = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#')?.split_once('='))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(names.contains(&"ALLOWED_ORIGINS") && names.len() > 20, "{names:?}");
+    let dir = dir();
+    for name in names {
+        for value in [
+            "x://u:hunter2@h",
+            "u:hunter2@h",
+            "a.example,ADMIN_TOKEN:hunter2 hunter2",
+            "x\nADMIN_TOKEN hunter2",
+        ] {
+            let output = run(dir.path(), &["keys", "list"], &[(name, value)], "");
+            assert!(!stderr(&output).contains("hunter2"), "{name}: {}", stderr(&output));
+        }
     }
 }
 

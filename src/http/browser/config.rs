@@ -4,6 +4,7 @@ use url::Host;
 
 use super::origin::AllowedOrigins;
 use crate::http::listener::HOST;
+use crate::setting::values::list;
 use crate::setting::{ConfigError, OptionalSetting, Source};
 
 pub(crate) const ALLOWED_HOSTS: OptionalSetting<Vec<String>> = OptionalSetting {
@@ -35,7 +36,7 @@ impl BrowserConfig {
     pub(in crate::http) fn read(source: &dyn Source) -> Result<Self, ConfigError> {
         let mut hosts = ALLOWED_HOSTS.read(source)?.unwrap_or_default();
         // Addresses are known anyway. Listed, they would also make pages of other ports our own.
-        hosts.extend(host(&HOST.read(source)?).ok().filter(|host| is_name(host)));
+        hosts.extend(host(&HOST.read(source)?).filter(|host| is_name(host)));
         Ok(Self { hosts, origins: ALLOWED_ORIGINS.read(source)?.unwrap_or_default() })
     }
 }
@@ -45,25 +46,20 @@ fn is_name(host: &str) -> bool {
 }
 
 fn hosts(text: &str) -> Result<Vec<String>, String> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| host(part).map_err(|()| remedy(part))).collect()
-}
-
-fn remedy(part: &str) -> String {
-    format!("use names such as id.example, without a scheme and a port, instead of {part:?}")
+    list(text, "use names such as id.example, without a scheme and a port", host)
 }
 
 /// A name or an address as browsers write it.
-fn host(text: &str) -> Result<String, ()> {
+fn host(text: &str) -> Option<String> {
     // `url` reads IPv6 addresses only in brackets.
     if let Ok(ip) = text.parse::<std::net::IpAddr>() {
-        return Ok(ip.to_string());
+        return Some(ip.to_string());
     }
     match Host::parse(text) {
-        Ok(Host::Domain(name)) if !name.contains('*') => Ok(name),
-        Ok(Host::Ipv4(ip)) => Ok(ip.to_string()),
-        Ok(Host::Ipv6(ip)) => Ok(ip.to_string()),
-        _ => Err(()),
+        Ok(Host::Domain(name)) if !name.contains('*') => Some(name),
+        Ok(Host::Ipv4(ip)) => Some(ip.to_string()),
+        Ok(Host::Ipv6(ip)) => Some(ip.to_string()),
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use url::{Origin as UrlOrigin, Url};
 
 use crate::http::host::Authority;
+use crate::setting::values::list;
 
 /// The origin of a page, as its browser writes it.
 #[derive(Clone, Copy)]
@@ -53,8 +54,8 @@ impl AllowedOrigins {
         if text.trim() == "*" {
             return Ok(Self::Any);
         }
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        Ok(Self::Listed(parts.map(normal_form).collect::<Result<_, _>>()?))
+        let remedy = "use origins such as https://app.example, without a path";
+        list(text, remedy, normal_form).map(Self::Listed)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -71,15 +72,14 @@ impl AllowedOrigins {
 }
 
 /// An origin as browsers write it: in lower case, and without the default port of its scheme.
-fn normal_form(text: &str) -> Result<String, String> {
-    let remedy = || format!("use origins such as https://app.example, without a path, instead of {text:?}");
-    let url = Url::parse(text).map_err(|_| remedy())?;
+fn normal_form(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
     let is_bare = matches!(url.path(), "" | "/") && !text.contains(['?', '#', '@', '*']) && url.has_host();
     match url.origin() {
-        _ if !is_bare => Err(remedy()),
-        origin @ UrlOrigin::Tuple(..) => Ok(origin.ascii_serialization()),
+        _ if !is_bare => None,
+        origin @ UrlOrigin::Tuple(..) => Some(origin.ascii_serialization()),
         // Of extensions and applications, such as chrome-extension://ID: `url` does not know these schemes.
-        UrlOrigin::Opaque(_) => Ok(text.trim_end_matches('/').to_ascii_lowercase()),
+        UrlOrigin::Opaque(_) => Some(text.trim_end_matches('/').to_ascii_lowercase()),
     }
 }
 
