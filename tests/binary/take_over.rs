@@ -312,23 +312,6 @@ async fn tables_that_cannot_be_worked_with_are_refused_before_anything_is_writte
             "its table keys declares exp as TEXT instead of INTEGER",
         ),
         (
-            "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp INTEGER AS (kid) STORED)".to_owned(),
-            "its table keys computes exp (GENERATED ALWAYS), so nothing can be stored in it",
-        ),
-        (
-            users("id INTEGER PRIMARY KEY").replace("last_login TIMESTAMP", "last_login TIMESTAMP AS (id)"),
-            "its table users computes last_login (GENERATED ALWAYS)",
-        ),
-        (
-            format!("{KEYS}; ALTER TABLE keys ADD COLUMN note AS (exp)"),
-            "its table keys has the columns kid,key,exp,note instead of kid,key,exp",
-        ),
-        ("CREATE TABLE keys(\"\" TEXT)".to_owned(), "its table keys has the columns  instead of kid,key,exp"),
-        (
-            "CREATE TABLE keys(\"kid,key\" TEXT, exp INTEGER)".to_owned(),
-            "its table keys has the columns kid,key,exp instead of kid,key,exp",
-        ),
-        (
             "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key TEXT, exp INTEGER) STRICT".to_owned(),
             "its table keys declares key as TEXT instead of BLOB",
         ),
@@ -366,40 +349,57 @@ async fn tables_that_cannot_be_worked_with_are_refused_before_anything_is_writte
             "its table users has the id 9223372036854775807,",
         ),
     ] {
-        let dir = dir();
-        create(dir.path(), Box::leak(sql.clone().into_boxed_str())).await.close().await.unwrap();
-        let before = fs::read(dir.path().join(DB)).unwrap();
-        for args in [&["serve"][..], &["users", "add", "alice"], &["keys", "list"]] {
-            let output = run(dir.path(), args, &[KEY, ("PORT", "0")], "");
-            let said = stderr(&output);
-            assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{sql}: {said}");
-            assert!(said.contains(why), "{sql}: {said}");
-            assert!(said.contains("nothing was changed; change that table, or name another file"), "{said}");
-        }
-        let found = doctor(dir.path());
-        assert!(found.iter().any(|(about, text)| about == "store" && text.contains(why)), "{found:?}");
-        assert!(found.iter().all(|(_, text)| !text.contains("restore")), "{found:?}");
-        assert!(fs::read(dir.path().join(DB)).unwrap() == before, "{sql}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{sql}");
+        expect_refused_untouched(sql, why).await;
+    }
+}
+
+/// Whether every command refuses the database that these statements make, in one line, and writes nothing.
+async fn expect_refused_untouched(sql: String, why: &str) {
+    let dir = dir();
+    create(dir.path(), Box::leak(sql.clone().into_boxed_str())).await.close().await.unwrap();
+    let before = fs::read(dir.path().join(DB)).unwrap();
+    for args in [&["serve"][..], &["users", "add", "alice"], &["keys", "list"]] {
+        let output = run(dir.path(), args, &[KEY, ("PORT", "0")], "");
+        let said = stderr(&output);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{sql}: {said}");
+        assert!(said.contains(why), "{sql}: {said}");
+        assert!(said.contains("nothing was changed; "), "{said}");
+    }
+    let found = doctor(dir.path());
+    assert!(found.iter().any(|(about, text)| about == "store" && text.contains(why)), "{found:?}");
+    assert!(found.iter().all(|(_, text)| !text.contains("restore")), "{found:?}");
+    assert!(fs::read(dir.path().join(DB)).unwrap() == before, "{sql}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{sql}");
+}
+
+#[tokio::test]
+async fn tables_whose_columns_are_computed_or_named_otherwise_are_refused_before_anything_is_written() {
+    let named = "its table keys has the columns";
+    for (sql, why) in [
+        (
+            "CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp INTEGER AS (kid) STORED)",
+            "its table keys computes exp (GENERATED ALWAYS), so nothing can be stored in it",
+        ),
+        (
+            "CREATE TABLE auth_logs(id INTEGER PRIMARY KEY, request_ip TEXT, request_timestamp TIMESTAMP,
+                                    user_id INTEGER AS (id))",
+            "its table auth_logs computes user_id (GENERATED ALWAYS)",
+        ),
+        ("CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp INTEGER, note AS (exp))", named),
+        ("CREATE TABLE keys(\"\" TEXT)", named),
+        ("CREATE TABLE keys(\"kid,key\" TEXT, exp INTEGER)", named),
+        ("CREATE VIEW keys AS SELECT 1 AS \"\"", named),
+    ] {
+        expect_refused_untouched(sql.to_owned(), why).await;
     }
 }
 
 #[tokio::test]
 async fn a_database_in_utf_16_is_refused_before_anything_is_written() {
     for encoding in ["UTF-16le", "UTF-16be"] {
-        let dir = dir();
         let sql = format!("PRAGMA encoding = '{encoding}'; {KEYS}");
-        create(dir.path(), Box::leak(sql.into_boxed_str())).await.close().await.unwrap();
-        let before = fs::read(dir.path().join(DB)).unwrap();
         let why = format!("its texts are in {encoding} instead of UTF-8: nothing was changed");
-        for args in [&["serve"][..], &["users", "add", "alice"], &["keys", "list"]] {
-            let output = run(dir.path(), args, &[KEY, ("PORT", "0")], "");
-            assert_eq!(output.status.code(), Some(2));
-            assert!(stderr(&output).contains(&why), "{}", stderr(&output));
-        }
-        assert!(doctor(dir.path()).iter().any(|(about, text)| about == "store" && text.contains(&why)));
-        assert!(fs::read(dir.path().join(DB)).unwrap() == before);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        expect_refused_untouched(sql, &why).await;
     }
 }
 
