@@ -51,7 +51,11 @@ fn is_no_path(value: &str) -> bool {
     let is_phrase = value.contains(char::is_whitespace) && !value.contains(['/', '\\', '.']);
     // The user-info of a URL. Directories of accounts may have an `@` in their names.
     let has_user_info = value.contains('@') && (value.contains("://") || !value.contains('/'));
-    is_phrase || has_user_info || value.contains('=')
+    // Another setting, as YAML or a shell writes it. A file may have the name of the setting.
+    let is_assignment = ["KEY", "TOKEN"]
+        .iter()
+        .any(|end| [":", " "].iter().any(|sign| value.contains(&format!("{end}{sign}"))));
+    is_phrase || has_user_info || is_assignment || value.contains('=')
 }
 
 /// A word that looks random. `/` is in base64 and in paths, so words with it count only if nothing else is there.
@@ -100,6 +104,7 @@ mod tests {
             "correct horse battery staple",
             "/x;ADMIN_TOKEN=hunter2",
             "https://u:hunter2@vault.example/key",
+            "key.txt,ADMIN_TOKEN: hunter2",
         ] {
             assert!(!shown("NOT_MY_KEY_FILE", value), "{value}");
         }
