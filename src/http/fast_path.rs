@@ -1,6 +1,6 @@
 //! The fast path: what every request passes before routing, and the responses that must cost next to nothing.
 //!
-//! Those are the JWKS, and the 429 of a client over the limit of /auth. Nothing is boxed for them.
+//! Those are the JWKS, for which nothing is allocated, and the 429 of a client over the limit of /auth.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

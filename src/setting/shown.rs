@@ -46,16 +46,18 @@ fn names_or_carries_secret(value: &str) -> bool {
     value.contains('@') || ["key", "token", "secret", "pass", "pwd"].iter().any(|word| lower.contains(word))
 }
 
-/// A secret in place of the file that holds it. Paths of files with secrets contain the words for secrets.
+/// A secret in place of the file that holds it, or behind it. Paths of files with secrets contain the words for secrets.
 fn is_no_path(value: &str) -> bool {
     let is_phrase = value.contains(char::is_whitespace) && !value.contains(['/', '\\', '.']);
     // The user-info of a URL. Directories of accounts may have an `@` in their names.
-    let has_user_info = value.contains('@') && (value.contains("://") || !value.contains('/'));
-    // Another setting, as YAML or a shell writes it. A file may have the name of the setting.
-    let is_assignment = ["KEY", "TOKEN"]
-        .iter()
-        .any(|end| [":", " "].iter().any(|sign| value.contains(&format!("{end}{sign}"))));
-    is_phrase || has_user_info || is_assignment || value.contains('=')
+    let has_user_info =
+        value.split_once('@').is_some_and(|(before, _)| before.contains(':') || !value.contains('/'));
+    // Another setting, as YAML, JSON or a shell writes it. A file may have the name of the setting.
+    let lower = value.to_ascii_lowercase();
+    let is_sign = |c: char| c.is_whitespace() || matches!(c, ':' | '"' | '\'');
+    let has_setting =
+        ["key", "token"].iter().any(|end| lower.split(end).skip(1).any(|rest| rest.starts_with(is_sign)));
+    is_phrase || has_user_info || has_setting || value.contains('=')
 }
 
 /// A word that looks random. `/` is in base64 and in paths, so words with it count only if nothing else is there.
@@ -104,7 +106,10 @@ mod tests {
             "correct horse battery staple",
             "/x;ADMIN_TOKEN=hunter2",
             "https://u:hunter2@vault.example/key",
+            "u:hunter2@vault.example/key",
             "key.txt,ADMIN_TOKEN: hunter2",
+            "/run/key, admin_token\thunter2",
+            "/run/key\",\"ADMIN_TOKEN\":\"hunter2",
         ] {
             assert!(!shown("NOT_MY_KEY_FILE", value), "{value}");
         }

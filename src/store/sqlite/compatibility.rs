@@ -70,7 +70,7 @@ async fn expect_utf8(db: &mut SqliteConnection) -> Result<(), StoreError> {
     }
     Err(StoreError::Foreign(format!(
         "its texts are in {encoding} instead of UTF-8: nothing was changed; copy them to another file with \
-         `sqlite3 old.db .dump | sqlite3 new.db`, and name that one"
+         `(umask 077; sqlite3 old.db .dump | sqlite3 new.db)`, and name that one"
     )))
 }
 

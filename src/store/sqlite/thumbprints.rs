@@ -26,7 +26,7 @@ pub(super) async fn unrecorded(db: &mut SqliteConnection, at_most: u32) -> Resul
     // `exp` is not believed (a text is greater than every number): nothing of them is deleted before it is.
     let kids: Vec<i64> = sqlx::query_scalar(
         "SELECT kid FROM keys_without_thumbprint JOIN keys USING (kid)
-         WHERE keys.exp <= ? AND kid IN (SELECT kid FROM key_lives) ORDER BY kid LIMIT ?",
+         WHERE keys.exp < ? + 1 AND kid IN (SELECT kid FROM key_lives) ORDER BY kid LIMIT ?",
     )
     .bind(LATEST_EXP)
     .bind(at_most)
