@@ -12,9 +12,9 @@ use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
 use jwksd::store::{
-    AccountChange, Applied, KeyChange, KeySnapshot, KeyVersion, MAX_ENDED, MasterKeyRecord, NewSignIn, Page,
-    SealedExternalKey, SealedRows, ServingMode, SignIn, SignInFilter, SignInOutcome, Store, StoreError,
-    Unique,
+    AccountChange, Applied, KeyChange, KeySnapshot, KeyVersion, MAX_DELETABLE, MAX_DELETED_NEXT,
+    MasterKeyRecord, NewSignIn, Page, SealedExternalKey, SealedRows, ServingMode, SignIn, SignInFilter,
+    SignInOutcome, Store, StoreError, Unique,
 };
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
@@ -176,7 +176,7 @@ async fn a_snapshot_contains_the_sealed_rows_that_were_asked_for() {
     };
     assert_eq!(rows(SealedRows::All).await, kids);
     assert_eq!(rows(SealedRows::One(revoked)).await, [revoked]);
-    let usable_rows = |unreadable| SealedRows::Usable { now: NOW, unreadable };
+    let usable_rows = |unreadable| SealedRows::Usable { now: NOW, deletable_until: NOW, unreadable };
     assert_eq!(rows(usable_rows(Vec::new())).await, [newest_expired, usable]);
     assert_eq!(rows(usable_rows(vec![newest_expired])).await, [expired, newest_expired, usable]);
 }
@@ -648,9 +648,9 @@ async fn a_key_is_known_by_its_thumbprint_until_its_row_is_gone_and_a_revoked_on
 }
 
 #[tokio::test]
-async fn a_snapshot_of_usable_keys_leaves_out_most_that_have_ended() {
+async fn a_snapshot_of_usable_keys_has_those_to_delete_and_leaves_out_most_others_that_have_ended() {
     let (_dir, store) = initialized().await;
-    let keys = 2 * i64::from(MAX_ENDED);
+    let keys = 2 * i64::from(MAX_DELETABLE);
     change(&store, |snapshot| {
         let kids = (0..keys).map(|n| Kid(snapshot.next_kid.0 + n));
         let ended = |kid| {
@@ -665,12 +665,18 @@ async fn a_snapshot_of_usable_keys_leaves_out_most_that_have_ended() {
     })
     .await;
     let alive = insert(&store).await;
-    let usable = store.keys(&SealedRows::Usable { now: NOW, unreadable: Vec::new() }).await.unwrap();
-    let loaded: Vec<_> = usable.keys.iter().map(|key| key.kid).collect();
-    assert!(loaded.contains(&alive) && loaded.contains(&Kid(keys)), "the newest expired one is there");
-    assert!(loaded.contains(&Kid(7)), "so is the newest revoked one");
-    assert!(loaded.len() <= usize::try_from(MAX_ENDED).unwrap() + 4, "{}", loaded.len());
-    let left_out = usable.unloaded.expired + usable.unloaded.revoked;
-    assert_eq!(loaded.len() + left_out, usize::try_from(keys).unwrap() + 1);
-    assert_eq!(usable.next_kid, Kid(alive.0 + 1));
+    let exp = key(alive).exp;
+    let before = Timestamp::from_secs(exp.as_secs() - 1);
+    for (deletable_until, at_most) in [(before, MAX_DELETED_NEXT), (exp, MAX_DELETABLE)] {
+        let rows = SealedRows::Usable { now: NOW, deletable_until, unreadable: Vec::new() };
+        let usable = store.keys(&rows).await.unwrap();
+        let loaded: Vec<_> = usable.keys.iter().map(|key| key.kid).collect();
+        assert!(loaded.contains(&alive) && loaded.contains(&Kid(keys)), "the newest expired one is there");
+        assert!(loaded.contains(&Kid(7)), "so is the newest revoked one");
+        let oldest = usize::try_from(at_most).unwrap();
+        assert!((oldest..=oldest + 3).contains(&loaded.len()), "{}", loaded.len());
+        let left_out = usable.unloaded.expired + usable.unloaded.revoked;
+        assert_eq!(loaded.len() + left_out, usize::try_from(keys).unwrap() + 1);
+        assert_eq!(usable.next_kid, Kid(alive.0 + 1));
+    }
 }

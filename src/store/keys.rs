@@ -82,9 +82,13 @@ pub struct KnownKey {
     pub is_revoked: bool,
 }
 
-/// Maximum number of keys that have ended in a snapshot of usable keys. As many are deleted in one transaction, which takes a
+/// Maximum number of keys to be deleted in a snapshot of usable keys. As many are deleted in one transaction, which takes a
 /// few milliseconds.
-pub const MAX_ENDED: u32 = 200;
+pub const MAX_DELETABLE: u32 = 200;
+
+/// How many other keys that have ended are in it: those that are to be deleted next, so that a round knows when. Few, because
+/// each start reads them.
+pub const MAX_DELETED_NEXT: u32 = 8;
 
 /// Which sealed private keys a snapshot contains. A store may hold thousands that expired; reading them all takes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,10 +102,13 @@ pub enum SealedRows {
     /// The keys that can sign or be published, and the newest expired one.
     ///
     /// The snapshot then has no more keys than a round of the rotation needs: these, the newest ones that have signed or were
-    /// revoked, and of those that have ended the oldest [`MAX_ENDED`], which are to be deleted first.
+    /// revoked, and of those that have ended the oldest: at most [`MAX_DELETABLE`] that are to be deleted now, and
+    /// [`MAX_DELETED_NEXT`] others.
     Usable {
         /// The time that decides which keys have expired.
         now: Timestamp,
+        /// Keys that have ended are to be deleted if they expired by this time.
+        deletable_until: Timestamp,
         /// Keys that are known not to open. They are read again, and none of them is taken for the newest expired one.
         unreadable: Vec<Kid>,
     },
@@ -119,7 +126,7 @@ impl SealedRows {
         match self {
             Self::All => keys.iter().map(|key| key.kid).collect(),
             Self::One(kid) => vec![*kid],
-            Self::Usable { now, unreadable } => usable(keys, *now, unreadable),
+            Self::Usable { now, unreadable, .. } => usable(keys, *now, unreadable),
             // Only the store knows which they are.
             Self::None | Self::WithoutThumbprint { .. } => Vec::new(),
         }

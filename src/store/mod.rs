@@ -20,8 +20,8 @@ use crate::domain::key::Kid;
 pub use self::accounts::{AccountChange, SignInCandidate};
 pub use self::error::{NotWritable, StoreError, Unique};
 pub use self::keys::{
-    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_ENDED, MasterKeyRecord,
-    SealedExternalKey, SealedKey, SealedRows, UnloadedKeys,
+    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_DELETABLE, MAX_DELETED_NEXT,
+    MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows, UnloadedKeys,
 };
 pub use self::serving_mode::ServingMode;
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};

@@ -71,7 +71,8 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
     let master_key = MasterKey::create(secret, 1, context).await?;
     for _ in 0..APPLY_ATTEMPTS {
         let now = context.clock.now();
-        let stored = context.store.keys(&SealedRows::Usable { now, unreadable: Vec::new() }).await?;
+        let rows = SealedRows::Usable { now, deletable_until: now, unreadable: Vec::new() };
+        let stored = context.store.keys(&rows).await?;
         // Another process was faster. A store with keys under two master keys would be half unreadable for each.
         if let Some(present) = stored.master_key {
             return unlock(secret, present);

@@ -225,6 +225,8 @@ impl Keyring {
         let mut generated = Vec::new();
         for _ in 0..APPLY_ATTEMPTS {
             let stored = self.stored_keys(&self.usable_rows()).await?;
+            // Keys to delete may be in memory only now. The wall clock by itself must not decide about them.
+            lock(&self.anchors).see(&stored.keys, self.context.clock.as_ref());
             let context = self.plan_context(stored.newest_signer);
             // Keys that this process saw expire stay expired, also if the clock went back before the store knew.
             let ended = self.snapshot.load().ended();
@@ -261,7 +263,12 @@ impl Keyring {
     }
 
     pub(super) fn usable_rows(&self) -> SealedRows {
-        SealedRows::Usable { now: self.context.clock.now(), unreadable: self.unreadable_kids() }
+        self.usable_rows_at(self.context.clock.now(), self.unreadable_kids())
+    }
+
+    fn usable_rows_at(&self, now: Timestamp, unreadable: Vec<Kid>) -> SealedRows {
+        // The wall clock only selects what to read. Whether to delete is decided by the clock that is trusted.
+        SealedRows::Usable { now, deletable_until: now.minus(self.policy.times().retention), unreadable }
     }
 
     fn unreadable_kids(&self) -> Vec<Kid> {
@@ -347,7 +354,7 @@ impl Keyring {
 
     async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
         let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
-        let stored = self.context.store.keys(&SealedRows::Usable { now, unreadable }).await?;
+        let stored = self.context.store.keys(&self.usable_rows_at(now, unreadable)).await?;
         if !self.is_ours(&stored) {
             self.master_key_changed.store(true, Ordering::Relaxed);
             // Revocations are not sealed: they still count, although the keys themselves no longer open.

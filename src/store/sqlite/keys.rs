@@ -14,8 +14,8 @@ use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{KeyMetadata, RotationTimes};
 use crate::domain::key::{EARLIEST_FOREIGN_EXP, InvalidExp, Kid, LAST_KID, LATEST_EXP};
 use crate::store::{
-    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MAX_ENDED, MasterKeyRecord,
-    SealedExternalKey, SealedKey, SealedRows, StoreError, UnloadedKeys,
+    Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MAX_DELETABLE, MAX_DELETED_NEXT,
+    MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows, StoreError, UnloadedKeys,
 };
 
 async fn master_key(db: &mut SqliteConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
@@ -91,7 +91,9 @@ pub(super) async fn snapshot(
     let keys = match sealed {
         SealedRows::All | SealedRows::None => metadata(db).await?,
         SealedRows::One(kid) => metadata_of(db, *kid).await?,
-        SealedRows::Usable { unreadable, .. } => needed_metadata(db, unreadable).await?,
+        SealedRows::Usable { unreadable, deletable_until, .. } => {
+            needed_metadata(db, unreadable, *deletable_until).await?
+        }
         SealedRows::WithoutThumbprint { .. } => Vec::new(),
     };
     let (unmanaged, invalid_exp) = unmanaged(db).await?;
@@ -176,6 +178,7 @@ async fn metadata_of(db: &mut SqliteConnection, kid: Kid) -> Result<Vec<KeyMetad
 async fn needed_metadata(
     db: &mut SqliteConnection,
     unreadable: &[Kid],
+    deletable_until: Timestamp,
 ) -> Result<Vec<KeyMetadata>, StoreError> {
     let unreadable: Vec<_> = unreadable.iter().map(|kid| kid.0).collect();
     let unreadable = serde_json::to_string(&unreadable).map_err(unavailable)?;
@@ -193,12 +196,18 @@ async fn needed_metadata(
                  ORDER BY exp DESC, kid DESC LIMIT 1)
              UNION SELECT * FROM (
                  SELECT kid FROM keys JOIN key_lives USING (kid)
-                 WHERE keys.exp < ?1 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
-                 ORDER BY exp LIMIT ?3))"
+                 WHERE keys.exp <= ?3 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
+                 ORDER BY exp LIMIT ?4)
+             UNION SELECT * FROM (
+                 SELECT kid FROM keys JOIN key_lives USING (kid)
+                 WHERE keys.exp > ?3 AND keys.exp < ?1 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
+                 ORDER BY exp LIMIT ?5))"
     ))
     .bind(EXP_END)
     .bind(unreadable)
-    .bind(MAX_ENDED)
+    .bind(deletable_until.as_secs().min(LATEST_EXP))
+    .bind(MAX_DELETABLE)
+    .bind(MAX_DELETED_NEXT)
     .fetch_all(db)
     .await
     .map_err(failed)?;
