@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{BINARY, Server, run};
-use crate::{DB, dir, stderr};
+use crate::{DB, dir, skipped, stderr};
 
 const ENV: &str = "NOT_MY_KEY='correct horse battery staple'\n";
 
@@ -34,7 +34,7 @@ fn with_modes(directory: u32, file: u32) -> TempDir {
 fn is_root() -> bool {
     let is_root = dir().path().metadata().unwrap().uid() == 0;
     if !is_root {
-        eprintln!("SKIPPED: only root can give files to other users");
+        skipped("only root can give files to other users");
     }
     is_root
 }
