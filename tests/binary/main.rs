@@ -46,7 +46,7 @@ pub(crate) fn dir() -> TempDir {
 pub(crate) fn skipped(why: &str) {
     use std::io::Write as _;
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    // A closed standard error is no failure of the test.
+    // A closed standard error does not fail the test.
     let _ = std::io::stderr().write_all(format!("SKIPPED in {test}: {why}\n").as_bytes());
 }
 
