@@ -1,4 +1,4 @@
-//! Which other users can change a file or put another one in its place: by its owner, its mode, and its directory.
+//! Which other users can change a file or put another one in its place: by its owner, its mode, and the directories above it.
 //!
 //! Root and the user of this process do not count. Only on Unix; access-control lists are not read.
 
@@ -43,7 +43,7 @@ impl fmt::Display for Risk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         let (subject, what) =
-            if self.is_directory { ("the directory ", "replace the files in it") } else { ("", "change it") };
+            if self.is_directory { ("the directory ", "replace what is in it") } else { ("", "change it") };
         match self.kind {
             Kind::Owner(user) => write!(
                 f,
@@ -59,12 +59,13 @@ impl fmt::Display for Risk {
 
 #[cfg(unix)]
 mod unix {
+    use std::ffi::OsString;
     use std::fs::{self, Metadata};
     use std::io;
     use std::os::unix::fs::MetadataExt as _;
+    use std::path::Component;
 
     use super::{Kind, Path, PathBuf, Risk};
-    use crate::directory::directory_of;
 
     const GROUP_WRITE: u32 = 0o020;
     const OTHERS_WRITE: u32 = 0o002;
@@ -92,53 +93,130 @@ mod unix {
         rustix::process::geteuid().is_root()
     }
 
-    /// The risks of a file: its own, and those of its directory. Symbolic links are followed, each with its directory.
+    /// The risks of a file: its own, and those of all directories through which its name leads, as in `StrictModes` of
+    /// OpenSSH. Symbolic links are followed, each with its directories.
     ///
     /// # Errors
     /// When the file does not exist or cannot be looked at.
     pub(crate) fn risks(file: &Path, strictness: Strictness) -> io::Result<Vec<Risk>> {
-        let mut found = Vec::new();
-        let mut path = file.to_owned();
-        for _ in 0..MAX_LINKS {
-            let metadata = path.symlink_metadata()?;
-            let directory = directory_of(&path);
-            add(&mut found, directory_risks(directory, strictness)?);
-            if !metadata.is_symlink() {
-                add(&mut found, own_risks(&path, &metadata));
-                return Ok(found);
-            }
-            // The owner of a link can replace it only where every user may create files.
-            if fs::metadata(directory)?.mode() & OTHERS_WRITE != 0 {
-                add(&mut found, owner_risk(&path, &metadata));
-            }
-            path = directory.join(fs::read_link(&path)?);
-        }
-        Ok(found)
+        let mut walk = Walk::begin(file);
+        let file = walk.follow(file, strictness)?;
+        let own = own_risks(&file, &file.symlink_metadata()?);
+        walk.add(own);
+        Ok(walk.found)
     }
 
-    /// The risks of a directory for the files in it.
+    /// The risks of a directory for the files in it, with those of the directories above it.
     ///
     /// # Errors
     /// When it does not exist or cannot be looked at.
     pub(crate) fn directory_risks(directory: &Path, strictness: Strictness) -> io::Result<Vec<Risk>> {
-        let metadata = fs::metadata(directory)?;
-        let is_shared = strictness == Strictness::NoReplacing && metadata.mode() & STICKY != 0;
-        // `.` says nothing in a log.
-        let shown =
-            if directory == Path::new(".") { fs::canonicalize(directory)? } else { directory.to_owned() };
-        Ok(if is_shared {
-            owner_risk(&shown, &metadata).into_iter().collect()
-        } else {
-            own_risks(&shown, &metadata)
-        })
+        let mut walk = Walk::begin(directory);
+        let directory = walk.follow(directory, Strictness::NoReplacing)?;
+        walk.enter(&directory, strictness)?;
+        Ok(walk.found)
     }
 
-    fn add(found: &mut Vec<Risk>, risks: impl IntoIterator<Item = Risk>) {
-        for risk in risks {
-            if !found.contains(&risk) {
-                found.push(risk);
+    /// The way from the root, or from the working directory, to a file.
+    struct Walk {
+        found: Vec<Risk>,
+    }
+
+    impl Walk {
+        /// A relative path begins in the working directory, so the directories above that one count, too.
+        fn begin(path: &Path) -> Self {
+            let mut walk = Self { found: Vec::new() };
+            let start =
+                path.is_relative().then(|| std::env::current_dir().ok()).flatten().unwrap_or_default();
+            let above: Vec<_> = start.ancestors().skip(1).filter(|above| above.is_absolute()).collect();
+            for directory in above.into_iter().rev() {
+                // The process may be where it could not go by itself. Those directories cannot be judged.
+                let _ = walk.enter(directory, Strictness::NoReplacing);
+            }
+            walk
+        }
+
+        /// Looks up each name of the path, and returns where it leads. `strictness` is for the directory of the last name.
+        fn follow(&mut self, path: &Path, strictness: Strictness) -> io::Result<PathBuf> {
+            let (mut current, mut names, mut links) = (PathBuf::new(), reversed_names(path), 0);
+            while let Some(name) = names.pop() {
+                if name == "/" || name == ".." {
+                    current.push(name);
+                    continue;
+                }
+                let strictness = if names.is_empty() { strictness } else { Strictness::NoReplacing };
+                let directory = self.enter(&current, strictness)?;
+                let entry = current.join(name);
+                let metadata = entry.symlink_metadata()?;
+                if !metadata.is_symlink() {
+                    current = entry;
+                    continue;
+                }
+                // The owner of a link can replace it only where every user may create files.
+                if directory.mode() & OTHERS_WRITE != 0 {
+                    self.add(owner_risk(&entry, &metadata));
+                }
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(io::Error::other("too many symbolic links"));
+                }
+                names.extend(reversed_names(&fs::read_link(&entry)?));
+            }
+            Ok(current)
+        }
+
+        /// Adds the risks of a directory for what is in it.
+        fn enter(&mut self, directory: &Path, strictness: Strictness) -> io::Result<Metadata> {
+            let directory = if directory == Path::new("") { Path::new(".") } else { directory };
+            let metadata = fs::metadata(directory)?;
+            // `.` says nothing in a log.
+            let shown = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+            let is_shared = strictness == Strictness::NoReplacing && metadata.mode() & STICKY != 0;
+            let risks = own_risks(&shown, &metadata).into_iter();
+            self.add(risks.filter(|risk| match risk.kind {
+                Kind::Owner(user) => !is_unmapped(user),
+                Kind::Writable(_) => !is_shared,
+            }));
+            Ok(metadata)
+        }
+
+        fn add(&mut self, risks: impl IntoIterator<Item = Risk>) {
+            for risk in risks {
+                // Who owns a directory can replace all below it, which is said once.
+                let is_said = |said: &Risk| {
+                    *said == risk
+                        || said.is_directory && risk.is_directory && risk.is_owner() && said.kind == risk.kind
+                };
+                if !self.found.iter().any(is_said) {
+                    self.found.push(risk);
+                }
             }
         }
+    }
+
+    /// The names of a path, the last one first. The root is one of them, `.` is not.
+    fn reversed_names(path: &Path) -> Vec<OsString> {
+        let names = path.components().rev().filter(|name| *name != Component::CurDir);
+        names.map(|name| name.as_os_str().to_owned()).collect()
+    }
+
+    /// Whether this is the number that a user namespace shows in place of users it does not know, as bubblewrap shows the
+    /// root of the host.
+    fn is_unmapped(user: u32) -> bool {
+        let read = |file| fs::read_to_string(file).unwrap_or_default();
+        cfg!(target_os = "linux")
+            && read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(user)
+            && !maps(&read("/proc/self/uid_map"), user)
+    }
+
+    /// Whether a `uid_map` (`user_namespaces(7)`) has this user. Without such a file, all users are known.
+    pub(super) fn maps(uid_map: &str, user: u32) -> bool {
+        let has_user = |line: &str| {
+            let mut numbers = line.split_whitespace().map(|number| number.parse::<u64>().ok());
+            let (first, count) = (numbers.next()??, numbers.nth(1)??);
+            Some((first..first + count).contains(&u64::from(user)))
+        };
+        uid_map.is_empty() || uid_map.lines().any(|line| has_user(line) == Some(true))
     }
 
     fn own_risks(path: &Path, metadata: &Metadata) -> Vec<Risk> {
@@ -267,7 +345,7 @@ mod other {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::unix::members;
+    use super::unix::{maps, members};
 
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:100::/:\nbad\n";
@@ -279,5 +357,14 @@ mod tests {
         assert_eq!(members(100, PASSWD, GROUPS), Some(vec![Some(1001)]));
         assert_eq!(members(50, PASSWD, GROUPS), Some(vec![Some(1000), None]));
         assert_eq!(members(7, PASSWD, GROUPS), None);
+    }
+
+    #[test]
+    fn a_user_namespace_knows_the_users_of_its_map() {
+        assert!(maps("         0          0 4294967295\n", 65534));
+        assert!(maps("", 65534));
+        for map in ["1000 1000 1\n", "0 1000 1\n1 100000 65533\n", "0 0 bad"] {
+            assert!(!maps(map, 65534), "{map}");
+        }
     }
 }

@@ -25,6 +25,15 @@ pub(super) struct Share {
     activity: Arc<Activity>,
 }
 
+/// A client that holds its whole share with requests in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FullShare {
+    /// The size of a share.
+    pub(super) most: usize,
+    /// Whether no other client has a connection, as behind a proxy that is not listed as trusted.
+    pub(super) is_only_client: bool,
+}
+
 impl ClientShares {
     /// Shares of this many connections.
     pub(super) fn new(connections: usize) -> Self {
@@ -33,16 +42,23 @@ impl ClientShares {
 
     /// Takes a place in the client's share. If it is full, the oldest idle connection of that client makes room.
     ///
-    /// Returns nothing if all connections of the client are answering requests.
-    pub(super) fn take(self: &Arc<Self>, client: ClientKey, activity: &Arc<Activity>) -> Option<Share> {
+    /// # Errors
+    /// [`FullShare`] if all connections of the client are answering requests.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        client: ClientKey,
+        activity: &Arc<Activity>,
+    ) -> Result<Share, FullShare> {
         let mut open = self.lock();
+        let is_only_client = open.keys().all(|other| *other == client);
         let own = open.entry(client).or_default();
         if own.len() >= self.most {
-            let oldest_idle = own.iter().position(|activity| activity.is_idle())?;
-            own.remove(oldest_idle).evict();
+            let oldest_idle = own.iter().position(|activity| activity.is_idle());
+            let full = FullShare { most: self.most, is_only_client };
+            own.remove(oldest_idle.ok_or(full)?).evict();
         }
         own.push(Arc::clone(activity));
-        Some(Share { shares: Arc::clone(self), client, activity: Arc::clone(activity) })
+        Ok(Share { shares: Arc::clone(self), client, activity: Arc::clone(activity) })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ClientKey, Vec<Arc<Activity>>>> {
@@ -88,8 +104,10 @@ mod tests {
         for activity in &activities[2..=10] {
             activity.note();
         }
-        assert!(take(11, "2001:db8::1").is_none(), "all are busy");
-        assert!(take(11, "2001:db8:0:1::1").is_some(), "another client has a share of its own");
+        assert_eq!(take(11, "2001:db8::1").err(), Some(FullShare { most: 10, is_only_client: true }));
+        let other = take(11, "2001:db8:0:1::1").unwrap();
+        assert_eq!(take(12, "2001:db8::1").err(), Some(FullShare { most: 10, is_only_client: false }));
+        drop(other);
         activities[5].note();
         open.push(take(12, "2001:db8::1").unwrap());
         drop(open);

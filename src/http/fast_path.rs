@@ -68,6 +68,14 @@ struct LimitedEndpoint {
     refusals: IntCounter,
 }
 
+/// A request that counts for the limit of its endpoint.
+struct Counted<'a> {
+    limited: &'a LimitedEndpoint,
+    client: ClientIp,
+    grant: Grant,
+    started: Duration,
+}
+
 impl FastPath {
     /// Wires all routes. `registration_limit` is for the outer guard of /register, in requests per second and client; 0 for
     /// no guard.
@@ -112,6 +120,10 @@ impl FastPath {
         self.0.logs.maintain();
     }
 
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
+    }
+
     /// Whether connections of this address stand for many clients.
     pub(super) fn is_trusted_proxy(&self, peer: IpAddr) -> bool {
         self.0.config.client_ip.trusts(peer)
@@ -151,7 +163,14 @@ impl FastPath {
     {
         let log = RequestLog::begin(&request);
         let waits_for_permission = request_rest::waits_for_permission(&request);
-        let mut response = if let Some(mut response) = self.0.jwks(&request) {
+        let early = match self.0.jwks(&request) {
+            Some(response) => Some(response),
+            None => match self.0.counted(peer, &request) {
+                Some(counted) => self.0.refuse(counted).await,
+                None => None,
+            },
+        };
+        let mut response = if let Some(mut response) = early {
             request_rest::finish(request.body_mut(), waits_for_permission, &mut response).await;
             response
         } else {
@@ -225,7 +244,7 @@ impl Inner {
             if let Some(target) = IssuerPath::target(request.uri(), route) {
                 *request.uri_mut() = target;
             }
-            self.limit_and_route(peer, request, started).await
+            self.route(peer, request).await
         };
         grant.apply(&mut response);
         response
@@ -259,27 +278,15 @@ impl Inner {
             return Some(error.into_response());
         }
         let of_route = self.endpoints.iter().filter(|endpoint| endpoint.has_path(route));
-        preflight(request, grant, access, of_route.map(|endpoint| endpoint.method.clone()))
+        preflight(request, grant, of_route.map(|endpoint| endpoint.method.clone()))
     }
 
-    async fn limit_and_route<B>(
-        &self,
-        peer: SocketAddr,
-        mut request: Request<B>,
-        started: Duration,
-    ) -> Response
+    async fn route<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
-        // The one place that reads the client's address; handlers and layers find it in the request.
-        let client = ClientIp(self.config.client_ip.client(peer.ip(), request.headers()));
-        let limited = self.limited.iter().find(|limited| limited.endpoint.is_target_of(&request));
-        if let Some(limited) = limited
-            && let Some(response) = self.refuse(limited, client, started).await
-        {
-            return response;
-        }
         // auth_logs and the limits of other routes use this address.
+        let client = self.client(peer, &request);
         request.extensions_mut().insert(client);
         let mut response = match self.router.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response,
@@ -292,19 +299,32 @@ impl Inner {
         response
     }
 
-    /// Counts a request for its limit, before its body is read or anything is computed for it.
-    async fn refuse(
-        &self,
-        limited: &LimitedEndpoint,
-        ClientIp(client): ClientIp,
-        started: Duration,
-    ) -> Option<Response> {
+    /// The one place that reads the client's address; handlers and layers find it in the request.
+    fn client<B>(&self, peer: SocketAddr, request: &Request<B>) -> ClientIp {
+        ClientIp(self.config.client_ip.client(peer.ip(), request.headers()))
+    }
+
+    /// How this request counts for a limit, if it does. Each request of such an endpoint counts, whatever becomes of it.
+    fn counted<B>(&self, peer: SocketAddr, request: &Request<B>) -> Option<Counted<'_>> {
+        let started = self.clock.monotonic();
+        let route = self.issuer_path.route(request.uri().path());
+        let is_limited = |limited: &&LimitedEndpoint| limited.endpoint.is_at(request.method(), route);
+        let limited = self.limited.iter().find(is_limited)?;
+        let grant = Grant::new(&self.browsers, request, Some(limited.endpoint.access));
+        Some(Counted { limited, client: self.client(peer, request), grant, started })
+    }
+
+    /// Counts a request, before its headers are checked, its body is read, or anything is computed for it. Returns the
+    /// response if the client is over the limit.
+    async fn refuse(&self, counted: Counted<'_>) -> Option<Response> {
+        let Counted { limited, client: ClientIp(client), grant, started } = counted;
         match self.limiter.check(limited.bucket, client.into()).await {
             Decision::Admitted => None,
             Decision::Refused { retry_after } => {
                 let mut response = refusal(retry_after);
                 // Limited endpoints are private, and this response does not pass the router's layer.
                 set_no_store(&mut response);
+                grant.apply(&mut response);
                 limited.metrics.count(started);
                 limited.refusals.inc();
                 Some(response)

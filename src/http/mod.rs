@@ -24,6 +24,7 @@ mod open_mode;
 mod openapi;
 mod rate_limit;
 mod refusal_log;
+mod refused_connections;
 mod register_guard;
 mod request_log;
 mod request_rest;

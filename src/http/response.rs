@@ -26,16 +26,16 @@ pub(super) fn json_bytes(body: impl Into<axum::body::Body>) -> Response {
     response
 }
 
-/// Lets caches keep the response for `max_age`, and pages of every origin read it.
-pub(super) fn set_public(headers: &mut HeaderMap, max_age: Duration) {
+/// Lets caches keep the response for `max_age`.
+pub(super) fn set_cacheable(headers: &mut HeaderMap, max_age: Duration) {
     // Whole seconds, rounded down: rounded up, a cache could keep a key past its expiry.
     let cache = HeaderValue::try_from(format!("public, max-age={}", max_age.as_secs()));
     headers.insert(CACHE_CONTROL, cache.unwrap_or(HeaderValue::from_static("no-cache")));
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
 }
 
-/// Lets pages read the version of a public document.
-pub(super) fn set_exposed(headers: &mut HeaderMap) {
+/// Lets pages of every origin read the response and the version of a document.
+pub(super) fn set_readable(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
 }
 

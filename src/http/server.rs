@@ -17,6 +17,7 @@ use super::client_share::ClientShares;
 use super::connection::Connection;
 use super::connection_limit::{AcceptState, ConnectionLimit, Permit};
 use super::fast_path::FastPath;
+use super::refused_connections::RefusedConnections;
 
 /// Time limit for requests in flight at shutdown. One second less than the promised ten: the store must close as well.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -76,13 +77,16 @@ struct Acceptor {
     listener: TcpListener,
     limit: ConnectionLimit,
     shares: Arc<ClientShares>,
+    refused: RefusedConnections,
     fast_path: FastPath,
 }
 
 impl Acceptor {
     fn new(listener: TcpListener, max_connections: usize, fast_path: FastPath) -> Self {
         let shares = Arc::new(ClientShares::new(max_connections));
-        Self { listener, limit: ConnectionLimit::new(max_connections), shares, fast_path }
+        let limit = ConnectionLimit::new(max_connections);
+        let refused = RefusedConnections::new(fast_path.clock());
+        Self { listener, limit, shares, refused, fast_path }
     }
 
     /// Returns the next connection. Failures of `accept` are retried: file descriptors and memory become free again.
@@ -112,11 +116,13 @@ impl Acceptor {
         if self.fast_path.is_trusted_proxy(client) {
             return Ok(Connection { stream, peer, permit, share: None, activity });
         }
-        let Some(share) = self.shares.take(client.into(), &activity) else {
-            tracing::debug!(%peer, "a connection was refused, because its client has too many");
-            return Err(permit);
-        };
-        Ok(Connection { stream, peer, permit, share: Some(share), activity })
+        match self.shares.take(client.into(), &activity) {
+            Ok(share) => Ok(Connection { stream, peer, permit, share: Some(share), activity }),
+            Err(full) => {
+                self.refused.log(client, full);
+                Err(permit)
+            }
+        }
     }
 }
 

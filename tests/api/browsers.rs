@@ -14,12 +14,17 @@ const UNKNOWN_HOST: &str =
     "This name of the server is unknown: use its IP address, or add the name to ALLOWED_HOSTS";
 
 async fn app() -> TestApp {
+    with_limit(0).await
+}
+
+/// Lets this many requests to /auth through in a second; all if it is 0.
+async fn with_limit(auth_rate_limit: u32) -> TestApp {
     let browsers = BrowserConfig {
         hosts: vec!["known.example".to_owned()],
         origins: AllowedOrigins::Listed(vec![PAGE.to_owned()]),
     };
     let setup = Setup { admin_token: Some(TOKEN), browsers, ..Setup::default() };
-    TestApp::with(Setup { auth_rate_limit: 5, ..setup }).await
+    TestApp::with(Setup { auth_rate_limit, ..setup }).await
 }
 
 fn port(app: &TestApp) -> &str {
@@ -223,8 +228,6 @@ async fn every_page_may_read_what_is_public_also_after_a_preflight() {
         }
         assert!(answer.header("x-request-id").is_some());
     }
-    let jwks = app.get("/jwks").await;
-    assert_eq!(jwks.header("access-control-expose-headers"), Some("ETag"));
     for (path, allow) in [("/jwks", "GET,HEAD"), ("/auth", "POST")] {
         // Without these two headers it is not a preflight.
         let answer = TestResponse::send(app.request(Method::OPTIONS, path)).await;
@@ -233,9 +236,55 @@ async fn every_page_may_read_what_is_public_also_after_a_preflight() {
     }
 }
 
+/// What a response says about the pages that may read it.
+fn granted(answer: &TestResponse) -> [Option<&str>; 3] {
+    ["access-control-allow-origin", "access-control-expose-headers", "vary"].map(|name| answer.header(name))
+}
+
+#[tokio::test]
+async fn a_preflight_grants_exactly_what_the_responses_of_each_route_carry() {
+    let app = app().await;
+    let document = app.get("/openapi.json").await.json;
+    let mut readable = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let url = path.replace("{kid}", "1");
+        for method in methods.as_object().unwrap().keys().map(|method| method.to_ascii_uppercase()) {
+            for origin in ["https://anyone.example", PAGE] {
+                let before = TestResponse::send(preflight(&app, &url, origin, &method)).await;
+                for method in if method == "GET" { vec!["GET", "HEAD"] } else { vec![&method[..]] } {
+                    let request = app.request(method.parse().unwrap(), &url).header("origin", origin);
+                    let answer = send(request, &[("sec-fetch-site", "cross-site")]).await;
+                    assert_eq!(granted(&before), granted(&answer), "{method} {path} {origin}");
+                    let is_granted = answer.header("access-control-allow-origin").is_some();
+                    assert_eq!(before.status.as_u16(), if is_granted { 204 } else { 405 }, "{method} {path}");
+                    if is_granted && origin != PAGE && method == "GET" {
+                        readable.push(path.as_str());
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(
+        readable,
+        [
+            "/.well-known/jwks.json",
+            "/.well-known/oauth-authorization-server",
+            "/.well-known/openid-configuration",
+            "/faults",
+            "/healthz",
+            "/jwks",
+            "/keys",
+            "/openapi.json",
+            "/readyz"
+        ]
+    );
+    let refused = send(app.post("/jwks"), &[("origin", PAGE)]).await;
+    assert_eq!((refused.status.as_u16(), granted(&refused)), (405, [None; 3]));
+}
+
 #[tokio::test]
 async fn only_listed_origins_may_call_auth_and_register() {
-    let app = app().await;
+    let app = with_limit(5).await;
     let password = app.register("alice").await;
     let page = [("origin", PAGE), ("sec-fetch-site", "cross-site")];
     for path in ["/auth", "/register"] {

@@ -30,6 +30,26 @@ async fn every_post_to_auth_counts_whatever_its_result_and_other_methods_do_not(
 }
 
 #[tokio::test]
+async fn a_post_to_auth_that_a_page_may_not_send_counts_too() {
+    for path in ["/auth", "/tenant/auth"] {
+        let app = TestApp::with(Setup { issuer: "https://id.example/tenant", ..limited() }).await;
+        for headers in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("host", "a b")]
+        {
+            let answer = app.post(path).header(headers.0, headers.1).send().await.unwrap();
+            let status = if headers.0 == "host" { 400 } else { 403 };
+            assert_eq!(answer.status().as_u16(), status, "{path} {headers:?}");
+        }
+        let page = app.post(path).header("origin", "https://evil.example").send().await.unwrap();
+        assert_eq!((page.status().as_u16(), &page.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+        expect_limited(&TestResponse::send(app.post("/auth")).await);
+        // A preflight does not count.
+        let preflight = app.request(Method::OPTIONS, path).header("origin", "https://evil.example");
+        let preflight = preflight.header("access-control-request-method", "POST").send().await.unwrap();
+        assert_eq!(preflight.status().as_u16(), 405);
+    }
+}
+
+#[tokio::test]
 async fn registrations_have_their_own_bucket() {
     let app = TestApp::with(limited()).await;
     app.register("a").await;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{BINARY, Server, jwksd};
-use crate::{dir, stderr};
+use crate::{dir, skipped, stderr};
 
 /// The soft and the hard limit of a running process.
 fn limits(process: u32, name: &str) -> [String; 2] {
@@ -67,7 +67,7 @@ fn a_server_raises_its_file_limit_for_ten_thousand_connections() {
 #[test]
 fn a_priority_that_cannot_be_lowered_is_a_warning_and_the_password_is_hashed() {
     if Command::new("strace").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: there is no strace to refuse a system call");
+        skipped("there is no strace to refuse a system call");
         return;
     }
     let dir = dir();
@@ -108,6 +108,6 @@ fn the_systemd_unit_lets_hash_threads_lower_their_priority() {
     let listed = Command::new("systemd-analyze").args(["syscall-filter", "@resources"]).output();
     match listed.map(|listed| String::from_utf8(listed.stdout).unwrap()) {
         Ok(listed) if listed.contains("@resources") => assert!(listed.contains("setpriority"), "{listed}"),
-        _ => eprintln!("SKIPPED: there is no systemd-analyze to list the system calls"),
+        _ => skipped("there is no systemd-analyze to list the system calls"),
     }
 }

@@ -14,7 +14,7 @@ use sqlx::{Connection as _, Executor as _, Row as _};
 use tempfile::TempDir;
 
 use crate::support::{BINARY, Server};
-use crate::{DB, KEY, db, dir, done, get, post, sign_in};
+use crate::{DB, KEY, db, dir, done, get, post, sign_in, skipped};
 
 const WITHOUT_CACHE: [(&str, &str); 3] =
     [("CREDENTIAL_CACHE_TTL", "0"), ("AUTH_RATE_LIMIT", "0"), ("REGISTER_RATE_LIMIT", "0")];
@@ -127,7 +127,7 @@ async fn readyz_tells_in_password_mode_whether_the_store_can_be_written() {
         assert!(freeze(dir.path(), "-i"));
         expect_ready(&server).await;
     } else {
-        eprintln!("not tested: chattr +i does nothing here");
+        skipped("chattr +i does nothing here");
     }
     let changes: i64 = db(dir.path()).await.fetch_one("SELECT number FROM key_changes").await.unwrap().get(0);
     expect_ready(&server).await;
@@ -138,7 +138,7 @@ async fn readyz_tells_in_password_mode_whether_the_store_can_be_written() {
 #[tokio::test]
 async fn readyz_is_503_while_the_disk_is_full() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("not tested: no small file system can be mounted here");
+        skipped("no small file system can be mounted here");
         return;
     };
     let server = Server::start(&disk.dir.path().join("disk"), &[KEY]);
@@ -232,7 +232,7 @@ async fn service_resumes_when_an_unwritable_file_is_writable_again() {
     let server = Server::start(dir.path(), &WITHOUT_CACHE);
     assert_eq!(sign_in(&server, "alice", password).await, 200);
     if !freeze(dir.path(), "+i") {
-        eprintln!("not tested: chattr +i does nothing here");
+        skipped("chattr +i does nothing here");
         return;
     }
     for _ in 0..5 {

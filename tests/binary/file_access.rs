@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{BINARY, Server, run};
-use crate::{DB, dir, stderr};
+use crate::{DB, dir, skipped, stderr};
 
 const ENV: &str = "NOT_MY_KEY='correct horse battery staple'\n";
 
@@ -34,7 +34,7 @@ fn with_modes(directory: u32, file: u32) -> TempDir {
 fn is_root() -> bool {
     let is_root = dir().path().metadata().unwrap().uid() == 0;
     if !is_root {
-        eprintln!("SKIPPED: only root can give files to other users");
+        skipped("only root can give files to other users");
     }
     is_root
 }
@@ -96,12 +96,48 @@ fn a_dotenv_that_all_users_can_write_or_replace_is_refused() {
     let dir = with_modes(0o777, 0o600);
     let path = real(dir.path());
     let message = format!(
-        "the directory {path} can be written by other users (mode 777), who can replace the files in it: chmod go-w {path}"
+        "the directory {path} can be written by other users (mode 777), who can replace what is in it: chmod go-w {path}"
     );
     expect_refused(dir.path(), &message);
     // The sticky bit lets users replace only their own files.
     set(dir.path(), 0o1777);
     assert_eq!(warnings(dir.path()), [""; 0]);
+}
+
+#[test]
+fn a_directory_above_the_dotenv_counts_as_its_own_does() {
+    let above = dir();
+    let app = above.path().join("between/app");
+    fs::create_dir_all(&app).unwrap();
+    fs::write(app.join(".env"), ENV).unwrap();
+    let path = real(above.path());
+    let replaceable = |path: &str| {
+        format!(
+            "the directory {path} can be written by other users (mode 777), who can replace what is in it: chmod go-w {path}"
+        )
+    };
+    set(above.path(), 0o777);
+    expect_refused(&app, &replaceable(&path));
+    // A link leads there, by its relative target.
+    let elsewhere = dir();
+    symlink(above.path().join("between"), elsewhere.path().join("link")).unwrap();
+    symlink("link/app/.env", elsewhere.path().join(".env")).unwrap();
+    expect_refused(elsewhere.path(), &replaceable(&path));
+    set(above.path(), 0o1777);
+    assert_eq!(warnings(&app), [""; 0]);
+    assert_eq!(warnings(elsewhere.path()), [""; 0]);
+    fs::remove_file(elsewhere.path().join(DB)).unwrap();
+    set(elsewhere.path(), 0o777);
+    expect_refused(elsewhere.path(), &replaceable(&real(elsewhere.path())));
+    // Without a .env to be refused, the store is in danger all the same.
+    fs::remove_file(app.join(".env")).unwrap();
+    set(above.path(), 0o777);
+    let started = ["serve", "--until-stdin-closes"];
+    let key = [("NOT_MY_KEY", "correct horse battery staple"), ("PORT", "0")];
+    assert!(run(&app, &started, &key, "").status.success());
+    let doctor = run(&app, &["doctor", "--json"], &key, "");
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert_eq!(said.matches(&replaceable(&path)).count(), 1, "{said}");
 }
 
 #[test]
@@ -121,7 +157,7 @@ fn the_target_of_a_link_and_its_directory_count_as_the_dotenv_does() {
     set(target.path(), 0o777);
     let path = target.path().display();
     let message = format!(
-        "the directory {path} can be written by other users (mode 777), who can replace the files in it: chmod go-w {path}"
+        "the directory {path} can be written by other users (mode 777), who can replace what is in it: chmod go-w {path}"
     );
     expect_refused(dir.path(), &message);
 }
@@ -155,7 +191,7 @@ fn a_first_start_in_a_directory_that_all_users_can_write_is_a_warning() {
     set(dir.path(), 0o777);
     let path = real(dir.path());
     let text = format!(
-        "the directory {path} can be written by other users (mode 777), who can replace the files in it: chmod go-w {path}"
+        "the directory {path} can be written by other users (mode 777), who can replace what is in it: chmod go-w {path}"
     );
     assert_eq!(warnings(dir.path()), [text]);
 }
@@ -212,6 +248,20 @@ fn another_user_than_root_uses_only_its_own_dotenv_and_that_of_root() {
         "jwksd: .env belongs to user {}, who can change it: run jwksd as that user, or chown it to the user of the server\n",
         OTHER + 1
     );
+    // Its owner can rename a directory below it.
+    let above = with_modes(0o755, 0o600);
+    let app = above.path().join("app");
+    fs::create_dir(&app).unwrap();
+    fs::write(app.join(".env"), ENV).unwrap();
+    for (path, owner) in [(above.path(), OTHER + 1), (&app, OTHER), (&app.join(".env"), OTHER)] {
+        chown(path, Some(owner), Some(owner)).unwrap();
+    }
+    let replaced = format!(
+        "jwksd: the directory {} belongs to user {}, who can replace what is in it: run jwksd as that user, or chown it to the user of the server\n",
+        real(above.path()),
+        OTHER + 1
+    );
+    assert_eq!(serve(&app), Err(replaced));
     for directory in [0o700, 0o1777] {
         let dir = with_modes(directory, 0o644);
         chown(dir.path(), Some(OTHER), Some(OTHER)).unwrap();
@@ -230,7 +280,7 @@ fn doctor_reports_files_and_directories_of_other_users() {
     set(dir.path(), 0o1777);
     let path = real(dir.path());
     let text = format!(
-        "the directory {path} can be written by other users (mode 777), who can replace the files in it: chmod go-w {path}"
+        "the directory {path} can be written by other users (mode 777), who can replace what is in it: chmod go-w {path}"
     );
     assert_eq!(doctor(dir.path()), (1, vec![("warning".to_owned(), text)]));
     set(dir.path(), 0o700);
@@ -240,7 +290,7 @@ fn doctor_reports_files_and_directories_of_other_users() {
     for (name, shown, what) in [
         (".env", ".env", "change it"),
         (DB, DB, "change it"),
-        ("", &format!("the directory {path}"), "replace the files in it"),
+        ("", &format!("the directory {path}"), "replace what is in it"),
     ] {
         chown(dir.path().join(name), Some(OTHER), None).unwrap();
         let text = format!(

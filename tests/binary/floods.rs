@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::support::{BINARY, Server};
@@ -33,6 +34,13 @@ fn memory(server: &Server) -> u64 {
 
 async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap()
+}
+
+/// All addresses of 127.0.0.0/8 are this machine's.
+async fn connect_from(server: &Server, client: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((client, 0).into()).unwrap();
+    socket.connect(server.url.trim_start_matches("http://").parse().unwrap()).await.unwrap()
 }
 
 /// Sends one request for each address, as a proxy does, and counts the responses by status.
@@ -117,19 +125,53 @@ async fn many_addresses_take_bounded_memory_and_release_it_and_one_is_refused_wh
     assert!(after < before + 24, "{before} {after}");
 }
 
+/// A server with this connection limit.
+fn with_connections(dir: &Path, count: usize) -> Server {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {}; exec \"$0\" serve", count + 64);
+    command.args(["-c", &script, BINARY]).current_dir(dir).env_clear();
+    Server::spawn(&mut command, &[]).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_holds_its_whole_share_is_named_in_the_log_once_and_taken_for_a_proxy_if_it_is_the_only_one()
+ {
+    let said = "refused a connection from 127.0.0.1, which has 16 connections with unfinished requests";
+    let remedy = "; all connections come from this address: if it is a proxy, add it to TRUSTED_PROXIES";
+    for (others, said) in [(0, format!("{said}{remedy} left_out=0")), (1, format!("{said} left_out=0"))] {
+        let dir = dir();
+        let server = with_connections(dir.path(), 64);
+        let mut open = Vec::new();
+        for _ in 0..others {
+            open.push(connect_from(&server, [127, 0, 0, 2]).await);
+        }
+        for _ in 0..20 {
+            let mut stream = connect_from(&server, [127, 0, 0, 1]).await;
+            // The body never arrives. A connection that is refused is closed meanwhile.
+            let head = b"POST /auth HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n";
+            let _ = stream.write_all(head).await;
+            open.push(stream);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let log = server.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("refused a connection")).collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(lines[0].contains("WARN") && lines[0].ends_with(&said), "{lines:?}");
+    }
+}
+
 #[tokio::test]
 async fn idle_connections_up_to_the_file_limit_do_not_lock_clients_out() {
     let dir = dir();
     let count = how_many("CONNECTIONS", 400);
-    // The connection limit equals the number of connections: new ones close idle ones.
-    let mut command = Command::new("sh");
-    let script = format!("ulimit -n {}; exec \"$0\" serve", count + 64);
-    command.args(["-c", &script, BINARY]).current_dir(dir.path()).env_clear();
-    let server = Server::spawn(&mut command, &[]).unwrap();
+    // The connection limit is below the number of connections: new ones close idle ones.
+    let server = with_connections(dir.path(), count);
     let before = memory(&server);
     let mut idle = Vec::new();
-    for _ in 0..count + 100 {
-        idle.push(connect(&server).await);
+    // Of several clients: one holds a quarter of the limit at most.
+    for n in (0..=u8::MAX).cycle().take(count + 100) {
+        idle.push(connect_from(&server, [127, 0, 0, 1 + n % 8]).await);
     }
     let begun = Instant::now();
     for _ in 0..50 {
@@ -166,7 +208,7 @@ fn signal(server: &Server, which: &str) {
 const GUESSERS: u8 = 40;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_hundred_guesses_a_second_delay_neither_known_nor_new_clients_for_long() {
+async fn four_hundred_guesses_a_second_after_a_restart_delay_neither_known_nor_new_clients_for_long() {
     let dir = dir();
     // Without the credential cache, each sign-in computes a real hash.
     let settings =
@@ -182,6 +224,9 @@ async fn four_hundred_guesses_a_second_delay_neither_known_nor_new_clients_for_l
         assert_eq!(sign_in_from(&server, &format!("198.51.100.{n}"), &account).await, 200);
         users.push(account);
     }
+    // The store still knows which clients have signed in.
+    drop(server);
+    let server = Server::start(dir.path(), &settings);
     let client = Client::new();
     let guessers: Vec<_> =
         (0..GUESSERS).map(|n| tokio::spawn(guess(server.url.clone(), client.clone(), n))).collect();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::support::{BINARY, Server};
-use crate::{DB, command, db, dir, done, objects, post};
+use crate::{DB, command, db, dir, done, objects, post, skipped};
 
 /// A registration that waits for the write lock of another process while `damage` is done to the store.
 async fn register_while(dir: &Path, damage: impl FnOnce()) -> (u16, Value) {
@@ -71,7 +71,7 @@ async fn a_registration_through_a_symbolic_link_is_confirmed_and_kept() {
 fn run_without(calls: &[&str], dir: &Path, args: &[&str]) -> Option<(i32, String)> {
     let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !works.is_ok_and(|status| status.success()) {
-        eprintln!("not tested: strace does not work here");
+        skipped("strace does not work here");
         return None;
     }
     let faults: Vec<_> = calls.iter().flat_map(|call| ["-e".to_owned(), format!("inject={call}")]).collect();

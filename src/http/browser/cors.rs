@@ -11,15 +11,17 @@ use axum::response::Response;
 use super::origin::AllowedOrigins;
 use super::policy::BrowserPolicy;
 use crate::http::openapi::Access;
-use crate::http::response::set_exposed;
+use crate::http::response::set_readable;
 
 /// How long browsers may keep the answer to a preflight, in seconds. Most allow two hours at most.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// What a response says about the origins whose pages may read it.
 pub(in crate::http) enum Grant {
-    /// Nothing, or what the handler says.
-    Unchanged,
+    /// Nothing.
+    Silent,
+    /// That every origin may.
+    Everyone,
     /// That it depends on the origin, and that this one may not.
     Refused,
     /// That this origin may.
@@ -27,27 +29,33 @@ pub(in crate::http) enum Grant {
 }
 
 impl Grant {
-    /// The grant for the response to this request.
+    /// The grant for the response to this request. A preflight gets that of the request it asks about.
     pub(in crate::http) fn new<B>(
         policy: &BrowserPolicy,
         request: &Request<B>,
         access: Option<Access>,
     ) -> Self {
-        if access != Some(Access::Account) || policy.origins().is_empty() {
-            return Self::Unchanged;
-        }
-        match policy.allowed_origin(request.headers(), access) {
-            Some(_) if *policy.origins() == AllowedOrigins::Any => Self::To(HeaderValue::from_static("*")),
-            Some(origin) => Self::To(origin.clone()),
-            None => Self::Refused,
+        match access {
+            Some(Access::Public | Access::Probe) if reads(request) || is_preflight(request) => Self::Everyone,
+            Some(Access::Account) if !policy.origins().is_empty() => {
+                match policy.allowed_origin(request.headers(), access) {
+                    Some(_) if *policy.origins() == AllowedOrigins::Any => {
+                        Self::To(HeaderValue::from_static("*"))
+                    }
+                    Some(origin) => Self::To(origin.clone()),
+                    None => Self::Refused,
+                }
+            }
+            _ => Self::Silent,
         }
     }
 
-    /// Writes the grant to the response.
+    /// Writes the grant to the response. The only place that does, so that preflights promise what responses keep.
     pub(in crate::http) fn apply(self, response: &mut Response) {
         let headers = response.headers_mut();
         match self {
-            Self::Unchanged => return,
+            Self::Silent => return,
+            Self::Everyone => return set_readable(headers),
             Self::Refused => {}
             Self::To(origin) => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -59,34 +67,37 @@ impl Grant {
     }
 }
 
-/// The answer to a preflight: the request with which a browser asks whether a page may send another one.
+fn reads<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// Whether a browser asks if a page may send another request.
+fn is_preflight<B>(request: &Request<B>) -> bool {
+    *request.method() == Method::OPTIONS
+        && request.headers().contains_key(ORIGIN)
+        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The answer to a preflight, to which the grant is applied.
 ///
 /// Returns nothing for other requests, and for pages that may not. `methods` are those of the path.
 pub(in crate::http) fn preflight<B>(
     request: &Request<B>,
     grant: &Grant,
-    access: Option<Access>,
     methods: impl Iterator<Item = Method>,
 ) -> Option<Response> {
-    let is_preflight = *request.method() == Method::OPTIONS
-        && request.headers().contains_key(ORIGIN)
-        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    if !is_preflight {
+    if !is_preflight(request) {
         return None;
     }
-    let allowed_headers = match (access, grant) {
+    let allowed_headers = match grant {
         // Pages send `Authorization` to every URL of an API out of habit, and a wildcard does not include it.
-        (Some(Access::Public), _) => "*, Authorization",
-        (_, Grant::To(_)) => "Authorization, Content-Type, X-Request-Id",
-        _ => return None,
+        Grant::Everyone => "*, Authorization",
+        Grant::To(_) => "Authorization, Content-Type, X-Request-Id",
+        Grant::Silent | Grant::Refused => return None,
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    if access == Some(Access::Public) {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        set_exposed(headers);
-    }
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, list(methods));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed_headers));
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);

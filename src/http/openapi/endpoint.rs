@@ -1,6 +1,6 @@
 //! An endpoint: one method of one path, and what holds for it whatever its handler does.
 
-use axum::http::{Method, Request};
+use axum::http::Method;
 use serde_json::Value;
 
 use super::operation::{Access, Operation};
@@ -27,9 +27,9 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether a request is for this endpoint. Not for paths with parameters.
-    pub(crate) fn is_target_of<B>(&self, request: &Request<B>) -> bool {
-        self.method == *request.method() && self.path == request.uri().path()
+    /// Whether a request of this method to this path is for this endpoint. Not for paths with parameters.
+    pub(crate) fn is_at(&self, method: &Method, path: &str) -> bool {
+        self.method == *method && self.path == path
     }
 
     /// Whether a request to this path is for this endpoint, or for another method of its path. Also for paths with

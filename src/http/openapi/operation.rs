@@ -23,7 +23,7 @@ pub(super) const BASIC: &str = "basic";
 pub(crate) enum Access {
     /// Every client, and pages of every origin; caches may keep responses.
     Public,
-    /// Every client, but no pages of other origins; caches must not keep responses.
+    /// Every client, and pages of every origin; caches must not keep responses.
     Probe,
     /// Every client, and pages of `ALLOWED_ORIGINS`; caches must not keep responses.
     Account,
@@ -96,10 +96,9 @@ impl Operation {
 
     /// The Operation Object (OpenAPI 3.1).
     pub(super) fn value(&self, access: Access, types: &mut Types) -> Value {
-        let is_private = access != Access::Public;
-        let mut responses = error_responses(&self.errors, is_private, types);
+        let mut responses = error_responses(&self.errors, Some(access), types);
         for success in &self.successes {
-            responses.insert(success.status.as_str().to_owned(), success.value(is_private));
+            responses.insert(success.status.as_str().to_owned(), success.value(Some(access)));
         }
         let security = match access {
             Access::Admin => json!([{(ADMIN): []}]),
@@ -129,16 +128,24 @@ impl Success {
         Self::ok("application/json", schema, about)
     }
 
-    /// Adds the headers of responses that caches may keep and pages of every origin may read.
-    pub(crate) fn public(mut self) -> Self {
-        self.headers.extend([ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL]);
+    /// Adds the header of responses that caches may keep.
+    pub(crate) fn cacheable(mut self) -> Self {
+        self.headers.push(CACHE_CONTROL);
         self
     }
 
-    fn value(&self, is_private: bool) -> Value {
+    /// The Response Object. `access` is that of the endpoint, if it belongs to one.
+    fn value(&self, access: Option<Access>) -> Value {
+        let readable: &[HeaderName] = match access {
+            Some(Access::Public | Access::Probe) => {
+                &[ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS]
+            }
+            _ => &[],
+        };
+        let entry = |name: &HeaderName| (name.to_string(), header(name));
         let mut headers: BTreeMap<_, _> =
-            self.headers.iter().chain([&REQUEST_ID]).map(|name| (name.to_string(), header(name))).collect();
-        if is_private {
+            self.headers.iter().chain(readable).map(entry).chain([entry(&REQUEST_ID)]).collect();
+        if access.is_some_and(|access| access != Access::Public) {
             // Replaces the general description of the header.
             let no_store = required("Caches must not keep it", &json!({"const": "no-store"}));
             headers.insert(CACHE_CONTROL.to_string(), no_store);
@@ -172,10 +179,10 @@ impl RequestContent {
     }
 }
 
-/// The responses with these error codes, by status.
+/// The responses with these error codes, by status. `access` is that of their endpoint, if they belong to one.
 pub(super) fn error_responses(
     codes: &[ErrorCode],
-    is_private: bool,
+    access: Option<Access>,
     types: &mut Types,
 ) -> Map<String, Value> {
     let mut by_status: BTreeMap<StatusCode, Vec<ErrorCode>> = BTreeMap::new();
@@ -194,7 +201,7 @@ pub(super) fn error_responses(
             headers: codes.first().and_then(|code| code.header()).into_iter().collect(),
             links: Vec::new(),
         };
-        (status.as_str().to_owned(), response.value(is_private))
+        (status.as_str().to_owned(), response.value(access))
     };
     by_status.into_iter().map(value).collect()
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::http::config::AuthMode;
 use crate::http::openapi::{Operation, Success, Types};
-use crate::http::response::{json, set_public};
+use crate::http::response::{json, set_cacheable};
 use crate::http::state::MaxAge;
 use crate::issuer::{Issuer, Keyring};
 
@@ -44,7 +44,7 @@ pub(super) async fn get(
         token_endpoint_auth_methods_supported: [],
         claims_supported: ["iss", "sub", "uid", "aud", "iat", "exp", "jti"],
     });
-    set_public(response.headers_mut(), max_age);
+    set_cacheable(response.headers_mut(), max_age);
     response
 }
 
@@ -59,7 +59,7 @@ pub(super) fn oauth_operation(_: AuthMode, types: &mut Types) -> Operation {
 fn describe(id: &'static str, types: &mut Types) -> Operation {
     let metadata = types.written::<Metadata<'static>>();
     Operation {
-        successes: vec![Success::json(metadata, "The issuer, and where its keys are").public()],
+        successes: vec![Success::json(metadata, "The issuer, and where its keys are").cacheable()],
         ..Operation::new(
             id,
             "What a verifier needs to configure itself (OpenID Connect Discovery 1.0; RFC 8414)",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::json;
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, Success, Types, jwk_schema};
-use crate::http::response::{set_exposed, set_public};
+use crate::http::response::{set_cacheable, set_readable};
 use crate::http::state::MaxAge;
 use crate::issuer::{Keyring, Publication};
 
@@ -47,9 +47,10 @@ pub(crate) fn respond(
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     // No cache may keep a key past its expiry.
-    set_public(response.headers_mut(), max_age.min(fresh_for));
+    set_cacheable(response.headers_mut(), max_age.min(fresh_for));
     response.headers_mut().insert(ETAG, etag);
-    set_exposed(response.headers_mut());
+    // The fast path applies no grant.
+    set_readable(response.headers_mut());
     Ok(response)
 }
 
@@ -72,8 +73,8 @@ pub(super) fn alias_operation(_: AuthMode, _: &mut Types) -> Operation {
 }
 
 fn describe(id: &'static str) -> Operation {
-    let mut complete = Success::json(jwk_schema::published_set(), "All keys that verify now").public();
-    complete.headers.extend([ETAG, ACCESS_CONTROL_EXPOSE_HEADERS]);
+    let mut complete = Success::json(jwk_schema::published_set(), "All keys that verify now").cacheable();
+    complete.headers.push(ETAG);
     let not_modified = Success {
         status: StatusCode::NOT_MODIFIED,
         about: "The client has this version",

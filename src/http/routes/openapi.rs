@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::http::config::AuthMode;
 use crate::http::openapi::{LazyDocument, Operation, Success, Types};
-use crate::http::response::{json_bytes, set_public};
+use crate::http::response::{json_bytes, set_cacheable};
 use crate::http::state::MaxAge;
 
 pub(super) async fn get(
@@ -16,12 +16,12 @@ pub(super) async fn get(
     State(MaxAge(max_age)): State<MaxAge>,
 ) -> Response {
     let mut response = json_bytes(document.bytes());
-    set_public(response.headers_mut(), max_age);
+    set_cacheable(response.headers_mut(), max_age);
     response
 }
 
 pub(super) fn operation(_: AuthMode, _: &mut Types) -> Operation {
     let document = json!({"type": "object", "required": ["openapi", "info", "paths", "components"]});
-    let success = Success::json(document, "An OpenAPI 3.1 document").public();
+    let success = Success::json(document, "An OpenAPI 3.1 document").cacheable();
     Operation { successes: vec![success], ..Operation::new("openapi", "This document") }
 }
