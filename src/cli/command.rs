@@ -8,10 +8,9 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use super::exit::{self, UsageError};
 use super::{
     argon2_tune, backup, doctor, jwk, jwt, keys, logs, man, output, process_limits, rekey, restore, serve,
-    users,
+    text, users,
 };
 use crate::config::{self, Config};
-use crate::setting::is_secret_argument;
 
 /// Issues RS256 JWTs to user accounts and publishes the keys that verify them as a JWKS.
 #[derive(Debug, Parser)]
@@ -86,7 +85,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok((matches, cli))
     });
     match matches {
-        Ok((matches, cli)) => exit::finish(run(&matches, cli)),
+        Ok((matches, cli)) => exit::finish(run(&matches, cli), &args),
         Err(error) if quotes_a_secret(&error, &args) => {
             output::message(
                 "jwksd: there is an argument that is unknown here, and not shown because it may contain a secret: put secrets \
@@ -106,7 +105,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn quotes_a_secret(error: &clap::Error, args: &[OsString]) -> bool {
     let message = error.render().to_string();
     let args = args.iter().map(|arg| arg.to_string_lossy());
-    error.use_stderr() && args.into_iter().any(|arg| is_secret_argument(&arg) && message.contains(&*arg))
+    error.use_stderr() && text::without_secrets(message.clone(), args) != message
 }
 
 /// The whole command line, for clap.
