@@ -94,17 +94,26 @@ mod unix {
 
     /// The risks of a file: its own, and those of its directory. Symbolic links are followed, each with its directory.
     ///
+    /// `opened` is the metadata of the file that was read under this name, which may belong to another one by now.
+    ///
     /// # Errors
     /// When the file does not exist or cannot be looked at.
-    pub(crate) fn risks(file: &Path, strictness: Strictness) -> io::Result<Vec<Risk>> {
+    pub(crate) fn risks(
+        file: &Path,
+        strictness: Strictness,
+        opened: Option<&Metadata>,
+    ) -> io::Result<Vec<Risk>> {
         let mut found = Vec::new();
         let mut path = file.to_owned();
         for _ in 0..MAX_LINKS {
-            let metadata = path.symlink_metadata()?;
+            let metadata = match (path.symlink_metadata(), opened) {
+                (Err(_), Some(opened)) => opened.clone(),
+                (found, _) => found?,
+            };
             let directory = directory_of(&path);
             add(&mut found, directory_risks(directory, strictness)?);
             if !metadata.is_symlink() {
-                add(&mut found, own_risks(&path, &metadata));
+                add(&mut found, own_risks(&path, opened.unwrap_or(&metadata)));
                 return Ok(found);
             }
             // The owner of a link can replace it only where every user may create files.
@@ -237,6 +246,7 @@ mod unix {
 
 #[cfg(not(unix))]
 mod other {
+    use std::fs::Metadata;
     use std::io;
 
     use super::{Path, Risk};
@@ -252,7 +262,7 @@ mod other {
         false
     }
 
-    pub(crate) fn risks(_: &Path, _: Strictness) -> io::Result<Vec<Risk>> {
+    pub(crate) fn risks(_: &Path, _: Strictness, _: Option<&Metadata>) -> io::Result<Vec<Risk>> {
         Ok(Vec::new())
     }
 
@@ -267,11 +277,32 @@ mod other {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::unix::members;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::unix::{Strictness, members, risks};
 
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:100::/:\nbad\n";
     const GROUPS: &str = "root:x:0:\nusers:x:100:\nalice:x:1000:\nstaff:x:50:alice,ldap-user\n";
+
+    #[test]
+    fn the_file_that_was_opened_counts_and_not_the_one_that_has_its_name_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| directory.path().join(name));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+        let opened = fs::File::open(&link).unwrap().metadata().unwrap();
+        let found = |path| risks(path, Strictness::NoReplacing, Some(&opened)).unwrap();
+        let written = risks(&file, Strictness::NoReplacing, None).unwrap();
+        assert_eq!(written.len(), 1);
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(risks(&link, Strictness::NoReplacing, None).unwrap(), []);
+        assert_eq!((found(&file), found(&link)), (written.clone(), written.clone()));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(found(&link), written);
+    }
 
     #[test]
     fn the_users_of_a_group_are_those_of_both_files() {

@@ -266,6 +266,12 @@ fn a_line_of_another_program_in_dotenv_is_skipped() {
         "APP_NAME=My App",
         "MOTD=it's fine",
         "MY-APP=1",
+        "HOST-NAME=x",
+        "PORT-A=1",
+        "PORT/x",
+        "export NOT_MY_KEY-OLD=x y",
+        "HOST is …",
+        "HOST NAME=x",
         "lonely",
         "GREETING=\"Hello",
         "K=\"a\nPORT=70000\n\"",
@@ -296,6 +302,11 @@ fn a_line_of_ours_in_dotenv_that_cannot_be_read_is_refused_with_its_number_and_n
     expect_refusal(b"PORT=0\nNOT_MY_KEY=hunter2 caf\xE9 hunter2\n", &[], message);
     let utf16: Vec<u8> = "NOT_MY_KEY=hunter2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     expect_refusal(&[b"\xFF\xFE", &*utf16].concat(), &[], ".env: it is in UTF-16: save it as UTF-8");
+    for (before, line) in [(&b"PORT=0\n\xFF\xFE"[..], 2), (b"PORT=0\r\nMOTD=x\n", 3), (b"PORT=0", 1)] {
+        let message =
+            format!(".env: line {line} has a NUL byte, as text in UTF-16 has: save the whole file as UTF-8");
+        expect_refusal(&[before, &utf16].concat(), &[], &message);
+    }
 }
 
 #[tokio::test]
