@@ -60,6 +60,26 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
             "example.com",
             "ISSUER is example.com: use a URL such as https://login.example.com, without query or fragment",
         ),
+        (
+            "ISSUER",
+            "https://id.example:0",
+            "ISSUER is https://id.example:0: use a port from 1 to 65535 in it, or no port",
+        ),
+        (
+            "ISSUER",
+            "https://[::1]:99999/x",
+            "ISSUER is https://[::1]:99999/x: use a port from 1 to 65535 in it, or no port",
+        ),
+        (
+            "ISSUER",
+            "https://id.example/café",
+            r#"ISSUER is "https://id.example/café": use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é"#,
+        ),
+        (
+            "ISSUER",
+            "https://id.example/a/../b",
+            "ISSUER is https://id.example/a/../b: use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é",
+        ),
         ("LOG_FORMAT", "xml", "LOG_FORMAT is xml: use text or json"),
         ("ARGON2_ITERATIONS", "101", "ARGON2_ITERATIONS is 101: use a number from 1 to 100"),
         ("ARGON2_MEMORY_KIB", "7", "ARGON2_MEMORY_KIB is 7: use a number from 8 to 4194304"),
