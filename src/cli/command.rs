@@ -1,6 +1,7 @@
 //! The commands: how the command line is parsed, and which function runs each command.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -93,11 +94,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             );
             ExitCode::from(exit::REFUSED)
         }
-        Err(error) => {
-            // --help and --version arrive as errors too. A closed output pipe is not a failure.
-            let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::REFUSED))
-        }
+        // --help and --version arrive as errors too.
+        Err(error) => match error.print().and_then(|()| io::stdout().flush()) {
+            // A closed output pipe is not a failure.
+            Err(why) if !error.use_stderr() && why.kind() != io::ErrorKind::BrokenPipe => {
+                output::message(&format!("jwksd: cannot write to standard output: {why}"));
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::REFUSED)),
+        },
     }
 }
 
