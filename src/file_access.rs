@@ -96,13 +96,19 @@ mod unix {
     /// The risks of a file: its own, and those of all directories through which its name leads, as in `StrictModes` of
     /// OpenSSH. Symbolic links are followed, each with its directories.
     ///
+    /// `opened` is the metadata of the file that was read under this name, which may belong to another one by now.
+    ///
     /// # Errors
     /// When the file does not exist or cannot be looked at.
-    pub(crate) fn risks(file: &Path, strictness: Strictness) -> io::Result<Vec<Risk>> {
+    pub(crate) fn risks(
+        file: &Path,
+        strictness: Strictness,
+        opened: Option<&Metadata>,
+    ) -> io::Result<Vec<Risk>> {
         let mut walk = Walk::begin(file);
         let file = walk.follow(file, strictness)?;
-        let own = own_risks(&file, &file.symlink_metadata()?);
-        walk.add(own);
+        let metadata = opened.map_or_else(|| file.symlink_metadata(), |opened| Ok(opened.clone()))?;
+        walk.add(own_risks(&file, &metadata));
         Ok(walk.found)
     }
 
@@ -147,11 +153,15 @@ mod unix {
                 let strictness = if names.is_empty() { strictness } else { Strictness::NoReplacing };
                 let directory = self.enter(&current, strictness)?;
                 let entry = current.join(name);
-                let metadata = entry.symlink_metadata()?;
-                if !metadata.is_symlink() {
-                    current = entry;
-                    continue;
-                }
+                let metadata = match entry.symlink_metadata() {
+                    Ok(metadata) if metadata.is_symlink() => metadata,
+                    Err(error) if !names.is_empty() => return Err(error),
+                    // The caller notices that the file is missing, if it has not opened it before.
+                    _ => {
+                        current = entry;
+                        continue;
+                    }
+                };
                 // The owner of a link can replace it only where every user may create files.
                 if directory.mode() & OTHERS_WRITE != 0 {
                     self.add(owner_risk(&entry, &metadata));
@@ -315,6 +325,7 @@ mod unix {
 
 #[cfg(not(unix))]
 mod other {
+    use std::fs::Metadata;
     use std::io;
 
     use super::{Path, Risk};
@@ -330,7 +341,7 @@ mod other {
         false
     }
 
-    pub(crate) fn risks(_: &Path, _: Strictness) -> io::Result<Vec<Risk>> {
+    pub(crate) fn risks(_: &Path, _: Strictness, _: Option<&Metadata>) -> io::Result<Vec<Risk>> {
         Ok(Vec::new())
     }
 
@@ -345,11 +356,32 @@ mod other {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::unix::{maps, members};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::unix::{Strictness, maps, members, risks};
 
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:100::/:\nbad\n";
     const GROUPS: &str = "root:x:0:\nusers:x:100:\nalice:x:1000:\nstaff:x:50:alice,ldap-user\n";
+
+    #[test]
+    fn the_file_that_was_opened_counts_and_not_the_one_that_has_its_name_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| directory.path().join(name));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+        let opened = fs::File::open(&link).unwrap().metadata().unwrap();
+        let found = |path| risks(path, Strictness::NoReplacing, Some(&opened)).unwrap();
+        let written = risks(&file, Strictness::NoReplacing, None).unwrap();
+        assert_eq!(written.len(), 1);
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(risks(&link, Strictness::NoReplacing, None).unwrap(), []);
+        assert_eq!((found(&file), found(&link)), (written.clone(), written.clone()));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(found(&link), written);
+    }
 
     #[test]
     fn the_users_of_a_group_are_those_of_both_files() {

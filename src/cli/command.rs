@@ -1,6 +1,7 @@
 //! The commands: how the command line is parsed, and which function runs each command.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -8,10 +9,9 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use super::exit::{self, UsageError};
 use super::{
     argon2_tune, backup, doctor, jwk, jwt, keys, logs, man, output, process_limits, rekey, restore, serve,
-    users,
+    text, users,
 };
 use crate::config::{self, Config};
-use crate::setting::is_secret_argument;
 
 /// Issues RS256 JWTs to user accounts and publishes the keys that verify them as a JWKS.
 #[derive(Debug, Parser)]
@@ -86,7 +86,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok((matches, cli))
     });
     match matches {
-        Ok((matches, cli)) => exit::finish(run(&matches, cli)),
+        Ok((matches, cli)) => exit::finish(run(&matches, cli), &args),
         Err(error) if quotes_a_secret(&error, &args) => {
             output::message(
                 "jwksd: there is an argument that is unknown here, and not shown because it may contain a secret: put secrets \
@@ -94,11 +94,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             );
             ExitCode::from(exit::REFUSED)
         }
-        Err(error) => {
-            // --help and --version arrive as errors too. A closed output pipe is not a failure.
-            let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::REFUSED))
-        }
+        // --help and --version arrive as errors too.
+        Err(error) => match error.print().and_then(|()| io::stdout().flush()) {
+            // A closed output pipe is not a failure.
+            Err(why) if !error.use_stderr() && why.kind() != io::ErrorKind::BrokenPipe => {
+                output::message(&format!("jwksd: cannot write to standard output: {why}"));
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::REFUSED)),
+        },
     }
 }
 
@@ -106,7 +110,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn quotes_a_secret(error: &clap::Error, args: &[OsString]) -> bool {
     let message = error.render().to_string();
     let args = args.iter().map(|arg| arg.to_string_lossy());
-    error.use_stderr() && args.into_iter().any(|arg| is_secret_argument(&arg) && message.contains(&*arg))
+    error.use_stderr() && text::without_secrets(message.clone(), args) != message
 }
 
 /// The whole command line, for clap.

@@ -1,10 +1,12 @@
 //! How a command ends: the errors of commands, and the exit status of each.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use thiserror::Error;
 
 use super::output;
+use super::text::without_secrets;
 use crate::issuer::{ExternalKeyError, IssuerError, KeyCommandError};
 use crate::setting::ConfigError;
 use crate::store::StoreError;
@@ -45,15 +47,16 @@ pub(super) struct NotFound(pub(super) String);
 #[error("ended with status {0}")]
 pub(super) struct Status(pub(super) u8);
 
-/// Prints the error, if there is one, and returns the exit status.
-pub(super) fn finish(result: anyhow::Result<()>) -> ExitCode {
+/// Prints the error, if there is one, and returns the exit status. The error may quote these arguments of the command line.
+pub(super) fn finish(result: anyhow::Result<()>, args: &[OsString]) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
     if let Some(Status(status)) = error.downcast_ref() {
         return ExitCode::from(*status);
     }
-    output::message(&format!("jwksd: {error:#}"));
+    let args = args.iter().map(|arg| arg.to_string_lossy());
+    output::message(&without_secrets(format!("jwksd: {error:#}"), args));
     ExitCode::from(status(&error))
 }
 

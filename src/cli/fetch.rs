@@ -11,7 +11,7 @@ use serde_json::Value;
 use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use crate::domain::jose::json;
 use crate::setting::Secret;
@@ -62,13 +62,13 @@ impl Client {
         let mut at = url.clone();
         for _ in 0..=REDIRECTS_MAX {
             let mut response =
-                self.0.get(at.as_str()).call().with_context(|| format!("cannot fetch {at}"))?;
+                self.0.get(at.as_str()).call().with_context(|| format!("cannot fetch {}", shown(&at)))?;
             if !response.status().is_redirection() {
                 return json(&at, &mut response);
             }
             at = target(&at, &response)?;
         }
-        bail!("{url} redirects more than {REDIRECTS_MAX} times");
+        bail!("{} redirects more than {REDIRECTS_MAX} times", shown(url));
     }
 
     /// Sends JSON with a bearer token. Follows no redirect, which could disclose the token. Returns status and body.
@@ -80,8 +80,9 @@ impl Client {
             .header("Authorization", authorization.as_str())
             .content_type("application/json")
             .send(body)
-            .with_context(|| format!("cannot send to {url}"))?;
-        let body = text(&mut response).with_context(|| format!("cannot read the response of {url}"))?;
+            .with_context(|| format!("cannot send to {}", shown(url)))?;
+        let body =
+            text(&mut response).with_context(|| format!("cannot read the response of {}", shown(url)))?;
         Ok((response.status().as_u16(), body))
     }
 }
@@ -99,6 +100,13 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
+/// The URL in messages: without what may be secret in it, its user-info and its query.
+pub(super) fn shown(url: &Url) -> String {
+    let (scheme, rest) = (&url[..Position::AfterScheme], &url[Position::BeforeHost..Position::AfterPath]);
+    let query = if url.query().is_some() { "?…" } else { "" };
+    format!("{scheme}://{rest}{query}")
+}
+
 /// Whether an attacker on the network could read and change the traffic to this URL.
 pub(super) fn is_exposed(url: &Url) -> bool {
     let is_local = match url.host() {
@@ -113,17 +121,18 @@ pub(super) fn is_exposed(url: &Url) -> bool {
 
 fn json(url: &Url, response: &mut Response<Body>) -> anyhow::Result<Value> {
     let status = response.status();
+    let name = shown(url);
     if status != 200 {
-        bail!("{url} answered {status}");
+        bail!("{name} answered {status}");
     }
     if let Some(encoding) = content_encoding(response) {
         bail!(
-            "{url} answered with {encoding:?} compression, although none was requested: fetch it with `curl --compressed \
-             {url} >jwks.json`, and use --jwks-file jwks.json"
+            "{name} answered with {encoding:?} compression, although none was requested: fetch it with `curl --compressed \
+             {name} >jwks.json`, and use --jwks-file jwks.json"
         );
     }
-    let text = text(response).with_context(|| format!("cannot read the response of {url}"))?;
-    json::document(&text).with_context(|| format!("cannot use the response of {url}"))
+    let text = text(response).with_context(|| format!("cannot read the response of {name}"))?;
+    json::document(&text).with_context(|| format!("cannot use the response of {name}"))
 }
 
 /// The compression of a response (RFC 9110 §8.4).
@@ -141,9 +150,10 @@ fn target(from: &Url, response: &Response<Body>) -> anyhow::Result<Url> {
     let location = response.headers().get("location").and_then(|value| value.to_str().ok());
     // A Location may be relative (RFC 9110 §10.2.2).
     let Some(to) = location.and_then(|location| from.join(location).ok()) else {
-        bail!("{from} answered {} without a valid Location header", response.status());
+        bail!("{} answered {} without a valid Location header", shown(from), response.status());
     };
     if to.scheme() != "https" && to.origin() != from.origin() {
+        let (from, to) = (shown(from), shown(&to));
         bail!("{from} redirects to {to}: redirects are followed only to https or to the same origin");
     }
     Ok(to)

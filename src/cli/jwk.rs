@@ -183,7 +183,10 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     let sent = upload.map(|upload| send(&upload, &public, file.as_deref(), &args.server));
     // The key is printed even if the upload failed, because it may be the only copy.
     if args.private {
-        print_private(&private_jwk(&key, &public)?)?;
+        print_private(&private_jwk(&key, &public)?).context(match file {
+            Some(_) => "the private key was saved, but could not be printed",
+            None => "the private key could not be printed, and was not kept: generate another one",
+        })?;
     } else {
         show(&serde_json::to_string_pretty(&public)?)?;
     }
@@ -367,7 +370,8 @@ pub(super) fn cannot_use(file: &str) -> String {
 
 fn print_private(json: &SecretJson) -> anyhow::Result<()> {
     let text = Zeroizing::new(serde_json::to_string_pretty(json.reveal())?);
-    show(&text)
+    // Not `show`, which ignores a closed pipe: this may be the only copy of the key.
+    Ok(output::secret(&text)?)
 }
 
 fn deliver(private: &PrivateArgs, text: &str) -> anyhow::Result<()> {

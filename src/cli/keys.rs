@@ -102,7 +102,8 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
                 ));
             }
             KeysCommand::Expire { kid } => expire(&keyring, Kid(kid), &verifiers).await?,
-            KeysCommand::Export { kid, .. } => output::value(keyring.export(Kid(kid)).await?.trim_end())?,
+            KeysCommand::Export { kid, .. } => output::secret(keyring.export(Kid(kid)).await?.trim_end())
+                .context("the private key could not be printed: export it again")?,
             KeysCommand::Import { .. } => import_key(&keyring, imported).await?,
         }
         Ok(())

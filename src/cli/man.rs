@@ -24,7 +24,8 @@ pub(super) struct ManArgs {
 pub(super) fn completions(args: CompletionsArgs, mut command: clap::Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "jwksd", &mut script);
-    match io::stdout().write_all(&script) {
+    // Flushed here, because an error at the end of the process would be lost.
+    match io::stdout().write_all(&script).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }

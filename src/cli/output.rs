@@ -18,6 +18,41 @@ pub(super) fn value(line: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Prints a secret that is shown only once, on standard output. Fails also where the system loses it without an error.
+pub(super) fn secret(line: &str) -> io::Result<()> {
+    if is_closed() {
+        return Err(io::Error::new(io::ErrorKind::NotConnected, "standard output is closed"));
+    }
+    value(line)
+}
+
+/// Whether standard output was closed when the program started, or cannot be written.
+#[cfg(unix)]
+fn is_closed() -> bool {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
+    let stdout = io::stdout();
+    let Ok(mode) = fcntl_getfl(&stdout).map(|flags| flags & OFlags::RWMODE) else {
+        return true;
+    };
+    // Rust opens /dev/null for reading and writing in place of a closed standard output. `>/dev/null` opens it only for
+    // writing.
+    let is_null = || match (fstat(&stdout), stat("/dev/null")) {
+        (Ok(stdout), Ok(null)) => {
+            FileType::from_raw_mode(stdout.st_mode) == FileType::CharacterDevice
+                && stdout.st_rdev == null.st_rdev
+        }
+        _ => false,
+    };
+    // Rust takes the error of a file that is open only for reading for a closed output, and ignores it.
+    mode == OFlags::RDONLY || (mode == OFlags::RDWR && is_null())
+}
+
+/// Not known on other systems.
+#[cfg(not(unix))]
+const fn is_closed() -> bool {
+    false
+}
+
 /// Prints lines of data, on standard output. Returns false if the reader has closed the pipe, which is not an error.
 pub(super) fn lines(lines: impl IntoIterator<Item = String>) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();

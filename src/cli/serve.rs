@@ -34,7 +34,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that no signal during the start is lost.
     let shutdown = Shutdown::listen(args.until_stdin_closes)?;
     // Before anything is done that the file decides about.
-    let risks = config::check_dotenv_access(config.keys.master_key.is_none());
+    let risks = config::check_dotenv_access(config.dotenv_file.as_ref(), config.keys.master_key.is_none());
     for risk in risks.map_err(|risk| UsageError(risk.to_string()))? {
         tracing::warn!("{risk}");
     }

@@ -1,6 +1,38 @@
-//! Escapes text of others before it is printed, so that it cannot control the terminal.
+//! Prepares text of others before it is printed: it must not control the terminal, and it must not contain a secret.
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::setting::may_contain_secret;
+
+/// What a message says in place of an argument.
+const HIDDEN: &str = "(not shown, because it may contain a secret)";
+
+/// A message without those of the arguments that may contain a secret, in every form in which an error quotes them.
+pub(super) fn without_secrets(
+    message: String,
+    arguments: impl IntoIterator<Item = impl AsRef<str>>,
+) -> String {
+    arguments.into_iter().fold(message, |message, argument| {
+        let argument = argument.as_ref();
+        // Clap quotes only the value of `--flag=value`.
+        let value = argument.split_once('=').filter(|(flag, _)| flag.starts_with("--"));
+        let parts = [Some(argument), value.map(|(_, value)| value)];
+        parts.into_iter().flatten().flat_map(quoted_parts).fold(message, |message, part| {
+            let quoted = format!("{part:?}");
+            let escaped = quoted.trim_matches('"');
+            [&quoted, part, escaped].into_iter().fold(message, |message, form| message.replace(form, HIDDEN))
+        })
+    })
+}
+
+/// The parts of an argument that a message may quote and that may contain a secret, the longest first: itself, and the
+/// directories of a path.
+fn quoted_parts(argument: &str) -> impl Iterator<Item = &str> {
+    let directories = Path::new(argument).ancestors().filter_map(Path::to_str);
+    let parts = [argument, argument.trim_end_matches('/')].into_iter().chain(directories);
+    parts.filter(|part| may_contain_secret(part))
+}
 
 /// Escapes invisible characters as JSON does, except line feeds. In JSON they occur only in strings, so the value of a
 /// JSON text stays the same.
@@ -57,6 +89,22 @@ mod tests {
         let shown = printable_lines(&value.to_string());
         assert_eq!(shown, r#"{"sub":"é\u001b[31m\u009b\u202ex\udb40\udc41\u007f"}"#);
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
+    }
+
+    #[test]
+    fn arguments_with_secrets_are_hidden_in_every_form() {
+        let hidden = |message: &str, argument: &str| without_secrets(message.to_owned(), [argument]);
+        for (message, argument, expected) in [
+            ("cannot read https://u:p@h/x", "https://u:p@h/x", "cannot read (…)"),
+            ("\"https://u:p@h/.well-known\" is", "https://u:p@h//", "\"(…)/.well-known\" is"),
+            ("cannot write to postgres://u:p@h", "postgres://u:p@h/x", "cannot write to (…)"),
+            ("value 'u:p@h' for", "--leeway=u:p@h", "value '(…)' for"),
+            (r#"no "a\\=key\"" here"#, r#"a\=key""#, "no (…) here"),
+            ("cannot read key.pem", "key.pem", "cannot read key.pem"),
+        ] {
+            let expected = expected.replace("(…)", HIDDEN);
+            assert_eq!(hidden(message, argument), expected);
+        }
     }
 
     #[test]

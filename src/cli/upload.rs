@@ -34,7 +34,8 @@ impl Upload {
         let server = fetch::parse(&args.server).map_err(|error| UsageError(format!("--server: {error}")))?;
         if fetch::is_exposed(&server) {
             return Err(UsageError(format!(
-                "ADMIN_TOKEN is not sent to {server} over plain http, where others could read it: use https"
+                "ADMIN_TOKEN is not sent to {} over plain http, where others could read it: use https",
+                fetch::shown(&server)
             ))
             .into());
         }
@@ -59,12 +60,12 @@ impl Upload {
         // The client follows no redirect, so a 3xx status also means that the key was not uploaded.
         if status != 201 {
             let why = text("error").map(|error| format!(": {error}")).unwrap_or_default();
-            bail!("{} answered {status}{why}", self.url);
+            bail!("{} answered {status}{why}", fetch::shown(&self.url));
         }
         let count =
             answer.get("keys_count").and_then(Value::as_u64).context("the response has no keys_count")?;
         let message = text("message").unwrap_or_else(|| "uploaded".to_owned());
-        output::message(&format!("{}: {message}; it has {count} keys", self.url));
+        output::message(&format!("{}: {message}; it has {count} keys", fetch::shown(&self.url)));
         Ok(())
     }
 }

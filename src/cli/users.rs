@@ -243,23 +243,28 @@ fn print(
     }
     let printed = match (account, password) {
         (Some(account), password) if format.json => {
-            output::value(&printable(&serde_json::to_string(&Line::new(account, password))?))
+            let line = Zeroizing::new(printable(&serde_json::to_string(&Line::new(account, password))?));
+            if password.is_some() { output::secret(&line) } else { output::value(&line) }
         }
         (None, _) if format.json => {
             output::value(&printable(&serde_json::to_string(&Gone { username: name, state: "deleted" })?))
         }
         // Not `lines`, which ignores a closed pipe: this may be the only copy of the password.
-        (_, Some(password)) => output::value(password.reveal()),
+        (_, Some(password)) => output::secret(password.reveal()),
         (Some(account), None) if matches!(action, Action::Show) => output::value(&in_full(&account)),
         _ => Ok(()),
     };
     // The change is committed, so the error says how to get a new password.
     printed.with_context(|| match (password, action) {
         (Some(_), Action::Add(..)) => {
-            "the account was created, but its password could not be printed: reset it"
+            format!(
+                "the account was created, but its password could not be printed: set a new one with `jwksd users reset {name}`"
+            )
         }
-        (Some(_), _) => "the password was changed, but could not be printed: reset it again",
-        (None, _) => "the command succeeded, but its output could not be printed",
+        (Some(_), _) => format!(
+            "the password was changed, but could not be printed: set a new one with `jwksd users reset {name}`"
+        ),
+        (None, _) => "the command succeeded, but its output could not be printed".to_owned(),
     })
 }
 

@@ -5,17 +5,16 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::{self, Read as _};
+use std::fs::Metadata;
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::dotenv_file;
+use super::dotenv_file::DOTENV;
+use super::small_file::{self, SmallFile, UnreadableFile};
 use super::table::{SECRETS, SETTINGS};
 use crate::setting::ConfigError;
 use crate::trim::trim_invisible;
-
-/// Maximum length of the file in bytes.
-const MAX_LENGTH: u64 = 64 * 1024;
 
 /// Words that shells of Unix and Windows write before a name. Only `export` is part of the format.
 const PREFIXES: [&str; 6] = ["export ", "export\t", "set ", "SET ", "setenv ", "$env:"];
@@ -23,36 +22,35 @@ const PREFIXES: [&str; 6] = ["export ", "export\t", "set ", "SET ", "setenv ", "
 /// Our settings, as the file has them.
 pub(super) type Dotenv = HashMap<&'static str, Zeroizing<String>>;
 
-/// The `.env` of the working directory, not of its parents.
-pub(super) fn read() -> Result<Dotenv, ConfigError> {
-    let refuse = |error: io::Error| {
-        ConfigError::Dotenv(format!("the file cannot be read ({error}): change its owner or its mode"))
-    };
-    let file = match dotenv_file::open() {
-        Ok(Some(file)) => file,
-        Ok(None) => return Ok(Dotenv::new()),
-        Err(error) => return Err(refuse(error)),
-    };
-    if let Some(kind) = dotenv_file::unusable_kind(&file) {
-        return Err(ConfigError::Dotenv(format!("it is {kind}: put a file with NAME=value lines there")));
+/// The `.env` of the working directory, not of its parents, with the metadata of the file that was read.
+pub(super) fn read() -> Result<(Dotenv, Option<Metadata>), ConfigError> {
+    match small_file::read(Path::new(DOTENV)) {
+        Ok(SmallFile { bytes, metadata }) => Ok((parse_dotenv(&bytes)?, Some(metadata))),
+        Err(error) if error.is_missing() => Ok((Dotenv::new(), None)),
+        Err(error) => {
+            let remedy = match &error {
+                UnreadableFile::Io(_) => "change its owner or its mode",
+                UnreadableFile::Kind(_) => "put a file with NAME=value lines there",
+                UnreadableFile::TooLong => "keep only settings in it",
+            };
+            Err(ConfigError::Dotenv(format!("{error}: {remedy}")))
+        }
     }
-    // One byte more, to notice a file that is too long. Reserved at once: a growing buffer leaves copies of secrets behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(MAX_LENGTH).unwrap_or(0) + 64));
-    file.take(MAX_LENGTH + 1).read_to_end(&mut bytes).map_err(refuse)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_LENGTH) {
-        return Err(ConfigError::Dotenv("it is longer than 64 KiB: keep only settings in it".to_owned()));
-    }
-    parse_dotenv(&bytes)
 }
 
 /// Parses the bytes of a `.env` into those of our settings that it contains.
 ///
 /// # Errors
-/// [`ConfigError`] for UTF-16, for a line that sets one of our settings but cannot be read, and for a secret with a `$`
+/// [`ConfigError`] for UTF-16, for a NUL byte, for a line that sets one of our settings but cannot be read, and for a secret with a `$`
 /// that dotenv would substitute.
 pub fn parse_dotenv(bytes: &[u8]) -> Result<Dotenv, ConfigError> {
     if is_utf16(bytes) {
         return Err(ConfigError::Dotenv("it is in UTF-16: save it as UTF-8".to_owned()));
+    }
+    // A text in UTF-16 that was appended to one in UTF-8: its settings would be skipped without notice.
+    if let Some(line) = line_with_nul(bytes) {
+        let text = format!("line {line} has a NUL byte, as text in UTF-16 has: save the whole file as UTF-8");
+        return Err(ConfigError::Dotenv(text));
     }
     let lines = lines(bytes);
     let mut readable = Zeroizing::new(String::with_capacity(bytes.len() * 2));
@@ -99,6 +97,13 @@ pub(super) fn is_utf16(bytes: &[u8]) -> bool {
     matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, ..] | [_, 0, ..])
 }
 
+/// The number of the first line with a NUL byte.
+fn line_with_nul(bytes: &[u8]) -> Option<usize> {
+    let before = bytes.get(..bytes.iter().position(|byte| *byte == 0)?)?;
+    let is_at_start = matches!(before.last(), None | Some(b'\n' | b'\r'));
+    Some(lines(before).len() + usize::from(is_at_start))
+}
+
 /// The lines without what surrounds them, such as the byte order marks of editors on Windows. Bytes that are not UTF-8
 /// make a line owned.
 fn lines(bytes: &[u8]) -> Vec<Cow<'_, str>> {
@@ -135,11 +140,17 @@ fn setting_of(line: &str) -> Option<&'static str> {
     let rest = prefixed.unwrap_or(line).trim_start();
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
     let (name, after) = rest.split_at(rest.find(|c| !is_of_name(c)).unwrap_or(rest.len()));
+    // HOST-NAME and PORT/x are names of other programs.
+    if after.starts_with(|c: char| !c.is_whitespace() && !matches!(c, '=' | ':')) {
+        return None;
+    }
     let (name, after) = (ours(name)?, after.trim_start());
     // Without `=` it sets nothing, as in `export PORT` or in prose, unless it looks like `PORT: 80` or `PORT 80`.
     let is_meant = || {
         let words = after.split_whitespace().count();
-        after.starts_with(':') || words == 1 || (words > 1 && is_secret(name))
+        // In `HOST NAME=x`, the name of another program has a blank.
+        let has_name = !is_secret(name) && after.trim_start_matches(is_of_name).starts_with('=');
+        after.starts_with(':') || (words == 1 && !has_name) || (words > 1 && is_secret(name))
     };
     (after.starts_with('=') || (prefixed.is_none() && is_meant())).then_some(name)
 }
@@ -230,6 +241,7 @@ mod tests {
     use super::*;
 
     const FOREIGN: &str = "APP_NAME=My App\nMOTD=it's fine\nMY-APP=1\nlonely\nGREETING=\"Hello\nexport HOST PORT\n\
+                           HOST-NAME=x\nPORT-A=1\nPORT/x\nPORT'S\nNOT_MY_KEY-FILE=x y\nHOST[0]=x\nHOST+=x\nHOST is …\nHOST NAME=x\n\
                            HOST and PORT are set below\nset -a\n=x\n# it's a comment\nexport\nYAML: value\n'\n\"\n\
                            LAST=\"unclosed\n";
 
@@ -281,13 +293,28 @@ mod tests {
             "AUDIENCE=hunter2\\",
         ] {
             let said = refused(format!("{FOREIGN}\n{line}\n").as_bytes());
-            assert!(said.starts_with(".env: line 17, which sets "), "{line}: {said}");
+            assert!(said.starts_with(".env: line 26, which sets "), "{line}: {said}");
             assert!(!said.contains("hunter2"), "{said}");
         }
         let message = ".env: line 2, which sets AUDIENCE, is not in UTF-8: save the file as UTF-8";
         assert_eq!(refused(b"PORT=81\nAUDIENCE=Caf\xE9\n"), message);
         let message = "NOT_MY_KEY has a $ in .env (line 1): put the value in 'single quotes'";
         assert_eq!(refused(b"NOT_MY_KEY=hunter$2\n"), message);
+    }
+
+    #[test]
+    fn a_nul_byte_is_refused_with_the_number_of_its_line() {
+        let units: Vec<u8> = "\u{feff}NOT_MY_KEY=x\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (before, line) in
+            [("PORT=81\n", 2), ("PORT=81\r\nHOST=::1\r\n", 3), ("PORT=81", 1), ("# é\n\n\r", 4)]
+        {
+            let said = refused(&[before.as_bytes(), &*units].concat());
+            let expected = format!(
+                ".env: line {line} has a NUL byte, as text in UTF-16 has: save the whole file as UTF-8"
+            );
+            assert_eq!(said, expected);
+        }
+        assert!(refused(b"PORT=81\n\0").starts_with(".env: line 2 has a NUL byte"));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! A flag overrides the environment, which overrides the `.env` of the working directory, which overrides the default.
 //! Secrets have no flag. Each layer declares its settings as constants and reads its part of [`Config`]; `table` lists
-//! all declarations for `--help`, `sources` finds the texts, `dotenv` reads those of `.env`.
+//! all declarations for `--help`, `sources` finds the texts, `dotenv` reads those of `.env`, `small_file` any file.
 
 mod dotenv;
 mod dotenv_file;
 mod settings;
+mod small_file;
 mod sources;
 mod table;
 

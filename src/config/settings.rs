@@ -1,5 +1,6 @@
 //! The settings of all layers, read from one source.
 
+use std::fs::Metadata;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The files that hold secrets.
     pub secret_files: Vec<PathBuf>,
+    /// Of the `.env` that was read, if there was one.
+    pub dotenv_file: Option<Metadata>,
 }
 
 impl Config {
@@ -52,7 +55,7 @@ impl Config {
     pub fn load(matches: &ArgMatches) -> Result<Self, ConfigError> {
         let sources = Sources::new(matches)?;
         sources.reject_secrets_in_settings()?;
-        Self::read(&sources)
+        Ok(Self { dotenv_file: sources.dotenv_file.clone(), ..Self::read(&sources)? })
     }
 
     /// Reads all settings from one source.
@@ -74,6 +77,7 @@ impl Config {
             log_retention: LOG_RETENTION.read(source)?,
             log: LogConfig::read(source)?,
             secret_files: secret_files.map(PathBuf::from).collect(),
+            dotenv_file: None,
         })
     }
 }

@@ -2,12 +2,15 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
+use std::fs::Metadata;
+use std::path::Path;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
 use super::dotenv::{self, Dotenv};
+use super::small_file::{self, UnreadableFile};
 use super::table::{SECRETS, SETTINGS};
 use crate::domain::key::seal::MasterSecret;
 use crate::http::config::ADMIN_TOKEN;
@@ -23,17 +26,25 @@ pub(super) struct Sources<'a> {
     /// Of the whole command line, with those of its subcommands inside.
     pub(super) matches: &'a ArgMatches,
     dotenv: Dotenv,
-    /// In the order of [`SECRETS`]. Each is read once, because its file may be a pipe.
+    /// Of the `.env` that was read.
+    pub(super) dotenv_file: Option<Metadata>,
+    /// In the order of [`SECRETS`]. Each is read once, so that all readers see the same.
     secrets: Vec<OnceCell<Result<Option<Secret>, ConfigError>>>,
 }
 
 impl<'a> Sources<'a> {
     pub(super) fn new(matches: &'a ArgMatches) -> Result<Self, ConfigError> {
-        Ok(Self::from_parts(matches, dotenv::read()?))
+        let (dotenv, dotenv_file) = dotenv::read()?;
+        Ok(Self { dotenv_file, ..Self::from_parts(matches, dotenv) })
     }
 
     pub(super) fn from_parts(matches: &'a ArgMatches, dotenv: Dotenv) -> Self {
-        Self { matches, dotenv, secrets: SECRETS.iter().map(|_| OnceCell::new()).collect() }
+        Self {
+            matches,
+            dotenv,
+            dotenv_file: None,
+            secrets: SECRETS.iter().map(|_| OnceCell::new()).collect(),
+        }
     }
 
     /// Refuses a setting that contains a secret: most settings are logged or published, also valid ones.
@@ -144,11 +155,8 @@ pub(crate) fn typed_setting(matches: &ArgMatches) -> Option<&'static str> {
 /// # Errors
 /// When it is invalid.
 pub(crate) fn dotenv_master_key() -> Result<Option<MasterSecret>, ConfigError> {
-    dotenv::read()?
-        .get(MASTER_KEY.name)
-        .filter(|text| !text.is_empty())
-        .map(|text| MASTER_KEY.parse(text))
-        .transpose()
+    let (dotenv, _) = dotenv::read()?;
+    dotenv.get(MASTER_KEY.name).filter(|text| !text.is_empty()).map(|text| MASTER_KEY.parse(text)).transpose()
 }
 
 /// True if the flag of a setting stands here. Not every command has these flags.
@@ -170,9 +178,14 @@ fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, C
 
 /// The secret in this file, without the end of its last line. Other white space is left to the parser of the secret.
 fn secret_file(path: &str) -> Result<Secret, String> {
-    let bytes = std::fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(|error| format!("the file cannot be read ({error}): name one that can"))?;
+    let bytes = small_file::read(Path::new(path)).map(|file| file.bytes).map_err(|error| {
+        let remedy = match &error {
+            UnreadableFile::Io(_) => "name one that can",
+            UnreadableFile::Kind(_) => "name a regular file",
+            UnreadableFile::TooLong => "name a file that holds only the secret",
+        };
+        format!("{error}: {remedy}")
+    })?;
     if dotenv::is_utf16(&bytes) {
         return Err("the file is in UTF-16: save it as UTF-8".to_owned());
     }
@@ -182,7 +195,9 @@ fn secret_file(path: &str) -> Result<Secret, String> {
             Err("the file is empty: write the secret to it".to_owned())
         }
         // Editors add the line end.
-        Ok(text) => Ok(Secret::new(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))),
-        Err(_) => Err("the file is not text: write the secret to it in UTF-8, bytes as base64".to_owned()),
+        Ok(text) if !text.contains('\0') => {
+            Ok(Secret::new(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
+        }
+        _ => Err("the file is not text: write the secret to it in UTF-8, bytes as base64".to_owned()),
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::Uri;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use url::Url;
 
 use crate::setting::values::number;
 use crate::setting::{ConfigError, OptionalSetting, Setting, Source};
@@ -155,5 +156,25 @@ fn issuer_url(text: &str) -> Result<String, String> {
     if !is_http || uri.host().is_none_or(str::is_empty) || text.contains(['?', '#']) {
         return Err(remedy());
     }
+    if !uri.authority().is_some_and(|authority| has_valid_port(authority.as_str())) {
+        return Err("use a port from 1 to 65535 in it, or no port".to_owned());
+    }
+    // Clients send another path than the issuer's then, and get a 404 for what discovery publishes.
+    let is_as_sent = Url::parse(text).map_err(|_| remedy())?.path() == uri.path();
+    if !is_as_sent || !text.is_ascii() {
+        return Err("use a path as clients send it: without . and .. between slashes, and with every character that is \
+                    not ASCII percent-encoded, such as %C3%A9 for é"
+            .to_owned());
+    }
     Ok(text.to_owned())
+}
+
+/// Whether host and port have a port that can be connected to, or none.
+fn has_valid_port(authority: &str) -> bool {
+    // Behind the brackets of an IPv6 address.
+    let host_and_port = authority.rsplit(']').next().unwrap_or(authority);
+    match host_and_port.split_once(':') {
+        Some((_, port)) => port.parse::<u16>().is_ok_and(|port| port != 0),
+        None => true,
+    }
 }

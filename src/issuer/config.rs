@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::key::lifecycle::{InvalidPolicy, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Hasher, MAX_COST};
-use crate::setting::values::{duration, number, one_of, positive_duration, text};
+use crate::setting::values::{MAX_DURATION, duration, number, one_of, positive_duration, text};
 use crate::setting::{ConfigError, OptionalSetting, SecretSetting, Setting, Source};
 
 pub(crate) const MASTER_KEY: SecretSetting<MasterSecret> = SecretSetting {
@@ -190,27 +190,37 @@ pub enum BackendChoice {
 fn policy(source: &dyn Source, max_age: Duration) -> Result<RotationPolicy, ConfigError> {
     let (lifetime, retention) = (KEY_LIFETIME.read(source)?, KEY_RETENTION.read(source)?);
     let (lead, ttl) = (KEY_LEAD.read(source)?, TOKEN_TTL.read(source)?);
-    let in_words = |duration| humantime::format_duration(duration).to_string();
-    RotationPolicy::new(lifetime, retention, lead, ttl, max_age).map_err(|error| match error {
+    let error = match RotationPolicy::new(lifetime, retention, lead, ttl, max_age) {
+        Ok(policy) => return Ok(policy),
+        Err(error) => error,
+    };
+    Err(match error {
         InvalidPolicy::LeadTooShort { least } => {
-            let remedy = format!("use 2 × JWKS_MAX_AGE = {} or more, or 0", in_words(least));
+            let remedy = at_least(least, "2 × JWKS_MAX_AGE = ", ", or 0", "0, or a shorter JWKS_MAX_AGE");
             KEY_LEAD.invalid(source, remedy)
         }
         InvalidPolicy::LifetimeTooShort { least } => {
-            let least = in_words(least);
-            let remedy = format!(
-                "use {least} or more, which is 2 × KEY_LEAD + TOKEN_TTL, or 2 × TOKEN_TTL when KEY_LEAD is 0"
-            );
-            KEY_LIFETIME.invalid(source, remedy)
+            let why = if lead.is_zero() && ttl * 2 < least {
+                ", because a key signs for 2s or more, and its last token lives for TOKEN_TTL"
+            } else {
+                ", which is 2 × KEY_LEAD + TOKEN_TTL, or 2 × TOKEN_TTL when KEY_LEAD is 0"
+            };
+            KEY_LIFETIME.invalid(source, at_least(least, "", why, "a shorter KEY_LEAD or TOKEN_TTL"))
         }
         InvalidPolicy::TooManyKeys { least } => {
-            let least = in_words(least);
-            let remedy =
-                format!("use {least} or more, because each key is published for TOKEN_TTL after it signed");
-            KEY_LIFETIME.invalid(source, remedy)
+            let why = ", because each key is published for TOKEN_TTL after it signed";
+            KEY_LIFETIME.invalid(source, at_least(least, "", why, "a shorter TOKEN_TTL"))
         }
         InvalidPolicy::NoTokenTtl => TOKEN_TTL.invalid(source, "use 1s or more".to_owned()),
     })
+}
+
+/// What to set so that a duration is long enough; or `instead`, if no duration that long is valid.
+fn at_least(least: Duration, before: &str, after: &str, instead: &str) -> String {
+    if least > MAX_DURATION {
+        return format!("use {instead}, because it would have to be longer than a hundred years");
+    }
+    format!("use {before}{} or more{after}", humantime::format_duration(least))
 }
 
 fn hasher(source: &dyn Source) -> Result<Hasher, ConfigError> {
@@ -227,4 +237,71 @@ fn hasher(source: &dyn Source) -> Result<Hasher, ConfigError> {
 fn master_secret(text: &str) -> Result<MasterSecret, String> {
     // The error goes to the log, so it must not repeat the text.
     MasterSecret::parse(text).map_err(|error| format!("is not a master key: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::setting::{Secret, SecretDeclaration};
+
+    struct Texts(HashMap<&'static str, String>);
+
+    impl Source for Texts {
+        fn text(&self, name: &'static str) -> Option<String> {
+            self.0.get(name).cloned()
+        }
+
+        fn secret(&self, _: &SecretDeclaration) -> Result<Option<Secret>, ConfigError> {
+            Ok(None)
+        }
+    }
+
+    /// Seconds of every size that a setting may have, small ones above all.
+    fn seconds() -> impl Strategy<Value = u64> {
+        prop_oneof![0..5_u64, 0..100_u64, 0..100_000_u64, 0..=MAX_DURATION.as_secs()]
+    }
+
+    /// The setting that an error names, and the value that it recommends; `None` if another setting must change.
+    fn recommended(error: &ConfigError) -> Option<(&'static str, String)> {
+        let ConfigError::Setting { name, remedy, .. } = error else { panic!("{error}") };
+        let Some((value, _)) = remedy.strip_prefix("use ").unwrap().split_once(" or more") else {
+            assert!(remedy.contains("a shorter "), "{error}");
+            return None;
+        };
+        Some((name, value.rsplit(" = ").next().unwrap().to_owned()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_an_error_recommends_is_accepted(
+            [lifetime, lead, ttl, max_age] in [seconds(), seconds(), seconds(), seconds()],
+        ) {
+            let times = [("KEY_LIFETIME", lifetime), ("KEY_LEAD", lead), ("TOKEN_TTL", ttl), ("JWKS_MAX_AGE", max_age)];
+            let mut texts = Texts(times.map(|(name, seconds)| (name, format!("{seconds}s"))).into());
+            let mut changed = Vec::new();
+            while let Err(error) = KeyConfig::read(&texts) {
+                let Some((name, value)) = recommended(&error) else { break };
+                prop_assert!(!changed.contains(&name), "{error} {:?}", texts.0);
+                changed.push(name);
+                texts.0.insert(name, value);
+            }
+        }
+    }
+
+    #[test]
+    fn the_shortest_lifetime_without_a_lead_is_named_as_it_is() {
+        let texts = Texts(
+            [("KEY_LIFETIME", "2s"), ("KEY_LEAD", "0"), ("TOKEN_TTL", "1s")]
+                .map(|(name, text)| (name, text.to_owned()))
+                .into(),
+        );
+        assert_eq!(
+            KeyConfig::read(&texts).unwrap_err().to_string(),
+            "KEY_LIFETIME is 2s: use 3s or more, because a key signs for 2s or more, and its last token lives for TOKEN_TTL"
+        );
+    }
 }

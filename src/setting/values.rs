@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Longest duration, a hundred years. Longer ones would overflow sums of times.
-const MAX_DURATION: Duration = Duration::from_hours(100 * 365 * 24);
+pub(crate) const MAX_DURATION: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Whole seconds, at most a hundred years: `90s`, `15m`, `24h`, `7d`, or `0`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

@@ -17,6 +17,76 @@ fn a_password_that_cannot_be_shown_is_an_error() {
     assert!(stderr(&output).contains("its password could not be printed"), "{}", stderr(&output));
 }
 
+/// Runs a command of a shell, in which `jwksd` is the program.
+#[cfg(target_os = "linux")]
+fn shell(dir: &std::path::Path, command: &str) -> (Option<i32>, String) {
+    let program = std::path::Path::new(crate::support::BINARY).parent().unwrap();
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", command])
+        .current_dir(dir)
+        .env_clear()
+        .envs([("PATH", program.to_str().unwrap()), ("RUST_LOG", "off")])
+        .output()
+        .unwrap();
+    (output.status.code(), stderr(&output))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_secret_that_is_shown_once_is_not_lost_without_an_error() {
+    let dir = dir();
+    let lost = "the account was created, but its password could not be printed: set a new one with `jwksd users reset ";
+    let reset = "the password was changed, but could not be printed: set a new one with `jwksd users reset ";
+    let key = "the private key could not be printed, and was not kept: generate another one";
+    for (number, (target, why)) in [
+        (">&-", "standard output is closed"),
+        ("1</dev/null", "standard output is closed"),
+        (">/dev/full", "No space left on device (os error 28)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (command, message) in [
+            (format!("users add a{number}"), format!("{lost}a{number}`")),
+            (format!("users add b{number} --json"), format!("{lost}b{number}`")),
+            (format!("users reset a{number}"), format!("{reset}a{number}`")),
+            (format!("users reset a{number} --json"), format!("{reset}a{number}`")),
+            ("jwk generate --private --type ec".to_owned(), key.to_owned()),
+            (
+                "keys export 1 --yes".to_owned(),
+                "the private key could not be printed: export it again".to_owned(),
+            ),
+        ] {
+            let (status, said) = shell(dir.path(), &format!("jwksd {command} {target}"));
+            assert_eq!(status, Some(1), "{command} {target}: {said}");
+            assert!(said.ends_with(&format!("jwksd: {message}: {why}\n")), "{command} {target}: {said}");
+        }
+        // The way out works.
+        assert_eq!(shell(dir.path(), &format!("jwksd users reset a{number} >shown")).0, Some(0));
+        assert_eq!(fs::read_to_string(dir.path().join("shown")).unwrap().trim().len(), 36);
+    }
+    // What is discarded on purpose, or is not a secret, is not an error.
+    for command in
+        ["users reset a0 >/dev/null", "users enable a0 --json >&-", "keys list >&-", "--version >&-"]
+    {
+        let (status, said) = shell(dir.path(), &format!("jwksd {command}"));
+        assert_eq!(status, Some(0), "{command}: {said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_an_error() {
+    let dir = dir();
+    for command in ["help", "--help", "-h", "help users add", "--version", "completions bash", "keys list"] {
+        let (status, said) = shell(dir.path(), &format!("jwksd {command} >/dev/full"));
+        assert_eq!(status, Some(1), "{command}: {said}");
+        assert!(said.contains("No space left on device"), "{command}: {said}");
+    }
+    let (status, said) = shell(dir.path(), "jwksd --help | exec 0<&-; exec jwksd --version | exec 0<&-");
+    assert_eq!((status, said.as_str()), (Some(0), ""));
+}
+
 #[tokio::test]
 async fn users_add_as_the_first_command_initializes_the_store_and_its_password_signs_in() {
     let dir = dir();

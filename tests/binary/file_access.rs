@@ -186,6 +186,35 @@ fn a_dotenv_that_is_not_a_short_file_is_refused_without_waiting() {
 }
 
 #[test]
+fn a_file_of_a_secret_that_is_not_a_short_file_is_refused_without_waiting() {
+    let dir = dir();
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    fs::write(dir.path().join("long"), "x".repeat(65_537)).unwrap();
+    let long = "it is longer than 64 KiB: name a file that holds only the secret";
+    for name in ["NOT_MY_KEY_FILE", "NEW_NOT_MY_KEY_FILE", "ADMIN_TOKEN_FILE"] {
+        for (file, problem) in [
+            ("fifo", "it is a FIFO: name a regular file"),
+            ("folder", "it is a directory: name a regular file"),
+            ("long", long),
+            ("/dev/zero", long),
+            (
+                "nowhere",
+                "the file cannot be read (No such file or directory (os error 2)): name one that can",
+            ),
+        ] {
+            let output = run(dir.path(), &["serve"], &[(name, file)], "");
+            let message = format!("jwksd: {name} is {file}: {problem}\n");
+            assert_eq!((output.status.code(), stderr(&output)), (Some(2), message));
+        }
+    }
+    fs::write(dir.path().join("whole"), format!("{}\n", "x".repeat(65_535))).unwrap();
+    let output = run(dir.path(), &["keys", "list"], &[("NOT_MY_KEY_FILE", "whole")], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
 fn a_first_start_in_a_directory_that_all_users_can_write_is_a_warning() {
     let dir = dir();
     set(dir.path(), 0o777);

@@ -80,6 +80,37 @@ fn other_characters_around_an_encoded_key_are_refused_at_a_first_start() {
 }
 
 #[test]
+fn a_key_in_the_notation_of_a_program_is_refused_at_a_first_start_and_a_long_passphrase_is_not() {
+    let upper = HEX.to_uppercase();
+    let bytes = |separator: &str| {
+        HEX.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap()).collect::<Vec<_>>().join(separator)
+    };
+    for text in [
+        format!("\\x{HEX}"),
+        format!("0x{HEX}"),
+        format!("{upper}h"),
+        format!("H'{upper}'"),
+        format!("x'{HEX}'"),
+        format!("hex:{HEX}"),
+        format!("base64:{KEY}"),
+        format!("base64-{}", KEY.trim_end_matches('=')),
+        format!("{{0x{}}}", bytes(", 0x")),
+        bytes("-"),
+    ] {
+        let dir = dir();
+        assert_eq!(
+            with_file(dir.path(), text.as_bytes()),
+            (2, format!("jwksd: NOT_MY_KEY {WRAPPED}\n")),
+            "{text}"
+        );
+        assert!(!dir.path().join(DB).exists(), "nothing is created");
+    }
+    for text in [format!("{HEX}{HEX}"), HEX[..63].to_owned(), "My-1-Long-Passphrase-".repeat(8)] {
+        assert_eq!(with_file(dir().path(), text.as_bytes()).0, 0, "{text}");
+    }
+}
+
+#[test]
 fn other_characters_around_the_right_key_are_named_when_a_store_does_not_open() {
     let dir = dir();
     assert_eq!(with_file(dir.path(), KEY.as_bytes()).0, 0);

@@ -9,7 +9,7 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::{Server, run};
-use crate::{db, dir, stderr};
+use crate::{command, db, dir, done, stderr};
 
 const KEY: &str = "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=";
 const NEW_KEY: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
@@ -209,6 +209,113 @@ fn secrets_have_no_flag_and_an_attempt_does_not_echo_them() {
             assert!(!said.contains("hunter2"), "{said}");
         }
     }
+}
+
+/// Arguments that contain a secret by mistake: settings, URLs with user-info, a passphrase, whole files.
+const SECRET_ARGUMENTS: [&str; 8] = [
+    "NOT_MY_KEY=hunter2",
+    "ADMIN_TOKEN: hunter2",
+    "postgres://u:hunter2@h/x",
+    "https://u:hunter2@h:99999",
+    "u:hunter2@h/x/y",
+    "correct hunter2 battery staple",
+    r#"{"kty":"oct","k":"hunter2"}"#,
+    "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----",
+];
+
+/// Commands that quote an argument in their errors; `S` stands for it.
+const QUOTING: [&[&str]; 48] = [
+    &["S"],
+    &["serve", "S"],
+    &["doctor", "S"],
+    &["--no-such-flag=S"],
+    &["--port", "S"],
+    &["serve", "--database-url=S/"],
+    &["argon2-tune", "--target", "S"],
+    &["completions", "S"],
+    &["restore", "S"],
+    &["logs", "--user", "S"],
+    &["logs", "--ip", "S"],
+    &["logs", "--since=S"],
+    &["logs", "--last", "S"],
+    &["keys", "S"],
+    &["keys", "revoke", "S"],
+    &["keys", "withdraw", "S"],
+    &["keys", "import", "S"],
+    &["users", "add", "S"],
+    &["users", "add", "x", "--email", "S"],
+    &["users", "show", "S"],
+    &["users", "delete", "--yes", "S"],
+    &["users", "enable", "S"],
+    &["users", "disable", "S"],
+    &["users", "reset", "S"],
+    &["users", "set-email", "S", "a@b.example"],
+    &["users", "set-email", "x", "S"],
+    &["jwk", "thumbprint", "S"],
+    &["jwk", "public", "S"],
+    &["jwk", "to-pem", "S"],
+    &["jwk", "from-pem", "S"],
+    &["jwk", "upload", "S"],
+    &["jwk", "upload", "x", "--server", "S"],
+    &["jwk", "generate", "--type", "S"],
+    &["jwk", "generate", "--curve=S"],
+    &["jwk", "generate", "--alg", "S"],
+    &["jwk", "generate", "--save", "--kid", "S"],
+    &["jwk", "generate", "--save", "--upload", "--server", "S"],
+    &["jwt", "inspect", "S"],
+    &["jwt", "sign", "--key-file", "S"],
+    &["jwt", "sign", "--key-file", "x", "--payload", "S"],
+    &["jwt", "sign", "--key-file", "x", "--ttl=S"],
+    &["jwt", "sign", "--key-file", "x", "--claim", "S"],
+    &["jwt", "verify", "--jwks-url", "S", "x"],
+    &["jwt", "verify", "--jwks-file", "S", "x"],
+    &["jwt", "verify", "--json", "--jwks-file", "S", "x"],
+    &["jwt", "verify", "--issuer", "S", "x"],
+    &["jwt", "verify", "--leeway=S", "x"],
+    &["jwt", "verify", "--jwks-file", "x", "S"],
+];
+
+#[test]
+fn no_command_repeats_an_argument_that_contains_a_secret() {
+    let dir = dir();
+    done(dir.path(), &["users", "add", "x"]);
+    let mut hidden = 0;
+    for quoting in QUOTING {
+        for secret in SECRET_ARGUMENTS {
+            let args: Vec<_> = quoting.iter().map(|arg| arg.replace('S', secret)).collect();
+            let args: Vec<_> = args.iter().map(String::as_str).collect();
+            let (status, stdout, said) = command(dir.path(), &args);
+            assert_ne!(status, 0, "{args:?}: {stdout}{said}");
+            assert!(!stdout.contains("hunter2") && !said.contains("hunter2"), "{args:?}: {stdout}{said}");
+            hidden += usize::from(said.contains("not shown"));
+        }
+    }
+    assert!(hidden > 300, "{hidden} errors quoted the argument");
+    for args in [&["backup", "postgres://u:hunter2@h/x"][..], &["restore", "https://u:hunter2@h/a/b/c.db"]] {
+        let (status, _, said) = command(dir.path(), args);
+        assert!(status != 0 && !said.contains("hunter2"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn an_argument_without_a_secret_is_repeated_in_the_error() {
+    let dir = dir();
+    done(dir.path(), &["keys", "list"]);
+    for (args, quoted) in [
+        (&["users", "show", "alice@example.com"][..], "\"alice@example.com\""),
+        (&["users", "add", "a b"], "\"a b\""),
+        (&["jwk", "public", "/home/a@corp.example/my key.jwk"], "/home/a@corp.example/my key.jwk"),
+        (&["jwk", "from-pem", "NzbLsXh8uDCcd-6MNwXFMyjmDwJrB1L2oKqH7Q9C2Lk.pem"], "2Lk.pem"),
+        (&["jwt", "verify", "--jwks-url", "ftp://h.example/jwks", "x"], "\"ftp://h.example/jwks\""),
+        (&["restore", "copy.db"], "copy.db"),
+    ] {
+        let (status, _, said) = command(dir.path(), args);
+        assert!(status != 0 && said.contains(quoted), "{args:?}: {said}");
+    }
+    // The query of a URL may be a key of its server.
+    let (_, _, said) =
+        command(dir.path(), &["jwt", "verify", "--jwks-url", "http://127.0.0.1:1/jwks?code=hunter2", "x"]);
+    assert!(said.contains("cannot fetch http://127.0.0.1:1/jwks?…") && !said.contains("hunter2"), "{said}");
 }
 
 /// Lines that put a secret into the argument list of a program, which `ps` shows and sudo logs. An assignment before a

@@ -60,6 +60,26 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
             "example.com",
             "ISSUER is example.com: use a URL such as https://login.example.com, without query or fragment",
         ),
+        (
+            "ISSUER",
+            "https://id.example:0",
+            "ISSUER is https://id.example:0: use a port from 1 to 65535 in it, or no port",
+        ),
+        (
+            "ISSUER",
+            "https://[::1]:99999/x",
+            "ISSUER is https://[::1]:99999/x: use a port from 1 to 65535 in it, or no port",
+        ),
+        (
+            "ISSUER",
+            "https://id.example/café",
+            r#"ISSUER is "https://id.example/café": use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é"#,
+        ),
+        (
+            "ISSUER",
+            "https://id.example/a/../b",
+            "ISSUER is https://id.example/a/../b: use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é",
+        ),
         ("LOG_FORMAT", "xml", "LOG_FORMAT is xml: use text or json"),
         ("ARGON2_ITERATIONS", "101", "ARGON2_ITERATIONS is 101: use a number from 1 to 100"),
         ("ARGON2_MEMORY_KIB", "7", "ARGON2_MEMORY_KIB is 7: use a number from 8 to 4194304"),
@@ -266,6 +286,12 @@ fn a_line_of_another_program_in_dotenv_is_skipped() {
         "APP_NAME=My App",
         "MOTD=it's fine",
         "MY-APP=1",
+        "HOST-NAME=x",
+        "PORT-A=1",
+        "PORT/x",
+        "export NOT_MY_KEY-OLD=x y",
+        "HOST is …",
+        "HOST NAME=x",
         "lonely",
         "GREETING=\"Hello",
         "K=\"a\nPORT=70000\n\"",
@@ -296,6 +322,11 @@ fn a_line_of_ours_in_dotenv_that_cannot_be_read_is_refused_with_its_number_and_n
     expect_refusal(b"PORT=0\nNOT_MY_KEY=hunter2 caf\xE9 hunter2\n", &[], message);
     let utf16: Vec<u8> = "NOT_MY_KEY=hunter2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     expect_refusal(&[b"\xFF\xFE", &*utf16].concat(), &[], ".env: it is in UTF-16: save it as UTF-8");
+    for (before, line) in [(&b"PORT=0\n\xFF\xFE"[..], 2), (b"PORT=0\r\nMOTD=x\n", 3), (b"PORT=0", 1)] {
+        let message =
+            format!(".env: line {line} has a NUL byte, as text in UTF-16 has: save the whole file as UTF-8");
+        expect_refusal(&[before, &utf16].concat(), &[], &message);
+    }
 }
 
 #[tokio::test]

@@ -253,7 +253,7 @@ async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_t
         "this is an EC P-256 key",
         "has 1024 bits",
         "has 1024 bits",
-        "it is a JWK",
+        "this is an Ed25519 key: only RSA keys can be imported",
     ]) {
         let (_, text) = found.iter().find(|(_, text)| text.starts_with(&format!("key {kid} is"))).unwrap();
         let delete = format!("`sqlite3 FILE \"delete from keys where kid = {kid}; vacuum\"`");
@@ -268,6 +268,134 @@ async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_t
     let (_, text) = found.iter().find(|(_, text)| text.starts_with("key 6 is")).unwrap();
     assert!(text.contains("another program wrote it") && text.contains("jwksd keys import"), "{text}");
     assert!(found.iter().all(|(_, text)| !text.contains("restore")), "{found:?}");
+}
+
+/// One RSA key in forms that `keys import` does not read, each with how doctor names it.
+fn encoded(dir: &Path, key: &PrivateKey) -> Vec<(&'static str, Vec<u8>)> {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let pem = private_pem(key).unwrap();
+    let der = der(&to_pkcs1_pem(key).unwrap());
+    let output = run(dir, &["jwk", "from-pem", "-", "--private"], &[KEY], &pem);
+    let jwk = String::from_utf8(output.stdout).unwrap();
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let utf16 =
+        |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<_>>();
+    let escaped = pem.replace('\n', "\\n");
+    let lines = STANDARD.encode(&der).as_bytes().chunks(76).collect::<Vec<_>>().join(&b"\r\n"[..]);
+    vec![
+        ("base64", STANDARD.encode(&der).into_bytes()),
+        ("base64", lines),
+        ("base64", URL_SAFE_NO_PAD.encode(&der).into_bytes()),
+        ("base64", STANDARD.encode(&*pem).into_bytes()),
+        ("hex", hex(&der).into_bytes()),
+        ("hex", format!("\\x{}", hex(&der).to_uppercase()).into_bytes()),
+        ("hex", format!("0x{}", hex(pem.as_bytes())).into_bytes()),
+        ("UTF-16", utf16(&format!("\u{feff}{}", *pem), u16::to_le_bytes)),
+        ("UTF-16", utf16(&pem, u16::to_be_bytes)),
+        ("line breaks as \\n", escaped.clone().into_bytes()),
+        ("line breaks as \\n", json!({"private_key": *pem}).to_string().replace('/', "\\/").into_bytes()),
+        ("a JWK", jwk.clone().into_bytes()),
+        ("base64, a JWK", STANDARD.encode(&jwk).into_bytes()),
+        ("UTF-16, base64", utf16(&STANDARD.encode(&der), u16::to_le_bytes)),
+    ]
+}
+
+#[tokio::test]
+async fn a_private_key_in_an_encoding_is_reported_as_lying_in_the_clear_with_commands_that_import_it() {
+    let (dir, store) = (dir(), dir());
+    assert!(run(store.path(), &["keys", "list"], &[FAST_KEY], "").status.success());
+    let key = rsa();
+    let forms = encoded(dir.path(), &key);
+    let mut db = create(dir.path(), KEYS).await;
+    for (_, form) in &forms {
+        insert(&mut db, form, "unixepoch() + 50000").await;
+    }
+    drop(db);
+    let before = rows(dir.path()).await;
+    let log = first_start(dir.path());
+    assert!(rows(dir.path()).await.starts_with(&before), "they are as they were");
+    let found = doctor(dir.path());
+    for (kid, (name, _)) in (1..).zip(&forms) {
+        let wanted = format!(
+            "key {kid} is neither published nor used (its private key lies in the file in the clear ({name})): "
+        );
+        let text = found.iter().find_map(|(_, text)| text.strip_prefix(&wanted));
+        let text = text.unwrap_or_else(|| panic!("{wanted}: {found:?}"));
+        assert!(text.contains("jwksd keys import KEY.pem") && !text.contains("restore"), "{text}");
+        assert!(
+            log.contains(&format!("key {kid} is left out of signing and of the JWKS: its private key lies"))
+        );
+        #[cfg(unix)]
+        expect_advice_works(dir.path(), store.path(), text, &key);
+    }
+}
+
+/// A master key that needs no KDF.
+const FAST_KEY: (&str, &str) = ("NOT_MY_KEY", "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=");
+
+/// Runs the commands of an advice, and expects that the key can be imported after them, into a copy of this store.
+#[cfg(unix)]
+fn expect_advice_works(dir: &Path, store: &Path, advice: &str, key: &PrivateKey) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let has = |tool: &str| std::process::Command::new(tool).arg("--version").output().is_ok();
+    if !["sqlite3", "perl", "iconv"].into_iter().all(has) {
+        return eprintln!("not tested: sqlite3, perl or iconv is not installed");
+    }
+    let work = crate::dir();
+    let commands: Vec<_> = advice.split('`').skip(1).step_by(2).collect();
+    let [save, convert, "jwksd keys import KEY.pem", delete] = commands[..] else { panic!("{advice}") };
+    fs::copy(dir.join(DB), work.path().join("FILE")).unwrap();
+    fs::copy(store.join(DB), work.path().join(DB)).unwrap();
+    let program = Path::new(crate::support::BINARY).parent().unwrap().display();
+    for command in [save, convert, delete] {
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("PATH={program}:$PATH\n{command}")])
+            .current_dir(work.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{command}: {}", stderr(&output));
+    }
+    let pem = work.path().join("KEY.pem");
+    assert_eq!(pem.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let imported = run(work.path(), &["keys", "import", "KEY.pem"], &[FAST_KEY], "");
+    assert!(imported.status.success(), "{convert}: {}", stderr(&imported));
+    let exported = run(work.path(), &["keys", "export", "3", "--yes"], &[FAST_KEY], "");
+    assert_eq!(String::from_utf8(exported.stdout).unwrap(), **to_pkcs1_pem(key).unwrap());
+}
+
+#[tokio::test]
+async fn an_encoded_key_that_cannot_be_used_is_in_the_clear_and_one_that_is_encrypted_is_not() {
+    use base64::engine::general_purpose::STANDARD;
+    let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P256)).unwrap()).unwrap();
+    let encrypted = der(include_str!("../data/keys/encrypted-pkcs8.pem"));
+    let xml = "<RSAKeyValue><Modulus>AQAB</Modulus><D>AQAB</D></RSAKeyValue>";
+    let short = der(include_str!("../data/rsa-1024.pem"));
+    let unusable = "its private key lies in the file in the clear, and cannot be used: ";
+    let dir = dir();
+    let mut db = create(dir.path(), KEYS).await;
+    let rows = [
+        (STANDARD.encode(der(&ec)).into_bytes(), unusable, "this is an EC P-256 key"),
+        (ec.replace('\n', "\\n").into_bytes(), unusable, "this is an EC P-256 key"),
+        (STANDARD.encode(short).into_bytes(), unusable, "has 1024 bits"),
+        (xml.as_bytes().to_vec(), unusable, ""),
+        (br#"{"keys":[{"kty":"EC","crv":"P-256","d":"AQAB"}]}"#.to_vec(), unusable, ""),
+        (STANDARD.encode(&encrypted).into_bytes(), "it is not sealed by jwksd", "keys import"),
+        (b"gAAAAABfernet".to_vec(), "it is not sealed by jwksd", "keys import"),
+        ([0xFF, 0xFE, 1, 2, 3, 4].repeat(30), "it is not sealed by jwksd", "keys import"),
+    ];
+    for (row, ..) in &rows {
+        insert(&mut db, row, "unixepoch() + 50000").await;
+    }
+    drop(db);
+    first_start(dir.path());
+    let found = doctor(dir.path());
+    for (kid, (_, why, part)) in (1..).zip(rows) {
+        let wanted = format!("key {kid} is neither published nor used ({why}");
+        let text = found.iter().find(|(_, text)| text.starts_with(&wanted));
+        let (_, text) = text.unwrap_or_else(|| panic!("{wanted}: {found:?}"));
+        assert!(text.contains(part), "{text}");
+        assert_eq!(text.contains("; vacuum"), why == unusable, "{text}");
+    }
 }
 
 #[tokio::test]

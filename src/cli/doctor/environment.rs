@@ -81,7 +81,8 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
 
 /// Reports which other users can change or replace a file. Without a mode that lets them, its owner can.
 fn examine_access(config: &Config, findings: &mut Findings) {
-    let refused = config::check_dotenv_access(config.keys.master_key.is_none()).err();
+    let refused = config::check_dotenv_access(config.dotenv_file.as_ref(), config.keys.master_key.is_none());
+    let refused = refused.err();
     if let Some(risk) = &refused {
         findings.error("files", risk.to_string());
     }
@@ -92,7 +93,7 @@ fn examine_access(config: &Config, findings: &mut Findings) {
         store_files(config).into_iter().map(|file| (file, Strictness::NoCreating)).chain(private)
     {
         // Files that do not exist yet have no risks of their own.
-        found.extend(file_access::risks(&file, strictness).unwrap_or_default());
+        found.extend(file_access::risks(&file, strictness, None).unwrap_or_default());
     }
     let mut reported: Vec<_> = refused.into_iter().collect();
     for risk in found {

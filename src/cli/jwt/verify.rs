@@ -12,7 +12,7 @@ use super::super::exit::UsageError;
 use super::super::fetch::{self, Client};
 use super::super::files;
 use super::super::output;
-use super::super::text::{printable, printable_lines};
+use super::super::text::{printable, printable_lines, without_secrets};
 use super::show;
 use super::token_args::TokenArgs;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
@@ -58,13 +58,23 @@ pub(in crate::cli) struct VerifyArgs {
     json: bool,
 }
 
+impl VerifyArgs {
+    fn without_secrets(&self, message: String) -> String {
+        let given = [&self.jwks_url, &self.jwks_file, &self.issuer, &self.audience];
+        without_secrets(
+            message,
+            given.into_iter().flatten().map(String::as_str).chain([self.token.argument()]),
+        )
+    }
+}
+
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
     let is_valid = read(args).and_then(|(token, keys)| Report::new(&token, &keys, args).print(args.json));
     let why = match is_valid {
         Ok(true) => return Ok(()),
         // Not the status of errors: scripts must not take an unreachable issuer for a forged token.
         Ok(false) => return Err(Status(INVALID).into()),
-        Err(error) => format!("{error:#}"),
+        Err(error) => args.without_secrets(format!("{error:#}")),
     };
     if args.json {
         let report = json!({
@@ -97,12 +107,8 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
                 json.with_context(|| format!("cannot use {}", files::shown(file)))?,
             )
         }
-        (None, Some(url), _) => (url.clone(), fetch_keys(url)?),
-        (None, None, Some(issuer)) => {
-            let url = discover(issuer)?;
-            let json = fetch_keys(&url)?;
-            (url, json)
-        }
+        (None, Some(url), _) => fetch_keys(fetch::parse(url)?)?,
+        (None, None, Some(issuer)) => fetch_keys(discover(issuer)?)?,
         (None, None, None) => {
             return Err(UsageError(
                 "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE".to_owned(),
@@ -113,38 +119,40 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
     TrustedKeys::parse(&json).with_context(|| format!("cannot use {from}"))
 }
 
-fn fetch_keys(url: &str) -> anyhow::Result<Value> {
-    get(&fetch::parse(url)?)
+/// The name of the source in messages, and what it answered.
+fn fetch_keys(url: Url) -> anyhow::Result<(String, Value)> {
+    Ok((fetch::shown(&url), get(&url)?))
 }
 
 /// Fetches JSON. Warns about plain http, because the keys are only as trustworthy as the way to them.
 fn get(url: &Url) -> anyhow::Result<Value> {
     if fetch::is_exposed(url) {
         output::message(&format!(
-            "warning: {url} is plain http: attackers on the network can replace the keys"
+            "warning: {} is plain http: attackers on the network can replace the keys",
+            fetch::shown(url)
         ));
     }
     Client::new().get(url)
 }
 
 /// Finds an issuer's keys (OpenID Connect Discovery 1.0 §4) and checks that the document names that issuer (§4.3).
-fn discover(issuer: &str) -> anyhow::Result<String> {
+fn discover(issuer: &str) -> anyhow::Result<Url> {
     let url = fetch::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
-    let found = get(&url)?;
+    let (found, name) = (get(&url)?, fetch::shown(&url));
     let text = |name: &str| found.get(name).and_then(Value::as_str);
     // Otherwise another issuer's keys could sign for this one.
     if text("issuer") != Some(issuer) {
-        bail!("{url} names the issuer {:?}, not {issuer:?}", text("issuer").unwrap_or_default());
+        bail!("{name} names the issuer {:?}, not {issuer:?}", text("issuer").unwrap_or_default());
     }
     let Some(keys) = text("jwks_uri") else {
-        bail!("{url} has no \"jwks_uri\"");
+        bail!("{name} has no \"jwks_uri\"");
     };
-    let keys_url = fetch::parse(keys).with_context(|| format!("the \"jwks_uri\" of {url}"))?;
+    let keys_url = fetch::parse(keys).with_context(|| format!("the \"jwks_uri\" of {name}"))?;
     // Plain http is allowed only for the origin that the user has already chosen.
     if keys_url.scheme() != "https" && keys_url.origin() != url.origin() {
-        bail!("{url} has the \"jwks_uri\" {keys_url}: it must be https or the same origin");
+        bail!("{name} has the \"jwks_uri\" {}: it must be https or the same origin", fetch::shown(&keys_url));
     }
-    Ok(keys_url.into())
+    Ok(keys_url)
 }
 
 /// The result of a verification. `claims` is set only if the signature is valid.
@@ -158,7 +166,12 @@ struct Report {
 impl Report {
     fn new(token: &str, keys: &TrustedKeys, args: &VerifyArgs) -> Self {
         let now = SystemClock::start().now();
-        let rejected = |jws, invalid| Self { now, outcome: Err(invalid), jws, claims: None };
+        // The reason may name what was required, or repeat a part of the token.
+        let hide = |invalid: VerifyError| VerifyError {
+            message: args.without_secrets(invalid.message),
+            reason: invalid.reason,
+        };
+        let rejected = |jws, invalid| Self { now, outcome: Err(hide(invalid)), jws, claims: None };
         let jws = match Jws::parse(token) {
             Ok(jws) => jws,
             Err(invalid) => return rejected(None, invalid),
@@ -184,7 +197,7 @@ impl Report {
             notes.extend(jwk_set::notes(&keys.skipped()));
             notes
         });
-        Self { now, outcome, jws: Some(jws), claims: Some(claims) }
+        Self { now, outcome: outcome.map_err(hide), jws: Some(jws), claims: Some(claims) }
     }
 
     /// Prints the report. Returns whether the token is valid.

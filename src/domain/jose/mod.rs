@@ -14,6 +14,7 @@ pub mod json;
 pub mod jwk;
 pub mod jwk_set;
 pub mod jws;
+pub(crate) mod key_encoding;
 mod key_format;
 pub mod members;
 pub mod numeric_date;

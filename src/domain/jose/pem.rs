@@ -8,6 +8,7 @@ use rsa::pkcs8::der::asn1::ObjectIdentifier;
 use rsa::pkcs8::der::pem::LineEnding;
 use rsa::pkcs8::der::{Decode as _, Document, SecretDocument};
 use rsa::pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::algorithm::{Curve, KeyType};
@@ -107,8 +108,17 @@ pub fn contains_private_key(input: &[u8]) -> bool {
             Err(error) => error != InvalidPem::Encrypted,
         };
     }
-    let json = SecretJson::parse(input);
-    json.is_ok_and(|json| json.reveal().get("kty").is_some() && json.reveal().get("d").is_some())
+    // The format of .NET.
+    let has = |part: &[u8]| input.windows(part.len()).any(|window| window == part);
+    SecretJson::parse(input).is_ok_and(|json| is_private_jwk(json.reveal()))
+        || has(b"<RSAKeyValue>") && has(b"<D>")
+}
+
+/// Whether JSON is a private JWK, or a JWK Set with one.
+fn is_private_jwk(json: &Value) -> bool {
+    let has = |name| json.get(name).is_some();
+    let keys = json.get("keys").and_then(Value::as_array);
+    has("d") && (has("kty") || has("n")) || keys.is_some_and(|keys| keys.iter().any(is_private_jwk))
 }
 
 /// Reads an RSA private key in PKCS#1 (`-----BEGIN RSA PRIVATE KEY-----`), the form of the `keys` table.

@@ -14,6 +14,9 @@ const PADDING_OPTIONAL: GeneralPurposeConfig =
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING_OPTIONAL);
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING_OPTIONAL);
 
+/// Length of 32 bytes in base64 without padding.
+const BASE64_LENGTH: usize = 43;
+
 /// The 32 bytes that a text encodes as base64, base64url (padded or not) or 64 hex digits.
 pub(super) fn decode(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     // 64 hex digits are also valid base64, but of 48 bytes.
@@ -27,25 +30,82 @@ pub(super) fn wraps_key(text: &str) -> bool {
     if decode(text).is_some() {
         return false;
     }
-    // Blanks break long lines, and colons stand between the bytes of a hex dump.
+    // Blanks break long lines.
     let joined = Zeroizing::new(text.replace([' ', '\t', '\r', '\n', ':'], ""));
-    has_key(text) || has_key(&joined) || is_encoded_twice(text)
+    [text, &joined].into_iter().any(|text| has_hex(text) || has_base64(text))
+        || is_hex_dump(text)
+        || is_encoded_twice(text)
 }
 
-fn has_key(text: &str) -> bool {
-    let is_of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
-    text.split(|c| !is_of_key(c)).any(|word| {
+/// Whether a text has exactly 64 hex digits in a row, whatever is around them: `0x…`, `\x…`, `H'…'`, `…h`.
+fn has_hex(text: &str) -> bool {
+    let runs = text.split(|c: char| !c.is_ascii_hexdigit());
+    // dotenv removes the quotes of b'…' and leaves the b, which is a hex digit too.
+    runs.flat_map(|run| [Some(run), run.strip_prefix('b')]).flatten().any(|run| run.len() == 64)
+}
+
+/// Whether a text has 64 hex digits in groups of the same length: `f0 15 …`, `f0:15:…`, `{0xf0, 0x15, …}`, `\xf0\x15…`.
+/// The groups of a UUID differ, so that two of them can be a passphrase.
+fn is_hex_dump(text: &str) -> bool {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let groups: Vec<_> = words.map(hex_digits).collect();
+    groups.chunk_by(|one, two| one == two).any(|run| {
+        let digits = run.first().copied().flatten().unwrap_or_default();
+        digits % 2 == 0 && digits * run.len() == 64
+    })
+}
+
+/// How many hex digits a word has, without a prefix; `None` for a word with other characters.
+fn hex_digits(word: &str) -> Option<usize> {
+    let digits = word.strip_prefix('0').unwrap_or(word).strip_prefix(['x', 'X']).unwrap_or(word);
+    digits.chars().all(|c| c.is_ascii_hexdigit()).then_some(digits.len())
+}
+
+/// Whether a text has a word that is 32 bytes in base64, with or without something before and after it.
+fn has_base64(text: &str) -> bool {
+    text.split(|c| !is_of_base64(c)).any(|word| {
         // dotenv removes the quotes of b'…' and leaves the b.
-        let forms = [Some(word), word.strip_prefix('b'), word.strip_prefix("0x"), word.strip_prefix("0X")];
-        forms.into_iter().flatten().any(|form| is_mixed(form) && decode(form).is_some())
+        let forms = [Some(word), word.strip_prefix('b')];
+        forms.into_iter().flatten().any(|form| is_mixed(form) && is_key(form)) || is_marked_key(word)
+    })
+}
+
+fn is_of_base64(c: char) -> bool {
+    c.is_ascii_alphanumeric() || is_sign(c)
+}
+
+/// The characters of base64 and base64url that also stand between words.
+fn is_sign(c: char) -> bool {
+    matches!(c, '+' | '/' | '-' | '_')
+}
+
+fn is_key(word: &str) -> bool {
+    word.len() == BASE64_LENGTH && decode(word).is_some()
+}
+
+/// Whether a word is a key with a mark before or after it that a sign of base64 separates: `base64-…`, `_…_`.
+fn is_marked_key(word: &str) -> bool {
+    let starts = word.char_indices().filter(|(_, c)| is_sign(*c)).map(|(at, _)| at + 1);
+    starts.chain([0]).any(|start| {
+        let key = word.get(start..start + BASE64_LENGTH);
+        let after = word.get(start + BASE64_LENGTH..).unwrap_or_default();
+        (after.is_empty() || after.starts_with(is_sign))
+            && key.is_some_and(|key| looks_random(key) && is_key(key))
     })
 }
 
 /// Whether the characters can be those of 32 random bytes, and not words of a passphrase without its blanks.
 fn is_mixed(word: &str) -> bool {
     let has = |kind: fn(&char) -> bool| word.chars().any(|c| kind(&c));
-    word.len() == 64
-        || has(char::is_ascii_digit) && has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)
+    has(char::is_ascii_digit) && has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)
+}
+
+/// Whether capitals, small letters and digits follow each other as often as in random text: 26 times on average, and not
+/// only at the beginnings of words.
+fn looks_random(word: &str) -> bool {
+    let kind = |byte: &u8| (byte.is_ascii_uppercase(), byte.is_ascii_lowercase(), byte.is_ascii_digit());
+    let kinds: Vec<_> = word.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| kind(&byte)).collect();
+    kinds.windows(2).filter(|pair| pair.first() != pair.last()).count() > 14
 }
 
 /// As values of Kubernetes secrets are, when the key was base64 already.
@@ -101,6 +161,10 @@ mod tests {
                 ("export NOT_MY_KEY='", "'"),
                 ("# the master key\n", ""),
                 ("{\"key\":\"", "\"}"),
+                ("base64-", ""),
+                ("key_", "_"),
+                ("--", "--"),
+                ("sha256/", "/"),
             ] {
                 assert!(wraps_key(&format!("{before}{key}{after}")), "{before}{key}{after}");
             }
@@ -109,10 +173,48 @@ mod tests {
             assert!(wraps_key(&format!("{one} {two}")) && wraps_key(&format!("\"{one}\n{two}\"")));
             assert!(wraps_key(&STANDARD.encode(key)) && wraps_key(&STANDARD.encode(format!("{key}\n"))));
         }
-        let pairs: Vec<_> = HEX_KEY.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap()).collect();
-        assert!(
-            wraps_key(&pairs.join(":")) && wraps_key(&pairs.join(" ")) && wraps_key(&format!("0x{HEX_KEY}"))
-        );
+    }
+
+    #[test]
+    fn hex_digits_in_the_notation_of_a_program_are_noticed() {
+        let pairs = |key: &str, separator: &str| {
+            let pairs = key.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap());
+            pairs.collect::<Vec<_>>().join(separator)
+        };
+        for key in [HEX_KEY.to_owned(), HEX_KEY.to_uppercase()] {
+            for (before, after) in [
+                ("0x", ""),
+                ("0X", ""),
+                ("\\x", ""),
+                ("x'", "'"),
+                ("X'", "'::bytea"),
+                ("H'", "'"),
+                ("", "h"),
+                ("", "H"),
+                ("&H", ""),
+                ("$", ""),
+                ("#", ""),
+                ("16#", "#"),
+                ("hex:", ""),
+                ("hex(", ")"),
+                ("b", ""),
+                ("sha256-", ""),
+                ("the key is ", "."),
+            ] {
+                assert!(wraps_key(&format!("{before}{key}{after}")), "{before}{key}{after}");
+            }
+            for dump in [
+                pairs(&key, " "),
+                pairs(&key, ":"),
+                pairs(&key, "-"),
+                format!("0x{}", pairs(&key, ", 0x")),
+                format!("\\x{}", pairs(&key, "\\x")),
+                format!("{{0x{}}}", pairs(&key, ",0x")),
+                format!("the code: {}", pairs(&key, " ")),
+            ] {
+                assert!(wraps_key(&dump), "{dump}");
+            }
+        }
     }
 
     #[test]
@@ -125,6 +227,15 @@ mod tests {
             "f015736f133968ea16f0f2d0e24859e4f713d8205c89e139",
             "0e0e7c3f-8a0b-4c0c-9d67-3a3b9f1d7c11",
             "sixteen letters!",
+            "0e0e7c3f-8a0b-4c0c-9d67-3a3b9f1d7c11 6f1c9f0e-1b7b-4f0e-9d3c-0a4f5f3b2c11",
+            "A-Passphrase-Of-2024-With-Some-More-Words-Than-Are-Needed-Here",
+            "my_Long_Passphrase_Number_1_With_Many_Words_In_It_And_No_Blanks",
+            "CorrectHorseBatteryStapleCorrectHorseBatteryStaple2024",
+            // 63, 65 and 128 digits.
+            "f015736f133968ea16f0f2d0e24859e4f713d8205c89e139a6102880a4b883a",
+            "f015736f133968ea16f0f2d0e24859e4f713d8205c89e139a6102880a4b883a7f",
+            "f015736f133968ea16f0f2d0e24859e4f713d8205c89e139a6102880a4b883a7f015736f133968ea16f0f2d0e24859e4f713d8205c89e139a6102880a4b883a7",
+            "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzlXxhHHwg744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzlXxhHHw",
         ] {
             assert!(!wraps_key(phrase), "{phrase}");
         }

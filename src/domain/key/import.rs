@@ -2,17 +2,28 @@
 
 use thiserror::Error;
 
+use zeroize::Zeroizing;
+
 use crate::domain::jose::algorithm::KeyType;
+use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::invalid_pem::InvalidPem;
+use crate::domain::jose::json::SecretJson;
+use crate::domain::jose::key_encoding::KeyEncoding;
 use crate::domain::jose::pem::{contains_private_key, read_private_key};
 use crate::domain::jose::private_key::PrivateKey;
+
+/// Maximum number of encodings around a key: base64 of a JWK in UTF-16, for example.
+const MAX_ENCODINGS: usize = 3;
 
 /// Reads an RSA private key: PEM in any shape, or DER; PKCS#8 or PKCS#1.
 ///
 /// # Errors
 /// [`InvalidImport`] for any other input.
 pub fn parse(input: &[u8]) -> Result<PrivateKey, InvalidImport> {
-    let key = read_private_key(input)?;
+    usable(read_private_key(input)?)
+}
+
+fn usable(key: PrivateKey) -> Result<PrivateKey, InvalidImport> {
     match key.public().key_type() {
         // The size was checked when the key was read.
         KeyType::Rsa => Ok(key),
@@ -24,6 +35,8 @@ pub fn parse(input: &[u8]) -> Result<PrivateKey, InvalidImport> {
 pub(crate) enum Plaintext {
     /// A private key that can sign.
     Key(PrivateKey),
+    /// A private key that could sign, in encodings that `jwksd keys import` does not read, the outer ones first.
+    EncodedKey(Vec<KeyEncoding>),
     /// A private key that cannot sign, and why.
     UnusableKey(String),
     /// No private key that we can read: encrypted, or something else.
@@ -33,12 +46,48 @@ pub(crate) enum Plaintext {
 impl Plaintext {
     /// Reads what `jwksd keys import` reads, and recognises private keys that cannot be used.
     pub(crate) fn read(bytes: &[u8]) -> Self {
-        match parse(bytes) {
-            Ok(key) => Self::Key(key),
-            Err(error) if contains_private_key(bytes) => Self::UnusableKey(error.to_string()),
-            Err(_) => Self::Unknown,
+        let error = match parse(bytes) {
+            Ok(key) => return Self::Key(key),
+            Err(error) => error,
+        };
+        let mut unusable = contains_private_key(bytes).then(|| error.to_string());
+        let mut encodings = Vec::new();
+        let mut content = Zeroizing::new(bytes.to_vec());
+        while encodings.len() < MAX_ENCODINGS
+            && let Some((encoding, inner, read)) = without_encoding(&content)
+        {
+            encodings.push(encoding);
+            content = inner;
+            match read {
+                Ok(_) => return Self::EncodedKey(encodings),
+                // The innermost reason says the most.
+                Err(error) if encoding == KeyEncoding::Jwk || contains_private_key(&content) => {
+                    unusable = Some(error.to_string());
+                }
+                Err(_) => {}
+            }
         }
+        unusable.map_or(Self::Unknown, Self::UnusableKey)
     }
+}
+
+/// Removes one encoding. Returns what is inside, and the key if it is one.
+fn without_encoding(
+    content: &[u8],
+) -> Option<(KeyEncoding, Zeroizing<Vec<u8>>, Result<PrivateKey, InvalidImport>)> {
+    if let Some(read) = read_jwk(content) {
+        return Some((KeyEncoding::Jwk, Zeroizing::default(), read));
+    }
+    let (encoding, inner) = KeyEncoding::decode(content)?;
+    let read = parse(&inner);
+    Some((encoding, inner, read))
+}
+
+/// Reads a private key in JSON (RFC 7518 §6); `None` for any other input.
+fn read_jwk(input: &[u8]) -> Option<Result<PrivateKey, InvalidImport>> {
+    let json = SecretJson::parse(input).ok()?;
+    let members = json.reveal().as_object().filter(|members| members.contains_key("d"))?;
+    Some(PrivateKey::from_members(members).map_err(InvalidImport::Jwk).and_then(usable))
 }
 
 /// Why a key cannot be imported.
@@ -47,6 +96,9 @@ pub enum InvalidImport {
     /// Not an RSA key. The `keys` table can hold only PKCS#1 so far.
     #[error("this is an {0} key: only RSA keys can be imported")]
     KeyType(KeyType),
+    /// Not a usable private JWK.
+    #[error(transparent)]
+    Jwk(InvalidJwk),
     /// Not a usable private key.
     #[error(transparent)]
     Pem(#[from] InvalidPem),

@@ -82,14 +82,15 @@ impl RotationPolicy {
         // replacement in the second of its creation.
         let handover = if lead.is_zero() { token_ttl.max(Duration::from_secs(2)) } else { lead * 2 };
         // The last token of a key must not outlive the key.
-        let least = handover + token_ttl;
-        if lifetime < least {
-            return Err(InvalidPolicy::LifetimeTooShort { least });
-        }
+        let for_tokens = handover + token_ttl;
         // Keys that sign only for a moment, but are published for long, would fill the JWKS.
-        let least = token_ttl + Duration::from_secs(token_ttl.as_secs().div_ceil(16));
-        if lifetime < least {
-            return Err(InvalidPolicy::TooManyKeys { least });
+        let for_few_keys = token_ttl + Duration::from_secs(token_ttl.as_secs().div_ceil(16));
+        // The larger one, so that the lifetime of the error is not refused in its turn.
+        if lifetime < for_few_keys && for_tokens < for_few_keys {
+            return Err(InvalidPolicy::TooManyKeys { least: for_few_keys });
+        }
+        if lifetime < for_tokens {
+            return Err(InvalidPolicy::LifetimeTooShort { least: for_tokens });
         }
         Ok(Self { lifetime, retention, lead, token_ttl })
     }

@@ -2,6 +2,7 @@
 
 use super::master_key::MasterKey;
 use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::key_encoding::KeyEncoding;
 use crate::domain::jose::pem;
 use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::import::Plaintext;
@@ -21,8 +22,10 @@ pub struct UnreadableRow {
 }
 
 /// What an operator can do about a row that cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
+    /// A private key lies in the file in the clear, and it can be imported after this command has converted it.
+    ConvertAndDelete(String),
     /// Another program can open it.
     Export,
     /// A private key lies in the file in the clear, and it can be imported.
@@ -36,15 +39,21 @@ pub enum Remedy {
 impl Remedy {
     /// In words, for the row of this `kid`.
     #[must_use]
-    pub fn in_words(self, kid: Kid) -> String {
+    pub fn in_words(&self, kid: Kid) -> String {
+        let save = format!(
+            "`(umask 077; sqlite3 FILE \"select writefile('KEY', key) from keys where kid = {kid}\")`"
+        );
         let delete = format!("`sqlite3 FILE \"delete from keys where kid = {kid}; vacuum\"`");
         match self {
             Self::Export => {
                 "if it is still needed, export it with the program that sealed it, and use `jwksd keys import`".to_owned()
             }
+            Self::ConvertAndDelete(command) => format!(
+                "if it is still needed, save it with {save}, convert it with `(umask 077; {command})` and use \
+                 `jwksd keys import KEY.pem`; then delete it with {delete}"
+            ),
             Self::ImportAndDelete => format!(
-                "if it is still needed, save it with `(umask 077; sqlite3 FILE \"select writefile('KEY', key) from keys \
-                 where kid = {kid}\")` and use `jwksd keys import KEY`; then delete it with {delete}"
+                "if it is still needed, save it with {save} and use `jwksd keys import KEY`; then delete it with {delete}"
             ),
             Self::Delete => format!("stop trusting it, or keep it elsewhere, and delete it with {delete}"),
             Self::Restore => "replace the store by a backup with `jwksd restore`".to_owned(),
@@ -70,6 +79,11 @@ impl UnreadableRow {
         let in_the_clear = "its private key lies in the file in the clear";
         let (what, remedy) = match Plaintext::read(bytes) {
             Plaintext::Key(_) => (Some(in_the_clear.to_owned()), Remedy::ImportAndDelete),
+            Plaintext::EncodedKey(encodings) => {
+                let names: Vec<_> = encodings.iter().map(|encoding| encoding.name()).collect();
+                let what = format!("{in_the_clear} ({})", names.join(", "));
+                (Some(what), Remedy::ConvertAndDelete(conversion(&encodings)))
+            }
             Plaintext::UnusableKey(why) => {
                 (Some(format!("{in_the_clear}, and cannot be used: {why}")), Remedy::Delete)
             }
@@ -83,6 +97,12 @@ impl UnreadableRow {
         let why = exp.into_iter().chain(what).collect::<Vec<_>>().join(", and ");
         Self { kid, why, remedy }
     }
+}
+
+/// The command that makes `KEY.pem` of `KEY`.
+fn conversion(encodings: &[KeyEncoding]) -> String {
+    let filters: Vec<_> = encodings.iter().map(|encoding| encoding.filter()).collect();
+    format!("cat KEY | {} >KEY.pem", filters.join(" | "))
 }
 
 /// Why a row does not open.
