@@ -6,7 +6,7 @@ use super::compatibility::{expect_numbers_left, expect_usable_tables};
 use super::file::DatabaseFile;
 use super::schema::{expect_known_version, has_table};
 use super::schema_check::{self, SchemaFault};
-use super::{accounts, keys};
+use super::{accounts, keys, references, rehearsal};
 use crate::store::{MasterKeyRecord, StoreError};
 
 /// Maximum number of differences in a refusal.
@@ -77,10 +77,18 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     if !matches!(contents, Contents::Ours(_)) {
         expect_numbers_left(db).await?;
     }
+    let schema = schema_check::compare(db).await?;
+    // Objects that are refused anyway could do anything in the trial, too.
+    if let Some(our_tables) = schema.our_tables
+        && !schema.faults.iter().any(SchemaFault::is_serious)
+    {
+        references::expect_harmless(db, &our_tables).await?;
+        rehearsal::expect_writable(db).await?;
+    }
     Ok(Probe {
         has_accounts: has_table(db, "users").await? && accounts::any(db).await?,
         contents,
-        schema_faults: schema_check::faults(db).await?,
+        schema_faults: schema.faults,
     })
 }
 
