@@ -438,6 +438,14 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it deletes a key.
+    #[must_use]
+    pub const fn is_deletion(&self) -> bool {
+        matches!(self, Self::Delete { .. })
+    }
+}
+
 /// Plans what to do with the keys now.
 ///
 /// - A key that has reached its `exp` expires.

@@ -5,6 +5,7 @@
 
 mod anchors;
 mod commands;
+mod deletion;
 mod error;
 mod external_keys;
 mod inspect;

@@ -29,6 +29,8 @@ pub(super) enum Intent<'a> {
     Expire(Kid),
     /// Add a private key from elsewhere.
     Import(&'a PrivateKey),
+    /// Delete the keys whose retention is over, and nothing else.
+    DeleteEnded,
     /// Nothing.
     Keep,
     /// Take a key out of everything now.
@@ -114,7 +116,7 @@ impl<'a> Draft<'a> {
                 }
             }
             Intent::Import(key) => self.import(key)?,
-            Intent::Keep => {}
+            Intent::DeleteEnded | Intent::Keep => {}
             Intent::Revoke(kid) => {
                 self.published(kid)?;
                 self.revoke(kid, ASKED);
@@ -126,12 +128,14 @@ impl<'a> Draft<'a> {
         Ok(self)
     }
 
-    /// Adds what the plan says about the keys as they will be.
+    /// Adds what the plan says about the keys as they will be: only the deletions, or everything else.
     pub(super) fn plan(mut self, intent: &Intent<'_>) -> Self {
-        for action in lifecycle::plan(&self.keys, self.policy, self.context) {
+        // Apart from each other, so that a deletion that fails does not keep a key from being created. And a command deletes
+        // nothing: its process has not watched the clock.
+        let deletes = matches!(intent, Intent::DeleteEnded);
+        let planned = lifecycle::plan(&self.keys, self.policy, self.context);
+        for action in planned.into_iter().filter(|action| action.is_deletion() == deletes) {
             match action {
-                // A command deletes nothing: its process has not watched the clock.
-                Action::Delete { .. } if !matches!(intent, Intent::Keep) => {}
                 // That of a revoked key must be remembered before its row is gone.
                 Action::Delete { .. } if self.stored.lacks_thumbprints => {}
                 Action::Delete { kid, reason } => {
