@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::jwk_set::JwkSet;
-use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, MAX_PUBLISHED, RotationTimes};
+use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
@@ -118,7 +118,7 @@ impl KeyringSnapshot {
             .filter(|key| key.is_published(now) && !ended_before.keys.contains(&key.kid))
             .filter_map(|key| Some((*key, signing_key(key)?)))
             .collect();
-        let surplus = drop_surplus(&mut published, stored.newest_signer);
+        let surplus = drop_surplus(&mut published, now, stored.newest_signer);
         let expired_signer = KeyTimeline::at(&keys, now).newest_expired().and_then(signing_key);
 
         let (mut external, mut tampered) = (Vec::new(), Vec::new());
@@ -453,16 +453,16 @@ fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], external: &[ExternalK
     ends.into_iter().filter_map(document).collect()
 }
 
-/// Drops the oldest keys above the maximum, except the one that signs. Returns how many.
-fn drop_surplus(published: &mut Vec<(KeyMetadata, Arc<SigningKey>)>, signer: Option<Kid>) -> usize {
-    let surplus = published.len().saturating_sub(MAX_PUBLISHED);
-    let mut left = surplus;
-    published.retain(|(key, _)| {
-        let is_kept = left == 0 || Some(key.kid) == signer;
-        left -= usize::from(!is_kept);
-        is_kept
-    });
-    surplus
+/// Drops the keys for which the JWKS has no room. Returns how many.
+fn drop_surplus(
+    published: &mut Vec<(KeyMetadata, Arc<SigningKey>)>,
+    now: Timestamp,
+    signer: Option<Kid>,
+) -> usize {
+    let (alive, before) = (metadata(published), published.len());
+    let timeline = KeyTimeline::at(&alive, now).after(signer);
+    published.retain(|(key, _)| timeline.publishes(key));
+    before - published.len()
 }
 
 fn metadata(published: &[(KeyMetadata, Arc<SigningKey>)]) -> Vec<KeyMetadata> {
