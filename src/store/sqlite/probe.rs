@@ -59,7 +59,10 @@ impl DatabaseFile {
     pub async fn probe(&self) -> Result<Probe, StoreError> {
         match self.path().metadata() {
             Ok(file) if file.is_file() => self.read(probe).await,
-            Ok(_) => Err(StoreError::Corrupt("it is not a file".to_owned())),
+            Ok(other) => Err(StoreError::Foreign(format!(
+                "it is {}: nothing was changed; name a file in DATABASE_URL",
+                if other.is_dir() { "a directory" } else { "not a file" }
+            ))),
             // SQLite would only report that it cannot open the file.
             Err(_) if self.path().symlink_metadata().is_ok() => {
                 Err(StoreError::Corrupt("it is a link to a file that does not exist".to_owned()))
@@ -83,7 +86,9 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
         && !schema.faults.iter().any(SchemaFault::is_serious)
     {
         references::expect_harmless(db, &our_tables).await?;
-        rehearsal::expect_writable(db).await?;
+        if !schema.is_writable {
+            rehearsal::expect_writable(db).await?;
+        }
     }
     Ok(Probe {
         has_accounts: has_table(db, "users").await? && accounts::any(db).await?,

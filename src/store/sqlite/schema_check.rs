@@ -37,6 +37,8 @@ pub(super) struct Comparison {
     pub(super) faults: Vec<SchemaFault>,
     /// The names of our tables in lower case. Nothing if the file has only objects of ours, as we have made them.
     pub(super) our_tables: Option<HashSet<String>>,
+    /// Whether all tables that we write are as we have made them, so that nothing in them can forbid a write.
+    pub(super) is_writable: bool,
 }
 
 /// A difference between the schema of a file and what the migrations make.
@@ -99,7 +101,7 @@ pub(super) async fn compare(db: &mut SqliteConnection) -> Result<Comparison, Sto
     let is_empty = version.is_none() && present.is_empty() && course.is_empty();
     // Running all migrations for comparison takes most of the time of a restart.
     if faults.is_empty() && (is_empty || is_as_made && digest(&course) == COURSE_DIGEST) {
-        return Ok(Comparison { faults: Vec::new(), our_tables: None });
+        return Ok(Comparison { faults: Vec::new(), our_tables: None, is_writable: true });
     }
     let newest = objects(&mut new_store(newest_schema()).await?).await?;
     let expected = match version {
@@ -115,8 +117,14 @@ pub(super) async fn compare(db: &mut SqliteConnection) -> Result<Comparison, Sto
     });
     let unique = excessive.into_iter().filter(|index| index.is_constraint);
     let unique = unique.map(|index| SchemaFault(Difference::Unique(index.table, index.columns)));
+    let faults: Vec<_> = faults.into_iter().chain(unique).collect();
     let our_tables = side_tables.into_iter().chain(COURSE_TABLES.map(str::to_owned)).collect();
-    Ok(Comparison { faults: faults.into_iter().chain(unique).collect(), our_tables: Some(our_tables) })
+    let is_foreign_index = |it: &Object| it.is_index_on(&our_tables) && !newest.contains(it);
+    let is_writable = version == Some(newest_schema())
+        && faults.is_empty()
+        && digest(&course) == COURSE_DIGEST
+        && !present.iter().any(is_foreign_index);
+    Ok(Comparison { faults, our_tables: Some(our_tables), is_writable })
 }
 
 /// The differences in both directions.
