@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::support::{BINARY, Server};
-use crate::{DB, command, db, dir, done, objects, post};
+use crate::{DB, command, db, dir, done, get, objects, post};
 
 /// A registration that waits for the write lock of another process while `damage` is done to the store.
 async fn register_while(dir: &Path, damage: impl FnOnce()) -> (u16, Value) {
@@ -370,6 +370,37 @@ async fn a_course_database_is_taken_over_with_further_tables_and_refused_with_a_
     assert!(fs::read(dir.join(DB)).unwrap() == before, "nothing is written");
     sql(dir, DB, r#"DROP TRIGGER "evil""one""#).await;
     done(dir, &["users", "add", "alice"]);
+}
+
+#[tokio::test]
+async fn a_key_in_two_rows_of_a_database_that_was_taken_over_is_published_once() {
+    let source = dir();
+    let pem = done(source.path(), &["keys", "export", "1", "--yes"]).0;
+    let dir = dir();
+    let dir = dir.path();
+    fs::write(dir.join(".env"), "NOT_MY_KEY='correct horse battery staple'\n").unwrap();
+    fs::write(dir.join(DB), "").unwrap();
+    sql(dir, DB, include_str!("../../migrations/sqlite/0001_course_schema.sql")).await;
+    for hours in [20, 22, 21, 22] {
+        sqlx::query("INSERT INTO keys (key, exp) VALUES (?, unixepoch() + 3600 * ?)")
+            .bind(&pem)
+            .bind(hours)
+            .execute(&mut db(dir).await)
+            .await
+            .unwrap();
+    }
+    let server = Server::start(dir, &[]);
+    for _ in 0..2 {
+        let set = get(&server, "/jwks").await;
+        let kids: Vec<_> = set["keys"].as_array().unwrap().iter().map(|key| key["kid"].clone()).collect();
+        assert_eq!(kids, ["4"], "the one that lives longest");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    drop(server);
+    let (keys, _) = done(dir, &["keys", "list", "--json"]);
+    let keys: Value = serde_json::from_str(&keys).unwrap();
+    let phases: Vec<_> = keys["keys"].as_array().unwrap().iter().map(|key| key["phase"].clone()).collect();
+    assert_eq!(phases, ["expired", "expired", "expired", "current"], "{keys}");
 }
 
 #[tokio::test]

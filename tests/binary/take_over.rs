@@ -733,6 +733,35 @@ async fn two_servers_with_different_policies_do_not_replace_each_others_keys_wit
 }
 
 #[tokio::test]
+async fn the_list_of_keys_says_when_a_key_of_another_program_really_stops_signing() {
+    // The lead of two hours does not fit into what is left of the first key, and the second one outlives the policy.
+    for (exp, stops_in) in [("3600 + unixepoch()", 3600 - 900), ("31536000 + unixepoch()", 7201)] {
+        let dir = dir();
+        let mut db = create(dir.path(), KEYS).await;
+        insert(&mut db, &pkcs1(), exp).await;
+        drop(db);
+        let times = [KEY, ("TOKEN_TTL", "15m"), ("KEY_LEAD", "2h"), ("AUTH_MODE", "open")];
+        let server = Server::start(dir.path(), &times);
+        std::thread::sleep(Duration::from_secs(2));
+        drop(server);
+        let output = run(dir.path(), &["keys", "list", "--json"], &times, "");
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let keys = listed["keys"].as_array().unwrap();
+        let next = keys.iter().find(|key| key["phase"] == "next").unwrap();
+        assert_eq!(
+            (&keys[0]["phase"], &keys[0]["signs_until"]),
+            (&json!("current"), &next["signs_from"]),
+            "{listed}"
+        );
+        let sql = "SELECT unixepoch(?) - unixepoch()";
+        let until = keys[0]["signs_until"].as_str().unwrap();
+        let left: i64 =
+            sqlx::query_scalar(sql).bind(until).fetch_one(&mut crate::db(dir.path()).await).await.unwrap();
+        assert!((stops_in - 120..=stops_in).contains(&left), "{left} s: {listed}");
+    }
+}
+
+#[tokio::test]
 async fn doctor_warns_of_a_published_key_that_ends_later_than_the_policy_allows() {
     let dir = dir();
     let mut db = create(dir.path(), KEYS).await;

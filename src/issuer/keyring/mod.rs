@@ -6,6 +6,7 @@
 mod anchors;
 mod commands;
 mod deletion;
+mod duplicates;
 mod error;
 mod external_keys;
 mod inspect;

@@ -126,6 +126,7 @@ impl Keyring {
         let planned = lifecycle::plan(snapshot.keys(), &self.policy, &context);
         if is_kept
             || snapshot.has_adoptable()
+            || snapshot.has_duplicates()
             || snapshot.has_unrecorded_expiry()
             || !snapshot.twins().is_empty()
             || !planned.iter().all(Action::is_deletion)
