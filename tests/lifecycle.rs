@@ -449,8 +449,9 @@ proptest! {
                 }
                 created[process] += u32::try_from(world.next_kid - before).unwrap();
             }
-            let published = world.lives.iter().filter(|life| life.is_published(world.wall)).count();
-            prop_assert!(published <= 101, "{published} keys are published");
+            let keys = KeyTimeline::at(&world.lives, world.wall);
+            let published = world.lives.iter().filter(|life| keys.publishes(life)).count();
+            prop_assert!(published <= 100, "{published} keys are published");
         }
         for (times, created) in [one, other].into_iter().zip(created) {
             // Half of what is left after a token and two leads: no policy rotates faster.
@@ -458,6 +459,53 @@ proptest! {
             let interval = (times.lifetime - needed.min(times.lifetime)).mul_f64(0.5).saturating_sub(SECOND * 60).max(SECOND / 2);
             let most = span.as_secs_f64() / interval.as_secs_f64() + 4.0;
             prop_assert!(f64::from(created) <= most, "{created} keys, at most {most}");
+        }
+    }
+}
+
+proptest! {
+    // Each case has many keys and takes long.
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    // More live keys than the JWKS may have: another program has made them.
+    #[test]
+    fn only_published_keys_sign_and_a_successor_is_published_for_the_lead(
+        count in 90..150_usize, signers in 0..3_usize, exps in proptest::collection::vec(0..300_000_u64, 150),
+    ) {
+        let hour = Duration::from_hours(1);
+        let times = Times { lifetime: hour * 24, retention: hour, lead: hour * 2, ttl: hour / 4 };
+        let mut world = World::new(times);
+        let mut keys: Vec<_> = (1..).zip(&exps[..count]).map(|(kid, exp)| {
+            let exp = Timestamp::from_secs(world.wall.plus(hour * 5 + Duration::from_secs(*exp)).as_secs());
+            let key = KeyMetadata::created(Kid(kid), exp, Activation::AfterLead, world.wall);
+            KeyMetadata { is_taken_over: true, ..key }
+        }).collect();
+        keys.iter_mut().take(signers).for_each(|key| key.activated_at = Some(world.wall));
+        world.next_kid = i64::try_from(count).unwrap() + 1;
+        world.published = keys.iter().map(|key| (key.kid, Duration::ZERO)).collect();
+        world.lives = keys;
+        while world.truth < hour * 36 {
+            world.pass(hour / 2);
+            let (lives, moment) = (world.lives.clone(), world.moment());
+            let keys = KeyTimeline::at(&lives, world.wall);
+            for action in plan(&lives, &times.policy(), &moment) {
+                match action {
+                    Action::Promote { kid, .. } => {
+                        let key = lives.iter().find(|key| key.kid == kid).unwrap();
+                        prop_assert!(keys.publishes(key), "{kid} is not published and signs");
+                    }
+                    Action::Create { signs, .. } => {
+                        prop_assert_ne!(signs, Activation::Immediately, "without a lead, at {:?}", world.truth);
+                    }
+                    _ => {}
+                }
+            }
+            world.rotate();
+            let keys = KeyTimeline::at(&world.lives, world.wall);
+            let published: Vec<_> = world.lives.iter().filter(|life| keys.publishes(life)).collect();
+            prop_assert!(published.len() <= 100, "{} keys are published", published.len());
+            let current = keys.current().unwrap();
+            prop_assert!(published.contains(&current) && current.covers(world.wall, times.ttl));
         }
     }
 }

@@ -55,6 +55,21 @@ async fn patiently(ask: impl AsyncFn() -> TestResponse) -> TestResponse {
 }
 
 #[tokio::test]
+async fn one_external_key_is_not_published_under_two_kids() {
+    let app = app().await;
+    let one = key("one");
+    let mut other = one.clone();
+    other["kid"] = "other".into();
+    let sentence = "The keys cannot be published: the key \"other\" is published already, as \"one\": a key has one kid; \
+                    withdraw that one first, or leave this one out";
+    upload(&app, json!({"keys": [one, other]}).to_string()).await.expect_error(400, "invalid_jwk", sentence);
+    assert_eq!(app.count("uploaded_keys").await, 0);
+    assert_eq!(upload(&app, one.to_string()).await.status, 200);
+    upload(&app, other.to_string()).await.expect_error(400, "invalid_jwk", sentence);
+    assert_eq!(published(&app).await.len(), 2);
+}
+
+#[tokio::test]
 async fn an_external_key_is_published_next_to_ours_and_can_be_withdrawn() {
     let app = app().await;
     let (own, mine) = (published(&app).await, key("mine"));

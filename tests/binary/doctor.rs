@@ -198,6 +198,25 @@ fn expect_store_error(dir: &Path, text: &str) {
     );
 }
 
+/// A store as an earlier jwksd made it.
+async fn store_of_version_7() -> tempfile::TempDir {
+    let dir = store();
+    fs::copy(dir.path().join(DB), dir.path().join("newer.db")).unwrap();
+    // Truncated, so that it keeps its mode.
+    fs::write(dir.path().join(DB), "").unwrap();
+    sqlx::migrate!("migrations/sqlite").run_to(7, &mut db(dir.path()).await).await.unwrap();
+    let columns = "kid, made_at, published_at, signs_since, expired_at, revoked_at";
+    let copy = format!(
+        "ATTACH '{}' AS newer;
+         INSERT INTO master_key (id, salt, check_value, number) SELECT id, salt, check_value, number FROM newer.master_key;
+         INSERT INTO keys SELECT * FROM newer.keys;
+         INSERT INTO key_lives ({columns}) SELECT {columns} FROM newer.key_lives",
+        dir.path().join("newer.db").display()
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(copy)).execute(&mut db(dir.path()).await).await.unwrap();
+    dir
+}
+
 #[tokio::test]
 async fn a_foreign_newer_or_older_schema_is_reported() {
     let dir = dir();
@@ -211,9 +230,7 @@ async fn a_foreign_newer_or_older_schema_is_reported() {
     let dir = store();
     sql(dir.path(), "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 6").await;
     expect_store_error(dir.path(), "a newer jwksd made it");
-    let dir = store();
-    // Later steps only add tables, so the file looks like one of that version.
-    sql(dir.path(), "DELETE FROM _sqlx_migrations WHERE version > 7").await;
+    let dir = store_of_version_7().await;
     expect(dir.path(), &[], "warning", "schema", "it is at version 7 of ");
 }
 
@@ -240,7 +257,13 @@ async fn a_schema_that_differs_from_its_migrations_is_reported() {
 fn a_store_that_is_not_one_file_and_leftover_copies_are_reported() {
     let dir = dir();
     fs::create_dir(dir.path().join(DB)).unwrap();
-    expect_store_error(dir.path(), "it is not a file");
+    expect(
+        dir.path(),
+        &[],
+        "error",
+        "store",
+        "it is a directory: nothing was changed; name a file in DATABASE_URL",
+    );
     let dir = crate::dir();
     std::os::unix::fs::symlink("nowhere", dir.path().join(DB)).unwrap();
     expect_store_error(dir.path(), "it is a link to a file that does not exist");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::support::{BINARY, Server};
-use crate::{DB, command, db, dir, done, objects, post, skipped};
+use crate::{DB, command, db, dir, done, get, objects, post, skipped};
 
 /// A registration that waits for the write lock of another process while `damage` is done to the store.
 async fn register_while(dir: &Path, damage: impl FnOnce()) -> (u16, Value) {
@@ -164,6 +164,41 @@ fn a_restore_that_fails_leaves_the_store_as_it_is_and_blames_the_owner_only_for_
     }
 }
 
+/// Runs a restore, on a file system without hard links, that is killed at this rename. Nothing without strace.
+fn restore_killed_at(rename: usize, dir: &Path) -> Option<()> {
+    run_without(&["link,linkat:error=EPERM"], dir, &["--version"])?;
+    Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=link,linkat:error=EPERM"])
+        .args(["-e", &format!("inject=renameat2:signal=KILL:when={rename}")])
+        .args([BINARY, "restore", "copy.db"])
+        .current_dir(dir)
+        .env_clear()
+        .output()
+        .unwrap();
+    Some(())
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_moment_leaves_the_old_store_under_a_name_that_tells_what_it_is() {
+    // The second rename exchanges the two files. There is no third one.
+    for (rename, kept, is_restored) in [(1, 0, false), (2, 1, false), (3, 1, true)] {
+        let dir = dir();
+        let dir = dir.path();
+        done(dir, &["users", "add", "alice"]);
+        done(dir, &["backup", "copy.db"]);
+        done(dir, &["users", "add", "late"]);
+        let Some(()) = restore_killed_at(rename, dir) else {
+            return;
+        };
+        let names = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let replaced: Vec<_> = names.filter(|name| name.starts_with(&format!("{DB}.replaced-"))).collect();
+        assert_eq!(replaced.len(), kept, "{rename}");
+        let has_late = |file: &str| done(dir, &["users", "list", "--database-url", file]).0.contains("late");
+        assert_eq!(has_late(DB), !is_restored, "{rename}");
+        assert!(replaced.iter().all(|file| has_late(file) == is_restored), "{rename}");
+    }
+}
+
 async fn sql(dir: &Path, file: &str, sql: &'static str) {
     let url = format!("sqlite://{}", dir.join(file).display());
     let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
@@ -252,6 +287,74 @@ async fn a_store_that_has_lost_a_trigger_is_refused_and_one_that_has_lost_an_ind
 }
 
 #[tokio::test]
+async fn an_index_that_could_forbid_a_write_is_refused_by_name_and_one_that_cannot_is_not() {
+    for (planted, is_refused) in [
+        ("CREATE INDEX evil ON key_lives(made_at)", true),
+        ("CREATE UNIQUE INDEX evil ON key_lives(kid)", true),
+        ("CREATE UNIQUE INDEX evil ON names_given(substr(name, 1, 1))", true),
+        ("CREATE INDEX evil ON _sqlx_migrations(version)", true),
+        ("CREATE UNIQUE INDEX evil ON keys(exp / 2)", true),
+        ("CREATE UNIQUE INDEX evil ON keys(1) WHERE kid > 2", true),
+        ("CREATE UNIQUE INDEX evil ON users(password_hash)", true),
+        ("CREATE UNIQUE INDEX evil ON users(upper(username))", true),
+        ("CREATE UNIQUE INDEX evil ON auth_logs(request_ip)", true),
+        ("CREATE UNIQUE INDEX evil ON users(username)", false),
+        ("CREATE INDEX evil ON users(email)", false),
+        ("CREATE TABLE notes(text); CREATE UNIQUE INDEX evil ON notes(text)", false),
+    ] {
+        let dir = dir();
+        let dir = dir.path();
+        done(dir, &["users", "add", "alice"]);
+        sql(dir, DB, planted).await;
+        let (status, _, said) = command(dir, &["users", "reset", "alice"]);
+        if is_refused {
+            let why = "its index \"evil\" was not made by jwksd, and can forbid what is stored: find out what it has done, \
+                       then run the SQL `DROP INDEX \"evil\"`";
+            let expected = format!("jwksd: DATABASE_URL names {DB}, but {why}\n");
+            assert_eq!((status, said), (2, expected), "{planted}");
+            let (status, findings, _) = command(dir, &["doctor", "--json"]);
+            assert_eq!(status, 2);
+            assert!(
+                objects(&findings).iter().any(|it| it["about"] == "schema" && it["text"] == why),
+                "{findings}"
+            );
+            sql(dir, DB, "DROP INDEX evil").await;
+            done(dir, &["users", "reset", "alice"]);
+        } else {
+            assert_eq!(status, 0, "{planted}: {said}");
+        }
+    }
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["users", "add", "alice"]);
+    sql(dir, DB, "CREATE INDEX evil ON auth_logs(json(request_ip))").await;
+    let (status, _, said) = command(dir, &["users", "reset", "alice"]);
+    assert!(
+        status == 2 && said.contains("jwksd could not record a sign-in in it (malformed JSON)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_in_place_of_the_store_is_named_as_such() {
+    let dir = dir();
+    let dir = dir.path();
+    fs::create_dir(dir.join("stores")).unwrap();
+    fs::create_dir(dir.join("stores/other")).unwrap();
+    fs::write(dir.join(".env"), "DATABASE_URL=stores\nNOT_MY_KEY='correct horse battery staple'\n").unwrap();
+    let why =
+        "DATABASE_URL names stores, but it is a directory: nothing was changed; name a file in DATABASE_URL";
+    assert_eq!(command(dir, &["keys", "list"]), (2, String::new(), format!("jwksd: {why}\n")));
+    let (status, findings, _) = command(dir, &["doctor", "--json"]);
+    let texts: Vec<_> = objects(&findings).iter().map(|it| it["text"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(status, 2);
+    assert!(
+        texts.iter().any(|text| text == why) && texts.iter().all(|text| !text.contains("restore")),
+        "{texts:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_course_database_is_taken_over_with_further_tables_and_refused_with_a_trigger() {
     let dir = dir();
     let dir = dir.path();
@@ -267,6 +370,37 @@ async fn a_course_database_is_taken_over_with_further_tables_and_refused_with_a_
     assert!(fs::read(dir.join(DB)).unwrap() == before, "nothing is written");
     sql(dir, DB, r#"DROP TRIGGER "evil""one""#).await;
     done(dir, &["users", "add", "alice"]);
+}
+
+#[tokio::test]
+async fn a_key_in_two_rows_of_a_database_that_was_taken_over_is_published_once() {
+    let source = dir();
+    let pem = done(source.path(), &["keys", "export", "1", "--yes"]).0;
+    let dir = dir();
+    let dir = dir.path();
+    fs::write(dir.join(".env"), "NOT_MY_KEY='correct horse battery staple'\n").unwrap();
+    fs::write(dir.join(DB), "").unwrap();
+    sql(dir, DB, include_str!("../../migrations/sqlite/0001_course_schema.sql")).await;
+    for hours in [20, 22, 21, 22] {
+        sqlx::query("INSERT INTO keys (key, exp) VALUES (?, unixepoch() + 3600 * ?)")
+            .bind(&pem)
+            .bind(hours)
+            .execute(&mut db(dir).await)
+            .await
+            .unwrap();
+    }
+    let server = Server::start(dir, &[]);
+    for _ in 0..2 {
+        let set = get(&server, "/jwks").await;
+        let kids: Vec<_> = set["keys"].as_array().unwrap().iter().map(|key| key["kid"].clone()).collect();
+        assert_eq!(kids, ["4"], "the one that lives longest");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    drop(server);
+    let (keys, _) = done(dir, &["keys", "list", "--json"]);
+    let keys: Value = serde_json::from_str(&keys).unwrap();
+    let phases: Vec<_> = keys["keys"].as_array().unwrap().iter().map(|key| key["phase"].clone()).collect();
+    assert_eq!(phases, ["expired", "expired", "expired", "current"], "{keys}");
 }
 
 #[tokio::test]

@@ -531,6 +531,235 @@ async fn a_database_in_utf_16_is_refused_before_anything_is_written() {
     }
 }
 
+const COURSE: &str = include_str!("../../migrations/sqlite/0001_course_schema.sql");
+
+#[tokio::test]
+async fn a_table_that_would_keep_rows_from_being_deleted_or_changed_is_refused_before_anything_is_written() {
+    let keys = "its table tok refers to keys with its column kid, so jwksd could not delete rows there: nothing was changed; \
+                declare that reference with ON DELETE CASCADE or ON DELETE SET NULL, or drop the table tok";
+    let sign_ins =
+        "its table tok refers to auth_logs with its column kid, so jwksd could not delete rows there";
+    for (sql, why) in [
+        ("CREATE TABLE tok(kid INTEGER REFERENCES keys(kid))", keys),
+        ("CREATE TABLE tok(kid INTEGER REFERENCES Keys ON DELETE RESTRICT)", keys),
+        ("CREATE TABLE tok(kid INTEGER REFERENCES keys DEFERRABLE INITIALLY DEFERRED)", keys),
+        ("CREATE TABLE tok(kid INTEGER NOT NULL REFERENCES keys ON DELETE SET NULL)", keys),
+        ("CREATE TABLE tok(kid INTEGER DEFAULT 7 REFERENCES keys ON DELETE SET DEFAULT)", keys),
+        (
+            "CREATE TABLE tok(kid INTEGER PRIMARY KEY REFERENCES keys ON DELETE CASCADE);
+             CREATE TABLE uses(tok INTEGER REFERENCES tok)",
+            keys,
+        ),
+        ("CREATE TABLE tok(kid INTEGER REFERENCES auth_logs(id))", sign_ins),
+        (
+            "CREATE TABLE tok(kid TEXT REFERENCES users(username) ON DELETE CASCADE)",
+            "its table tok refers to users with its column kid, so jwksd could not change accounts there",
+        ),
+        (
+            "CREATE TABLE tok(kid TEXT REFERENCES key_lives)",
+            "its table tok refers to key_lives with its column kid, so jwksd could not change rows there",
+        ),
+    ] {
+        expect_refused_untouched(format!("{COURSE}; {sql}"), why).await;
+        // Also without the keys that it refers to, and in a store of ours.
+        if !why.contains("auth_logs") {
+            expect_refused_untouched(sql.to_owned(), why).await;
+        }
+        expect_own_store_refused(sql, why).await;
+    }
+}
+
+/// Whether every command refuses a store of ours to which these statements have added something, and writes nothing.
+async fn expect_own_store_refused(sql: &'static str, why: &str) {
+    let dir = dir();
+    first_start(dir.path());
+    create(dir.path(), sql).await.close().await.unwrap();
+    let before = fs::read(dir.path().join(DB)).unwrap();
+    for args in [&["serve"][..], &["users", "add", "alice"], &["keys", "list"], &["backup", "copy.db"]] {
+        let output = run(dir.path(), args, &[KEY, ("PORT", "0")], "");
+        let said = stderr(&output);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{sql}: {said}");
+        assert!(said.contains(why), "{sql}: {said}");
+    }
+    let found = doctor(dir.path());
+    assert!(found.iter().any(|(_, text)| text.contains(why)), "{found:?}");
+    assert!(fs::read(dir.path().join(DB)).unwrap() == before, "{sql}");
+}
+
+#[tokio::test]
+async fn tables_that_refer_to_ours_and_allow_every_deletion_are_left_alone() {
+    let dir = dir();
+    let references = "CREATE TABLE tok(kid INTEGER REFERENCES keys ON DELETE CASCADE, note TEXT);
+        CREATE TABLE uses(kid INTEGER REFERENCES keys(kid) ON DELETE SET NULL);
+        CREATE TABLE profiles(user INTEGER NOT NULL UNIQUE REFERENCES users(id), name TEXT REFERENCES users(username) ON UPDATE CASCADE);
+        CREATE TABLE pages(id INTEGER PRIMARY KEY, parent INTEGER REFERENCES pages)";
+    let mut db = create(dir.path(), COURSE).await;
+    sqlx::raw_sql(references).execute(&mut db).await.unwrap();
+    insert(&mut db, &pkcs1(), "unixepoch() - 900000").await;
+    insert(&mut db, &pkcs1(), "unixepoch() - 800000").await;
+    sqlx::raw_sql("INSERT INTO tok VALUES (1, 'x'); INSERT INTO uses VALUES (1), (2)")
+        .execute(&mut db)
+        .await
+        .unwrap();
+    db.close().await.unwrap();
+    let server = Server::start(dir.path(), &[KEY]);
+    let (_, alice) = post(&server, "/register", json!({"username": "alice", "email": "a@x.io"})).await;
+    assert_eq!(sign_in(&server, "alice", alice["password"].as_str().unwrap()).await, 200);
+    sqlx::raw_sql("INSERT INTO profiles VALUES (1, 'alice')")
+        .execute(&mut crate::db(dir.path()).await)
+        .await
+        .unwrap();
+    drop(server);
+    let deleted = run(dir.path(), &["users", "delete", "alice", "--yes"], &[KEY], "");
+    assert!(deleted.status.success(), "{}", stderr(&deleted));
+    assert_eq!(doctor(dir.path()), []);
+}
+
+#[tokio::test]
+async fn constraints_that_forbid_what_jwksd_writes_are_refused_before_anything_is_written() {
+    let keys =
+        |rest: &str| format!("CREATE TABLE keys(kid INTEGER PRIMARY KEY, key BLOB, exp INTEGER, {rest})");
+    let users =
+        |rest: &str| COURSE.replace("last_login TIMESTAMP\n", &format!("last_login TIMESTAMP, {rest}\n"));
+    let logs = |rest: &str| COURSE.replace("FOREIGN KEY(user_id) REFERENCES users(id)", rest);
+    let forbidden = |act: &str, reason: &str| format!("jwksd could not {act} in it ({reason}");
+    for (sql, why) in [
+        (
+            keys("CHECK (key LIKE '-----BEGIN%')"),
+            forbidden("store a sealed key", "CHECK constraint failed: key LIKE '-----BEGIN%')"),
+        ),
+        (
+            keys("CHECK (length(key)\n  < 100)"),
+            forbidden("store a sealed key", "CHECK constraint failed: length(key) < 100)"),
+        ),
+        (keys("CHECK (exp > 4102444800)"), forbidden("store a sealed key", "CHECK")),
+        (keys("CHECK (kid < 2)"), forbidden("store a sealed key", "CHECK")),
+        (
+            keys("FOREIGN KEY (kid) REFERENCES owners"),
+            forbidden("store a sealed key", "no such table: main.owners)"),
+        ),
+        (
+            format!(
+                "CREATE TABLE owners(id INTEGER PRIMARY KEY); {}",
+                keys("FOREIGN KEY (kid) REFERENCES owners")
+            ),
+            forbidden("store a sealed key", "FOREIGN KEY constraint failed)"),
+        ),
+        (
+            format!("{}; CREATE INDEX broken ON keys(json(key))", keys("CHECK (1)")),
+            forbidden("store a sealed key", "malformed JSON)"),
+        ),
+        (
+            users("CHECK (length(username) > 3)"),
+            forbidden("register an account without an e-mail address", "CHECK"),
+        ),
+        (users("CHECK (length(username) < 30)"), forbidden("register an account", "CHECK")),
+        (
+            users("CHECK (password_hash LIKE '$2b$%')"),
+            forbidden("register an account without an e-mail address", "CHECK"),
+        ),
+        (users("CHECK (password_hash <> '')"), forbidden("delete an account", "CHECK")),
+        (users("CHECK (email LIKE '%@school.example')"), forbidden("register an account", "CHECK")),
+        (
+            COURSE.replace("email TEXT UNIQUE", "email TEXT UNIQUE NOT NULL"),
+            forbidden(
+                "register an account without an e-mail address",
+                "NOT NULL constraint failed: users.email)",
+            ),
+        ),
+        (
+            COURSE
+                .replace("username TEXT NOT NULL UNIQUE", "username TEXT NOT NULL UNIQUE ON CONFLICT IGNORE"),
+            "it does not refuse a second account with the username \"jwksd-c\"".to_owned(),
+        ),
+        (users("CHECK (last_login IS NULL)"), forbidden("record a sign-in", "CHECK")),
+        (logs("CHECK (request_ip LIKE '%.%.%.%')"), forbidden("record a sign-in", "CHECK")),
+        (
+            logs("FOREIGN KEY(user_id) REFERENCES accounts(id)"),
+            forbidden("record a sign-in", "no such table"),
+        ),
+        (
+            logs("FOREIGN KEY(user_id) REFERENCES users(username)"),
+            forbidden("record a sign-in", "FOREIGN KEY"),
+        ),
+        (
+            format!("{COURSE}; CREATE TABLE key_lives(x)"),
+            forbidden("add its own tables and indexes", "table key_lives already exists)"),
+        ),
+        (
+            format!("{COURSE}; CREATE TABLE notes(x); CREATE INDEX jwksd_keys_exp ON notes(x)"),
+            forbidden("add its own tables and indexes", "index jwksd_keys_exp already exists)"),
+        ),
+        (
+            format!("{COURSE}; CREATE TABLE names_given(name TEXT); CREATE TABLE account_states(x)"),
+            forbidden("add its own tables and indexes", "table names_given already exists)"),
+        ),
+        (
+            format!("{COURSE}; CREATE VIRTUAL TABLE hash_costs USING fts5(text)"),
+            forbidden("add its own tables and indexes", "table hash_costs already exists)"),
+        ),
+    ] {
+        expect_refused_untouched(sql, &why).await;
+    }
+}
+
+#[tokio::test]
+async fn unique_indexes_of_others_that_forbid_what_jwksd_writes_are_refused_before_anything_is_written() {
+    for index in [
+        "ON users(substr(username, 1, 3))",
+        "ON users(password_hash)",
+        "ON users(date_registered) WHERE email IS NOT NULL",
+        "ON users(email COLLATE RTRIM)",
+        "ON keys(exp)",
+        "ON keys(length(key))",
+        "ON auth_logs(user_id, request_timestamp)",
+    ] {
+        let sql = format!("{COURSE}; CREATE UNIQUE INDEX \"their index\" {index}");
+        let dir = dir();
+        create(dir.path(), Box::leak(sql.into_boxed_str())).await.close().await.unwrap();
+        let before = fs::read(dir.path().join(DB)).unwrap();
+        let output = run(dir.path(), &["users", "add", "alice"], &[KEY], "");
+        let why = "its index \"their index\" was not made by jwksd, and can forbid what is stored: find out what it has done, \
+                   then run the SQL `DROP INDEX \"their index\"`";
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(why), "{index}: {}", stderr(&output));
+        assert!(fs::read(dir.path().join(DB)).unwrap() == before, "{index}");
+    }
+    for (what, columns) in [("password_hash", "password_hash"), ("email, date_registered, last_login", "")] {
+        let dir = dir();
+        let sql =
+            COURSE.replace("last_login TIMESTAMP\n", &format!("last_login TIMESTAMP, UNIQUE ({what})\n"));
+        create(dir.path(), Box::leak(sql.into_boxed_str())).await.close().await.unwrap();
+        let output = run(dir.path(), &["users", "add", "alice"], &[KEY], "");
+        let why = format!("its table users declares UNIQUE ({columns}), which can forbid what is stored");
+        let is_refused = stderr(&output).contains(&why);
+        assert_eq!(
+            (output.status.code(), is_refused),
+            (Some(if columns.is_empty() { 0 } else { 2 }), !columns.is_empty())
+        );
+    }
+}
+
+#[tokio::test]
+async fn unique_indexes_that_are_satisfied_in_any_case_are_taken_over() {
+    let dir = dir();
+    let mut db = create(dir.path(), COURSE).await;
+    let indexes = "CREATE UNIQUE INDEX ix_users_username ON users(username);
+        CREATE UNIQUE INDEX ix_users_email ON users(email COLLATE NOCASE) WHERE email IS NOT NULL;
+        CREATE UNIQUE INDEX ix_users_both ON users(date_registered, username);
+        CREATE UNIQUE INDEX ix_keys_kid ON keys(kid);
+        CREATE UNIQUE INDEX ix_keys_key ON keys(exp, key);
+        CREATE UNIQUE INDEX ix_logs ON auth_logs(user_id, id);
+        CREATE INDEX ix_exp ON keys(exp)";
+    sqlx::raw_sql(indexes).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    for name in ["alice", "bob"] {
+        let added = run(dir.path(), &["users", "add", name], &[KEY], "");
+        assert!(added.status.success(), "{}", stderr(&added));
+    }
+    assert_eq!(doctor(dir.path()), []);
+}
+
 #[tokio::test]
 async fn tables_of_other_types_that_work_are_taken_over() {
     let dir = dir();
@@ -629,6 +858,35 @@ async fn two_servers_with_different_policies_do_not_replace_each_others_keys_wit
     let found = doctor(dir.path());
     let wanted = "the server that started last on this store has other settings (KEY_LIFETIME is 1day here and 10m there";
     assert!(found.iter().any(|(about, text)| about == "rotation" && text.starts_with(wanted)), "{found:?}");
+}
+
+#[tokio::test]
+async fn the_list_of_keys_says_when_a_key_of_another_program_really_stops_signing() {
+    // The lead of two hours does not fit into what is left of the first key, and the second one outlives the policy.
+    for (exp, stops_in) in [("3600 + unixepoch()", 3600 - 900), ("31536000 + unixepoch()", 7201)] {
+        let dir = dir();
+        let mut db = create(dir.path(), KEYS).await;
+        insert(&mut db, &pkcs1(), exp).await;
+        drop(db);
+        let times = [KEY, ("TOKEN_TTL", "15m"), ("KEY_LEAD", "2h"), ("AUTH_MODE", "open")];
+        let server = Server::start(dir.path(), &times);
+        std::thread::sleep(Duration::from_secs(2));
+        drop(server);
+        let output = run(dir.path(), &["keys", "list", "--json"], &times, "");
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let keys = listed["keys"].as_array().unwrap();
+        let next = keys.iter().find(|key| key["phase"] == "next").unwrap();
+        assert_eq!(
+            (&keys[0]["phase"], &keys[0]["signs_until"]),
+            (&json!("current"), &next["signs_from"]),
+            "{listed}"
+        );
+        let sql = "SELECT unixepoch(?) - unixepoch()";
+        let until = keys[0]["signs_until"].as_str().unwrap();
+        let left: i64 =
+            sqlx::query_scalar(sql).bind(until).fetch_one(&mut crate::db(dir.path()).await).await.unwrap();
+        assert!((stops_in - 120..=stops_in).contains(&left), "{left} s: {listed}");
+    }
 }
 
 #[tokio::test]

@@ -220,10 +220,13 @@ fn left_copies(directory: &Path) -> Vec<PathBuf> {
     copies.map(|entry| entry.path()).collect()
 }
 
-/// The number of hard links to a file.
+/// The number of hard links to a file. A directory has several in any case.
 #[cfg(unix)]
 fn names_of(file: &Path) -> Option<u64> {
-    file.metadata().ok().map(|file| std::os::unix::fs::MetadataExt::nlink(&file))
+    file.metadata()
+        .ok()
+        .filter(std::fs::Metadata::is_file)
+        .map(|file| std::os::unix::fs::MetadataExt::nlink(&file))
 }
 
 #[cfg(not(unix))]

@@ -295,6 +295,8 @@ pub struct KeyTimeline<'a> {
     keys: &'a [KeyMetadata],
     now: Timestamp,
     newest_signer: Option<Kid>,
+    /// The oldest key in the JWKS next to the signer. Nothing if there is room for all.
+    oldest_published: Option<Kid>,
 }
 
 impl<'a> KeyTimeline<'a> {
@@ -302,13 +304,24 @@ impl<'a> KeyTimeline<'a> {
     #[must_use]
     pub fn at(keys: &'a [KeyMetadata], now: Timestamp) -> Self {
         let signers = keys.iter().filter(|key| key.activated_at.is_some());
-        Self { keys, now, newest_signer: signers.map(|key| key.kid).max() }
+        Self::new(keys, now, signers.map(|key| key.kid).max())
     }
 
     /// The same keys, with the newest key that has ever signed. That key may have been deleted.
     #[must_use]
     pub fn after(self, signer: Option<Kid>) -> Self {
-        Self { newest_signer: self.newest_signer.max(signer), ..self }
+        Self::new(self.keys, self.now, self.newest_signer.max(signer))
+    }
+
+    fn new(keys: &'a [KeyMetadata], now: Timestamp, newest_signer: Option<Kid>) -> Self {
+        Self { keys, now, newest_signer, oldest_published: oldest_published(keys, now, newest_signer) }
+    }
+
+    /// Whether the JWKS has the key: it has not ended, and it is the signer or one of the newest.
+    #[must_use]
+    pub fn publishes(&self, key: &KeyMetadata) -> bool {
+        let is_surplus = Some(key.kid) < self.oldest_published && Some(key.kid) != self.newest_signer;
+        key.is_published(self.now) && !is_surplus
     }
 
     /// The key that signs: the newest one that ever has, while it is published. Older keys never sign again.
@@ -349,10 +362,31 @@ impl<'a> KeyTimeline<'a> {
         }
     }
 
+    /// The keys in the JWKS. A surplus key is in none of its roles: verifiers do not know it.
     fn published(&self) -> impl Iterator<Item = &'a KeyMetadata> + use<'a> {
+        let timeline = *self;
+        self.keys.iter().filter(move |key| timeline.publishes(key))
+    }
+
+    /// The keys that have not ended, including those for which the JWKS has no room.
+    fn alive(&self) -> impl Iterator<Item = &'a KeyMetadata> + use<'a> {
         let now = self.now;
         self.keys.iter().filter(move |key| key.is_published(now))
     }
+}
+
+/// The oldest key that the JWKS has room for, next to the signer, if there are too many. Another program may have made them.
+fn oldest_published(keys: &[KeyMetadata], now: Timestamp, signer: Option<Kid>) -> Option<Kid> {
+    let alive = || keys.iter().filter(|key| key.is_published(now)).map(|key| key.kid);
+    // Counted first: this is asked for each token.
+    let count = alive().count();
+    if count <= MAX_PUBLISHED {
+        return None;
+    }
+    let mut others: Vec<_> = alive().filter(|kid| Some(*kid) != signer).collect();
+    others.sort_unstable_by(|one, other| other.cmp(one));
+    let room = if others.len() < count { MAX_PUBLISHED - 1 } else { MAX_PUBLISHED };
+    others.into_iter().take(room).last()
 }
 
 /// What a plan depends on, in addition to the keys and the policy.
@@ -437,6 +471,14 @@ pub enum Action {
         /// The reason.
         reason: &'static str,
     },
+}
+
+impl Action {
+    /// Whether it deletes a key.
+    #[must_use]
+    pub const fn is_deletion(&self) -> bool {
+        matches!(self, Self::Delete { .. })
+    }
 }
 
 /// Plans what to do with the keys now.
@@ -527,7 +569,7 @@ fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &Plan
     if timeline.next().any(|key| key.kid > signer.kid && will_sign(key, policy, now)) {
         return actions;
     }
-    if timeline.published().count() >= MAX_PUBLISHED || is_overtaken(timeline, policy, context) {
+    if !has_room(timeline) || is_overtaken(timeline, policy, context) {
         return actions;
     }
     if policy.successor_due(signer.exp) <= now {
@@ -536,6 +578,13 @@ fn succession(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &Plan
         actions.push(successor(policy, now, "the current key would outlive the policy"));
     }
     actions
+}
+
+/// Whether the JWKS has room for another key. One of another program that has not signed here makes room.
+fn has_room(timeline: KeyTimeline<'_>) -> bool {
+    // The oldest leave first, and those that were taken over are older than ours.
+    let needed = |key: &&KeyMetadata| !key.is_taken_over || key.activated_at.is_some();
+    timeline.published().filter(needed).count() < MAX_PUBLISHED
 }
 
 /// Whether this process created a key less than its own interval ago, and another process has replaced that key since.
@@ -572,7 +621,7 @@ fn endings(timeline: KeyTimeline<'_>, policy: &RotationPolicy, succession: &[Act
     };
     let end = Timestamp::from_secs(now.plus(policy.token_ttl).plus(HANDOVER).as_secs() + 1);
     timeline
-        .published()
+        .alive()
         .filter(|key| Some(key.kid) < signer && policy.is_outlived_by(key, now) && key.exp > end)
         .map(|key| Action::Shorten {
             kid: key.kid,

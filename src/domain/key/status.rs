@@ -71,7 +71,7 @@ impl StatusReport {
                 kid: key.kid,
                 phase,
                 created_at: key.created_at,
-                signs_from: self.signs_from(key, phase),
+                signs_from: self.signs_from(key, phase, &timeline),
                 signs_until: self.signs_until(key, phase, &timeline, &activations),
                 exp: key.exp,
             }
@@ -95,8 +95,27 @@ impl StatusReport {
         }
     }
 
-    fn signs_from(&self, key: &KeyMetadata, phase: Phase) -> Option<Timestamp> {
-        if phase == Phase::Next { self.policy.signs_from(key) } else { key.activated_at }
+    fn signs_from(&self, key: &KeyMetadata, phase: Phase, timeline: &KeyTimeline<'_>) -> Option<Timestamp> {
+        if phase != Phase::Next {
+            return key.activated_at;
+        }
+        let ready = self.policy.signs_from(key)?;
+        // The first one does not wait for its lead if no other key can sign.
+        let is_first = timeline.next().next().is_some_and(|next| next.kid == key.kid);
+        let needed = timeline.current().filter(|_| is_first).map(|current| self.covers_until(current));
+        Some(needed.map_or(ready, |needed| ready.min(needed)))
+    }
+
+    /// Until when the key can sign a token of full length.
+    fn covers_until(&self, key: &KeyMetadata) -> Timestamp {
+        key.exp.minus(self.policy.token_ttl())
+    }
+
+    /// When a successor takes over that does not exist yet.
+    fn replaced_at(&self, key: &KeyMetadata) -> Timestamp {
+        let outlives = key.exp > self.policy.latest_end(self.now);
+        let due = if outlives { self.now } else { self.policy.successor_due(key.exp).max(self.now) };
+        due.plus(self.policy.until_signing()).min(self.covers_until(key))
     }
 
     fn signs_until(
@@ -110,9 +129,9 @@ impl StatusReport {
             Phase::Current | Phase::Next => timeline
                 .next()
                 .find(|next| next.kid > key.kid)
-                .and_then(|next| self.signs_from(next, Phase::Next))
-                // Without a successor: when the plan would create one, plus its lead.
-                .or(Some(self.policy.successor_due(key.exp).plus(self.policy.until_signing()))),
+                .and_then(|next| self.signs_from(next, Phase::Next, timeline))
+                .map(|from| from.min(self.covers_until(key)))
+                .or_else(|| Some(self.replaced_at(key))),
             Phase::Retiring | Phase::Expired | Phase::Revoked => {
                 // A key that never signed has no end of signing.
                 key.activated_at?;

@@ -68,6 +68,11 @@ pub enum ExternalKeyError {
     /// It was one of our own keys, which was revoked.
     #[error("the key {0:?} was revoked in this store, so it is never published again")]
     Revoked(String),
+    /// It is published under another `kid`.
+    #[error(
+        "the key {0:?} is published already, as {1:?}: a key has one kid; withdraw that one first, or leave this one out"
+    )]
+    SameKey(String, String),
     /// It could not be sealed.
     #[error("the key cannot be sealed")]
     Seal(#[from] SealError),

@@ -191,6 +191,10 @@ fn is_wanted(
         }
         return Ok(has_new_exp);
     }
+    // Under a second name, it would stay published after the first one was withdrawn.
+    if let Some(same) = kept.iter().find(|present| present.jwk().key() == upload.jwk().key()) {
+        return Err(ExternalKeyError::SameKey(kid.to_owned(), same.kid().to_owned()));
+    }
     kept.push(upload.clone());
     Ok(true)
 }

@@ -5,6 +5,8 @@
 
 mod anchors;
 mod commands;
+mod deletion;
+mod duplicates;
 mod error;
 mod external_keys;
 mod inspect;

@@ -4,6 +4,7 @@
 
 use zeroize::Zeroizing;
 
+use super::duplicates::duplicates;
 use super::error::KeyCommandError;
 use super::inspect::{open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
@@ -29,6 +30,8 @@ pub(super) enum Intent<'a> {
     Expire(Kid),
     /// Add a private key from elsewhere.
     Import(&'a PrivateKey),
+    /// Delete the keys whose retention is over, and nothing else.
+    DeleteEnded,
     /// Nothing.
     Keep,
     /// Take a key out of everything now.
@@ -114,7 +117,7 @@ impl<'a> Draft<'a> {
                 }
             }
             Intent::Import(key) => self.import(key)?,
-            Intent::Keep => {}
+            Intent::DeleteEnded | Intent::Keep => {}
             Intent::Revoke(kid) => {
                 self.published(kid)?;
                 self.revoke(kid, ASKED);
@@ -126,12 +129,18 @@ impl<'a> Draft<'a> {
         Ok(self)
     }
 
-    /// Adds what the plan says about the keys as they will be.
+    /// Adds what the plan says about the keys as they will be: only the deletions, or everything else.
     pub(super) fn plan(mut self, intent: &Intent<'_>) -> Self {
-        for action in lifecycle::plan(&self.keys, self.policy, self.context) {
+        // Apart from each other, so that a deletion that fails does not keep a key from being created. And a command deletes
+        // nothing: its process has not watched the clock.
+        let deletes = matches!(intent, Intent::DeleteEnded);
+        // Not before a command, which names a key that has not ended.
+        if matches!(intent, Intent::Keep) {
+            self.expire_duplicates();
+        }
+        let planned = lifecycle::plan(&self.keys, self.policy, self.context);
+        for action in planned.into_iter().filter(|action| action.is_deletion() == deletes) {
             match action {
-                // A command deletes nothing: its process has not watched the clock.
-                Action::Delete { .. } if !matches!(intent, Intent::Keep) => {}
                 // That of a revoked key must be remembered before its row is gone.
                 Action::Delete { .. } if self.stored.lacks_thumbprints => {}
                 Action::Delete { kid, reason } => {
@@ -209,6 +218,22 @@ impl<'a> Draft<'a> {
             self.update(kid, "expired", "its exp had passed before the clock went back", |key| {
                 key.expired_at = Some(at);
             });
+            self.push(KeyChange::Expire { kid, at });
+        }
+    }
+
+    /// Ends all but one of the rows that hold the same key, as a database of another program may have them.
+    fn expire_duplicates(&mut self) {
+        let at = self.context.wall;
+        let opened = |key: &KeyMetadata| self.opened.iter().find(|opened| opened.kid() == key.kid);
+        let published: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|key| key.is_published(at))
+            .filter_map(|key| Some((key, opened(key)?)))
+            .collect();
+        for kid in duplicates(&published, self.timeline().current().map(|key| key.kid)) {
+            self.update(kid, "expired", SAME_KEY, |key| key.expired_at = Some(at));
             self.push(KeyChange::Expire { kid, at });
         }
     }

@@ -9,12 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
+use super::duplicates::duplicates;
 use super::inspect::{UnreadableRow, open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::jwk_set::JwkSet;
-use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, MAX_PUBLISHED, RotationTimes};
+use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, SigningKey};
@@ -46,6 +47,8 @@ pub(super) struct KeyringSnapshot {
     policy: Option<RotationTimes>,
     /// How many keys are not published, because there are too many.
     surplus: usize,
+    /// Whether there are rows that hold the same key as another one.
+    has_duplicates: bool,
     /// Whether another program has added rows that open under our master key.
     has_adoptable: bool,
     /// What to publish until the first expiry, from there until the second, and so on.
@@ -118,7 +121,8 @@ impl KeyringSnapshot {
             .filter(|key| key.is_published(now) && !ended_before.keys.contains(&key.kid))
             .filter_map(|key| Some((*key, signing_key(key)?)))
             .collect();
-        let surplus = drop_surplus(&mut published, stored.newest_signer);
+        let has_duplicates = drop_duplicates(&mut published, stored.newest_signer);
+        let surplus = drop_surplus(&mut published, now, stored.newest_signer);
         let expired_signer = KeyTimeline::at(&keys, now).newest_expired().and_then(signing_key);
 
         let (mut external, mut tampered) = (Vec::new(), Vec::new());
@@ -146,6 +150,7 @@ impl KeyringSnapshot {
             unreadable,
             policy: stored.policy,
             surplus,
+            has_duplicates,
             has_adoptable: !adoptable.is_empty(),
             over: 0.into(),
             ended_before,
@@ -169,6 +174,7 @@ impl KeyringSnapshot {
             unreadable: Vec::new(),
             policy: None,
             surplus: 0,
+            has_duplicates: false,
             has_adoptable: false,
             documents: Vec::new(),
             over: 0.into(),
@@ -201,6 +207,7 @@ impl KeyringSnapshot {
             unreadable: self.unreadable.clone(),
             policy: self.policy,
             surplus: self.surplus,
+            has_duplicates: self.has_duplicates,
             // Adopting can wait for the next complete snapshot. Under another master key it is impossible.
             has_adoptable: false,
             over: 0.into(),
@@ -278,6 +285,11 @@ impl KeyringSnapshot {
     /// How many keys are not published, because there are too many.
     pub(super) fn surplus(&self) -> usize {
         self.surplus
+    }
+
+    /// Whether there are rows that hold the same key as another one. The rotation should end them.
+    pub(super) fn has_duplicates(&self) -> bool {
+        self.has_duplicates
     }
 
     /// Whether the JWKS has this key until it ends.
@@ -453,16 +465,24 @@ fn documents(published: &[(KeyMetadata, Arc<SigningKey>)], external: &[ExternalK
     ends.into_iter().filter_map(document).collect()
 }
 
-/// Drops the oldest keys above the maximum, except the one that signs. Returns how many.
-fn drop_surplus(published: &mut Vec<(KeyMetadata, Arc<SigningKey>)>, signer: Option<Kid>) -> usize {
-    let surplus = published.len().saturating_sub(MAX_PUBLISHED);
-    let mut left = surplus;
-    published.retain(|(key, _)| {
-        let is_kept = left == 0 || Some(key.kid) == signer;
-        left -= usize::from(!is_kept);
-        is_kept
-    });
-    surplus
+/// Drops all but one of the rows that hold the same key. Returns whether there are any.
+fn drop_duplicates(published: &mut Vec<(KeyMetadata, Arc<SigningKey>)>, signer: Option<Kid>) -> bool {
+    let pairs: Vec<_> = published.iter().map(|(metadata, key)| (metadata, key.as_ref())).collect();
+    let dropped = duplicates(&pairs, signer);
+    published.retain(|(key, _)| !dropped.contains(&key.kid));
+    !dropped.is_empty()
+}
+
+/// Drops the keys for which the JWKS has no room. Returns how many.
+fn drop_surplus(
+    published: &mut Vec<(KeyMetadata, Arc<SigningKey>)>,
+    now: Timestamp,
+    signer: Option<Kid>,
+) -> usize {
+    let (alive, before) = (metadata(published), published.len());
+    let timeline = KeyTimeline::at(&alive, now).after(signer);
+    published.retain(|(key, _)| timeline.publishes(key));
+    before - published.len()
 }
 
 fn metadata(published: &[(KeyMetadata, Arc<SigningKey>)]) -> Vec<KeyMetadata> {

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::MutexGuard;
 
 use super::anchors::Anchors;
+use super::deletion::Deletions;
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
 use super::rotation::{Draft, Intent, Settled, log_all};
@@ -17,7 +18,7 @@ use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::key::lifecycle::{self, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
+use crate::domain::key::lifecycle::{self, Action, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::domain::key::{self, Kid, SigningKey};
@@ -42,6 +43,7 @@ pub struct Keyring {
     pub(super) anchors: Mutex<Anchors>,
     /// The key that this process has created last, and when.
     last_created: Mutex<Option<(Kid, Timestamp)>>,
+    pub(super) deletions: Deletions,
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
@@ -84,6 +86,7 @@ impl Keyring {
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
             last_created: Mutex::default(),
+            deletions: Deletions::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
             lacks_thumbprints: AtomicBool::new(false),
@@ -120,14 +123,18 @@ impl Keyring {
         self.record_some_thumbprints().await?;
         let snapshot = self.snapshot.load_full();
         let context = self.plan_context(snapshot.newest_signer());
-        let is_due = || !lifecycle::plan(snapshot.keys(), &self.policy, &context).is_empty();
+        let planned = lifecycle::plan(snapshot.keys(), &self.policy, &context);
         if is_kept
             || snapshot.has_adoptable()
+            || snapshot.has_duplicates()
             || snapshot.has_unrecorded_expiry()
             || !snapshot.twins().is_empty()
-            || is_due()
+            || !planned.iter().all(Action::is_deletion)
         {
             self.change(&Intent::Keep).await?;
+        }
+        if planned.iter().any(Action::is_deletion) {
+            self.delete_ended().await?;
         }
         // Only after a complete tick, so that readiness notices a rotation that fails or hangs.
         *lock(&self.last_tick) = self.context.clock.monotonic();
@@ -254,7 +261,7 @@ impl Keyring {
                 log_all(log);
                 return match (intent, self.reload().await?) {
                     // No caller waits for a tick's result. Readiness and the log say what stays published.
-                    (Intent::Keep, _) | (_, Reloaded::Swapped) => Ok(()),
+                    (Intent::Keep | Intent::DeleteEnded, _) | (_, Reloaded::Swapped) => Ok(()),
                     (_, Reloaded::Kept(error)) => Err(IssuerError::NotPublished(error)),
                 };
             }

@@ -33,8 +33,11 @@ pub(super) async fn insert(
 
 /// Finds the value that is taken in the message of the constraint or trigger that failed.
 fn conflict(error: sqlx::Error) -> StoreError {
-    // SQLite names the column only in the text of the message.
-    let message = error.as_database_error().map(sqlx::error::DatabaseError::message).unwrap_or_default();
+    // SQLite names the column only in the text of the message. NOT NULL and CHECK name it as well.
+    let database_error = error.as_database_error().filter(|error| {
+        !error.is_check_violation() && error.kind() != sqlx::error::ErrorKind::NotNullViolation
+    });
+    let message = database_error.map(sqlx::error::DatabaseError::message).unwrap_or_default();
     if message.contains("users.email") {
         StoreError::Conflict(Unique::Email)
     } else if message.contains("users.username") || message.contains("names_given.name") {

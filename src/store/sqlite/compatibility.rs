@@ -111,7 +111,7 @@ fn expect_optional_last_login(tables: &CourseTables) -> Result<(), StoreError> {
 }
 
 /// The way out of a database that cannot be taken over.
-const WAY_OUT: &str = "nothing was changed; change that table, or name another file and add the keys of this one there \
+pub(super) const WAY_OUT: &str = "nothing was changed; change that table, or name another file and add the keys of this one there \
                        with `jwksd keys import`";
 
 impl Need {

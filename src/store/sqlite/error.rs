@@ -3,11 +3,13 @@
 use crate::store::{NotWritable, StoreError};
 
 // Primary result codes, and one extended code: https://sqlite.org/rescode.html.
+const SQLITE_ERROR: i32 = 1;
 const SQLITE_BUSY: i32 = 5;
 const SQLITE_LOCKED: i32 = 6;
 const SQLITE_READONLY: i32 = 8;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
+const SQLITE_CONSTRAINT: i32 = 19;
 const SQLITE_NOTADB: i32 = 26;
 const SQLITE_READONLY_DBMOVED: i32 = SQLITE_READONLY | 4 << 8;
 
@@ -36,6 +38,11 @@ pub(super) fn is_unreadable(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(SQLITE_CORRUPT | SQLITE_NOTADB))
 }
 
+/// The statement does not fit the objects or the rows of the file.
+pub(super) fn is_refused(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(SQLITE_ERROR | SQLITE_CONSTRAINT))
+}
+
 /// The error of a statement that did not run.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     match primary_code(&error) {
@@ -60,6 +67,20 @@ pub(super) fn not_writable(error: StoreError) -> NotWritable {
         (error, Some(SQLITE_READONLY)) => NotWritable::ReadOnly(error),
         (error, _) => NotWritable::Failed(error),
     }
+}
+
+/// Maximum length of a reason in a message, in characters. A constraint of another program may be long.
+const MAX_REASON: usize = 200;
+
+/// SQLite's reason, on one line.
+pub(super) fn in_words(error: &StoreError) -> String {
+    let cause = match error {
+        StoreError::Unavailable(cause) | StoreError::Busy(cause) => cause.downcast_ref().map(sentence),
+        _ => None,
+    };
+    let reason = cause.map_or_else(|| error.to_string(), str::to_owned);
+    let words: Vec<_> = reason.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_REASON).collect()
 }
 
 /// Only SQLite's own sentence. What sqlx adds around it says the same again.

@@ -16,6 +16,8 @@ mod keys;
 mod merge;
 mod pool;
 mod probe;
+mod references;
+mod rehearsal;
 mod restore;
 mod schema;
 mod schema_check;
@@ -25,6 +27,7 @@ mod sign_ins;
 mod store;
 mod text;
 mod thumbprints;
+mod unique_indexes;
 mod write_probe;
 
 pub(crate) use self::check::{Counts, Depth, Inspection};

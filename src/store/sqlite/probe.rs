@@ -6,7 +6,7 @@ use super::compatibility::{expect_numbers_left, expect_usable_tables};
 use super::file::DatabaseFile;
 use super::schema::{expect_known_version, has_table};
 use super::schema_check::{self, SchemaFault};
-use super::{accounts, keys};
+use super::{accounts, keys, references, rehearsal};
 use crate::store::{MasterKeyRecord, StoreError};
 
 /// Maximum number of differences in a refusal.
@@ -59,7 +59,10 @@ impl DatabaseFile {
     pub async fn probe(&self) -> Result<Probe, StoreError> {
         match self.path().metadata() {
             Ok(file) if file.is_file() => self.read(probe).await,
-            Ok(_) => Err(StoreError::Corrupt("it is not a file".to_owned())),
+            Ok(other) => Err(StoreError::Foreign(format!(
+                "it is {}: nothing was changed; name a file in DATABASE_URL",
+                if other.is_dir() { "a directory" } else { "not a file" }
+            ))),
             // SQLite would only report that it cannot open the file.
             Err(_) if self.path().symlink_metadata().is_ok() => {
                 Err(StoreError::Corrupt("it is a link to a file that does not exist".to_owned()))
@@ -77,10 +80,20 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     if !matches!(contents, Contents::Ours(_)) {
         expect_numbers_left(db).await?;
     }
+    let schema = schema_check::compare(db).await?;
+    // Objects that are refused anyway could do anything in the trial, too.
+    if let Some(our_tables) = schema.our_tables
+        && !schema.faults.iter().any(SchemaFault::is_serious)
+    {
+        references::expect_harmless(db, &our_tables).await?;
+        if !schema.is_writable {
+            rehearsal::expect_writable(db).await?;
+        }
+    }
     Ok(Probe {
         has_accounts: has_table(db, "users").await? && accounts::any(db).await?,
         contents,
-        schema_faults: schema_check::faults(db).await?,
+        schema_faults: schema.faults,
     })
 }
 

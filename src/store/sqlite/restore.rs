@@ -107,7 +107,11 @@ impl ExclusiveLock {
             self.release().await;
         }
         match &kept {
-            Some(kept) => replace_and_keep(&store, copy, kept)?,
+            Some(kept) => {
+                // Before it happens: the process may be killed before it can say so.
+                tracing::info!("the old store is kept as {}", kept.display());
+                replace_and_keep(&store, copy, kept)?;
+            }
             None => drop(copy.persist(&store)?),
         }
         // From here on the name leads to the copy, which must stay if the next step fails.
@@ -184,7 +188,8 @@ fn free_name(store: &Path, suffix: &str) -> PathBuf {
 /// Puts the copy in place of the store, which is kept under another name.
 ///
 /// With a hard link or an exchange, the store's name leads to one of the two files at every moment. FAT, SMB and some FUSE
-/// file systems have neither. There, the store has no name between two renames.
+/// file systems have neither. There, the store has no name between two renames. At no moment does the old store have only
+/// a name that does not tell what it is: this may be killed at any of them.
 fn replace_and_keep(store: &Path, copy: tempfile::NamedTempFile, kept: &Path) -> io::Result<()> {
     if fs::hard_link(store, kept).is_ok() {
         return copy.persist(store).map(drop).map_err(|error| {
@@ -193,15 +198,34 @@ fn replace_and_keep(store: &Path, copy: tempfile::NamedTempFile, kept: &Path) ->
             error.error
         });
     }
-    if exchange(copy.path(), store).is_ok() {
-        // The copy's name now leads to the old store.
-        return fs::rename(copy.path(), kept).inspect_err(|_| drop(exchange(copy.path(), store)));
+    if rename_new(copy.path(), kept).is_ok() {
+        if exchange(kept, store).is_ok() {
+            return Ok(());
+        }
+        fs::rename(kept, copy.path())?;
     }
-    fs::rename(store, kept)?;
+    rename_new(store, kept)?;
     copy.persist(store).map(drop).map_err(|error| {
         let _ = fs::rename(kept, store);
         error.error
     })
+}
+
+/// Renames a file without replacing another one.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Some file systems cannot.
+            Err(error) if error != rustix::io::Errno::EXIST => {}
+            renamed => return Ok(renamed?),
+        }
+    }
+    if to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
 }
 
 /// Exchanges the names of two files in one step, where system and file system can.

@@ -3,7 +3,8 @@
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::error::{failed, unavailable};
+use super::compatibility::WAY_OUT;
+use super::error::{failed, in_words, is_refused, unavailable};
 use crate::store::StoreError;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -28,10 +29,23 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sto
     }
     MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => too_new(version),
-        MigrateError::Execute(error) => failed(error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => not_added(error),
         other => unavailable(other),
     })?;
     tx.commit().await.map_err(failed)
+}
+
+/// The objects or rows of another program can be in the way of ours.
+fn not_added(error: sqlx::Error) -> StoreError {
+    let is_refused = is_refused(&error);
+    let error = failed(error);
+    if is_refused {
+        let why = in_words(&error);
+        return StoreError::Foreign(format!(
+            "jwksd could not add its own tables and indexes in it ({why}): {WAY_OUT}"
+        ));
+    }
+    error
 }
 
 fn too_new(version: i64) -> StoreError {

@@ -1,7 +1,8 @@
 //! Whether the schema of a file is the one that the migrations make.
 //!
 //! A trigger runs with each write of ours, and a view can take the place of a table: with them, an attacker who could write to
-//! the file once keeps an influence. Tables and indexes of other programs may stay, because nothing of ours reads them.
+//! the file once keeps an influence. An index can forbid what we write. Other tables, and indexes that forbid nothing, may
+//! stay, because nothing of ours reads them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -14,10 +15,31 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::error::{failed, unavailable};
 use super::schema::{MIGRATIONS, has_table, newest_schema};
 use super::text::lossy;
+use super::unique_indexes::{self, ExcessiveIndex};
 use crate::store::StoreError;
+
+/// The tables of the course, which another program may have made.
+const COURSE_TABLES: [&str; 3] = ["keys", "users", "auth_logs"];
+
+/// Where the migrations are recorded.
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 /// The digest of the objects that the migrations make. A test computes it and names the new value when it changes.
 const NEWEST_DIGEST: &str = "OoOJ0pw5uoFwwKeDhkii4FwRbxbZUzAQIUJKhfaRUok";
+
+/// The digest of the three tables of the course, as the first migration declares them.
+const COURSE_DIGEST: &str = "1r9MjgWw81eUbigaP1nIV4pEN5JI2NTLlJFnfHWYUjM";
+
+/// A schema, compared with what the migrations make.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    /// All differences that can matter.
+    pub(super) faults: Vec<SchemaFault>,
+    /// The names of our tables in lower case. Nothing if the file has only objects of ours, as we have made them.
+    pub(super) our_tables: Option<HashSet<String>>,
+    /// Whether all tables that we write are as we have made them, so that nothing in them can forbid a write.
+    pub(super) is_writable: bool,
+}
 
 /// A difference between the schema of a file and what the migrations make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +53,8 @@ enum Difference {
     Migration(i64),
     /// An object of ours that is missing or different: its kind and its name.
     NotOurs(String, String),
+    /// A UNIQUE constraint of another program in a table of the course: the table and its columns.
+    Unique(String, String),
 }
 
 impl SchemaFault {
@@ -44,34 +68,40 @@ impl fmt::Display for SchemaFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const RESTORE: &str = "replace it by a backup with `jwksd restore`";
         match &self.0 {
-            Difference::Foreign(kind, name) => write!(
-                f,
-                "its {kind} {name:?} was not made by jwksd, and can change what is stored: find out what it has done, then \
-                 run the SQL `DROP {} \"{}\"`",
-                kind.to_uppercase(),
-                name.replace('"', "\"\"")
-            ),
+            Difference::Foreign(kind, name) => {
+                let risk = if kind == "index" { "forbid" } else { "change" };
+                write!(
+                    f,
+                    "its {kind} {name:?} was not made by jwksd, and can {risk} what is stored: find out what it has done, \
+                     then run the SQL `DROP {} \"{}\"`",
+                    kind.to_uppercase(),
+                    name.replace('"', "\"\"")
+                )
+            }
             Difference::Migration(version) => {
                 write!(f, "step {version} of its schema is missing, incomplete or different: {RESTORE}")
             }
             Difference::NotOurs(kind, name) => {
                 write!(f, "its {kind} {name} is missing or different: {RESTORE}")
             }
+            Difference::Unique(table, columns) => write!(
+                f,
+                "its table {table} declares UNIQUE ({columns}), which can forbid what is stored: change that table, or name \
+                 another file and add the keys of this one there with `jwksd keys import`"
+            ),
         }
     }
 }
 
-/// All differences. A file of another program has no migrations, so none of their objects are missing.
-pub(super) async fn faults(db: &mut SqliteConnection) -> Result<Vec<SchemaFault>, StoreError> {
-    let present = objects(db).await?;
-    let (version, mut faults) = migrations(db).await?;
-    if version.is_none() && !present.iter().any(Object::is_active) {
-        // Most often a new file: the migrations would be run for nothing.
-        return Ok(Vec::new());
-    }
+/// Compares the schema. A file of another program has no migrations, so none of their objects are missing.
+pub(super) async fn compare(db: &mut SqliteConnection) -> Result<Comparison, StoreError> {
+    let (present, course) = (objects(db).await?, course_tables(db).await?);
+    let (version, faults) = migrations(db).await?;
+    let is_as_made = version == Some(newest_schema()) && digest(&present) == NEWEST_DIGEST;
+    let is_empty = version.is_none() && present.is_empty() && course.is_empty();
     // Running all migrations for comparison takes most of the time of a restart.
-    if version == Some(newest_schema()) && faults.is_empty() && digest(&present) == NEWEST_DIGEST {
-        return Ok(Vec::new());
+    if faults.is_empty() && (is_empty || is_as_made && digest(&course) == COURSE_DIGEST) {
+        return Ok(Comparison { faults: Vec::new(), our_tables: None, is_writable: true });
     }
     let newest = objects(&mut new_store(newest_schema()).await?).await?;
     let expected = match version {
@@ -79,19 +109,48 @@ pub(super) async fn faults(db: &mut SqliteConnection) -> Result<Vec<SchemaFault>
         Some(version) => objects(&mut new_store(version).await?).await?,
         None => HashSet::new(),
     };
+    let excessive = unique_indexes::excessive(db).await?;
+    let side_tables = side_tables(&newest);
+    let faults = differences(faults, &present, &expected, |it| {
+        let is_ours = expected.contains(it) || newest.contains(it);
+        !is_ours && (it.is_active() || it.is_index_on(&side_tables) || it.is_one_of(&excessive))
+    });
+    let unique = excessive.into_iter().filter(|index| index.is_constraint);
+    let unique = unique.map(|index| SchemaFault(Difference::Unique(index.table, index.columns)));
+    let faults: Vec<_> = faults.into_iter().chain(unique).collect();
+    let our_tables = side_tables.into_iter().chain(COURSE_TABLES.map(str::to_owned)).collect();
+    let is_foreign_index = |it: &Object| it.is_index_on(&our_tables) && !newest.contains(it);
+    let is_writable = version == Some(newest_schema())
+        && faults.is_empty()
+        && digest(&course) == COURSE_DIGEST
+        && !present.iter().any(is_foreign_index);
+    Ok(Comparison { faults, our_tables: Some(our_tables), is_writable })
+}
+
+/// The differences in both directions.
+fn differences(
+    mut faults: Vec<Difference>,
+    present: &HashSet<Object>,
+    expected: &HashSet<Object>,
+    is_harmful: impl Fn(&Object) -> bool,
+) -> Vec<SchemaFault> {
     // With a migration that we do not know, objects of it would only be listed a second time.
     let missing: BTreeSet<_> =
-        if faults.is_empty() { expected.difference(&present).collect() } else { BTreeSet::new() };
+        if faults.is_empty() { expected.difference(present).collect() } else { BTreeSet::new() };
     let is_missing =
         |it: &Object| missing.iter().any(|gone| (&gone.kind, &gone.name) == (&it.kind, &it.name));
-    let is_ours = |it: &Object| expected.contains(it) || newest.contains(it);
     // One of ours that was changed is named once, as such.
-    let is_foreign = |it: &&Object| it.is_active() && !is_ours(it) && !is_missing(it);
-    let foreign: BTreeSet<_> = present.iter().filter(is_foreign).collect();
+    let foreign: BTreeSet<_> = present.iter().filter(|it| is_harmful(it) && !is_missing(it)).collect();
     let named = |it: &Object| (it.kind.clone(), it.name.clone());
     faults.extend(missing.into_iter().map(named).map(|(kind, name)| Difference::NotOurs(kind, name)));
     faults.extend(foreign.into_iter().map(named).map(|(kind, name)| Difference::Foreign(kind, name)));
-    Ok(faults.into_iter().map(SchemaFault).collect())
+    faults.into_iter().map(SchemaFault).collect()
+}
+
+/// The names of the tables that only jwksd has, in lower case.
+fn side_tables(newest: &HashSet<Object>) -> HashSet<String> {
+    let tables = newest.iter().filter(|it| it.kind == "table" && it.name != "sqlite_sequence");
+    tables.map(|it| it.name.to_ascii_lowercase()).chain([MIGRATIONS_TABLE.to_owned()]).collect()
 }
 
 /// The version of the schema, and the migrations up to it that are not recorded as we know them.
@@ -139,10 +198,24 @@ impl Object {
     fn is_active(&self) -> bool {
         self.kind == "trigger" || self.kind == "view"
     }
+
+    fn is_index_on(&self, tables: &HashSet<String>) -> bool {
+        self.kind == "index" && tables.contains(&self.table.to_ascii_lowercase())
+    }
+
+    fn is_one_of(&self, indexes: &[ExcessiveIndex]) -> bool {
+        self.kind == "index" && indexes.iter().any(|index| index.name == self.name)
+    }
 }
 
 /// `type`, `name`, `tbl_name`, `sql`.
 type ObjectRow = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+
+impl From<ObjectRow> for Object {
+    fn from((kind, name, table, sql): ObjectRow) -> Self {
+        Self { kind: lossy(kind), name: lossy(name), table: lossy(table), sql: lossy(sql) }
+    }
+}
 
 /// Everything in the schema, except the tables of the course: another program may have brought those.
 async fn objects(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreError> {
@@ -156,13 +229,19 @@ async fn objects(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreErro
     .fetch_all(db)
     .await
     .map_err(failed)?;
-    let object = |(kind, name, table, sql): ObjectRow| Object {
-        kind: lossy(kind),
-        name: lossy(name),
-        table: lossy(table),
-        sql: lossy(sql),
-    };
-    Ok(rows.into_iter().map(object).collect())
+    Ok(rows.into_iter().map(Object::from).collect())
+}
+
+/// The tables of the course.
+async fn course_tables(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreError> {
+    let rows: Vec<ObjectRow> = sqlx::query_as(
+        "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(coalesce(sql, '') AS BLOB)
+         FROM sqlite_schema WHERE type = 'table' AND name IN ('keys', 'users', 'auth_logs')",
+    )
+    .fetch_all(db)
+    .await
+    .map_err(failed)?;
+    Ok(rows.into_iter().map(Object::from).collect())
 }
 
 /// SHA-256 in base64url over all objects.
@@ -186,5 +265,11 @@ mod tests {
     async fn the_digest_is_that_of_the_newest_schema() {
         let newest = objects(&mut new_store(newest_schema()).await.unwrap()).await.unwrap();
         assert_eq!(digest(&newest), NEWEST_DIGEST);
+    }
+
+    #[tokio::test]
+    async fn the_digest_of_the_course_is_that_of_its_tables() {
+        let course = course_tables(&mut new_store(1).await.unwrap()).await.unwrap();
+        assert_eq!(digest(&course), COURSE_DIGEST);
     }
 }

@@ -170,6 +170,12 @@ async fn check(
     Ok(outcomes)
 }
 
+/// Inserts these sign-ins, whether or not they are valid.
+pub(super) async fn insert_all(db: &mut SqliteConnection, sign_ins: &[NewSignIn]) -> Result<(), StoreError> {
+    let rows: Vec<_> = sign_ins.iter().map(Row::new).collect();
+    insert(db, &json(&rows)?).await
+}
+
 async fn insert(db: &mut SqliteConnection, rows: &str) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
