@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::exit::{self, UsageError};
@@ -87,11 +88,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     match matches {
         Ok((matches, cli)) => exit::finish(run(&matches, cli), &args),
-        Err(error) if quotes_a_secret(&error, &args) => {
-            output::message(
-                "jwksd: there is an argument that is unknown here, and not shown because it may contain a secret: put secrets \
-                 into .env, the environment or a file, and see `jwksd --help`",
-            );
+        Err(error) if error.use_stderr() && quotes_a_secret(&error, &args) => {
+            refuse_without_secrets(&error, &args);
             ExitCode::from(exit::REFUSED)
         }
         // --help and --version arrive as errors too.
@@ -108,9 +106,27 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Whether the message about an invalid command line repeats an argument such as `NOT_MY_KEY=…`.
 fn quotes_a_secret(error: &clap::Error, args: &[OsString]) -> bool {
-    let message = error.render().to_string();
-    let args = args.iter().map(|arg| arg.to_string_lossy());
-    error.use_stderr() && text::without_secrets(message.clone(), args) != message
+    shown(error, args) != error.render().to_string()
+}
+
+/// The message about an invalid command line without the secrets in it.
+fn shown(error: &clap::Error, args: &[OsString]) -> String {
+    text::without_secrets(error.render().to_string(), args.iter().map(|arg| arg.to_string_lossy()))
+}
+
+fn refuse_without_secrets(error: &clap::Error, args: &[OsString]) {
+    match error.kind() {
+        // It says which values are valid.
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            for line in shown(error, args).trim_end().lines() {
+                output::message(line);
+            }
+        }
+        _ => output::message(
+            "jwksd: there is an argument that is unknown here, and not shown because it may contain a secret: put secrets \
+             into .env, the environment or a file, and see `jwksd --help`",
+        ),
+    }
 }
 
 /// The whole command line, for clap.

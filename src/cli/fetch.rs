@@ -11,7 +11,7 @@ use serde_json::Value;
 use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
-use url::{Host, Position, Url};
+use url::{Host, Url};
 
 use crate::domain::jose::json;
 use crate::setting::Secret;
@@ -102,9 +102,13 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
 
 /// The URL in messages: without what may be secret in it, its user-info and its query.
 pub(super) fn shown(url: &Url) -> String {
-    let (scheme, rest) = (&url[..Position::AfterScheme], &url[Position::BeforeHost..Position::AfterPath]);
+    let mut shown = url.clone();
+    // These fail only for URLs without a host, which have no user-info.
+    let _ = (shown.set_username(""), shown.set_password(None));
+    shown.set_query(None);
+    shown.set_fragment(None);
     let query = if url.query().is_some() { "?…" } else { "" };
-    format!("{scheme}://{rest}{query}")
+    format!("{shown}{query}")
 }
 
 /// Whether an attacker on the network could read and change the traffic to this URL.

@@ -46,7 +46,9 @@ pub(crate) fn may_contain_secret(text: &str) -> bool {
     let is_assignment = text.contains('=') && names_or_carries_secret(text);
     // A whole file, such as a key in PEM or JSON, was given in place of its name.
     let is_content = text.contains(['\n', '\r']) || text.contains("\":");
-    let is_passphrase = is_phrase(text) && text.chars().count() >= PASSPHRASE_LENGTH;
+    // A date with a time has no letters.
+    let is_passphrase =
+        is_phrase(text) && text.chars().count() >= PASSPHRASE_LENGTH && text.contains(char::is_alphabetic);
     is_assignment || is_content || is_passphrase || has_user_info(text) || has_setting(text) || has_key(text)
 }
 
@@ -163,6 +165,7 @@ mod tests {
             "--not-my-key-file",
             "--ttl=15m",
             "a b",
+            "2026-01-31 09:05:60",
             "alice@example.com",
             "my key.pem",
             "/home/alice@corp.example/token",

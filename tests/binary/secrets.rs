@@ -312,6 +312,10 @@ fn an_argument_without_a_secret_is_repeated_in_the_error() {
         let (status, _, said) = command(dir.path(), args);
         assert!(status != 0 && said.contains(quoted), "{args:?}: {said}");
     }
+    let (_, _, said) = command(dir.path(), &["logs", "--since=u:hunter2@h"]);
+    let wanted =
+        "'(not shown, because it may contain a secret)' for '--since <TIME>': use a time such as 90s";
+    assert!(said.contains(wanted), "{said}");
     // The query of a URL may be a key of its server.
     let (_, _, said) =
         command(dir.path(), &["jwt", "verify", "--jwks-url", "http://127.0.0.1:1/jwks?code=hunter2", "x"]);

@@ -102,7 +102,8 @@ fn hex(text: &[u8]) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = digits
         .map(|byte| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect();
-    let digits = Zeroizing::new(digits.filter(|digits| !digits.is_empty() && digits.len() % 2 == 0)?);
+    let digits =
+        Zeroizing::new(digits.filter(|digits| !digits.is_empty() && digits.len().is_multiple_of(2))?);
     let (pairs, _) = digits.as_chunks();
     Some(pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }

@@ -51,7 +51,7 @@ fn is_hex_dump(text: &str) -> bool {
     let groups: Vec<_> = words.map(hex_digits).collect();
     groups.chunk_by(|one, two| one == two).any(|run| {
         let digits = run.first().copied().flatten().unwrap_or_default();
-        digits % 2 == 0 && digits * run.len() == 64
+        digits.is_multiple_of(2) && digits * run.len() == 64
     })
 }
 
