@@ -107,8 +107,8 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
                 json.with_context(|| format!("cannot use {}", files::shown(file)))?,
             )
         }
-        (None, Some(url), _) => fetch_keys(fetch::parse(url)?)?,
-        (None, None, Some(issuer)) => fetch_keys(discover(issuer)?)?,
+        (None, Some(url), _) => fetch_keys(&fetch::parse(url)?)?,
+        (None, None, Some(issuer)) => fetch_keys(&discover(issuer)?)?,
         (None, None, None) => {
             return Err(UsageError(
                 "no keys to verify with: use --issuer URL, --jwks-url URL or --jwks-file FILE".to_owned(),
@@ -120,8 +120,8 @@ fn trusted_keys(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
 }
 
 /// The name of the source in messages, and what it answered.
-fn fetch_keys(url: Url) -> anyhow::Result<(String, Value)> {
-    Ok((fetch::shown(&url), get(&url)?))
+fn fetch_keys(url: &Url) -> anyhow::Result<(String, Value)> {
+    Ok((fetch::shown(url), get(url)?))
 }
 
 /// Fetches JSON. Warns about plain http, because the keys are only as trustworthy as the way to them.

@@ -71,10 +71,11 @@ impl Plaintext {
     }
 }
 
+/// What reading a key gave.
+type Read = Result<PrivateKey, InvalidImport>;
+
 /// Removes one encoding. Returns what is inside, and the key if it is one.
-fn without_encoding(
-    content: &[u8],
-) -> Option<(KeyEncoding, Zeroizing<Vec<u8>>, Result<PrivateKey, InvalidImport>)> {
+fn without_encoding(content: &[u8]) -> Option<(KeyEncoding, Zeroizing<Vec<u8>>, Read)> {
     if let Some(read) = read_jwk(content) {
         return Some((KeyEncoding::Jwk, Zeroizing::default(), read));
     }
