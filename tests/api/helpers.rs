@@ -108,6 +108,7 @@ impl Setup {
             log_retention: None,
             log: LogConfig { format: LogFormat::Text, filter: "info".into() },
             secret_files: Vec::new(),
+            dotenv_file: None,
         }
     }
 
