@@ -112,7 +112,7 @@ impl Accounts {
             .context
             .pool
             .run_for(self.requester(account.as_ref(), client), move || {
-                verify_in_equal_time(&hasher, &checked, stored.as_ref(), &costs)
+                verify_spellings(&hasher, &checked, stored.as_ref(), &costs)
             })
             .await?;
         match (account, outcome) {
@@ -197,7 +197,7 @@ impl Accounts {
         password: Password,
         requester: Requester,
     ) -> Result<PasswordHash, IssuerError> {
-        let hasher = self.hasher.clone();
+        let (hasher, password) = (self.hasher.clone(), password.normalized());
         let salt = self.context.rng.with(Salt::generate);
         Ok(self.context.pool.run_for(requester, move || hasher.hash(&password, &salt)).await??)
     }
@@ -205,6 +205,26 @@ impl Accounts {
 
 fn refused(account: Option<String>, reason: RefusalReason) -> IssuerError {
     IssuerError::InvalidCredentials(RefusedSignIn { account, reason })
+}
+
+/// Checks the password in its normal form, and as it was typed. Only a match returns early, so a refusal takes the same time
+/// whether or not the account exists.
+fn verify_spellings(
+    hasher: &Hasher,
+    password: &Password,
+    stored: Option<&PasswordHash>,
+    costs: &[HashCost],
+) -> VerifyOutcome {
+    let mut outcome = VerifyOutcome::Mismatch;
+    for spelling in password.spellings() {
+        match verify_in_equal_time(hasher, &spelling, stored, costs) {
+            VerifyOutcome::Match => return VerifyOutcome::Match,
+            // The other one may not hide that this one is unknown.
+            _ if outcome == VerifyOutcome::NotComputed => {}
+            other => outcome = other,
+        }
+    }
+    outcome
 }
 
 /// Checks one hash of each cost in the store: the real one at its cost, and a dummy at every other cost. A refusal takes
