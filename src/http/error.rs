@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::response::json;
 use crate::domain::account::{InvalidEmail, InvalidUsername};
+use crate::domain::password::InvalidChoice;
 use crate::issuer::{ExternalKeyError, IssuerError, NotReady, RefusedSignIn, WorkError};
 use crate::store::{StoreError, Unique};
 
@@ -62,6 +63,8 @@ pub enum ApiError {
     InvalidExpired,
     /// `?fault` names no fault, or comes with `?expired`.
     InvalidFault,
+    /// A user may not choose this password.
+    InvalidNewPassword(InvalidChoice),
     /// `Host` is missing, repeated or malformed (RFC 9112 §3.2).
     InvalidHost,
     /// An uploaded key is invalid; the text says why.
@@ -133,6 +136,7 @@ pub(crate) enum ErrorCode {
     InvalidFault,
     InvalidHost,
     InvalidJwk,
+    InvalidNewPassword,
     InvalidUsername,
     KidTaken,
     MalformedRequest,
@@ -161,6 +165,7 @@ impl ErrorCode {
             | Self::InvalidFault
             | Self::InvalidHost
             | Self::InvalidJwk
+            | Self::InvalidNewPassword
             | Self::InvalidUsername
             | Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::InvalidAdminToken | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
@@ -213,6 +218,7 @@ impl ApiError {
             Self::InvalidFault => ErrorCode::InvalidFault,
             Self::InvalidHost => ErrorCode::InvalidHost,
             Self::InvalidJwk(_) => ErrorCode::InvalidJwk,
+            Self::InvalidNewPassword(_) => ErrorCode::InvalidNewPassword,
             Self::InvalidUsername(_) => ErrorCode::InvalidUsername,
             Self::KidTaken(_) => ErrorCode::KidTaken,
             Self::MalformedRequest => ErrorCode::MalformedRequest,
@@ -274,6 +280,7 @@ impl ApiError {
             Self::InvalidJwk(why) | Self::KidTaken(why) => {
                 return format!("The keys cannot be published: {why}").into();
             }
+            Self::InvalidNewPassword(why) => return why.to_string().into(),
             Self::InvalidUsername(why) => return why.to_string().into(),
             Self::MalformedRequest => "The head of the request is not valid HTTP/1.1",
             Self::MethodNotAllowed => "Method not allowed",
@@ -401,6 +408,7 @@ impl From<IssuerError> for ApiError {
             IssuerError::InvalidCredentials(refused) => {
                 Self::InvalidCredentials { basic_was_used: false, refused }
             }
+            IssuerError::InvalidChoice(why) => Self::InvalidNewPassword(why),
             IssuerError::NoSigningKey => Self::NoSigningKey,
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
             IssuerError::HasAccounts => Self::OpenModeClosed,

@@ -34,6 +34,7 @@ pub struct Metrics {
     latency: HistogramVec,
     rate_limited: IntCounterVec,
     sign_ins: IntCounterVec,
+    password_changes: IntCounterVec,
     store_errors: IntCounter,
     hashing: Histogram,
     hash_wait: Histogram,
@@ -66,9 +67,9 @@ pub(super) struct Exposition {
     pub(super) text: Vec<u8>,
 }
 
-/// The outcome of a sign-in.
+/// The outcome of an attempt with a password: of a sign-in, or of a change of the password.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SignInResult {
+pub(super) enum AttemptResult {
     Accepted,
     Failed,
     Refused,
@@ -94,6 +95,7 @@ impl Metrics {
             )?,
             rate_limited: counters("http_rate_limited_total", "Requests answered 429", &["route"])?,
             sign_ins: counters("sign_ins_total", "Sign-ins of password mode", &["outcome"])?,
+            password_changes: counters("password_changes_total", "Requests to /password", &["outcome"])?,
             store_errors: IntCounter::new("store_errors_total", "Requests that failed because of the store")?,
             hashing: Histogram::with_opts(seconds("argon2_duration_seconds", "Time to hash a password"))?,
             hash_wait: Histogram::with_opts(seconds(
@@ -118,8 +120,9 @@ impl Metrics {
             )?,
         };
         metrics.register()?;
-        for outcome in [SignInResult::Accepted, SignInResult::Failed, SignInResult::Refused] {
+        for outcome in AttemptResult::ALL {
             metrics.sign_ins.with_label_values(&[outcome.name()]);
+            metrics.password_changes.with_label_values(&[outcome.name()]);
         }
         Ok(metrics)
     }
@@ -129,11 +132,12 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let collectors: [Box<dyn prometheus::core::Collector>; 15] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 16] = [
             Box::new(self.requests.clone()),
             Box::new(self.latency.clone()),
             Box::new(self.rate_limited.clone()),
             Box::new(self.sign_ins.clone()),
+            Box::new(self.password_changes.clone()),
             Box::new(self.store_errors.clone()),
             Box::new(self.hashing.clone()),
             Box::new(self.hash_wait.clone()),
@@ -167,8 +171,12 @@ impl Metrics {
         pool.observed(Arc::new(record))
     }
 
-    pub(super) fn count_sign_in(&self, outcome: SignInResult) {
+    pub(super) fn count_sign_in(&self, outcome: AttemptResult) {
         self.sign_ins.with_label_values(&[outcome.name()]).inc();
+    }
+
+    pub(super) fn count_password_change(&self, outcome: AttemptResult) {
+        self.password_changes.with_label_values(&[outcome.name()]).inc();
     }
 
     /// The metrics of one route and status.
@@ -245,7 +253,9 @@ impl Metrics {
     }
 }
 
-impl SignInResult {
+impl AttemptResult {
+    const ALL: [Self; 3] = [Self::Accepted, Self::Failed, Self::Refused];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

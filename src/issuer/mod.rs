@@ -6,6 +6,7 @@
 mod account_admin;
 mod accounts;
 mod blocking_pool;
+mod change_password;
 pub(crate) mod config;
 mod context;
 mod error;

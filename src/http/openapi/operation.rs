@@ -129,6 +129,11 @@ impl Success {
         Self::ok("application/json", schema, about)
     }
 
+    /// A response without a body.
+    pub(crate) fn no_content(about: &'static str) -> Self {
+        Self { status: StatusCode::NO_CONTENT, about, content: None, headers: Vec::new(), links: Vec::new() }
+    }
+
     /// Adds the headers of responses that caches may keep and pages of every origin may read.
     pub(crate) fn public(mut self) -> Self {
         self.headers.extend([ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL]);
