@@ -2,6 +2,7 @@
 //!
 //! Most cases use two handles on one store, as two processes do.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -595,6 +596,49 @@ async fn sign_ins_are_listed_by_time_account_and_address_and_deleted_oldest_firs
     assert_eq!(store.delete_sign_ins_before(at(10), 1).await.unwrap(), 1, "at most one");
     assert_eq!(store.delete_sign_ins_before(at(10), 10).await.unwrap(), 1);
     assert_eq!(ids(all).await, [2, 3, 5]);
+}
+
+#[tokio::test]
+async fn a_client_has_signed_in_if_its_address_or_another_of_its_network_is_in_the_log_since_then() {
+    let (_dir, store) = initialized().await;
+    let alice = store.register(account("alice", None), NOW).await.unwrap();
+    let bob = store.register(account("bob", None), NOW).await.unwrap();
+    // The second address of each pair belongs to the same client. Zeros change how an IPv6 address is written.
+    let clients = [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:a:b::1", "2001:db8:a:b:c:d:e:f"),
+        ("2001:db8:a:c:1:2:3:4", "2001:db8:a:c::"),
+        ("2001:db8:a::1:2:3", "2001:db8:a:0:1:2:3:4"),
+        ("2001:db8:b:0:1:2:3:4", "2001:db8:b::"),
+        ("2001:db8::1", "2001:db8:0:0:1::"),
+        ("2001:0:0:5:6:7:8:9", "2001:0:0:5::"),
+        ("2001:0:0:6::1", "2001:0:0:6:1:2:3:4"),
+        ("::5:0:1:2:3", "0:0:0:5::"),
+        ("::1", "0:0:0:0:1:2:3:4"),
+    ];
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let since = |seconds: i64| Timestamp::from_secs(NOW.as_secs() + seconds);
+    let has_signed_in =
+        async |user, text, since| store.has_signed_in(user, address(text).into(), since).await.unwrap();
+    for (n, (first, second)) in clients.into_iter().enumerate() {
+        assert!(!has_signed_in(alice, first, since(0)).await, "{first} before");
+        let at = since(i64::try_from(n).unwrap());
+        let row = NewSignIn { from: address(first), at, ..sign_in(alice, hash(), None) };
+        assert_eq!(store.record_sign_in(row).await.unwrap(), SignInOutcome::Recorded);
+        for text in [first, second] {
+            assert!(has_signed_in(alice, text, at).await, "{text} like {first}");
+            assert!(
+                !has_signed_in(alice, text, Timestamp::from_secs(at.as_secs() + 1)).await,
+                "{text} later"
+            );
+            assert!(!has_signed_in(bob, text, since(0)).await, "{text} of another account");
+            assert!(!has_signed_in(UserId(i64::MIN), text, since(0)).await, "{text} without an account");
+        }
+    }
+    for other in ["192.0.2.10", "192.0.2.2", "2001:db8:a:b0::1", "2001:db8:a:d::1", "2001:db8:0:1::1", "1::1"]
+    {
+        assert!(!has_signed_in(alice, other, since(0)).await, "{other}");
+    }
 }
 
 #[tokio::test]

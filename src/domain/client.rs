@@ -4,8 +4,16 @@
 use core::net::{IpAddr, Ipv6Addr};
 
 /// The client that a request counts for: an IPv4 address, or the /64 network of an IPv6 address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientKey(IpAddr);
+
+impl ClientKey {
+    /// The address, or the first one of the network.
+    #[must_use]
+    pub const fn first_address(self) -> IpAddr {
+        self.0
+    }
+}
 
 impl From<IpAddr> for ClientKey {
     fn from(address: IpAddr) -> Self {

@@ -15,7 +15,7 @@ use crate::domain::client::ClientKey;
 use crate::domain::password::{
     Argon2Backend, CredentialCache, HashCost, HashError, Hasher, Password, PasswordHash, Salt, VerifyOutcome,
 };
-use crate::store::{AccountChange, SignInCandidate};
+use crate::store::{AccountChange, SignInCandidate, StoreError};
 
 /// The accounts of a store.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl Accounts {
     /// Creates an account with a random password, which is shown to its owner this once.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::store::StoreError::Conflict) when the name or the address is taken.
+    /// [`StoreError::Conflict`] when the name or the address is taken.
     pub async fn register(
         &self,
         username: Username,
@@ -108,12 +108,11 @@ impl Accounts {
         // Also an empty store hashes once: a faster answer would reveal that it has no accounts.
         let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
         let (hasher, checked) = (self.hasher.clone(), password.clone());
+        let requester = self.requester(account.as_ref(), client).await?;
         let outcome = self
             .context
             .pool
-            .run_for(self.requester(account.as_ref(), client), move || {
-                verify_spellings(&hasher, &checked, stored.as_ref(), &costs)
-            })
+            .run_for(requester, move || verify_spellings(&hasher, &checked, stored.as_ref(), &costs))
             .await?;
         match (account, outcome) {
             (Some(account), VerifyOutcome::Match) => {
@@ -135,17 +134,15 @@ impl Accounts {
     }
 
     /// Whether the client is known to the account that it names.
-    fn requester(&self, account: Option<&Account>, client: ClientKey) -> Requester {
-        let now = self.context.clock.monotonic();
-        match account {
-            Some(account) if self.known_clients.contains(client, account.id, now) => Requester::Known(client),
-            _ => Requester::Other(client),
-        }
+    async fn requester(&self, account: Option<&Account>, client: ClientKey) -> Result<Requester, StoreError> {
+        let user = account.map(|account| account.id);
+        let is_known = self.known_clients.knows(user, client, &self.context).await?;
+        Ok(if is_known { Requester::Known(client) } else { Requester::Other(client) })
     }
 
     /// Remembers that this client has signed in to this account.
     pub(super) fn remember(&self, client: ClientKey, user: UserId) {
-        self.known_clients.insert(client, user, self.context.clock.monotonic());
+        self.known_clients.insert(user, client, self.context.clock.monotonic());
     }
 
     /// Whether this password was verified for this account recently. An unknown account takes as long to look up.

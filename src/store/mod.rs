@@ -14,6 +14,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 
 use crate::domain::account::{AccountReport, NewAccount, UserId};
+use crate::domain::client::ClientKey;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 
@@ -94,6 +95,15 @@ pub trait Store: Send + Sync {
     /// Records a sign-in in `auth_logs` and `last_login`, if the account may still sign in by the hash that was checked
     /// and the key that signed the token has not ended.
     async fn record_sign_in(&self, sign_in: NewSignIn) -> Result<SignInOutcome, StoreError>;
+
+    /// Whether `auth_logs` has a sign-in of this client to this account since then. Takes as long for an account that does
+    /// not exist, and hardly longer with many sign-ins.
+    async fn has_signed_in(
+        &self,
+        user: UserId,
+        client: ClientKey,
+        since: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     /// At most `at_most` rows of one page of `auth_logs`.
     async fn sign_ins(

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::domain::token::Token;
 use crate::domain::token::fault::Fault;
-use crate::domain::token::{Token, TokenKind};
 use crate::http::attempt::attempt;
 use crate::http::body::RequestBody;
 use crate::http::client_ip::ClientIp;

@@ -3,11 +3,14 @@
 //! Rows are read in the order of their time, as the indexes have it. A row whose time another program wrote as something
 //! other than text has no place in that order. It is neither listed nor deleted.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::error::failed;
 use super::text::lossy;
 use crate::domain::account::UserId;
+use crate::domain::client::ClientKey;
 use crate::domain::clock::Timestamp;
 use crate::store::{Cursor, Page, SignIn, SignInFilter, StoreError};
 
@@ -112,6 +115,66 @@ fn matching(query: &mut QueryBuilder<Sqlite>, filter: &SignInFilter, and: &'stat
     if let Some(from) = filter.from {
         query.push(and).push("request_ip = ").push_bind(from.to_string());
     }
+}
+
+/// Whether a client has signed in to an account since then.
+pub(super) async fn has_any(
+    db: &mut SqliteConnection,
+    user: UserId,
+    client: ClientKey,
+    since: Timestamp,
+) -> Result<bool, StoreError> {
+    for (first, last) in spellings(client) {
+        let addresses: Vec<String> = sqlx::query_scalar(
+            // From one address to the one before it, so that many sign-ins from one address cost no more than one. A client
+            // has one IPv4 address, but may use any number of IPv6 addresses.
+            "WITH RECURSIVE address(ip) AS (
+                 SELECT max(request_ip) FROM auth_logs WHERE user_id = ?1 AND request_ip BETWEEN ?2 AND ?3
+                 UNION ALL
+                 SELECT (SELECT max(request_ip) FROM auth_logs
+                         WHERE user_id = ?1 AND request_ip >= ?2 AND request_ip < address.ip)
+                 FROM address WHERE ip IS NOT NULL
+                 LIMIT 1000)
+             SELECT ip FROM address
+             WHERE EXISTS (SELECT 1 FROM auth_logs WHERE user_id = ?1 AND request_ip = ip
+                           AND request_timestamp >= datetime(?4, 'unixepoch') AND request_timestamp < x'')",
+        )
+        .bind(user.0)
+        .bind(first)
+        .bind(last)
+        .bind(since.as_secs())
+        .fetch_all(&mut *db)
+        .await
+        .map_err(failed)?;
+        let is_of_client =
+            |text: &String| text.parse::<IpAddr>().is_ok_and(|ip| ClientKey::from(ip) == client);
+        if addresses.iter().any(is_of_client) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The ranges of texts that contain all addresses of a client, and for a few networks also others.
+fn spellings(client: ClientKey) -> Vec<(String, String)> {
+    let first = match client.first_address() {
+        IpAddr::V4(address) => return vec![(address.to_string(), address.to_string())],
+        IpAddr::V6(address) => address,
+    };
+    let [a, b, c, d, ..] = first.segments();
+    let [shortest, longest] =
+        [first, Ipv6Addr::from_bits(first.to_bits() | 0x1_0001_0001_0001)].map(|it| it.to_string());
+    // RFC 5952 writes the longest run of zeros as `::`, which lies before, behind or across the end of the network.
+    let mut prefixes = vec![
+        format!("{a:x}:{b:x}:{c:x}:{d:x}:"),
+        longest.strip_suffix("1:1:1:1").unwrap_or(&longest).to_owned(),
+        shortest,
+    ];
+    prefixes.sort_unstable();
+    // A text that begins with the longer one begins with the shorter one too.
+    prefixes.dedup_by(|longer, shorter| longer.starts_with(shorter.as_str()));
+    // The `g` sorts behind all characters of an address.
+    prefixes.into_iter().map(|prefix| (prefix.clone(), prefix + "g")).collect()
 }
 
 pub(super) async fn newest(db: &mut SqliteConnection) -> Result<i64, StoreError> {

@@ -13,6 +13,7 @@ use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
 use super::{accounts, keys, serving_mode, sign_ins, thumbprints, write_probe};
 use crate::domain::account::{AccountReport, NewAccount, UserId};
+use crate::domain::client::ClientKey;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
 use crate::store::{
@@ -203,6 +204,16 @@ impl Store for SqliteStore {
 
     async fn record_sign_in(&self, sign_in: NewSignIn) -> Result<SignInOutcome, StoreError> {
         self.batcher.record(sign_in).await
+    }
+
+    async fn has_signed_in(
+        &self,
+        user: UserId,
+        client: ClientKey,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.readers.connection().await?;
+        sign_ins::has_any(&mut connection, user, client, since).await
     }
 
     async fn sign_ins(
