@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod metadata;
 mod openapi;
+mod password;
 mod register;
 mod secrets;
 mod tampering;
