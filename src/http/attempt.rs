@@ -36,6 +36,7 @@ fn outcome<T>(result: &Result<T, IssuerError>) -> AttemptResult {
     match result {
         Ok(_) => AttemptResult::Accepted,
         Err(IssuerError::InvalidChoice(_) | IssuerError::InvalidCredentials(_)) => AttemptResult::Refused,
+        Err(IssuerError::TooManyFailures { .. }) => AttemptResult::Throttled,
         Err(_) => AttemptResult::Failed,
     }
 }

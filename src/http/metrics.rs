@@ -35,6 +35,7 @@ pub struct Metrics {
     rate_limited: IntCounterVec,
     sign_ins: IntCounterVec,
     password_changes: IntCounterVec,
+    throttled_names: IntGauge,
     store_errors: IntCounter,
     hashing: Histogram,
     hash_wait: Histogram,
@@ -73,6 +74,7 @@ pub(super) enum AttemptResult {
     Accepted,
     Failed,
     Refused,
+    Throttled,
 }
 
 impl Metrics {
@@ -96,6 +98,10 @@ impl Metrics {
             rate_limited: counters("http_rate_limited_total", "Requests answered 429", &["route"])?,
             sign_ins: counters("sign_ins_total", "Sign-ins of password mode", &["outcome"])?,
             password_changes: counters("password_changes_total", "Requests to /password", &["outcome"])?,
+            throttled_names: IntGauge::new(
+                "throttled_names",
+                "Usernames for which new clients must wait, with and without an account",
+            )?,
             store_errors: IntCounter::new("store_errors_total", "Requests that failed because of the store")?,
             hashing: Histogram::with_opts(seconds("argon2_duration_seconds", "Time to hash a password"))?,
             hash_wait: Histogram::with_opts(seconds(
@@ -132,12 +138,13 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let collectors: [Box<dyn prometheus::core::Collector>; 16] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 17] = [
             Box::new(self.requests.clone()),
             Box::new(self.latency.clone()),
             Box::new(self.rate_limited.clone()),
             Box::new(self.sign_ins.clone()),
             Box::new(self.password_changes.clone()),
+            Box::new(self.throttled_names.clone()),
             Box::new(self.store_errors.clone()),
             Box::new(self.hashing.clone()),
             Box::new(self.hash_wait.clone()),
@@ -233,6 +240,7 @@ impl Metrics {
         // Prometheus gauges are signed.
         self.hashes_running.set(i64::try_from(running).unwrap_or(i64::MAX));
         self.hashes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.throttled_names.set(i64::try_from(accounts.throttled_names()).unwrap_or(i64::MAX));
         let status = keyring.rotation_status();
         for phase in Phase::ALL {
             let keys = status.by_phase.get(&phase).copied().unwrap_or(0);
@@ -254,13 +262,14 @@ impl Metrics {
 }
 
 impl AttemptResult {
-    const ALL: [Self; 3] = [Self::Accepted, Self::Failed, Self::Refused];
+    const ALL: [Self; 4] = [Self::Accepted, Self::Failed, Self::Refused, Self::Throttled];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Failed => "failed",
             Self::Refused => "refused",
+            Self::Throttled => "throttled",
         }
     }
 }

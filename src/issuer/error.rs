@@ -59,6 +59,12 @@ pub enum IssuerError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Too many passwords for one name were wrong, and the client is new to its account.
+    #[error("too many passwords for this name were wrong")]
+    TooManyFailures {
+        /// Time until the next try can be admitted.
+        retry_after: Duration,
+    },
     /// No key lives long enough for such a token.
     #[error("a token may live for at most {} s now, because it never outlives its key", most.as_secs())]
     TtlTooLong {

@@ -11,6 +11,7 @@ mod errors;
 mod external_keys;
 mod faults;
 mod foreign_pem;
+mod guesses;
 mod helpers;
 mod hostile;
 mod interleaved;

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::http::AuthMode;
-use jwksd::issuer::{Accounts, BackendChoice, PasswordConfig};
+use jwksd::issuer::{Accounts, BackendChoice, GuessLimits, PasswordConfig};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use reqwest::RequestBuilder;
@@ -213,6 +213,7 @@ async fn another_process_notices_the_change_with_the_next_request_although_it_ha
         hasher: Hasher::new(8, 1, 1).unwrap(),
         backend: BackendChoice::Reference,
         credential_cache_ttl: MINUTE,
+        guesses: GuessLimits { limit: 0, window: MINUTE },
     };
     let other = Accounts::new(context(&app.dir, &app.clock).await, &config);
     let (typed, client) = (Password::assigned(old.clone()).unwrap(), IpAddr::from([192, 0, 2, 1]).into());

@@ -95,6 +95,7 @@ pub(super) fn operation(_: AuthMode, types: &mut Types) -> Operation {
             ErrorCode::InvalidBody,
             ErrorCode::InvalidCredentials,
             ErrorCode::InvalidNewPassword,
+            ErrorCode::TooManyFailures,
             ErrorCode::BodyTooLarge,
             ErrorCode::BodyTooSlow,
             ErrorCode::UnsupportedMediaType,

@@ -86,7 +86,7 @@ pub(super) fn operation(mode: AuthMode, types: &mut Types) -> Operation {
 fn sign_in_operation(types: &mut Types) -> Operation {
     let credentials = json!({"schema": types.read::<CredentialFields>()});
     let content = vec![(JSON, credentials.clone()), (FORM, credentials)];
-    let mut errors = vec![ErrorCode::InvalidCredentials, ErrorCode::FaultsClosed];
+    let mut errors = vec![ErrorCode::InvalidCredentials, ErrorCode::FaultsClosed, ErrorCode::TooManyFailures];
     errors.extend(COMMON_ERRORS);
     Operation {
         accepts_basic: true,
