@@ -131,6 +131,17 @@ impl Accounts {
         let guess = guess.of(requester, existing);
         let check = move || verify_spellings(&hasher, &checked, stored.as_ref(), &costs);
         let outcome = self.context.pool.run_for(requester, move || guess.check(check)).await??;
+        self.conclude(account, disabled, password, outcome)
+    }
+
+    /// The account, or the reason why its password is refused.
+    fn conclude(
+        &self,
+        account: Option<Account>,
+        disabled: Option<String>,
+        password: &Password,
+        outcome: VerifyOutcome,
+    ) -> Result<Account, IssuerError> {
         match (account, outcome) {
             (Some(account), VerifyOutcome::Match) => {
                 let now = self.context.clock.monotonic();

@@ -21,7 +21,7 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait: 96 guesses a day.
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
-/// Maximum number of names (about 16 MiB with ten failures each).
+/// Maximum number of names (at most 25 MiB with the default limit).
 const MAX_NAMES: usize = 1 << 16;
 
 /// Interval between removals of names that no longer count.
@@ -52,7 +52,7 @@ struct Names {
 /// The wrong passwords for one name. All times are monotonic.
 #[derive(Clone, Debug, Default)]
 struct Failures {
-    /// When they came: the last ones, as many as the limit.
+    /// When they came: those within the window. Fewer than the limit, and empty once it is reached.
     recent: VecDeque<Duration>,
     throttle: Option<Throttle>,
 }
@@ -176,28 +176,33 @@ impl Failures {
             throttle.until = now.saturating_add(throttle.wait());
             return false;
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        while self.recent.front().is_some_and(|at| self.recent.len() >= limit || *at + window <= now) {
+        while self.recent.front().is_some_and(|at| at.saturating_add(window) <= now) {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
-        if self.recent.len() < limit {
+        if self.recent.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
             return false;
         }
+        // Only the wait counts from now on.
+        self.recent = VecDeque::new();
         self.throttle = Some(Throttle { level: 0, until: now.saturating_add(SHORTEST_WAIT) });
         true
     }
 
     /// Whether they no longer count: the window has passed since the last one, and since the end of its wait.
     fn are_forgotten(&self, now: Duration, window: Duration) -> bool {
-        let last = self.throttle.map(|throttle| throttle.until).or(self.recent.back().copied());
-        last.is_none_or(|last| last.saturating_add(window) <= now)
+        self.last().is_none_or(|last| last.saturating_add(window) <= now)
+    }
+
+    /// The end of the wait, or else the last failure.
+    fn last(&self) -> Option<Duration> {
+        self.throttle.map(|throttle| throttle.until).or(self.recent.back().copied())
     }
 
     /// The order in which names give way: those with fewer failures first, and of these the older ones.
     fn rank(&self) -> (Option<u32>, usize, Option<Duration>) {
         let level = self.throttle.map(|throttle| throttle.level);
-        (level, self.recent.len(), self.recent.back().copied())
+        (level, self.recent.len(), self.last())
     }
 }
 
