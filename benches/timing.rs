@@ -25,8 +25,8 @@ const NAMES: [&str; 5] = ["unknown", "unknown-too", "usual", "dear", "disabled"]
 /// Wrong passwords after which a name is throttled.
 const LIMIT: &str = "3";
 
-/// Wrong passwords after that: the last wait is 64 s, in which all names are measured.
-const FURTHER: u32 = 6;
+/// Wrong passwords after that: the last wait is 128 s, in which all names are measured.
+const FURTHER: u32 = 7;
 
 fn main() {
     let rounds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(300_usize);

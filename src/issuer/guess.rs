@@ -12,7 +12,7 @@ use super::guess_limit::{GuessLimit, NameTag};
 use crate::domain::password::VerifyOutcome;
 
 /// How long the answer to a throttled try takes. Longer than the store's look-ups, whose time depends on the account.
-const THROTTLED_ANSWER: Duration = Duration::from_millis(10);
+const THROTTLED_ANSWER: Duration = Duration::from_millis(20);
 
 /// A try for one name.
 pub(super) struct Guess {
