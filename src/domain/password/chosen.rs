@@ -73,10 +73,10 @@ pub enum InvalidChoice {
     /// It has a control character.
     #[error("The new password has a control character, such as a tab or a line break: leave it out")]
     ControlCharacter,
-    /// More than [`CHOSEN_MAX`] characters.
+    /// More than `CHOSEN_MAX` characters.
     #[error("The new password has more than {CHOSEN_MAX} characters: choose a shorter one")]
     TooLong,
-    /// Fewer than [`CHOSEN_MIN`] characters.
+    /// Fewer than `CHOSEN_MIN` characters.
     #[error("The new password has fewer than {CHOSEN_MIN} characters: choose a longer one")]
     TooShort,
     /// It is the password that it replaces.
