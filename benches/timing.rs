@@ -1,13 +1,14 @@
 //! Whether response times reveal accounts: `cargo bench --bench timing [-- ROUNDS]`, 300 by default.
 //!
-//! One server, whose store has hashes of two costs. Sends wrong passwords for an account of either cost, for a disabled one,
-//! and for two unknown usernames, in varying order. Prints the quartiles of each, and the difference of its ranks from the
-//! first unknown username: more than 3 standard deviations reveal something.
+//! A store has hashes of two costs. Sends wrong passwords for an account of either cost, for a disabled one, and for two
+//! unknown usernames, in varying order: first to a server without a limit of guesses, then to one that refuses all of them
+//! because too many were wrong. Prints the quartiles of each, and the difference of its ranks from the first unknown username:
+//! more than 3 standard deviations reveal something.
 
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng as _;
@@ -19,14 +20,26 @@ const PORT: &str = "18473";
 const DEAR: (&str, &str) = ("ARGON2_MEMORY_KIB", "32768");
 
 /// The others are compared with the first.
-const NAMES: [&str; 5] = ["unknown", "unknown-too", "usual", "expensive", "disabled"];
+const NAMES: [&str; 5] = ["unknown", "unknown-too", "usual", "dear", "disabled"];
+
+/// Wrong passwords after which a name is throttled.
+const LIMIT: &str = "3";
+
+/// Wrong passwords after that: the last wait is 128 s, in which all names are measured.
+const FURTHER: u32 = 7;
 
 fn main() {
     let rounds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(300_usize);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let times = runtime.block_on(measure(rounds));
-    println!("{rounds} refusals each; quartiles in milliseconds");
-    for (name, sample) in NAMES.iter().zip(&times) {
+    let dir = store();
+    println!("{rounds} of each; quartiles in milliseconds");
+    report("wrong passwords", &runtime.block_on(refused(dir.path(), rounds)));
+    report("throttled", &runtime.block_on(throttled(dir.path(), rounds)));
+}
+
+fn report(what: &str, times: &[Vec<f64>; NAMES.len()]) {
+    println!("{what}:");
+    for (name, sample) in NAMES.iter().zip(times) {
         let mut sorted = sample.clone();
         sorted.sort_by(f64::total_cmp);
         let [low, median, high] = [1, 2, 3].map(|quarter| sorted[sorted.len() * quarter / 4]);
@@ -38,42 +51,90 @@ fn main() {
     }
 }
 
-async fn measure(rounds: usize) -> [Vec<f64>; NAMES.len()] {
+fn store() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), &["users", "add", "usual"], &[]);
     run(dir.path(), &["users", "add", "disabled"], &[]);
     run(dir.path(), &["users", "disable", "disabled"], &[]);
     run(dir.path(), &["users", "add", "dear"], &[DEAR]);
-    let settings = [("PORT", PORT), ("AUTH_RATE_LIMIT", "0")];
-    let mut server = Command::new(BINARY);
-    let mut server = server.current_dir(dir.path()).envs(settings).stderr(Stdio::null()).spawn().unwrap();
-    let client = reqwest::Client::new();
-    while client.get(format!("http://127.0.0.1:{PORT}/jwks")).send().await.is_err() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    dir
+}
+
+/// A server that is killed when it is dropped, and its client.
+struct Server {
+    child: Child,
+    client: reqwest::Client,
+}
+
+impl Server {
+    async fn start(dir: &Path, failure_limit: &str) -> Self {
+        let settings = [("PORT", PORT), ("AUTH_RATE_LIMIT", "0"), ("AUTH_FAILURE_LIMIT", failure_limit)];
+        let child =
+            Command::new(BINARY).current_dir(dir).envs(settings).stderr(Stdio::null()).spawn().unwrap();
+        let client = reqwest::Client::new();
+        while client.get(format!("http://127.0.0.1:{PORT}/jwks")).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self { child, client }
     }
 
-    let mut times = NAMES.map(|_| Vec::new());
-    let mut order: Vec<usize> = (0..NAMES.len()).collect();
-    let mut random = StdRng::seed_from_u64(1);
-    for round in 0..rounds + 5 {
-        order.shuffle(&mut random);
-        for which in &order {
-            let wrong = [("username", NAMES[*which]), ("password", "c56a4180-65aa-42ec-a945-5fd21dec0538")];
-            let begun = Instant::now();
-            let answer =
-                client.post(format!("http://127.0.0.1:{PORT}/auth")).form(&wrong).send().await.unwrap();
-            let took = begun.elapsed().as_secs_f64() * 1000.0;
-            assert_eq!(answer.status(), 401);
-            answer.bytes().await.unwrap();
-            // The first requests are a warm-up.
-            if round >= 5 {
-                times[*which].push(took);
+    /// The status of a wrong password, and how long its response took in milliseconds.
+    async fn guess(&self, name: &str) -> (u16, f64) {
+        let wrong = [("username", name), ("password", "c56a4180-65aa-42ec-a945-5fd21dec0538")];
+        let begun = Instant::now();
+        let answer =
+            self.client.post(format!("http://127.0.0.1:{PORT}/auth")).form(&wrong).send().await.unwrap();
+        let took = begun.elapsed().as_secs_f64() * 1000.0;
+        let status = answer.status().as_u16();
+        answer.bytes().await.unwrap();
+        (status, took)
+    }
+
+    async fn measure(&self, rounds: usize, expected: u16) -> [Vec<f64>; NAMES.len()] {
+        let mut times = NAMES.map(|_| Vec::new());
+        let mut order: Vec<usize> = (0..NAMES.len()).collect();
+        let mut random = StdRng::seed_from_u64(1);
+        for round in 0..rounds + 5 {
+            order.shuffle(&mut random);
+            for which in &order {
+                let (status, took) = self.guess(NAMES[*which]).await;
+                assert_eq!(status, expected, "{}", NAMES[*which]);
+                // The first requests are a warm-up.
+                if round >= 5 {
+                    times[*which].push(took);
+                }
             }
         }
+        times
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
-    times
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+async fn refused(dir: &Path, rounds: usize) -> [Vec<f64>; NAMES.len()] {
+    Server::start(dir, "0").await.measure(rounds, 401).await
+}
+
+/// Measures only as many as fit into the last wait.
+async fn throttled(dir: &Path, rounds: usize) -> [Vec<f64>; NAMES.len()] {
+    let server = Server::start(dir, LIMIT).await;
+    for _ in 0..LIMIT.parse().unwrap() {
+        for name in NAMES {
+            assert_eq!(server.guess(name).await.0, 401);
+        }
+    }
+    for further in 0..FURTHER {
+        tokio::time::sleep(Duration::from_millis(1000 * 2_u64.pow(further) + 500)).await;
+        for name in NAMES {
+            assert_eq!(server.guess(name).await.0, 401);
+        }
+    }
+    server.measure(rounds.min(800), 429).await
 }
 
 /// Wilcoxon's rank-sum statistic in standard deviations: about 0 if both have the same distribution.

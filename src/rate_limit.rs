@@ -43,7 +43,7 @@ pub trait RateLimiter: Send + Sync {
 /// What a request counts for. Each bucket has a limit of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bucket {
-    /// Requests for tokens.
+    /// Requests with a password: for tokens, and for another password.
     SignIn,
     /// Requests for accounts.
     Registration,
@@ -88,7 +88,7 @@ impl Future for Check<'_> {
 pub(crate) const AUTH_RATE_LIMIT: Setting<u32> = Setting {
     name: "AUTH_RATE_LIMIT",
     default: "10",
-    help: "/auth requests per second and client; 0 turns the limit off",
+    help: "/auth and /password requests per second and client; 0 turns the limit off",
     parse: |text| number(text, &(0..=u32::MAX)),
 };
 

@@ -515,6 +515,8 @@ async fn a_hash_is_replaced_only_if_it_is_the_expected_one() {
     assert!(!changed(&store, id, set(16, Some(32))).await);
     assert!(changed(&store, id, set(16, Some(8))).await);
     assert!(changed(&store, id, set(24, None)).await);
+    assert!(changed(&store, id, AccountChange::Disable).await);
+    assert!(!changed(&store, id, set(16, Some(24))).await, "a disabled account cannot change its password");
     let costs = store.sign_in_candidate("alice").await.unwrap().costs;
     assert_eq!(costs, [HashCost("$argon2id$v=19$m=24,t=1,p=1$".to_owned())]);
 }

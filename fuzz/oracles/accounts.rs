@@ -1,8 +1,10 @@
-//! The username and email address of a registration.
+//! The username and email address of a registration, and the password that a user chooses.
 
 use jwksd::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
+use jwksd::domain::password::{ChosenPassword, InvalidChoice, Password};
 
-/// Visible ASCII within the limits, and nothing around an address.
+/// Visible ASCII within the limits, and nothing around an address. A password within its rule, which is the same when it is
+/// chosen again.
 pub fn account(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
@@ -15,6 +17,9 @@ pub fn account(input: &[u8]) {
             "usernames appear unescaped in logs and tokens"
         );
     }
+    if let Ok(password) = Password::assigned(text.to_owned()) {
+        choose(&password);
+    }
     if let Ok(email) = Email::parse(text) {
         assert_eq!(email.as_ref(), text);
         assert!(text.len() <= EMAIL_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()));
@@ -22,4 +27,25 @@ pub fn account(input: &[u8]) {
         let (local, domain) = text.rsplit_once('@').unwrap();
         assert!(!local.is_empty() && domain.contains('.'));
     }
+}
+
+fn choose(typed: &Password) {
+    let Ok(chosen) = ChosenPassword::parse(typed, "the username") else {
+        return;
+    };
+    let chosen = chosen.into_password();
+    let text = chosen.reveal();
+    assert!((12..=256).contains(&text.chars().count()), "{text:?}");
+    assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert!(
+        !text.chars().any(|c| c.is_whitespace() && !matches!(c, ' ' | '\u{2028}' | '\u{2029}')),
+        "{text:?}"
+    );
+    assert_eq!(ChosenPassword::parse(&chosen, "the username").unwrap().into_password().reveal(), text);
+    let unchanged = ChosenPassword::parse(&chosen, "the username").unwrap().instead_of(typed);
+    assert_eq!(unchanged.unwrap_err(), InvalidChoice::Unchanged);
+    assert_eq!(
+        ChosenPassword::parse(&chosen, &text.to_uppercase()).is_ok(),
+        text.to_uppercase().to_lowercase() != text.to_lowercase()
+    );
 }

@@ -14,7 +14,7 @@ use super::output::{self, or_dash};
 use super::text::printable;
 use crate::config::Config;
 use crate::domain::account::{AccountReport, AccountState, Email, UserId, Username};
-use crate::domain::password::{PASSWORD_MAX, Password};
+use crate::domain::password::{ChosenPassword, PASSWORD_MAX, Password};
 use crate::issuer::{Accounts, Requester};
 
 /// Accounts of one query.
@@ -148,7 +148,7 @@ fn parse(command: UsersCommand) -> anyhow::Result<(Action, String, FormatArgs)> 
             let invalid = |why: &dyn std::fmt::Display| UsageError(format!("cannot add {name:?}: {why}"));
             let username = Username::parse(&name).map_err(|why| invalid(&why))?;
             let email = email.as_deref().map(Email::parse).transpose().map_err(|why| invalid(&why))?;
-            (Action::Add(username, email, password.read()?), name, format)
+            (Action::Add(username, email, password.read(&name)?), name, format)
         }
         UsersCommand::Delete { name, yes, format } => {
             confirm(&format!("Deleting the account {name:?} cannot be undone"), yes)?;
@@ -156,7 +156,9 @@ fn parse(command: UsersCommand) -> anyhow::Result<(Action, String, FormatArgs)> 
         }
         UsersCommand::Disable(NamedArgs { name, format }) => (Action::Disable, name, format),
         UsersCommand::Enable(NamedArgs { name, format }) => (Action::Enable, name, format),
-        UsersCommand::Reset { name, password, format } => (Action::Reset(password.read()?), name, format),
+        UsersCommand::Reset { name, password, format } => {
+            (Action::Reset(password.read(&name)?), name, format)
+        }
         UsersCommand::SetEmail { name, email, none: _, format } => {
             let invalid = |why| UsageError(format!("cannot change the address of {name:?}: {why}"));
             let email = email.as_deref().map(Email::parse).transpose().map_err(invalid)?;
@@ -360,8 +362,8 @@ struct Gone<'a> {
 }
 
 impl PasswordArgs {
-    /// All of standard input, without the end of its last line.
-    fn read(self) -> anyhow::Result<Option<Password>> {
+    /// All of standard input, without the end of its last line. Warns of a password that its user could not choose.
+    fn read(self, username: &str) -> anyhow::Result<Option<Password>> {
         if !self.password_stdin {
             return Ok(None);
         }
@@ -372,6 +374,13 @@ impl PasswordArgs {
         let text =
             text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
         let invalid = |why| UsageError(format!("cannot use this password: {why}"));
-        Ok(Some(Password::chosen(text.to_owned()).map_err(invalid)?))
+        let password = Password::assigned(text.to_owned()).map_err(invalid)?;
+        if let Err(why) = ChosenPassword::parse(&password, username) {
+            // Only a warning: operators answer for their accounts, such as that of the course with a short password.
+            output::message(&format!(
+                "warning: the password is accepted, but its user could not choose it: {why}"
+            ));
+        }
+        Ok(Some(password))
     }
 }

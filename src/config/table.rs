@@ -9,9 +9,9 @@ use crate::http::config::{
 };
 use crate::http::listener::{HOST, ISSUER, PORT};
 use crate::issuer::config::{
-    ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, CREDENTIAL_CACHE_TTL,
-    JWKS_MAX_AGE, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION, LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY,
-    TOKEN_TTL,
+    ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, AUTH_FAILURE_LIMIT,
+    AUTH_FAILURE_WINDOW, CREDENTIAL_CACHE_TTL, JWKS_MAX_AGE, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION,
+    LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY, TOKEN_TTL,
 };
 use crate::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
 use crate::setting::{Declaration, SecretDeclaration};
@@ -34,6 +34,8 @@ pub const SETTINGS: &[Declaration] = &[
     AUTH_MODE.declaration(),
     OPEN_AUTH_ANYWAY.declaration(),
     AUTH_RATE_LIMIT.declaration(),
+    AUTH_FAILURE_LIMIT.declaration(),
+    AUTH_FAILURE_WINDOW.declaration(),
     REGISTRATION.declaration(),
     REGISTER_RATE_LIMIT.declaration(),
     TRUSTED_PROXIES.declaration(),

@@ -27,7 +27,7 @@ pub struct Credentials {
 }
 
 /// The username and password of an account. HTTP Basic can carry them instead.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Credentials")]
 pub(super) struct CredentialFields {
@@ -47,19 +47,25 @@ impl Credentials {
     /// # Errors
     /// Fails if there is a body that is not credentials.
     pub fn read(headers: &HeaderMap, body: &RequestBody) -> Result<Self, ApiError> {
-        let basic = basic(headers);
-        let fields: CredentialFields = match body {
-            RequestBody::Empty => return Ok(basic.unwrap_or_default()),
+        let CredentialFields { username, password } = match body {
+            RequestBody::Empty => CredentialFields::default(),
             RequestBody::Form(text) => text.form(EXPECTED_FORM)?,
             RequestBody::Json(text) => text.json(EXPECTED)?,
         };
-        match (fields, basic) {
+        Ok(Self::from_parts(username, password, headers))
+    }
+
+    /// The credentials of a body, or else those of HTTP Basic.
+    pub(super) fn from_parts(
+        username: Option<String>,
+        password: Option<Password>,
+        headers: &HeaderMap,
+    ) -> Self {
+        match (username, password, basic(headers)) {
             // A body without credentials does not hide those of Basic.
-            (CredentialFields { username: None, password: None }, Some(basic)) => Ok(basic),
-            (CredentialFields { username, password }, basic) => {
-                // The challenge of a 401 depends on the header, also where the body wins.
-                Ok(Self { username, password, basic_was_used: basic.is_some() })
-            }
+            (None, None, Some(basic)) => basic,
+            // The challenge of a 401 depends on the header, also where the body wins.
+            (username, password, basic) => Self { username, password, basic_was_used: basic.is_some() },
         }
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::response::json;
 use crate::domain::account::{InvalidEmail, InvalidUsername};
+use crate::domain::password::InvalidChoice;
 use crate::issuer::{ExternalKeyError, IssuerError, NotReady, RefusedSignIn, WorkError};
 use crate::store::{StoreError, Unique};
 
@@ -62,6 +63,8 @@ pub enum ApiError {
     InvalidExpired,
     /// `?fault` names no fault, or comes with `?expired`.
     InvalidFault,
+    /// A user may not choose this password.
+    InvalidNewPassword(InvalidChoice),
     /// `Host` is missing, repeated or malformed (RFC 9112 §3.2).
     InvalidHost,
     /// An uploaded key is invalid; the text says why.
@@ -102,6 +105,11 @@ pub enum ApiError {
         /// Seconds after which the client can try again.
         retry_after: u64,
     },
+    /// Too many passwords for one username were wrong.
+    TooManyFailures {
+        /// Seconds until the next try can be admitted.
+        retry_after: u64,
+    },
     /// Pages and the admin API are not served under this name.
     UnknownHost,
     /// No external key has the `kid`.
@@ -133,6 +141,7 @@ pub(crate) enum ErrorCode {
     InvalidFault,
     InvalidHost,
     InvalidJwk,
+    InvalidNewPassword,
     InvalidUsername,
     KidTaken,
     MalformedRequest,
@@ -144,6 +153,7 @@ pub(crate) enum ErrorCode {
     OpenModeClosed,
     RateLimited,
     RegistrationClosed,
+    TooManyFailures,
     Unavailable,
     UnknownHost,
     UnknownKey,
@@ -161,6 +171,7 @@ impl ErrorCode {
             | Self::InvalidFault
             | Self::InvalidHost
             | Self::InvalidJwk
+            | Self::InvalidNewPassword
             | Self::InvalidUsername
             | Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::InvalidAdminToken | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
@@ -176,7 +187,7 @@ impl ErrorCode {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoKey | Self::NotReady | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -213,6 +224,7 @@ impl ApiError {
             Self::InvalidFault => ErrorCode::InvalidFault,
             Self::InvalidHost => ErrorCode::InvalidHost,
             Self::InvalidJwk(_) => ErrorCode::InvalidJwk,
+            Self::InvalidNewPassword(_) => ErrorCode::InvalidNewPassword,
             Self::InvalidUsername(_) => ErrorCode::InvalidUsername,
             Self::KidTaken(_) => ErrorCode::KidTaken,
             Self::MalformedRequest => ErrorCode::MalformedRequest,
@@ -224,6 +236,7 @@ impl ApiError {
             Self::OpenModeClosed => ErrorCode::OpenModeClosed,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::RegistrationClosed => ErrorCode::RegistrationClosed,
+            Self::TooManyFailures { .. } => ErrorCode::TooManyFailures,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
             Self::UnknownHost => ErrorCode::UnknownHost,
             Self::UnknownKey(_) => ErrorCode::UnknownKey,
@@ -274,6 +287,7 @@ impl ApiError {
             Self::InvalidJwk(why) | Self::KidTaken(why) => {
                 return format!("The keys cannot be published: {why}").into();
             }
+            Self::InvalidNewPassword(why) => return why.to_string().into(),
             Self::InvalidUsername(why) => return why.to_string().into(),
             Self::MalformedRequest => "The head of the request is not valid HTTP/1.1",
             Self::MethodNotAllowed => "Method not allowed",
@@ -288,6 +302,9 @@ impl ApiError {
             Self::OpenModeClosed => "Open mode issues no tokens on a store with accounts",
             Self::RateLimited { .. } => "Too many requests; wait as long as Retry-After says",
             Self::RegistrationClosed => "Registration is closed",
+            Self::TooManyFailures { .. } => {
+                "Too many wrong passwords for this username; wait as long as Retry-After says"
+            }
             Self::Unavailable { .. } => "The service cannot answer just now",
             Self::UnknownHost => {
                 "This name of the server is unknown: use its IP address, or add the name to ALLOWED_HOSTS"
@@ -313,9 +330,9 @@ impl ApiError {
             } else {
                 r#"Bearer realm="jwksd""#
             }),
-            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => {
-                (*retry_after).max(1).into()
-            }
+            Self::RateLimited { retry_after }
+            | Self::TooManyFailures { retry_after }
+            | Self::Unavailable { retry_after, .. } => (*retry_after).max(1).into(),
             // When either ends is unknown, so clients retry at the shortest interval.
             Self::NoKeyToPublish | Self::NoSigningKey | Self::NotPublished(_) | Self::NotReady(_) => {
                 RETRY_STORE.into()
@@ -401,6 +418,7 @@ impl From<IssuerError> for ApiError {
             IssuerError::InvalidCredentials(refused) => {
                 Self::InvalidCredentials { basic_was_used: false, refused }
             }
+            IssuerError::InvalidChoice(why) => Self::InvalidNewPassword(why),
             IssuerError::NoSigningKey => Self::NoSigningKey,
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
             IssuerError::HasAccounts => Self::OpenModeClosed,
@@ -417,6 +435,9 @@ impl From<IssuerError> for ApiError {
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
             IssuerError::Store(error) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
+            IssuerError::TooManyFailures { retry_after } => {
+                Self::TooManyFailures { retry_after: whole_seconds(retry_after) }
+            }
             IssuerError::Worker(WorkError::Busy { retry_after }) => {
                 Self::Unavailable { cause: error.into(), retry_after: whole_seconds(retry_after) }
             }
@@ -455,7 +476,7 @@ pub(super) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// Whether this is the response to [`ApiError::RateLimited`].
+/// Whether this is a response to [`ApiError::RateLimited`] or [`ApiError::TooManyFailures`].
 pub(super) fn was_rate_limited(response: &Response) -> bool {
     response.status() == StatusCode::TOO_MANY_REQUESTS
 }

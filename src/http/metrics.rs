@@ -34,6 +34,8 @@ pub struct Metrics {
     latency: HistogramVec,
     rate_limited: IntCounterVec,
     sign_ins: IntCounterVec,
+    password_changes: IntCounterVec,
+    throttled_names: IntGauge,
     store_errors: IntCounter,
     hashing: Histogram,
     hash_wait: Histogram,
@@ -66,12 +68,13 @@ pub(super) struct Exposition {
     pub(super) text: Vec<u8>,
 }
 
-/// The outcome of a sign-in.
+/// The outcome of an attempt with a password: of a sign-in, or of a change of the password.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SignInResult {
+pub(super) enum AttemptResult {
     Accepted,
     Failed,
     Refused,
+    Throttled,
 }
 
 impl Metrics {
@@ -94,6 +97,11 @@ impl Metrics {
             )?,
             rate_limited: counters("http_rate_limited_total", "Requests answered 429", &["route"])?,
             sign_ins: counters("sign_ins_total", "Sign-ins of password mode", &["outcome"])?,
+            password_changes: counters("password_changes_total", "Requests to /password", &["outcome"])?,
+            throttled_names: IntGauge::new(
+                "throttled_names",
+                "Usernames for which new clients must wait, with and without an account",
+            )?,
             store_errors: IntCounter::new("store_errors_total", "Requests that failed because of the store")?,
             hashing: Histogram::with_opts(seconds("argon2_duration_seconds", "Time to hash a password"))?,
             hash_wait: Histogram::with_opts(seconds(
@@ -118,8 +126,9 @@ impl Metrics {
             )?,
         };
         metrics.register()?;
-        for outcome in [SignInResult::Accepted, SignInResult::Failed, SignInResult::Refused] {
+        for outcome in AttemptResult::ALL {
             metrics.sign_ins.with_label_values(&[outcome.name()]);
+            metrics.password_changes.with_label_values(&[outcome.name()]);
         }
         Ok(metrics)
     }
@@ -129,11 +138,13 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let collectors: [Box<dyn prometheus::core::Collector>; 15] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 17] = [
             Box::new(self.requests.clone()),
             Box::new(self.latency.clone()),
             Box::new(self.rate_limited.clone()),
             Box::new(self.sign_ins.clone()),
+            Box::new(self.password_changes.clone()),
+            Box::new(self.throttled_names.clone()),
             Box::new(self.store_errors.clone()),
             Box::new(self.hashing.clone()),
             Box::new(self.hash_wait.clone()),
@@ -167,8 +178,12 @@ impl Metrics {
         pool.observed(Arc::new(record))
     }
 
-    pub(super) fn count_sign_in(&self, outcome: SignInResult) {
+    pub(super) fn count_sign_in(&self, outcome: AttemptResult) {
         self.sign_ins.with_label_values(&[outcome.name()]).inc();
+    }
+
+    pub(super) fn count_password_change(&self, outcome: AttemptResult) {
+        self.password_changes.with_label_values(&[outcome.name()]).inc();
     }
 
     /// The metrics of one route and status.
@@ -225,6 +240,7 @@ impl Metrics {
         // Prometheus gauges are signed.
         self.hashes_running.set(i64::try_from(running).unwrap_or(i64::MAX));
         self.hashes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.throttled_names.set(i64::try_from(accounts.throttled_names()).unwrap_or(i64::MAX));
         let status = keyring.rotation_status();
         for phase in Phase::ALL {
             let keys = status.by_phase.get(&phase).copied().unwrap_or(0);
@@ -245,12 +261,15 @@ impl Metrics {
     }
 }
 
-impl SignInResult {
+impl AttemptResult {
+    const ALL: [Self; 4] = [Self::Accepted, Self::Failed, Self::Refused, Self::Throttled];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Failed => "failed",
             Self::Refused => "refused",
+            Self::Throttled => "throttled",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod activity;
 mod admin_auth;
+mod attempt;
 mod body;
 pub(crate) mod browser;
 mod client_ip;

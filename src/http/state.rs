@@ -13,7 +13,7 @@ use crate::issuer::{Accounts, Issuer, Keyring};
 /// The use cases behind the routes.
 #[derive(Clone)]
 pub struct Services {
-    /// Accounts, for /register.
+    /// Accounts, for /register and /password.
     pub accounts: Accounts,
     /// Keys, for the JWKS and the admin surface.
     pub keyring: Arc<Keyring>,

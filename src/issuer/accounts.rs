@@ -7,6 +7,8 @@ use super::config::{BackendChoice, PasswordConfig};
 use super::context::Context;
 use super::error::IssuerError;
 use super::fair_queue::Requester;
+use super::guess::{Guess, Throttled};
+use super::guess_limit::GuessLimit;
 use super::known_clients::KnownClients;
 use super::mutex::lock;
 use super::refused_sign_in::{RefusalReason, RefusedSignIn};
@@ -24,6 +26,7 @@ pub struct Accounts {
     hasher: Hasher,
     credential_cache: Arc<CredentialCache>,
     known_clients: Arc<KnownClients>,
+    guess_limit: Arc<GuessLimit>,
     /// Accounts whose hash is being computed again: once for each is enough.
     rehashing: Arc<Mutex<HashSet<UserId>>>,
 }
@@ -41,12 +44,15 @@ impl Accounts {
                 "the faster implementation of Argon2 failed its self-test on this machine; using the reference"
             );
         }
+        let clock = Arc::clone(&context.clock);
+        let guess_limit = context.rng.with(|rng| GuessLimit::new(config.guesses, clock, rng));
         let cache = context.rng.with(|rng| CredentialCache::new(config.credential_cache_ttl, rng));
         Self {
             context,
             hasher: config.hasher.clone().with_backend(backend),
             credential_cache: Arc::new(cache),
             known_clients: Arc::default(),
+            guess_limit: Arc::new(guess_limit),
             rehashing: Arc::default(),
         }
     }
@@ -88,18 +94,30 @@ impl Accounts {
         self.context.pool.load()
     }
 
+    /// For how many names clients that are new to the account must wait.
+    #[must_use]
+    pub fn throttled_names(&self) -> usize {
+        self.guess_limit.throttled()
+    }
+
     /// Checks a username and a password. Takes the same time whether or not the account exists.
     ///
     /// # Errors
-    /// [`IssuerError::InvalidCredentials`] for an unknown name and for a wrong password.
+    /// [`IssuerError::InvalidCredentials`] for an unknown name and for a wrong password; [`IssuerError::TooManyFailures`]
+    /// before anything is hashed.
     pub(super) async fn verify(
         &self,
         username: &str,
         password: &Password,
         client: ClientKey,
     ) -> Result<Account, IssuerError> {
+        let guess = Guess::new(&self.guess_limit, username);
+        let throttled = guess.throttled();
         let SignInCandidate { account, disabled, costs } =
             self.context.store.sign_in_candidate(username).await?;
+        if let Some(throttled) = throttled {
+            self.refuse_new_client(throttled, account.as_ref(), client).await?;
+        }
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let account = match (self.is_cached(account.as_ref(), password), account) {
             (true, Some(account)) => return Ok(account),
@@ -109,11 +127,21 @@ impl Accounts {
         let costs = if costs.is_empty() { vec![self.hasher.cost()] } else { costs };
         let (hasher, checked) = (self.hasher.clone(), password.clone());
         let requester = self.requester(account.as_ref(), client).await?;
-        let outcome = self
-            .context
-            .pool
-            .run_for(requester, move || verify_in_equal_time(&hasher, &checked, stored.as_ref(), &costs))
-            .await?;
+        let existing = account.as_ref().map(|account| &account.username).or(disabled.as_ref());
+        let guess = guess.of(requester, existing);
+        let check = move || verify_spellings(&hasher, &checked, stored.as_ref(), &costs);
+        let outcome = self.context.pool.run_for(requester, move || guess.check(check)).await??;
+        self.conclude(account, disabled, password, outcome)
+    }
+
+    /// The account, or the reason why its password is refused.
+    fn conclude(
+        &self,
+        account: Option<Account>,
+        disabled: Option<String>,
+        password: &Password,
+        outcome: VerifyOutcome,
+    ) -> Result<Account, IssuerError> {
         match (account, outcome) {
             (Some(account), VerifyOutcome::Match) => {
                 let now = self.context.clock.monotonic();
@@ -131,6 +159,19 @@ impl Accounts {
             (None, _) if disabled.is_some() => Err(refused(disabled, RefusalReason::DisabledAccount)),
             (None, _) => Err(refused(None, RefusalReason::UnknownAccount)),
         }
+    }
+
+    /// Refuses a client that is new to the account. Takes the same time for every name.
+    async fn refuse_new_client(
+        &self,
+        throttled: Throttled,
+        account: Option<&Account>,
+        client: ClientKey,
+    ) -> Result<(), IssuerError> {
+        if let Requester::Known(_) = self.requester(account, client).await? {
+            return Ok(());
+        }
+        Err(throttled.refusal().await)
     }
 
     /// Whether the client is known to the account that it names.
@@ -194,7 +235,7 @@ impl Accounts {
         password: Password,
         requester: Requester,
     ) -> Result<PasswordHash, IssuerError> {
-        let hasher = self.hasher.clone();
+        let (hasher, password) = (self.hasher.clone(), password.normalized());
         let salt = self.context.rng.with(Salt::generate);
         Ok(self.context.pool.run_for(requester, move || hasher.hash(&password, &salt)).await??)
     }
@@ -202,6 +243,26 @@ impl Accounts {
 
 fn refused(account: Option<String>, reason: RefusalReason) -> IssuerError {
     IssuerError::InvalidCredentials(RefusedSignIn { account, reason })
+}
+
+/// Checks the password in its normal form, and as it was typed. Only a match returns early, so a refusal takes the same time
+/// whether or not the account exists.
+fn verify_spellings(
+    hasher: &Hasher,
+    password: &Password,
+    stored: Option<&PasswordHash>,
+    costs: &[HashCost],
+) -> VerifyOutcome {
+    let mut outcome = VerifyOutcome::Mismatch;
+    for spelling in password.spellings() {
+        match verify_in_equal_time(hasher, &spelling, stored, costs) {
+            VerifyOutcome::Match => return VerifyOutcome::Match,
+            // The other one may not hide that this one is unknown.
+            _ if outcome == VerifyOutcome::NotComputed => {}
+            other => outcome = other,
+        }
+    }
+    outcome
 }
 
 /// Checks one hash of each cost in the store: the real one at its cost, and a dummy at every other cost. A refusal takes

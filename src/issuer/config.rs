@@ -98,6 +98,22 @@ pub(crate) const CREDENTIAL_CACHE_TTL: Setting<Duration> = Setting {
     parse: duration,
 };
 
+pub(crate) const AUTH_FAILURE_LIMIT: Setting<u32> = Setting {
+    name: "AUTH_FAILURE_LIMIT",
+    default: "10",
+    help: "Wrong passwords for one username within AUTH_FAILURE_WINDOW, after which clients that are new to the account must \
+           wait; 0 turns the limit off",
+    // Bounded, because the time of each is kept.
+    parse: |text| number(text, &(0..=100)),
+};
+
+pub(crate) const AUTH_FAILURE_WINDOW: Setting<Duration> = Setting {
+    name: "AUTH_FAILURE_WINDOW",
+    default: "15m",
+    help: "The time within which AUTH_FAILURE_LIMIT counts",
+    parse: positive_duration,
+};
+
 pub(crate) const LOG_RETENTION: OptionalSetting<Duration> = OptionalSetting {
     name: "LOG_RETENTION",
     help: "How long auth_logs are kept [default: without limit]",
@@ -162,6 +178,17 @@ pub struct PasswordConfig {
     pub backend: BackendChoice,
     /// How long a verified password stays in the credential cache; zero turns it off.
     pub credential_cache_ttl: Duration,
+    /// How many wrong passwords one name may get.
+    pub guesses: GuessLimits,
+}
+
+/// How many wrong passwords one name may get before clients that are new to its account must wait.
+#[derive(Clone, Copy, Debug)]
+pub struct GuessLimits {
+    /// How many; 0 for any number.
+    pub limit: u32,
+    /// Within which time.
+    pub window: Duration,
 }
 
 impl PasswordConfig {
@@ -174,6 +201,10 @@ impl PasswordConfig {
             hasher: hasher(source)?,
             backend: ARGON2_ENGINE.read(source)?,
             credential_cache_ttl: CREDENTIAL_CACHE_TTL.read(source)?,
+            guesses: GuessLimits {
+                limit: AUTH_FAILURE_LIMIT.read(source)?,
+                window: AUTH_FAILURE_WINDOW.read(source)?,
+            },
         })
     }
 }

@@ -9,7 +9,7 @@ use super::keyring::{ExternalKeyError, KeyCommandError};
 use super::refused_sign_in::RefusedSignIn;
 use crate::domain::key::KeyError;
 use crate::domain::key::self_check::SelfCheckError;
-use crate::domain::password::HashError;
+use crate::domain::password::{HashError, InvalidChoice};
 use crate::store::StoreError;
 
 /// Why the issuer did not do what was asked.
@@ -29,6 +29,9 @@ pub enum IssuerError {
     /// A password hash could not be computed.
     #[error("a password could not be hashed")]
     Hash(#[from] HashError),
+    /// A user may not choose this password.
+    #[error(transparent)]
+    InvalidChoice(#[from] InvalidChoice),
     /// Unknown username or wrong password; clients cannot tell which, but the log says it.
     #[error("the username or the password is wrong")]
     InvalidCredentials(RefusedSignIn),
@@ -56,6 +59,12 @@ pub enum IssuerError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Too many passwords for one name were wrong, and the client is new to its account.
+    #[error("too many passwords for this name were wrong")]
+    TooManyFailures {
+        /// Time until the next try can be admitted.
+        retry_after: Duration,
+    },
     /// No key lives long enough for such a token.
     #[error("a token may live for at most {} s now, because it never outlives its key", most.as_secs())]
     TtlTooLong {

@@ -6,10 +6,13 @@
 mod account_admin;
 mod accounts;
 mod blocking_pool;
+mod change_password;
 pub(crate) mod config;
 mod context;
 mod error;
 mod fair_queue;
+mod guess;
+mod guess_limit;
 mod issue;
 mod keyring;
 mod known_clients;
@@ -22,7 +25,7 @@ mod write_probe;
 
 pub use self::accounts::Accounts;
 pub use self::blocking_pool::{BlockingPool, Record, WorkError};
-pub use self::config::{BackendChoice, KeyConfig, PasswordConfig, TokenConfig};
+pub use self::config::{BackendChoice, GuessLimits, KeyConfig, PasswordConfig, TokenConfig};
 pub use self::context::{Context, SharedRng};
 pub use self::error::IssuerError;
 pub use self::fair_queue::Requester;

@@ -29,7 +29,7 @@ pub enum AccountChange {
     SetHash {
         /// The new hash.
         hash: PasswordHash,
-        /// The hash that it must have until now, if the caller relies on one.
+        /// The hash that it must have until now, if the caller relies on one. Then it must not be disabled either.
         instead_of: Option<PasswordHash>,
     },
 }

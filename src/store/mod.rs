@@ -80,7 +80,8 @@ pub trait Store: Send + Sync {
     /// accounts. Deleted ones do not count.
     async fn unusable_hashes(&self) -> Result<u64, StoreError>;
 
-    /// Changes an account. Returns false if it is deleted, or has another hash than the change relies on.
+    /// Changes an account. Returns false if it is deleted. A change that relies on a hash also returns false if the account
+    /// has another one, or is disabled.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a new address is that of another account.

@@ -137,9 +137,9 @@ async fn a_page_of_another_origin_can_neither_register_nor_sign_in() {
         &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
         &[("sec-fetch-site", "anything")],
     ] {
-        for (path, body) in
-            [("/register", new_account("eve")), ("/auth", json!({"username": "alice", "password": password}))]
-        {
+        let account = json!({"username": "alice", "password": password});
+        let bodies = [("/register", new_account("eve")), ("/auth", account.clone()), ("/password", account)];
+        for (path, body) in bodies {
             // A body that begins with `{` is JSON whatever its label, so a browser would send no preflight.
             let request = app.post(path).header("content-type", "text/plain").body(body.to_string());
             let answer = send(request.header("host", &own), headers).await;
@@ -168,7 +168,7 @@ async fn dns_rebinding_is_refused_although_origin_and_host_agree() {
     for host in ["evil.example", "evil.example:8080", "localhost.evil.example"] {
         let origin = format!("http://{host}");
         for site in [&[][..], &[("sec-fetch-site", "same-origin")]] {
-            for path in ["/auth", "/register"] {
+            for path in ["/auth", "/register", "/password"] {
                 let request = app.post(path).json(&new_account("eve")).header("host", host);
                 let answer = send(request.header("origin", &origin), site).await;
                 answer.expect_error(403, "cross_site", CROSS_SITE);
@@ -283,11 +283,11 @@ async fn a_preflight_grants_exactly_what_the_responses_of_each_route_carry() {
 }
 
 #[tokio::test]
-async fn only_listed_origins_may_call_auth_and_register() {
+async fn only_listed_origins_may_call_auth_register_and_password() {
     let app = with_limit(5).await;
     let password = app.register("alice").await;
     let page = [("origin", PAGE), ("sec-fetch-site", "cross-site")];
-    for path in ["/auth", "/register"] {
+    for path in ["/auth", "/register", "/password"] {
         let answer = TestResponse::send(preflight(&app, path, PAGE, "POST")).await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (204, ""));
         for (name, value) in [

@@ -66,7 +66,7 @@ async fn with_a_ttl_of_zero_every_sign_in_computes_a_hash() {
 #[tokio::test]
 async fn a_chosen_password_is_never_cached() {
     let counted = spawn(5 * MINUTE).await;
-    let chosen = Password::chosen("correct horse battery staple".to_owned()).unwrap();
+    let chosen = Password::assigned("correct horse battery staple".to_owned()).unwrap();
     let alice = Username::parse("alice").unwrap();
     counted.app.accounts.add(alice, None, chosen.clone(), Requester::Operator).await.unwrap();
     counted.so_far.set(1);

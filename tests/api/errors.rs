@@ -23,7 +23,8 @@ async fn an_unsupported_method_is_405_with_the_supported_ones() {
     let get = ("GET,HEAD", others(&[Method::GET, Method::HEAD]));
     for (path, (allow, methods)) in [
         ("/auth", post.clone()),
-        ("/register", post),
+        ("/register", post.clone()),
+        ("/password", post),
         ("/.well-known/jwks.json", get.clone()),
         ("/jwks", get.clone()),
         ("/.well-known/openid-configuration", get.clone()),
@@ -74,9 +75,9 @@ async fn a_failing_store_is_503_without_internal_details() {
 }
 
 #[tokio::test]
-async fn every_response_of_auth_and_register_is_no_store() {
+async fn every_response_of_auth_register_and_password_is_no_store() {
     let app = TestApp::spawn().await;
-    for path in ["/auth", "/register"] {
+    for path in ["/auth", "/register", "/password"] {
         for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {
             let answer = TestResponse::send(app.request(method.clone(), path)).await;
             assert_eq!(answer.header("cache-control"), Some("no-store"), "{method} {path}");

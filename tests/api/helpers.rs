@@ -20,8 +20,8 @@ use jwksd::http::{
     Registration,
 };
 use jwksd::issuer::{
-    self, Accounts, BackendChoice, BlockingPool, Context, KeyConfig, Keyring, MasterKey, PasswordConfig,
-    SharedRng, TokenConfig,
+    self, Accounts, BackendChoice, BlockingPool, Context, GuessLimits, KeyConfig, Keyring, MasterKey,
+    PasswordConfig, SharedRng, TokenConfig,
 };
 use jwksd::rate_limit::RateLimits;
 use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
@@ -50,6 +50,7 @@ pub(crate) struct Setup {
     pub(crate) auth_mode: AuthMode,
     pub(crate) registration: Registration,
     pub(crate) auth_rate_limit: u32,
+    pub(crate) auth_failure_limit: u32,
     pub(crate) register_rate_limit: u32,
     pub(crate) trusted_proxies: Vec<&'static str>,
     pub(crate) hasher: Hasher,
@@ -71,6 +72,7 @@ impl Default for Setup {
             auth_mode: AuthMode::Password,
             registration: Registration::Open,
             auth_rate_limit: 0,
+            auth_failure_limit: 0,
             register_rate_limit: 0,
             trusted_proxies: Vec::new(),
             hasher: Hasher::new(8, 1, 1).unwrap(),
@@ -101,6 +103,7 @@ impl Setup {
                 hasher: self.hasher.clone(),
                 backend: BackendChoice::Reference,
                 credential_cache_ttl: self.credential_cache_ttl,
+                guesses: GuessLimits { limit: self.auth_failure_limit, window: 15 * MINUTE },
             },
             http: self.http_config(),
             limits: RateLimits { sign_in: self.auth_rate_limit, registration: self.register_rate_limit },

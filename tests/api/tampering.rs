@@ -155,7 +155,7 @@ async fn an_attacker_who_writes_a_hash_can_sign_in_to_that_account() {
     let app = TestApp::spawn().await;
     let password = app.register("alice").await;
     app.accounts.disable("alice").await.unwrap();
-    let theirs = Password::chosen("chosen by the attacker".to_owned()).unwrap();
+    let theirs = Password::assigned("chosen by the attacker".to_owned()).unwrap();
     let hash =
         Hasher::new(8, 1, 1).unwrap().hash(&theirs, &Salt::generate(&mut StdRng::seed_from_u64(1))).unwrap();
     sqlx::query("UPDATE users SET password_hash = ?")

@@ -131,6 +131,51 @@ async fn users_add_as_the_first_command_initializes_the_store_and_its_password_s
 }
 
 #[tokio::test]
+async fn a_password_that_users_may_not_choose_is_accepted_with_a_warning_that_names_the_rule() {
+    let dir = dir();
+    let warning = |why: &str| {
+        format!(
+            "warning: the password is accepted, but its user could not choose it: The new password {why}\n"
+        )
+    };
+    let added = |name: &str| format!("created the account {name}\n");
+    let reset = "changed the password of userABC\n".to_owned();
+    for (args, password, said) in [
+        (
+            ["users", "add", "userABC", "--password-stdin"],
+            "password123\n",
+            warning("has fewer than 12 characters: choose a longer one") + &added("userABC"),
+        ),
+        (
+            ["users", "add", "a.long.username", "--password-stdin"],
+            "A.Long.Username\n",
+            warning("is the username: choose another") + &added("a.long.username"),
+        ),
+        (
+            ["users", "reset", "userABC", "--password-stdin"],
+            "Password1234\n",
+            warning("is one of the most common: choose another") + &reset,
+        ),
+        (
+            ["users", "reset", "userABC", "--password-stdin"],
+            "cre\u{300}me bru\u{302}le\u{301}e\n",
+            reset.clone(),
+        ),
+    ] {
+        let output = run(dir.path(), &args, &[("RUST_LOG", "warn")], password);
+        let stderr = stderr(&output);
+        // The first command also says that it made the store.
+        assert!(output.status.success() && stderr.ends_with(&said), "{args:?}: {stderr}");
+        assert_eq!(stderr.contains("warning: "), said.contains("warning: "), "{stderr}");
+    }
+    let server = Server::start(dir.path(), &[]);
+    for password in ["cre\u{300}me bru\u{302}le\u{301}e", "crème brûlée", "crème\u{a0}brûlée"] {
+        let account = json!({"username": "userABC", "password": password});
+        assert_eq!(post(&server, "/auth", account).await.0, 200, "{password:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_keys_commands_report_results_and_errors() {
     let dir = dir();
     let keys = |args: &[&str]| {

@@ -96,6 +96,7 @@ fn valid_but_risky_settings_are_warnings() {
         (("ISSUER", "http://x.example"), "travel in the clear"),
         (("ISSUER", ""), "ISSUER is not set"),
         (("AUTH_RATE_LIMIT", "0"), "AUTH_RATE_LIMIT is 0"),
+        (("AUTH_FAILURE_LIMIT", "0"), "AUTH_FAILURE_LIMIT is 0"),
         (("TRUSTED_PROXIES", "0.0.0.0/0"), "TRUSTED_PROXIES contains every address"),
         (("TRUSTED_PROXIES", ""), "TRUSTED_PROXIES is not set"),
         (("AUDIENCE", ""), "AUDIENCE is not set"),

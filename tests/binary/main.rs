@@ -13,6 +13,7 @@ mod faults;
 mod file_access;
 #[cfg(target_os = "linux")]
 mod floods;
+mod guesses;
 #[cfg(unix)]
 mod integrity;
 mod master_key;

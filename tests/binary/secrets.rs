@@ -24,6 +24,9 @@ const WRONG: [&str; 5] = [
     "wrong-in-broken-json",
     "wrong-next-to-an-unknown-field",
 ];
+/// Chosen at /password, and tried there.
+const CHANGED: &str = "changed-to-this-one";
+const WRONG_OLD: &str = "wrong-as-the-old-one";
 const WRONG_ADMIN_TOKEN: &str = "wrong-token-of-an-administrator";
 const PRIVATE_NUMBER: &str = "cHJpdmF0ZS1udW1iZXI";
 /// Not secret, but personal or untrusted: logs do not have it either.
@@ -53,7 +56,8 @@ impl<'a> Scene<'a> {
         ];
         let mut secrets: Vec<_> = WRONG.into_iter().map(str::to_owned).collect();
         secrets.extend(
-            [KEY, NEW_KEY, ADMIN_TOKEN, CHOSEN, WRONG_ADMIN_TOKEN, PRIVATE_NUMBER].map(str::to_owned),
+            [KEY, NEW_KEY, ADMIN_TOKEN, CHOSEN, CHANGED, WRONG_OLD, WRONG_ADMIN_TOKEN, PRIVATE_NUMBER]
+                .map(str::to_owned),
         );
         let server = Server::start(dir, &env);
         Self { dir, env, server, client: Client::new(), secrets, said: String::new() }
@@ -124,6 +128,27 @@ impl<'a> Scene<'a> {
         self.ask(self.post("/upload").bearer_auth(ADMIN_TOKEN).json(&private), 400).await;
     }
 
+    async fn change_passwords(&mut self) {
+        let [old, new] = [self.command(&["users", "add", "carol"], ""), CHANGED.to_owned()];
+        let old = old.trim().to_owned();
+        let change = |password: &str, new: &str| {
+            self.post("/password")
+                .json(&json!({"username": "carol", "password": password, "new_password": new}))
+        };
+        let requests =
+            [(change(WRONG_OLD, &new), 401), (change(&old, "tooShort#1"), 400), (change(&old, &new), 204)];
+        for (request, status) in requests {
+            self.ask(request, status).await;
+        }
+        let generated = self.ask(self.post("/password").basic_auth("carol", Some(&new)), 200).await;
+        let generated: Value = serde_json::from_str(&generated).unwrap();
+        self.secrets.extend([
+            old,
+            generated["password"].as_str().unwrap().to_owned(),
+            "tooShort#1".to_owned(),
+        ]);
+    }
+
     async fn operate(&mut self) {
         self.command(&["users", "add", "bob", "--password-stdin"], &format!("{CHOSEN}\n"));
         let bob = json!({"username": "bob", "password": CHOSEN});
@@ -161,6 +186,7 @@ async fn secrets_appear_neither_in_logs_nor_in_errors_nor_in_other_files() {
         let mut scene = Scene::new(dir.path(), format);
         scene.register_and_sign_in().await;
         scene.send_invalid_requests().await;
+        scene.change_passwords().await;
         scene.operate().await;
         scene.end();
         assert!(scene.secrets.len() > 40, "the secrets include tokens and the lines of a private key");

@@ -50,6 +50,8 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
         ("AUTH_MODE", "closed", "AUTH_MODE is closed: use password or open"),
         ("REGISTRATION", "no", "REGISTRATION is no: use open or closed"),
         ("AUTH_RATE_LIMIT", "-1", "AUTH_RATE_LIMIT is -1: use a number from 0 to 4294967295"),
+        ("AUTH_FAILURE_LIMIT", "101", "AUTH_FAILURE_LIMIT is 101: use a number from 0 to 100"),
+        ("AUTH_FAILURE_WINDOW", "0", "AUTH_FAILURE_WINDOW is 0: use 1s or more, such as 12h, 30d or 1y"),
         (
             "DATABASE_URL",
             "postgres://x",

@@ -18,6 +18,10 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
     if config.limits.sign_in == 0 {
         findings.warning(ABOUT, "AUTH_RATE_LIMIT is 0, so password guessing is not throttled: set it to 10");
     }
+    if config.passwords.guesses.limit == 0 {
+        let text = "AUTH_FAILURE_LIMIT is 0, so a password can be guessed from any number of addresses: set it to 10";
+        findings.warning(ABOUT, text);
+    }
     if http.client_ip.trusted.iter().any(|network| network.prefix_len() == 0) {
         findings.warning(
             ABOUT,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use rand::CryptoRng;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
@@ -15,17 +16,17 @@ pub(crate) const PASSWORD_MAX: usize = 1024;
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// A password to check. Any text is allowed; [`Password::chosen`] is for setting one.
+    /// A password to check. Any text is allowed.
     #[must_use]
     pub(crate) fn typed(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// A password that a user chooses for an account.
+    /// A password that an operator gives to an account. Users must obey [`ChosenPassword`](super::ChosenPassword).
     ///
     /// # Errors
     /// [`InvalidPassword`] if it is empty or longer than `PASSWORD_MAX` bytes.
-    pub fn chosen(text: String) -> Result<Self, InvalidPassword> {
+    pub fn assigned(text: String) -> Result<Self, InvalidPassword> {
         let password = Self::typed(text);
         if password.0.is_empty() || password.0.len() > PASSWORD_MAX {
             return Err(InvalidPassword);
@@ -41,11 +42,41 @@ impl Password {
         Self::typed(uuid::Builder::from_random_bytes(*bytes).into_uuid().to_string())
     }
 
+    /// The password in the form that is hashed: the mappings of the profile `OpaqueString` (RFC 8265 §4.2). Keyboards and
+    /// systems write one character in different ways, such as é as one code point or as two.
+    ///
+    /// Unlike the profile it refuses nothing: also characters that are newer than its tables may be in passwords.
+    #[must_use]
+    pub(crate) fn normalized(&self) -> Self {
+        // The usual case, nothing is allocated for the normaliser.
+        if self.0.is_ascii() {
+            return self.clone();
+        }
+        let spaces: Zeroizing<String> =
+            Zeroizing::new(self.0.chars().map(|c| if is_space(c) { ' ' } else { c }).collect());
+        Self::typed(ComposingNormalizerBorrowed::new_nfc().normalize(&spaces).into_owned())
+    }
+
+    /// What is compared with a stored hash: the normal form, and the text as it was typed if it differs.
+    ///
+    /// Other programs, and jwksd before it normalised, hashed the text as it was typed. How many there are depends only on
+    /// what the client sent.
+    #[must_use]
+    pub(crate) fn spellings(&self) -> Vec<Self> {
+        let normalized = self.normalized();
+        if normalized.0 == self.0 { vec![normalized] } else { vec![normalized, self.clone()] }
+    }
+
     /// The clear text, for the one response that shows it to its owner.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether this is a space outside of ASCII: the general category Zs of Unicode, which is stable.
+fn is_space(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
 }
 
 impl fmt::Debug for Password {
@@ -76,9 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_overlong_password_cannot_be_chosen() {
-        assert!(Password::chosen(String::new()).is_err());
-        assert!(Password::chosen("x".repeat(PASSWORD_MAX + 1)).is_err());
-        assert!(Password::chosen("x".repeat(PASSWORD_MAX)).is_ok());
+    fn an_empty_or_overlong_password_cannot_be_assigned() {
+        assert!(Password::assigned(String::new()).is_err());
+        assert!(Password::assigned("x".repeat(PASSWORD_MAX + 1)).is_err());
+        assert!(Password::assigned("x".repeat(PASSWORD_MAX)).is_ok());
+    }
+
+    // The examples of RFC 8265 §4.3, and one of ours.
+    #[test]
+    fn spellings_are_the_normal_form_and_what_was_typed_if_it_differs() {
+        let spellings = |text: &str| {
+            let spellings = Password::typed(text.to_owned()).spellings();
+            spellings.iter().map(|password| password.reveal().to_owned()).collect::<Vec<_>>()
+        };
+        for same in ["correct horse battery staple", "Correct Horse Battery Staple", "πßå", "Jack of ♦s", ""]
+        {
+            assert_eq!(spellings(same), [same]);
+        }
+        assert_eq!(spellings("foo\u{1680}bar"), ["foo bar", "foo\u{1680}bar"]);
+        assert_eq!(spellings("cafe\u{301}"), ["café", "cafe\u{301}"]);
     }
 }

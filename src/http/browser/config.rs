@@ -15,7 +15,7 @@ pub(crate) const ALLOWED_HOSTS: OptionalSetting<Vec<String>> = OptionalSetting {
 
 pub(crate) const ALLOWED_ORIGINS: OptionalSetting<AllowedOrigins> = OptionalSetting {
     name: "ALLOWED_ORIGINS",
-    help: "Comma-separated origins of pages that may call /auth and /register (CORS); * for all, in open mode only",
+    help: "Comma-separated origins of pages that may call /auth, /register and /password (CORS); * for all, in open mode only",
     parse: AllowedOrigins::parse,
 };
 
@@ -24,7 +24,7 @@ pub(crate) const ALLOWED_ORIGINS: OptionalSetting<AllowedOrigins> = OptionalSett
 pub struct BrowserConfig {
     /// Names of this server in addition to the issuer's, in lower case; addresses without brackets.
     pub hosts: Vec<String>,
-    /// Origins whose pages may call /auth and /register.
+    /// Origins whose pages may call /auth, /register and /password.
     pub origins: AllowedOrigins,
 }
 

@@ -30,7 +30,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// Origins whose pages may call /auth and /register.
+/// Origins whose pages may call /auth, /register and /password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigins {
     /// All. Only in open mode, which has no passwords.

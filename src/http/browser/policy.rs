@@ -81,7 +81,7 @@ impl BrowserPolicy {
         (is_allowed && origins.next().is_none()).then_some(origin)
     }
 
-    /// The origins whose pages may call /auth and /register.
+    /// The origins whose pages may call /auth, /register and /password.
     pub(super) fn origins(&self) -> &AllowedOrigins {
         &self.origins
     }

@@ -21,7 +21,7 @@ const ABOUT: &str = "Every error has the shape of `Error`. Every response has an
                      `not_found`; a method that is not listed, 405 `method_not_allowed` with `Allow`. A request without a \
                      valid `Host` is answered 400 `invalid_host`, one that is not HTTP 400 `malformed_request`, one with \
                      a head of more than 32 KiB or 100 lines 431 `head_too_large`. A preflight (CORS) is answered 204 \
-                     for the GETs that pages of every origin may read, and for /auth and /register if its `Origin` is one of \
+                     for the GETs that pages of every origin may read, and for /auth, /register and /password if its `Origin` is one of \
                      ALLOWED_ORIGINS, to which their responses then grant access, with `Vary: Origin`.";
 
 /// The document as bytes, made at the first request: the start of the server does not wait for it.

@@ -128,6 +128,11 @@ impl Success {
         Self::ok("application/json", schema, about)
     }
 
+    /// A response without a body.
+    pub(crate) fn no_content(about: &'static str) -> Self {
+        Self { status: StatusCode::NO_CONTENT, about, content: None, headers: Vec::new(), links: Vec::new() }
+    }
+
     /// Adds the header of responses that caches may keep.
     pub(crate) fn cacheable(mut self) -> Self {
         self.headers.push(CACHE_CONTROL);

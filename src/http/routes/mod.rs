@@ -7,6 +7,7 @@ pub(super) mod jwks;
 mod keys;
 mod metrics;
 mod openapi;
+mod password;
 mod register;
 mod route;
 mod table;

@@ -4,9 +4,10 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::password::GeneratedPassword;
 use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::http::body::RequestBody;
 use crate::http::client_ip::ClientIp;
@@ -31,15 +32,6 @@ struct RegisterRequest {
     email: String,
 }
 
-/// The password of a new account.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Password")]
-struct RegisterResponse<'a> {
-    /// A UUID (version 4), shown only once.
-    #[schemars(extend("format" = "uuid"))]
-    password: &'a str,
-}
-
 pub(super) async fn post(
     State(accounts): State<Accounts>,
     State(registration): State<Registration>,
@@ -58,12 +50,12 @@ pub(super) async fn post(
     let username = Username::parse(&request.username)?;
     let email = Email::parse(&request.email)?;
     let password = accounts.register(username, Some(email), Requester::Other(client.into())).await?;
-    let response = json_response(&RegisterResponse { password: password.reveal() });
+    let response = json_response(&GeneratedPassword::new(&password));
     Ok((StatusCode::CREATED, response).into_response())
 }
 
 pub(super) fn operation(mode: AuthMode, types: &mut Types) -> Operation {
-    let mut success = Success::json(types.written::<RegisterResponse<'static>>(), "The account was created");
+    let mut success = Success::json(types.written::<GeneratedPassword<'static>>(), "The account was created");
     success.status = StatusCode::CREATED;
     if mode == AuthMode::Password {
         // In open mode there is no operation of that name.

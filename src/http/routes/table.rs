@@ -1,7 +1,7 @@
 //! The table of all routes. The router and `/openapi.json` are made from it.
 
 use super::route::{Route, delete, get, post};
-use super::{discovery, faults, health, jwks, keys, metrics, openapi, register, token};
+use super::{discovery, faults, health, jwks, keys, metrics, openapi, password, register, token};
 use crate::http::openapi::Access::{Account, Admin, Probe, Public};
 use crate::rate_limit::Bucket;
 
@@ -25,6 +25,7 @@ pub(in crate::http) fn table() -> Vec<Route> {
         get("/healthz", health::alive, health::alive_operation, None, Probe),
         get("/readyz", health::ready, health::ready_operation, None, Probe),
         post("/auth", token::post, token::operation, Some(Bucket::SignIn), Account),
+        post("/password", password::post, password::operation, Some(Bucket::SignIn), Account),
         post("/register", register::post, register::operation, Some(Bucket::Registration), Account),
         get("/metrics", metrics::get, metrics::operation, admin, Admin),
         post("/upload", keys::upload, keys::upload_operation, admin, Admin),

@@ -9,19 +9,20 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::domain::token::Token;
 use crate::domain::token::fault::Fault;
-use crate::domain::token::{Token, TokenKind};
+use crate::http::attempt::attempt;
 use crate::http::body::RequestBody;
 use crate::http::client_ip::ClientIp;
 use crate::http::config::AuthMode;
 use crate::http::credentials::{CredentialFields, Credentials};
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::metrics::{Metrics, SignInResult};
+use crate::http::metrics::Metrics;
 use crate::http::open_mode::{OpenTokenFields, OpenTokenForm, read_token_overrides};
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
 use crate::http::token_request::TokenRequest;
-use crate::issuer::{Issuer, IssuerError, RefusalReason, RefusedSignIn};
+use crate::issuer::Issuer;
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -39,7 +40,7 @@ pub(super) async fn post(
     State(issuer): State<Issuer>,
     State(mode): State<AuthMode>,
     State(metrics): State<Arc<Metrics>>,
-    Extension(client): Extension<ClientIp>,
+    Extension(ClientIp(client)): Extension<ClientIp>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: RequestBody,
@@ -51,7 +52,11 @@ pub(super) async fn post(
         (AuthMode::Password, TokenRequest::Fault(_)) => return Err(ApiError::FaultsClosed),
         (AuthMode::Password, TokenRequest::Token(kind)) => {
             let credentials = Credentials::read(&headers, &body)?;
-            sign_in(&issuer, &metrics, client, credentials, kind).await?
+            let count = |result| metrics.count_sign_in(result);
+            attempt(credentials, count, async |username, password| {
+                issuer.sign_in(&username, password, client, kind).await
+            })
+            .await?
         }
     };
     Ok(json_response(&TokenResponse { token }))
@@ -71,40 +76,6 @@ async fn issue(
     })
 }
 
-/// Password mode.
-async fn sign_in(
-    issuer: &Issuer,
-    metrics: &Metrics,
-    ClientIp(client): ClientIp,
-    credentials: Credentials,
-    kind: TokenKind,
-) -> Result<Token, ApiError> {
-    let basic_was_used = credentials.basic_was_used;
-    let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
-        metrics.count_sign_in(SignInResult::Refused);
-        let refused = RefusedSignIn::without_account(RefusalReason::MissingCredentials);
-        // Missing and wrong credentials get one and the same response.
-        return Err(ApiError::InvalidCredentials { basic_was_used, refused });
-    };
-    let result = issuer.sign_in(&username, password, client, kind).await;
-    metrics.count_sign_in(outcome(&result));
-    // The issuer does not know whether the client used Basic.
-    result.map_err(|error| match error.into() {
-        ApiError::InvalidCredentials { refused, .. } => {
-            ApiError::InvalidCredentials { basic_was_used, refused }
-        }
-        other => other,
-    })
-}
-
-fn outcome(result: &Result<Token, IssuerError>) -> SignInResult {
-    match result {
-        Ok(_) => SignInResult::Accepted,
-        Err(IssuerError::InvalidCredentials(_)) => SignInResult::Refused,
-        Err(_) => SignInResult::Failed,
-    }
-}
-
 pub(super) fn operation(mode: AuthMode, types: &mut Types) -> Operation {
     match mode {
         AuthMode::Open => open_operation(types),
@@ -115,7 +86,7 @@ pub(super) fn operation(mode: AuthMode, types: &mut Types) -> Operation {
 fn sign_in_operation(types: &mut Types) -> Operation {
     let credentials = json!({"schema": types.read::<CredentialFields>()});
     let content = vec![(JSON, credentials.clone()), (FORM, credentials)];
-    let mut errors = vec![ErrorCode::InvalidCredentials, ErrorCode::FaultsClosed];
+    let mut errors = vec![ErrorCode::InvalidCredentials, ErrorCode::FaultsClosed, ErrorCode::TooManyFailures];
     errors.extend(COMMON_ERRORS);
     Operation {
         accepts_basic: true,

@@ -228,7 +228,9 @@ pub(super) async fn change(
             .bind(email.as_ref().map(AsRef::as_ref))
             .bind(user),
         AccountChange::SetHash { hash, instead_of } => sqlx::query(
-            "UPDATE users SET password_hash = ?1 WHERE id = ?2 AND (?3 IS NULL OR CAST(password_hash AS TEXT) = ?3)",
+            "UPDATE users SET password_hash = ?1
+             WHERE id = ?2 AND (?3 IS NULL OR CAST(password_hash AS TEXT) = ?3 AND NOT EXISTS (
+                 SELECT 1 FROM account_states WHERE user_id = ?2 AND disabled_at IS NOT NULL))",
         )
         .bind(hash.as_str())
         .bind(user)
