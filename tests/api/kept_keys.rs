@@ -107,3 +107,24 @@ async fn a_clock_set_forward_deletes_no_kept_key_that_was_not_in_memory() {
     let count: i64 = sqlx::query_scalar(kept).fetch_one(&mut app.db().await).await.unwrap();
     assert_eq!(count, KEPT);
 }
+
+#[tokio::test]
+async fn keys_are_created_while_another_table_forbids_deletions_which_are_made_up_for_later() {
+    let app = TestApp::spawn().await;
+    let table = "CREATE TABLE tok(kid INTEGER REFERENCES keys(kid)); INSERT INTO tok SELECT kid FROM keys";
+    sqlx::raw_sql(table).execute(&mut app.db().await).await.unwrap();
+    for _ in 0..48 {
+        app.clock.advance(DAY / 4);
+        app.keyring.tick().await.unwrap();
+        assert_eq!(app.get("/jwks").await.status, 200);
+        assert_eq!(app.get("/readyz").await.status, 200);
+    }
+    let is_kept = || app.keyring.report().iter().any(|key| key.kid == Kid(1));
+    assert!(is_kept(), "its retention has been over for days");
+    sqlx::raw_sql("DROP TABLE tok").execute(&mut app.db().await).await.unwrap();
+    app.keyring.tick().await.unwrap();
+    assert!(is_kept(), "it is not tried in each tick");
+    app.clock.advance(DAY / 1440);
+    ticks(&app, 2).await;
+    assert!(!is_kept());
+}

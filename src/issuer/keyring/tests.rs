@@ -1,4 +1,4 @@
-//! What the keyring does when a key set fails its self-check, and when keys cannot be deleted.
+//! What the keyring does when a key set fails its self-check.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 
 use super::state::{Keyring, Reloaded};
@@ -92,34 +91,6 @@ async fn keyring_and_clock(directory: &TempDir, check: SelfCheck) -> (Keyring, A
     let master_key = initialize(&secret, &context).await.unwrap();
     let policy = RotationPolicy::new(24 * HOUR, 24 * HOUR, 2 * HOUR, HOUR / 4, HOUR / 12).unwrap();
     (Keyring::open_with(context, master_key, policy, check).await.unwrap(), clock)
-}
-
-#[tokio::test]
-async fn keys_are_created_while_another_table_forbids_deletions_which_are_made_up_for_later() {
-    let directory = tempfile::tempdir().unwrap();
-    let (keyring, clock) = keyring_and_clock(&directory, self_check::check).await;
-    let url = format!("sqlite://{}", directory.path().join("store.db").display());
-    let mut other = SqliteConnection::connect(&url).await.unwrap();
-    sqlx::raw_sql("CREATE TABLE tok(kid INTEGER REFERENCES keys(kid)); INSERT INTO tok SELECT kid FROM keys")
-        .execute(&mut other)
-        .await
-        .unwrap();
-    for _ in 0..20 {
-        clock.advance(6 * HOUR);
-        keyring.tick().await.unwrap();
-        let now = keyring.context.clock.now();
-        let signer = keyring.signer(now).expect("a key signs");
-        assert!(signer.exp() > now, "{}", signer.kid());
-    }
-    assert_eq!(keyring.failed_ticks(), 0);
-    assert!(phases(&keyring).iter().any(|key| *key == (1, Phase::Expired)), "{:?}", phases(&keyring));
-
-    sqlx::raw_sql("DROP TABLE tok").execute(&mut other).await.unwrap();
-    keyring.tick().await.unwrap();
-    assert!(phases(&keyring).iter().any(|(kid, _)| *kid == 1), "it is not tried in each tick");
-    clock.advance(HOUR / 60);
-    keyring.tick().await.unwrap();
-    assert!(phases(&keyring).iter().all(|(kid, _)| *kid != 1), "{:?}", phases(&keyring));
 }
 
 /// The keyring of another process on the same store, whose self-checks pass.
