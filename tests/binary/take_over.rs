@@ -746,6 +746,8 @@ async fn unique_indexes_that_are_satisfied_in_any_case_are_taken_over() {
     let mut db = create(dir.path(), COURSE).await;
     let indexes = "CREATE UNIQUE INDEX ix_users_username ON users(username);
         CREATE UNIQUE INDEX ix_users_email ON users(email COLLATE NOCASE) WHERE email IS NOT NULL;
+        CREATE UNIQUE INDEX ix_users_lower ON users(lower(username));
+        CREATE UNIQUE INDEX ix_users_upper ON users(upper(\"email\") DESC);
         CREATE UNIQUE INDEX ix_users_both ON users(date_registered, username);
         CREATE UNIQUE INDEX ix_keys_kid ON keys(kid);
         CREATE UNIQUE INDEX ix_keys_key ON keys(exp, key);
@@ -753,9 +755,10 @@ async fn unique_indexes_that_are_satisfied_in_any_case_are_taken_over() {
         CREATE INDEX ix_exp ON keys(exp)";
     sqlx::raw_sql(indexes).execute(&mut db).await.unwrap();
     db.close().await.unwrap();
-    for name in ["alice", "bob"] {
+    for (name, status, said) in [("alice", 0, ""), ("bob", 0, ""), ("Alice", 4, "the username is taken")] {
         let added = run(dir.path(), &["users", "add", name], &[KEY], "");
-        assert!(added.status.success(), "{}", stderr(&added));
+        assert_eq!(added.status.code(), Some(status), "{}", stderr(&added));
+        assert!(stderr(&added).contains(said), "{}", stderr(&added));
     }
     assert_eq!(doctor(dir.path()), []);
 }
@@ -905,4 +908,35 @@ async fn doctor_warns_of_a_published_key_that_ends_later_than_the_policy_allows(
     assert!(found.iter().any(is_warning), "{found:?}");
     let output = run(dir.path(), &["doctor"], &[KEY, ("PORT", "0")], "");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn tables_whose_names_are_in_another_case_are_taken_over_and_refuse_taken_names() {
+    let dir = dir();
+    let sql = COURSE
+        .replace("EXISTS keys(", "EXISTS Keys(")
+        .replace("EXISTS users(", "EXISTS Users(")
+        .replace("EXISTS auth_logs(", "EXISTS Auth_Logs(");
+    let mut db = create(dir.path(), Box::leak(sql.into_boxed_str())).await;
+    insert(&mut db, &pkcs1(), "unixepoch() + 50000").await;
+    // AUTOINCREMENT has given out these numbers before.
+    sqlx::raw_sql("INSERT INTO keys VALUES (40, '', 0); DELETE FROM keys WHERE kid = 40")
+        .execute(&mut db)
+        .await
+        .unwrap();
+    db.close().await.unwrap();
+    first_start(dir.path());
+    assert_eq!(rows(dir.path()).await[0].1[0], 1, "the key is sealed");
+    for (name, email, status) in
+        [("alice", "a@example.com", 0), ("ALICE", "b@example.com", 4), ("bob", "A@example.com", 4)]
+    {
+        let added = run(dir.path(), &["users", "add", name, "--email", email], &[KEY], "");
+        assert_eq!(added.status.code(), Some(status), "{name}: {}", stderr(&added));
+    }
+    assert!(rows(dir.path()).await.iter().all(|(kid, ..)| *kid == 1 || *kid > 40));
+    let copied = run(dir.path(), &["backup", "copy.db"], &[KEY], "");
+    assert!(copied.status.success(), "{}", stderr(&copied));
+    let restored = run(dir.path(), &["restore", "copy.db"], &[KEY], "");
+    assert!(restored.status.success(), "{}", stderr(&restored));
+    assert_eq!(doctor(dir.path()), []);
 }

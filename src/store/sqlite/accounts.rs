@@ -37,10 +37,16 @@ fn conflict(error: sqlx::Error) -> StoreError {
     let database_error = error.as_database_error().filter(|error| {
         !error.is_check_violation() && error.kind() != sqlx::error::ErrorKind::NotNullViolation
     });
-    let message = database_error.map(sqlx::error::DatabaseError::message).unwrap_or_default();
+    // SQLite spells the names as the table was declared, and another program may have written `Users`.
+    let message = database_error.map(|error| error.message().to_ascii_lowercase()).unwrap_or_default();
     if message.contains("users.email") {
         StoreError::Conflict(Unique::Email)
-    } else if message.contains("users.username") || message.contains("names_given.name") {
+    } else if message.contains("users.username")
+        || message.contains("names_given.name")
+        // An index on an expression is named instead of its column. A trigger of ours has looked for the address before,
+        // and only names and addresses may be in such an index.
+        || message.starts_with("unique constraint failed: index")
+    {
         StoreError::Conflict(Unique::Username)
     } else {
         failed(error)

@@ -172,7 +172,7 @@ pub(super) async fn expect_numbers_left(db: &mut SqliteConnection) -> Result<(),
         }
         let row: Option<i64> = sqlx::query_scalar(greatest).fetch_one(&mut *db).await.map_err(failed)?;
         let counted: Option<i64> = if has_sequence {
-            sqlx::query_scalar("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = ?")
+            sqlx::query_scalar("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = ? COLLATE NOCASE")
                 .bind(table)
                 .fetch_optional(&mut *db)
                 .await

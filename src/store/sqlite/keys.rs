@@ -374,7 +374,7 @@ async fn next_kid(db: &mut SqliteConnection) -> Result<Kid, StoreError> {
              coalesce((SELECT max(kid) FROM keys WHERE kid <= ?1), 0),
              coalesce((SELECT max(kid) FROM key_lives WHERE kid < 9223372036854775807), 0),
              coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence
-                       WHERE name = 'keys' AND CAST(seq AS INTEGER) <= ?1), 0))",
+                       WHERE name = 'keys' COLLATE NOCASE AND CAST(seq AS INTEGER) <= ?1), 0))",
     )
     .bind(LAST_KID.0)
     .fetch_one(db)

@@ -62,11 +62,11 @@ async fn merge_into_copy(db: &mut SqliteConnection, present: &[&str]) -> Result<
     sqlx::raw_sql(
         "BEGIN IMMEDIATE;
          UPDATE copy.sqlite_sequence SET seq = max(seq, coalesce(
-             (SELECT old.seq FROM main.sqlite_sequence AS old WHERE old.name = copy.sqlite_sequence.name), 0));
+             (SELECT old.seq FROM main.sqlite_sequence AS old WHERE old.name = copy.sqlite_sequence.name COLLATE NOCASE), 0));
          INSERT INTO copy.sqlite_sequence (name, seq)
              SELECT name, seq FROM main.sqlite_sequence
-             WHERE name NOT IN (SELECT name FROM copy.sqlite_sequence)
-               AND name IN (SELECT name FROM copy.sqlite_schema WHERE type = 'table');
+             WHERE name COLLATE NOCASE NOT IN (SELECT name FROM copy.sqlite_sequence)
+               AND name COLLATE NOCASE IN (SELECT name FROM copy.sqlite_schema WHERE type = 'table');
          UPDATE copy.key_lives SET
              signs_since = coalesce(key_lives.signs_since, old.signs_since),
              expired_at = coalesce(key_lives.expired_at, old.expired_at),
@@ -178,13 +178,13 @@ pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
     sqlx::query(
         // SQLite writes this row with the first account, so a copy without accounts has no row to update below.
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'users', 0
-         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'users')",
+         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'users' COLLATE NOCASE)",
     )
     .execute(&mut db)
     .await
     .map_err(failed)?;
     // Tokens contain these numbers, as `kid` and `uid`. Given out twice, an old token would name the wrong user.
-    sqlx::query("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('keys', 'users')")
+    sqlx::query("UPDATE sqlite_sequence SET seq = seq + ? WHERE lower(name) IN ('keys', 'users')")
         .bind(SKIPPED_IDS)
         .execute(&mut db)
         .await

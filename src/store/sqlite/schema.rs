@@ -68,8 +68,9 @@ pub(super) async fn version(db: &mut SqliteConnection) -> Result<Option<i64>, St
     sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(db).await.map_err(failed)
 }
 
+/// Whether there is a table of this name, regardless of case, as in SQL.
 pub(super) async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)")
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE)")
         .bind(name)
         .fetch_one(db)
         .await

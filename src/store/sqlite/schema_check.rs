@@ -200,7 +200,7 @@ impl Object {
     }
 
     fn is_index_on(&self, tables: &HashSet<String>) -> bool {
-        self.kind == "index" && tables.contains(&self.table.to_ascii_lowercase())
+        self.kind == "index" && tables.contains(&self.table)
     }
 
     fn is_one_of(&self, indexes: &[ExcessiveIndex]) -> bool {
@@ -213,7 +213,9 @@ type ObjectRow = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
 
 impl From<ObjectRow> for Object {
     fn from((kind, name, table, sql): ObjectRow) -> Self {
-        Self { kind: lossy(kind), name: lossy(name), table: lossy(table), sql: lossy(sql) }
+        // SQLite records our index on the table of another program with that program's spelling, such as `Users`.
+        let table = lossy(table).to_ascii_lowercase();
+        Self { kind: lossy(kind), name: lossy(name), table, sql: lossy(sql) }
     }
 }
 
@@ -224,7 +226,7 @@ async fn objects(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreErro
         "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(coalesce(sql, '') AS BLOB)
          FROM sqlite_schema
          WHERE (sql IS NOT NULL OR type <> 'index')
-           AND (type <> 'table' OR name NOT IN ('keys', 'users', 'auth_logs', '_sqlx_migrations'))",
+           AND (type <> 'table' OR lower(name) NOT IN ('keys', 'users', 'auth_logs', '_sqlx_migrations'))",
     )
     .fetch_all(db)
     .await
@@ -236,7 +238,7 @@ async fn objects(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreErro
 async fn course_tables(db: &mut SqliteConnection) -> Result<HashSet<Object>, StoreError> {
     let rows: Vec<ObjectRow> = sqlx::query_as(
         "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(coalesce(sql, '') AS BLOB)
-         FROM sqlite_schema WHERE type = 'table' AND name IN ('keys', 'users', 'auth_logs')",
+         FROM sqlite_schema WHERE type = 'table' AND lower(name) IN ('keys', 'users', 'auth_logs')",
     )
     .fetch_all(db)
     .await
