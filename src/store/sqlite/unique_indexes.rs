@@ -19,12 +19,15 @@ pub(super) struct ExcessiveIndex {
     pub(super) is_constraint: bool,
 }
 
+/// The table, the name, the columns, and whether it is a constraint.
+type Row = (Vec<u8>, Vec<u8>, Vec<u8>, bool);
+
 /// All of them.
 ///
 /// With the number of the row, a sealed key, a username or an e-mail address among its columns, an index is always
 /// satisfied: these are unique in any case. Other programs declare the last two as indexes.
 pub(super) async fn excessive(db: &mut SqliteConnection) -> Result<Vec<ExcessiveIndex>, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, bool)> = sqlx::query_as(
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT CAST(course.name AS BLOB), CAST(found.name AS BLOB),
                 CAST(group_concat(coalesce(part.name, 'an expression'), ', ') AS BLOB), found.origin <> 'c'
          FROM pragma_table_list AS course, pragma_index_list(course.name) AS found, pragma_index_xinfo(found.name) AS part
@@ -42,7 +45,7 @@ pub(super) async fn excessive(db: &mut SqliteConnection) -> Result<Vec<Excessive
     .fetch_all(db)
     .await
     .map_err(failed)?;
-    let index = |(table, name, columns, is_constraint): (Vec<u8>, Vec<u8>, Vec<u8>, bool)| ExcessiveIndex {
+    let index = |(table, name, columns, is_constraint): Row| ExcessiveIndex {
         table: lossy(table),
         name: lossy(name),
         columns: lossy(columns),
