@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::course_tables::{Column, CourseTables};
-use super::error::failed;
+use super::error::{WAY_OUT, failed};
 use super::schema::has_table;
 use crate::domain::key::LAST_KID;
 use crate::store::StoreError;
@@ -109,10 +109,6 @@ fn expect_optional_last_login(tables: &CourseTables) -> Result<(), StoreError> {
         _ => Ok(()),
     }
 }
-
-/// The way out of a database that cannot be taken over.
-pub(super) const WAY_OUT: &str = "nothing was changed; change that table, or name another file and add the keys of this one there \
-                       with `jwksd keys import`";
 
 impl Need {
     /// By the affinity that a declared type gives (<https://sqlite.org/datatype3.html>, §3.1).

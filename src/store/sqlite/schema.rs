@@ -3,8 +3,7 @@
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::compatibility::WAY_OUT;
-use super::error::{failed, in_words, is_refused, unavailable};
+use super::error::{WAY_OUT, failed, in_words, is_refused, unavailable};
 use crate::store::StoreError;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
