@@ -64,7 +64,7 @@ async fn one_external_key_is_not_published_under_two_kids() {
                     withdraw that one first, or leave this one out";
     upload(&app, json!({"keys": [one, other]}).to_string()).await.expect_error(400, "invalid_jwk", sentence);
     assert_eq!(app.count("uploaded_keys").await, 0);
-    assert_eq!(upload(&app, one.to_string()).await.status, 200);
+    assert_eq!(upload(&app, one.to_string()).await.status, 201);
     upload(&app, other.to_string()).await.expect_error(400, "invalid_jwk", sentence);
     assert_eq!(published(&app).await.len(), 2);
 }
