@@ -587,7 +587,7 @@ async fn expect_own_store_refused(sql: &'static str, why: &str) {
 }
 
 #[tokio::test]
-async fn tables_that_refer_to_ours_and_allow_every_deletion_are_left_alone() {
+async fn tables_that_refer_to_ours_and_allow_every_deletion_are_left_as_they_are() {
     let dir = dir();
     let references = "CREATE TABLE tok(kid INTEGER REFERENCES keys ON DELETE CASCADE, note TEXT);
         CREATE TABLE uses(kid INTEGER REFERENCES keys(kid) ON DELETE SET NULL);

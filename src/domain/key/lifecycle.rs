@@ -386,7 +386,7 @@ fn oldest_published(keys: &[KeyMetadata], now: Timestamp, signer: Option<Kid>) -
     let mut others: Vec<_> = alive().filter(|kid| Some(*kid) != signer).collect();
     others.sort_unstable_by(|one, other| other.cmp(one));
     let room = if others.len() < count { MAX_PUBLISHED - 1 } else { MAX_PUBLISHED };
-    others.into_iter().take(room).last()
+    others.into_iter().take(room).next_back()
 }
 
 /// What a plan depends on, in addition to the keys and the policy.

@@ -3,7 +3,6 @@
 //! It is the least urgent of all changes: if it fails, keys are created and signed with as before, and it is tried again
 //! later.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use super::rotation::Intent;
@@ -15,17 +14,10 @@ use crate::store::StoreError;
 /// How long nothing is deleted after a failure.
 const PAUSE: Duration = Duration::from_mins(1);
 
-/// How deletions have gone so far.
-#[derive(Debug, Default)]
-pub(super) struct Deletions {
-    /// When the last one failed, by the monotonic clock. Nothing after a success.
-    failed_at: Mutex<Option<Duration>>,
-}
-
 impl Keyring {
     /// Deletes what the plan says, unless that has just failed.
     pub(super) async fn delete_ended(&self) -> Result<(), IssuerError> {
-        let (now, failed_at) = (self.context.clock.monotonic(), *lock(&self.deletions.failed_at));
+        let (now, failed_at) = (self.context.clock.monotonic(), *lock(&self.deletion_failed_at));
         if failed_at.is_some_and(|at| now < at + PAUSE) {
             return Ok(());
         }
@@ -33,7 +25,7 @@ impl Keyring {
         let failed = match deleted {
             Err(IssuerError::Store(error)) if is_refusal(&error) => Some(error),
             other => {
-                *lock(&self.deletions.failed_at) = None;
+                *lock(&self.deletion_failed_at) = None;
                 return other;
             }
         };
@@ -44,7 +36,7 @@ impl Keyring {
                 cause(&error)
             );
         }
-        *lock(&self.deletions.failed_at) = Some(now);
+        *lock(&self.deletion_failed_at) = Some(now);
         Ok(())
     }
 }

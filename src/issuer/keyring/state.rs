@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::MutexGuard;
 
 use super::anchors::Anchors;
-use super::deletion::Deletions;
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
 use super::rotation::{Draft, Intent, Settled, log_all};
@@ -43,7 +42,8 @@ pub struct Keyring {
     pub(super) anchors: Mutex<Anchors>,
     /// The key that this process has created last, and when.
     last_created: Mutex<Option<(Kid, Timestamp)>>,
-    pub(super) deletions: Deletions,
+    /// When keys could not be deleted, by the monotonic clock. Nothing after a success.
+    pub(super) deletion_failed_at: Mutex<Option<Duration>>,
     pub(super) last_tick: Mutex<Duration>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
@@ -86,7 +86,7 @@ impl Keyring {
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
             last_created: Mutex::default(),
-            deletions: Deletions::default(),
+            deletion_failed_at: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
             lacks_thumbprints: AtomicBool::new(false),

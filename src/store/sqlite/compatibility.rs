@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::course_tables::{Column, CourseTables};
-use super::error::failed;
+use super::error::{WAY_OUT, failed};
 use super::schema::has_table;
 use crate::domain::key::LAST_KID;
 use crate::store::StoreError;
@@ -110,10 +110,6 @@ fn expect_optional_last_login(tables: &CourseTables) -> Result<(), StoreError> {
     }
 }
 
-/// The way out of a database that cannot be taken over.
-pub(super) const WAY_OUT: &str = "nothing was changed; change that table, or name another file and add the keys of this one there \
-                       with `jwksd keys import`";
-
 impl Need {
     /// By the affinity that a declared type gives (<https://sqlite.org/datatype3.html>, §3.1).
     fn is_met_by(self, declared: &str, is_strict: bool) -> bool {
@@ -172,12 +168,14 @@ pub(super) async fn expect_numbers_left(db: &mut SqliteConnection) -> Result<(),
         }
         let row: Option<i64> = sqlx::query_scalar(greatest).fetch_one(&mut *db).await.map_err(failed)?;
         let counted: Option<i64> = if has_sequence {
-            sqlx::query_scalar("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = ? COLLATE NOCASE")
-                .bind(table)
-                .fetch_optional(&mut *db)
-                .await
-                .map_err(failed)?
-                .flatten()
+            sqlx::query_scalar(
+                "SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = ? COLLATE NOCASE",
+            )
+            .bind(table)
+            .fetch_optional(&mut *db)
+            .await
+            .map_err(failed)?
+            .flatten()
         } else {
             None
         };

@@ -13,6 +13,10 @@ const SQLITE_CONSTRAINT: i32 = 19;
 const SQLITE_NOTADB: i32 = 26;
 const SQLITE_READONLY_DBMOVED: i32 = SQLITE_READONLY | 4 << 8;
 
+/// The way out of a database that cannot be taken over.
+pub(super) const WAY_OUT: &str = "nothing was changed; change that table, or name another file and add the keys of this one there \
+                       with `jwksd keys import`";
+
 /// The extended result code. Its low byte is the primary one.
 fn code(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code)?.parse().ok()

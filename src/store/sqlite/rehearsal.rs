@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
-use super::compatibility::WAY_OUT;
-use super::error::{failed, in_words, unavailable};
+use super::error::{WAY_OUT, failed, in_words, unavailable};
 use super::schema::{has_table, migrate};
 use super::{accounts, keys, sign_in_batcher, sign_ins};
 use crate::domain::account::{EMAIL_MAX, Email, NewAccount, USERNAME_MAX, UserId, Username};

@@ -3,8 +3,7 @@
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::compatibility::WAY_OUT;
-use super::error::{failed, in_words, is_refused, unavailable};
+use super::error::{WAY_OUT, failed, in_words, is_refused, unavailable};
 use crate::store::StoreError;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -70,9 +69,11 @@ pub(super) async fn version(db: &mut SqliteConnection) -> Result<Option<i64>, St
 
 /// Whether there is a table of this name, regardless of case, as in SQL.
 pub(super) async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE)")
-        .bind(name)
-        .fetch_one(db)
-        .await
-        .map_err(failed)
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE)",
+    )
+    .bind(name)
+    .fetch_one(db)
+    .await
+    .map_err(failed)
 }

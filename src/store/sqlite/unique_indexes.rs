@@ -19,6 +19,9 @@ pub(super) struct ExcessiveIndex {
     pub(super) is_constraint: bool,
 }
 
+/// The table, the name, the columns, whether it is a constraint, and its SQL.
+type IndexRow = (Vec<u8>, Vec<u8>, Vec<u8>, bool, Vec<u8>);
+
 /// All of them.
 ///
 /// With the number of the row, a sealed key, a username or an e-mail address among its columns, an index is always
@@ -53,9 +56,6 @@ pub(super) async fn excessive(db: &mut SqliteConnection) -> Result<Vec<Excessive
     };
     Ok(rows.map(index).collect())
 }
-
-/// The table, the name, the columns, whether it is a constraint, and its SQL.
-type IndexRow = (Vec<u8>, Vec<u8>, Vec<u8>, bool, Vec<u8>);
 
 /// Whether the index has a username or an e-mail address in one case among its columns.
 ///
