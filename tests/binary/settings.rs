@@ -5,97 +5,91 @@ use std::fs;
 use crate::support::{Server, jwksd, run};
 use crate::{KEY, dir, get, stderr};
 
+/// Settings, invalid values of them, and what is said of each.
+const INVALID: &[(&str, &str, &str)] = &[
+    ("PORT", "70000", "PORT is 70000: use a port from 1 to 65535, or 0 for any free one"),
+    (
+        "TOKEN_TTL",
+        "15 parsecs",
+        r#"TOKEN_TTL is "15 parsecs": use whole seconds, such as 90s, 15m, 24h or 7d"#,
+    ),
+    ("TOKEN_TTL", "0s", "TOKEN_TTL is 0s: use 1s or more"),
+    (
+        "KEY_LIFETIME",
+        "4h",
+        "KEY_LIFETIME is 4h: use 4h 15m or more, which is 2 × KEY_LEAD + TOKEN_TTL, or 2 × TOKEN_TTL when KEY_LEAD is 0",
+    ),
+    ("KEY_LEAD", "9m", "KEY_LEAD is 9m: use 2 × JWKS_MAX_AGE = 10m or more, or 0"),
+    (
+        "TRUSTED_PROXIES",
+        "10.0.0.0/8, x",
+        r#"TRUSTED_PROXIES is "10.0.0.0/8, x": use CIDRs such as 10.0.0.0/8 or 2001:db8::/32, also for number 2 of them"#,
+    ),
+    ("CLIENT_IP_HEADER", "cf-ip", "CLIENT_IP_HEADER is cf-ip: use x-forwarded-for, forwarded or x-real-ip"),
+    (
+        "ALLOWED_HOSTS",
+        "id.example, https://b.example",
+        r#"ALLOWED_HOSTS is "id.example, https://b.example": use names such as id.example, without a scheme and a port, also for number 2 of them"#,
+    ),
+    (
+        "ALLOWED_ORIGINS",
+        "app.example",
+        "ALLOWED_ORIGINS is app.example: use origins such as https://app.example, without a path, also for number 1 of them",
+    ),
+    (
+        "ALLOWED_ORIGINS",
+        "*",
+        "ALLOWED_ORIGINS is *: list the origins, or set AUTH_MODE=open: the pages of every site could try passwords",
+    ),
+    ("AUTH_MODE", "closed", "AUTH_MODE is closed: use password or open"),
+    ("REGISTRATION", "no", "REGISTRATION is no: use open or closed"),
+    ("AUTH_RATE_LIMIT", "-1", "AUTH_RATE_LIMIT is -1: use a number from 0 to 4294967295"),
+    ("AUTH_FAILURE_LIMIT", "101", "AUTH_FAILURE_LIMIT is 101: use a number from 0 to 100"),
+    ("AUTH_FAILURE_WINDOW", "0", "AUTH_FAILURE_WINDOW is 0: use 1s or more, such as 12h, 30d or 1y"),
+    ("DATABASE_URL", "postgres://x", "DATABASE_URL is postgres://x: use sqlite://FILE or the path of a file"),
+    (
+        "ISSUER",
+        "example.com",
+        "ISSUER is example.com: use a URL such as https://login.example.com, without query or fragment",
+    ),
+    (
+        "ISSUER",
+        "https://id.example:0",
+        "ISSUER is https://id.example:0: use a port from 1 to 65535 in it, or no port",
+    ),
+    (
+        "ISSUER",
+        "https://[::1]:99999/x",
+        "ISSUER is https://[::1]:99999/x: use a port from 1 to 65535 in it, or no port",
+    ),
+    (
+        "ISSUER",
+        "https://id.example/café",
+        r#"ISSUER is "https://id.example/café": use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é"#,
+    ),
+    (
+        "ISSUER",
+        "https://id.example/a/../b",
+        "ISSUER is https://id.example/a/../b: use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é",
+    ),
+    ("LOG_FORMAT", "xml", "LOG_FORMAT is xml: use text or json"),
+    ("ARGON2_ITERATIONS", "101", "ARGON2_ITERATIONS is 101: use a number from 1 to 100"),
+    ("ARGON2_MEMORY_KIB", "7", "ARGON2_MEMORY_KIB is 7: use a number from 8 to 4194304"),
+    (
+        "NOT_MY_KEY",
+        "s3cret",
+        "NOT_MY_KEY is not a master key: use 32 bytes as base64 or hex, or a passphrase of 16 characters or more",
+    ),
+];
+
 #[test]
 fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
     let dir = dir();
-    let cases = [
-        ("PORT", "70000", "PORT is 70000: use a port from 1 to 65535, or 0 for any free one"),
-        (
-            "TOKEN_TTL",
-            "15 parsecs",
-            r#"TOKEN_TTL is "15 parsecs": use whole seconds, such as 90s, 15m, 24h or 7d"#,
-        ),
-        ("TOKEN_TTL", "0s", "TOKEN_TTL is 0s: use 1s or more"),
-        (
-            "KEY_LIFETIME",
-            "4h",
-            "KEY_LIFETIME is 4h: use 4h 15m or more, which is 2 × KEY_LEAD + TOKEN_TTL, or 2 × TOKEN_TTL when KEY_LEAD is 0",
-        ),
-        ("KEY_LEAD", "9m", "KEY_LEAD is 9m: use 2 × JWKS_MAX_AGE = 10m or more, or 0"),
-        (
-            "TRUSTED_PROXIES",
-            "10.0.0.0/8, x",
-            r#"TRUSTED_PROXIES is "10.0.0.0/8, x": use CIDRs such as 10.0.0.0/8 or 2001:db8::/32, also for number 2 of them"#,
-        ),
-        (
-            "CLIENT_IP_HEADER",
-            "cf-ip",
-            "CLIENT_IP_HEADER is cf-ip: use x-forwarded-for, forwarded or x-real-ip",
-        ),
-        (
-            "ALLOWED_HOSTS",
-            "id.example, https://b.example",
-            r#"ALLOWED_HOSTS is "id.example, https://b.example": use names such as id.example, without a scheme and a port, also for number 2 of them"#,
-        ),
-        (
-            "ALLOWED_ORIGINS",
-            "app.example",
-            "ALLOWED_ORIGINS is app.example: use origins such as https://app.example, without a path, also for number 1 of them",
-        ),
-        (
-            "ALLOWED_ORIGINS",
-            "*",
-            "ALLOWED_ORIGINS is *: list the origins, or set AUTH_MODE=open: the pages of every site could try passwords",
-        ),
-        ("AUTH_MODE", "closed", "AUTH_MODE is closed: use password or open"),
-        ("REGISTRATION", "no", "REGISTRATION is no: use open or closed"),
-        ("AUTH_RATE_LIMIT", "-1", "AUTH_RATE_LIMIT is -1: use a number from 0 to 4294967295"),
-        ("AUTH_FAILURE_LIMIT", "101", "AUTH_FAILURE_LIMIT is 101: use a number from 0 to 100"),
-        ("AUTH_FAILURE_WINDOW", "0", "AUTH_FAILURE_WINDOW is 0: use 1s or more, such as 12h, 30d or 1y"),
-        (
-            "DATABASE_URL",
-            "postgres://x",
-            "DATABASE_URL is postgres://x: use sqlite://FILE or the path of a file",
-        ),
-        (
-            "ISSUER",
-            "example.com",
-            "ISSUER is example.com: use a URL such as https://login.example.com, without query or fragment",
-        ),
-        (
-            "ISSUER",
-            "https://id.example:0",
-            "ISSUER is https://id.example:0: use a port from 1 to 65535 in it, or no port",
-        ),
-        (
-            "ISSUER",
-            "https://[::1]:99999/x",
-            "ISSUER is https://[::1]:99999/x: use a port from 1 to 65535 in it, or no port",
-        ),
-        (
-            "ISSUER",
-            "https://id.example/café",
-            r#"ISSUER is "https://id.example/café": use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é"#,
-        ),
-        (
-            "ISSUER",
-            "https://id.example/a/../b",
-            "ISSUER is https://id.example/a/../b: use a path as clients send it: without . and .. between slashes, and with every character that is not ASCII percent-encoded, such as %C3%A9 for é",
-        ),
-        ("LOG_FORMAT", "xml", "LOG_FORMAT is xml: use text or json"),
-        ("ARGON2_ITERATIONS", "101", "ARGON2_ITERATIONS is 101: use a number from 1 to 100"),
-        ("ARGON2_MEMORY_KIB", "7", "ARGON2_MEMORY_KIB is 7: use a number from 8 to 4194304"),
-        (
-            "NOT_MY_KEY",
-            "s3cret",
-            "NOT_MY_KEY is not a master key: use 32 bytes as base64 or hex, or a passphrase of 16 characters or more",
-        ),
-    ];
     let lanes = [("ARGON2_MEMORY_KIB", "15"), ("ARGON2_PARALLELISM", "2")];
     let message =
         "jwksd: ARGON2_MEMORY_KIB is 15: use 16 or more, which is 8 for each lane of ARGON2_PARALLELISM\n";
     assert_eq!(stderr(&run(dir.path(), &["serve"], &lanes, "")), message);
-    for (name, value, message) in cases {
+    for (name, value, message) in INVALID {
         let output = run(dir.path(), &["serve"], &[(name, value)], "");
         assert_eq!(
             (output.status.code(), stderr(&output)),
