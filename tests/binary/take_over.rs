@@ -938,6 +938,6 @@ async fn tables_whose_names_are_in_another_case_are_taken_over_and_refuse_taken_
     assert!(copied.status.success(), "{}", stderr(&copied));
     let restored = run(dir.path(), &["restore", "copy.db"], &[KEY], "");
     assert!(restored.status.success(), "{}", stderr(&restored));
-    drop(Server::start(dir.path(), &[]));
+    drop(Server::start(dir.path(), &[KEY]));
     assert_eq!(doctor(dir.path()), []);
 }
