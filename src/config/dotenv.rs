@@ -11,7 +11,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::dotenv_file::DOTENV;
-use super::small_file::{self, SmallFile, UnreadableFile};
+use super::small_file::{self, Pipes, SmallFile, UnreadableFile};
 use super::table::{SECRETS, SETTINGS};
 use crate::setting::ConfigError;
 use crate::trim::trim_invisible;
@@ -24,13 +24,13 @@ pub(super) type Dotenv = HashMap<&'static str, Zeroizing<String>>;
 
 /// The `.env` of the working directory, not of its parents, with the metadata of the file that was read.
 pub(super) fn read() -> Result<(Dotenv, Option<Metadata>), ConfigError> {
-    match small_file::read(Path::new(DOTENV)) {
+    match small_file::read(Path::new(DOTENV), Pipes::Refuse) {
         Ok(SmallFile { bytes, metadata }) => Ok((parse_dotenv(&bytes)?, Some(metadata))),
         Err(error) if error.is_missing() => Ok((Dotenv::new(), None)),
         Err(error) => {
             let remedy = match &error {
                 UnreadableFile::Io(_) => "change its owner or its mode",
-                UnreadableFile::Kind(_) => "put a file with NAME=value lines there",
+                UnreadableFile::Kind(_) | UnreadableFile::Unfinished => "put a file with NAME=value lines there",
                 UnreadableFile::TooLong => "keep only settings in it",
             };
             Err(ConfigError::Dotenv(format!("{error}: {remedy}")))

@@ -1,16 +1,18 @@
 //! A `.env` that other users can write or replace, or that is not a file; files and directories of other users.
 
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{BINARY, Server, run};
-use crate::{DB, dir, skipped, stderr};
+use crate::{DB, KEY, dir, skipped, stderr};
 
 const ENV: &str = "NOT_MY_KEY='correct horse battery staple'\n";
 
@@ -187,16 +189,40 @@ fn a_dotenv_that_is_not_a_short_file_is_refused_without_waiting() {
 }
 
 #[test]
-fn a_file_of_a_secret_that_is_not_a_short_file_is_refused_without_waiting() {
+fn a_secret_is_read_from_a_pipe_whenever_its_writer_comes() {
     let dir = dir();
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let refused = run(dir.path(), &["keys", "list"], &[("NOT_MY_KEY_FILE", "fifo")], "");
+    let message = "jwksd: NOT_MY_KEY_FILE is fifo: it is a pipe, and no program has written to it and closed it within 5 s: \
+                   name a file, or a pipe that a program writes to\n";
+    assert_eq!((refused.status.code(), stderr(&refused).as_str()), (Some(2), message));
+    let secret = format!("{}\n", KEY.1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+            for part in secret.as_bytes().chunks(10) {
+                std::thread::sleep(Duration::from_millis(100));
+                writer.write_all(part).unwrap();
+            }
+        });
+        let first = run(dir.path(), &["keys", "list"], &[("NOT_MY_KEY_FILE", "fifo")], "");
+        assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    });
+    for (stdin, status) in [(&*secret, 0), ("another passphrase of enough length", 2)] {
+        let again = run(dir.path(), &["keys", "list"], &[("NOT_MY_KEY_FILE", "/dev/stdin")], stdin);
+        assert_eq!(again.status.code(), Some(status), "{}", stderr(&again));
+    }
+}
+
+#[test]
+fn a_file_of_a_secret_that_is_not_a_short_file_is_refused_without_waiting() {
+    let dir = dir();
     fs::create_dir(dir.path().join("folder")).unwrap();
     fs::write(dir.path().join("long"), "x".repeat(65_537)).unwrap();
     let long = "it is longer than 64 KiB: name a file that holds only the secret";
     for name in ["NOT_MY_KEY_FILE", "NEW_NOT_MY_KEY_FILE", "ADMIN_TOKEN_FILE"] {
         for (file, problem) in [
-            ("fifo", "it is a FIFO: name a regular file"),
             ("folder", "it is a directory: name a regular file"),
             ("long", long),
             ("/dev/zero", long),
