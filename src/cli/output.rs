@@ -18,10 +18,10 @@ pub(super) fn value(line: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Prints a secret that is shown only once, on standard output. Fails also where the system loses it without an error.
+/// Prints the only copy of a secret on standard output. Fails also where the system loses it without an error.
 pub(super) fn secret(line: &str) -> io::Result<()> {
     if is_closed() {
-        return Err(io::Error::new(io::ErrorKind::NotConnected, "standard output is closed"));
+        return Err(io::Error::new(io::ErrorKind::NotConnected, "standard output is closed or discarded"));
     }
     value(line)
 }
@@ -34,8 +34,8 @@ fn is_closed() -> bool {
     let Ok(mode) = fcntl_getfl(&stdout).map(|flags| flags & OFlags::RWMODE) else {
         return true;
     };
-    // Rust opens /dev/null for reading and writing in place of a closed standard output. `>/dev/null` opens it only for
-    // writing.
+    // Rust opens /dev/null for reading and writing in place of a closed standard output, and so do other programs for a
+    // discarded one: the two look the same here. `>/dev/null` of a shell opens it only for writing.
     let is_null = || match (fstat(&stdout), stat("/dev/null")) {
         (Ok(stdout), Ok(null)) => {
             FileType::from_raw_mode(stdout.st_mode) == FileType::CharacterDevice

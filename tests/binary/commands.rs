@@ -39,8 +39,9 @@ fn a_secret_that_is_shown_once_is_not_lost_without_an_error() {
     let reset = "the password was changed, but could not be printed: set a new one with `jwksd users reset ";
     let key = "the private key could not be printed, and was not kept: generate another one";
     for (number, (target, why)) in [
-        (">&-", "standard output is closed"),
-        ("1</dev/null", "standard output is closed"),
+        (">&-", "standard output is closed or discarded"),
+        ("1</dev/null", "standard output is closed or discarded"),
+        ("1<>/dev/null", "standard output is closed or discarded"),
         (">/dev/full", "No space left on device (os error 28)"),
     ]
     .into_iter()
@@ -66,9 +67,13 @@ fn a_secret_that_is_shown_once_is_not_lost_without_an_error() {
         assert_eq!(fs::read_to_string(dir.path().join("shown")).unwrap().trim().len(), 36);
     }
     // What is discarded on purpose, or is not a secret, is not an error.
-    for command in
-        ["users reset a0 >/dev/null", "users enable a0 --json >&-", "keys list >&-", "--version >&-"]
-    {
+    for command in [
+        "users reset a0 >/dev/null",
+        "users enable a0 --json >&-",
+        "keys list >&-",
+        "--version >&-",
+        "jwk generate --private --type ec --kid kept --save 1<>/dev/null",
+    ] {
         let (status, said) = shell(dir.path(), &format!("jwksd {command}"));
         assert_eq!(status, Some(0), "{command}: {said}");
     }
