@@ -30,7 +30,9 @@ pub(super) fn read() -> Result<(Dotenv, Option<Metadata>), ConfigError> {
         Err(error) => {
             let remedy = match &error {
                 UnreadableFile::Io(_) => "change its owner or its mode",
-                UnreadableFile::Kind(_) | UnreadableFile::Unfinished => "put a file with NAME=value lines there",
+                UnreadableFile::Kind(_) | UnreadableFile::Unfinished => {
+                    "put a file with NAME=value lines there"
+                }
                 UnreadableFile::TooLong => "keep only settings in it",
             };
             Err(ConfigError::Dotenv(format!("{error}: {remedy}")))
