@@ -9,7 +9,7 @@ use std::time::Duration;
 use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, UserId, Username};
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
-use jwksd::domain::key::lifecycle::{Activation, KeyMetadata};
+use jwksd::domain::key::lifecycle::{Activation, Deletable, KeyMetadata};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
 use jwksd::store::{
@@ -177,7 +177,7 @@ async fn a_snapshot_contains_the_sealed_rows_that_were_asked_for() {
     };
     assert_eq!(rows(SealedRows::All).await, kids);
     assert_eq!(rows(SealedRows::One(revoked)).await, [revoked]);
-    let usable_rows = |unreadable| SealedRows::Usable { now: NOW, deletable_until: NOW, unreadable };
+    let usable_rows = |unreadable| SealedRows::Usable { now: NOW, deletable: deletable(NOW), unreadable };
     assert_eq!(rows(usable_rows(Vec::new())).await, [newest_expired, usable]);
     assert_eq!(rows(usable_rows(vec![newest_expired])).await, [expired, newest_expired, usable]);
 }
@@ -693,6 +693,38 @@ async fn a_key_is_known_by_its_thumbprint_until_its_row_is_gone_and_a_revoked_on
     assert_eq!(known().await, [expected("revoked", None, true)]);
 }
 
+/// Keys of every origin.
+fn deletable(expired_by: Timestamp) -> Deletable {
+    Deletable { expired_by, taken_over_by: NOW }
+}
+
+#[tokio::test]
+async fn keys_of_another_program_that_must_stay_do_not_keep_others_from_being_deleted() {
+    let (_dir, store) = initialized().await;
+    let taken_over = i64::from(MAX_DELETABLE) + 50;
+    change(&store, |snapshot| {
+        let kids = (0..=taken_over).map(|n| Kid(snapshot.next_kid.0 + n));
+        let ended = |kid: Kid| {
+            let is_taken_over = kid.0 <= taken_over;
+            let exp = key(kid).exp.as_secs() - i64::from(is_taken_over);
+            let key = KeyMetadata { is_taken_over, exp: Timestamp::from_secs(exp), ..key(kid) };
+            [KeyChange::Insert { key, sealed: b"sealed".to_vec() }, KeyChange::Expire { kid, at: NOW }]
+        };
+        kids.flat_map(ended).collect()
+    })
+    .await;
+    let own = Kid(taken_over + 1);
+    let loaded = async |taken_over_by| {
+        let deletable = Deletable { expired_by: key(own).exp, taken_over_by };
+        let rows = SealedRows::Usable { now: NOW, deletable, unreadable: Vec::new() };
+        store.keys(&rows).await.unwrap().keys.iter().map(|key| key.kid).collect::<Vec<_>>()
+    };
+    let early = loaded(Timestamp::from_secs(NOW.as_secs() - 1)).await;
+    assert_eq!((early.len(), early.last()), (1 + usize::try_from(MAX_DELETED_NEXT).unwrap(), Some(&own)));
+    let late = loaded(NOW).await;
+    assert_eq!((late.len(), late.last()), (1 + usize::try_from(MAX_DELETABLE).unwrap(), Some(&own)));
+}
+
 #[tokio::test]
 async fn a_snapshot_of_usable_keys_has_those_to_delete_and_leaves_out_most_others_that_have_ended() {
     let (_dir, store) = initialized().await;
@@ -713,8 +745,8 @@ async fn a_snapshot_of_usable_keys_has_those_to_delete_and_leaves_out_most_other
     let alive = insert(&store).await;
     let exp = key(alive).exp;
     let before = Timestamp::from_secs(exp.as_secs() - 1);
-    for (deletable_until, at_most) in [(before, MAX_DELETED_NEXT), (exp, MAX_DELETABLE)] {
-        let rows = SealedRows::Usable { now: NOW, deletable_until, unreadable: Vec::new() };
+    for (expired_by, at_most) in [(before, MAX_DELETED_NEXT), (exp, MAX_DELETABLE)] {
+        let rows = SealedRows::Usable { now: NOW, deletable: deletable(expired_by), unreadable: Vec::new() };
         let usable = store.keys(&rows).await.unwrap();
         let loaded: Vec<_> = usable.keys.iter().map(|key| key.kid).collect();
         assert!(loaded.contains(&alive) && loaded.contains(&Kid(keys)), "the newest expired one is there");

@@ -24,7 +24,7 @@ struct Args {
     /// Rounds per comparison; the median is shown
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only comparisons whose name contains this: jwks, auth, open, limit, cached, crowd, life
+    /// Only comparisons whose name contains this: jwks, auth, open, limit, cached, alg, crowd, life
     #[arg(long, default_value = "")]
     only: String,
     /// Fail if a ratio is worse than noise explains

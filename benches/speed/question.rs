@@ -35,6 +35,14 @@ const CACHED: usize = 2;
 const OPEN: usize = 3;
 const LIMITED: usize = 4;
 const PROXIED: usize = 5;
+/// The first of the servers with other algorithms than RS256: for each of them one in open mode, and one in password mode.
+const ALGORITHMS: usize = 6;
+
+/// The algorithms that are compared with RS256, and the names of the comparisons.
+const OTHERS: [(&str, [&str; 2]); 2] = [
+    ("ES256", ["alg: open, ES256", "alg: cached, ES256"]),
+    ("EdDSA", ["alg: open, EdDSA", "alg: cached, EdDSA"]),
+];
 
 impl Questions {
     /// Runs the comparisons whose name contains `only`. Returns their results and the missed targets.
@@ -91,7 +99,7 @@ impl Questions {
         let sign = Load { path: "/sign", ..bare.clone() };
         let refused = Load::post("/auth", vec![body("user0", "x")]).with_status(429);
         let open_to = Load::post("/auth", vec![r#"{"username":"user0"}"#.to_owned()]);
-        let asked = vec![
+        let mut asked = vec![
             Question {
                 name: "jwks",
                 ours: side("", PASSWORD, &jwks),
@@ -142,7 +150,28 @@ impl Questions {
                 at_least: 15.0,
             },
         ];
-        Self { servers: vec![Server::ceiling(), password, cached, open, limited, proxied], asked }
+        let mut servers = vec![Server::ceiling(), password, cached, open, limited, proxied];
+        for (number, (algorithm, [open_name, cached_name])) in OTHERS.into_iter().enumerate() {
+            let settings = [unlimited, ("KEY_ALG", algorithm)];
+            let (open, _) = Server::jwksd(binary, &[&settings[..], &[("AUTH_MODE", "open")]].concat(), &[]);
+            let (cached, passwords) = Server::jwksd(binary, &settings, &users);
+            servers.extend([open, cached]);
+            let at = ALGORITHMS + 2 * number;
+            let warm_here = Load::post("/auth", bodies(&users, &passwords));
+            for (name, server, load, rs256) in [
+                (open_name, at, &open_to, (OPEN, &open_to)),
+                (cached_name, at + 1, &warm_here, (CACHED, &warm)),
+            ] {
+                asked.push(Question {
+                    name,
+                    ours: side("", server, load),
+                    theirs: side("RS256", rs256.0, rs256.1),
+                    connections: &[8],
+                    at_least: 1.0,
+                });
+            }
+        }
+        Self { servers, asked }
     }
 
     fn ours(&self, name: &str) -> &Side {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
+use crate::domain::key::lifecycle::{Deletable, KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::SALT_LEN;
 use crate::domain::key::{InvalidExp, Kid};
 
@@ -107,8 +107,8 @@ pub enum SealedRows {
     Usable {
         /// The time that decides which keys have expired.
         now: Timestamp,
-        /// Keys that have ended are to be deleted if they expired by this time.
-        deletable_until: Timestamp,
+        /// Which keys that have ended are to be deleted.
+        deletable: Deletable,
         /// Keys that are known not to open. They are read again, and none of them is taken for the newest expired one.
         unreadable: Vec<Kid>,
     },

@@ -43,6 +43,15 @@ pub struct RotationPolicy {
     token_ttl: Duration,
 }
 
+/// Which keys that have ended are to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletable {
+    /// Keys that expired by this time.
+    pub expired_by: Timestamp,
+    /// Of the keys that another program has created, only those that were taken over by this time.
+    pub taken_over_by: Timestamp,
+}
+
 /// The times of a policy, as a store records them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationTimes {
@@ -153,6 +162,11 @@ impl RotationPolicy {
     fn kept_until(&self, key: &KeyMetadata) -> Timestamp {
         let kept_until = key.exp.plus(self.retention);
         if key.is_taken_over { kept_until.max(key.created_at.plus(TAKE_OVER_RETENTION)) } else { kept_until }
+    }
+
+    /// Which keys are to be deleted at `now`, as far as a store can tell.
+    pub(crate) fn deletable_at(&self, now: Timestamp) -> Deletable {
+        Deletable { expired_by: now.minus(self.retention), taken_over_by: now.minus(TAKE_OVER_RETENTION) }
     }
 
     /// When to create the successor of a key that expires at `exp`.

@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::pem;
 use crate::domain::key::import::Plaintext;
-use crate::domain::key::lifecycle::KeyMetadata;
+use crate::domain::key::lifecycle::{Deletable, KeyMetadata};
 use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
 use crate::issuer::blocking_pool::WorkError;
 use crate::issuer::context::Context;
@@ -71,7 +71,8 @@ pub async fn initialize(secret: &MasterSecret, context: &Context) -> Result<Mast
     let master_key = MasterKey::create(secret, 1, context).await?;
     for _ in 0..APPLY_ATTEMPTS {
         let now = context.clock.now();
-        let rows = SealedRows::Usable { now, deletable_until: now, unreadable: Vec::new() };
+        let deletable = Deletable { expired_by: now, taken_over_by: now };
+        let rows = SealedRows::Usable { now, deletable, unreadable: Vec::new() };
         let stored = context.store.keys(&rows).await?;
         // Another process was faster. A store with keys under two master keys would be half unreadable for each.
         if let Some(present) = stored.master_key {

@@ -275,7 +275,7 @@ impl Keyring {
 
     fn usable_rows_at(&self, now: Timestamp, unreadable: Vec<Kid>) -> SealedRows {
         // The wall clock only selects what to read. Whether to delete is decided by the clock that is trusted.
-        SealedRows::Usable { now, deletable_until: now.minus(self.policy.times().retention), unreadable }
+        SealedRows::Usable { now, deletable: self.policy.deletable_at(now), unreadable }
     }
 
     fn unreadable_kids(&self) -> Vec<Kid> {

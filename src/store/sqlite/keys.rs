@@ -11,7 +11,7 @@ use super::schema::has_table;
 use super::text::lossy;
 use super::{serving_mode, thumbprints};
 use crate::domain::clock::Timestamp;
-use crate::domain::key::lifecycle::{KeyMetadata, RotationTimes};
+use crate::domain::key::lifecycle::{Deletable, KeyMetadata, RotationTimes};
 use crate::domain::key::{EARLIEST_FOREIGN_EXP, InvalidExp, Kid, LAST_KID, LATEST_EXP};
 use crate::store::{
     Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MAX_DELETABLE, MAX_DELETED_NEXT,
@@ -91,8 +91,8 @@ pub(super) async fn snapshot(
     let keys = match sealed {
         SealedRows::All | SealedRows::None => metadata(db).await?,
         SealedRows::One(kid) => metadata_of(db, *kid).await?,
-        SealedRows::Usable { unreadable, deletable_until, .. } => {
-            needed_metadata(db, unreadable, *deletable_until).await?
+        SealedRows::Usable { unreadable, deletable, .. } => {
+            needed_metadata(db, unreadable, *deletable).await?
         }
         SealedRows::WithoutThumbprint { .. } => Vec::new(),
     };
@@ -178,13 +178,17 @@ async fn metadata_of(db: &mut SqliteConnection, kid: Kid) -> Result<Vec<KeyMetad
 async fn needed_metadata(
     db: &mut SqliteConnection,
     unreadable: &[Kid],
-    deletable_until: Timestamp,
+    deletable: Deletable,
 ) -> Result<Vec<KeyMetadata>, StoreError> {
     let unreadable: Vec<_> = unreadable.iter().map(|kid| kid.0).collect();
     let unreadable = serde_json::to_string(&unreadable).map_err(unavailable)?;
     let rows = sqlx::query(select_metadata!(
         "taken_over",
         "AND key_lives.kid IN (
+             WITH ended AS (
+                 SELECT kid, max(exp - ?3, iif(taken_over, made_at / 1000 - ?6, exp - ?3)) AS seconds_left
+                 FROM keys JOIN key_lives USING (kid)
+                 WHERE exp < ?1 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL))
              SELECT kid FROM key_lives WHERE expired_at IS NULL AND revoked_at IS NULL AND deleted_at IS NULL
              UNION SELECT value FROM json_each(?2)
              UNION SELECT max(kid) FROM key_lives WHERE signs_since IS NOT NULL
@@ -194,20 +198,15 @@ async fn needed_metadata(
                  WHERE keys.exp < ?1 AND expired_at IS NOT NULL AND revoked_at IS NULL
                    AND kid NOT IN (SELECT value FROM json_each(?2))
                  ORDER BY exp DESC, kid DESC LIMIT 1)
-             UNION SELECT * FROM (
-                 SELECT kid FROM keys JOIN key_lives USING (kid)
-                 WHERE keys.exp <= ?3 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
-                 ORDER BY exp LIMIT ?4)
-             UNION SELECT * FROM (
-                 SELECT kid FROM keys JOIN key_lives USING (kid)
-                 WHERE keys.exp > ?3 AND keys.exp < ?1 AND (expired_at IS NOT NULL OR revoked_at IS NOT NULL)
-                 ORDER BY exp LIMIT ?5))"
+             UNION SELECT * FROM (SELECT kid FROM ended WHERE seconds_left <= 0 ORDER BY seconds_left LIMIT ?4)
+             UNION SELECT * FROM (SELECT kid FROM ended WHERE seconds_left > 0 ORDER BY seconds_left LIMIT ?5))"
     ))
     .bind(EXP_END)
     .bind(unreadable)
-    .bind(deletable_until.as_secs().min(LATEST_EXP))
+    .bind(deletable.expired_by.as_secs())
     .bind(MAX_DELETABLE)
     .bind(MAX_DELETED_NEXT)
+    .bind(deletable.taken_over_by.as_secs())
     .fetch_all(db)
     .await
     .map_err(failed)?;
