@@ -81,10 +81,16 @@ async fn open_in_mode(config: &Config, mode: ServingMode) -> anyhow::Result<Opti
     // Checked on the probe, so that a refused start does not change the store.
     open_mode::refuse_accounts(config, probe.has_accounts)?;
     let is_new = !matches!(probe.contents, Contents::Ours(_));
+    let faults = probe.schema_faults.clone();
     let open_store = bootstrap::open_probed(config, probe).await?;
     // Only with the store open: from now on, no other process can switch the mode.
     match begin(open_store.context.store.as_ref(), mode, is_new).await {
-        Ok(true) => Ok(Some(open_store)),
+        Ok(true) => {
+            for fault in faults {
+                tracing::warn!("{} can be used, but {fault}", config.database.path().display());
+            }
+            Ok(Some(open_store))
+        }
         Ok(false) => open_store.close(Ok(None)).await,
         Err(error) => open_store.close(Err(bootstrap::unusable(&config.database, error))).await,
     }

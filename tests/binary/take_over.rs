@@ -1,7 +1,9 @@
 //! Starts on the database of another program: what is taken over, what is left as it is, and what is refused.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +13,7 @@ use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::support::{Server, run};
+use crate::support::{Server, jwksd, run};
 use crate::{DB, KEY, command, db, dir, get, post, sign_in, stderr};
 
 const KEYS: &str =
@@ -561,29 +563,79 @@ async fn a_table_that_would_keep_rows_from_being_deleted_or_changed_is_refused_b
         ),
     ] {
         expect_refused_untouched(format!("{COURSE}; {sql}"), why).await;
-        // Also without the keys that it refers to, and in a store of ours.
+        // Also without the keys that it refers to. A store of ours goes on.
         if !why.contains("auth_logs") {
             expect_refused_untouched(sql.to_owned(), why).await;
         }
-        expect_own_store_refused(sql, why).await;
+        if ["keys(kid)", "auth_logs(id)", "users(username)"].iter().any(|parent| sql.contains(parent)) {
+            expect_own_store_goes_on(sql, why.split(": nothing was changed").next().unwrap()).await;
+        }
     }
 }
 
-/// Whether every command refuses a store of ours to which these statements have added something, and writes nothing.
-async fn expect_own_store_refused(sql: &'static str, why: &str) {
+/// Whether a store of ours to which these statements have added something goes on, and says what it cannot do.
+async fn expect_own_store_goes_on(sql: &'static str, why: &str) {
     let dir = dir();
-    first_start(dir.path());
+    let added = run(dir.path(), &["users", "add", "alice"], &[KEY], "");
+    assert!(added.status.success(), "{}", stderr(&added));
     create(dir.path(), sql).await.close().await.unwrap();
-    let before = fs::read(dir.path().join(DB)).unwrap();
-    for args in [&["serve"][..], &["users", "add", "alice"], &["keys", "list"], &["backup", "copy.db"]] {
+    for args in
+        [&["users", "reset", "alice"][..], &["keys", "list"], &["keys", "rotate"], &["backup", "copy.db"]]
+    {
         let output = run(dir.path(), args, &[KEY, ("PORT", "0")], "");
-        let said = stderr(&output);
-        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{sql}: {said}");
-        assert!(said.contains(why), "{sql}: {said}");
+        assert_eq!(output.status.code(), Some(0), "{sql}: {}", stderr(&output));
     }
+    let log = start_log(dir.path());
+    assert!(log.contains(&format!("WARN {DB} can be used, but {why}")), "{log}");
     let found = doctor(dir.path());
-    assert!(found.iter().any(|(_, text)| text.contains(why)), "{found:?}");
-    assert!(fs::read(dir.path().join(DB)).unwrap() == before, "{sql}");
+    assert!(found.iter().any(|(about, text)| about == "schema" && text.contains(why)), "{found:?}");
+    let checked = run(dir.path(), &["doctor"], &[KEY, ("PORT", "0")], "");
+    assert_eq!(checked.status.code(), Some(2));
+}
+
+/// What a server logs until it serves.
+fn start_log(dir: &Path) -> String {
+    let mut server = jwksd(dir, &["serve"], &[KEY, ("PORT", "0")]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = String::new();
+    for line in BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        log.push_str(&line);
+        if line.contains("serving on ") {
+            break;
+        }
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    log
+}
+
+#[tokio::test]
+async fn tables_with_the_names_of_side_tables_are_refused_before_anything_is_written() {
+    let store = dir();
+    first_start(store.path());
+    let mut db = db(store.path()).await;
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'
+               AND name NOT IN ('keys', 'users', 'auth_logs', '_sqlx_migrations')";
+    let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let why = format!("could not add its own tables and indexes in it (table {name} already exists)");
+        expect_refused_untouched(format!("CREATE TABLE {name}(x)"), &why).await;
+        expect_refused_untouched(
+            format!("{COURSE}; CREATE TABLE {name}(id INTEGER, salt, check_value)"),
+            &why,
+        )
+        .await;
+    }
+    let why = "another program records its own migrations in its table _sqlx_migrations";
+    for sql in [
+        "CREATE TABLE _sqlx_migrations(x)",
+        "CREATE TABLE _sqlx_migrations(version BIGINT PRIMARY KEY, description TEXT, installed_on TIMESTAMP, success BOOLEAN,
+             checksum BLOB, execution_time BIGINT);
+         INSERT INTO _sqlx_migrations VALUES (1, 'init', '2026-01-01', 1, x'00', 0)",
+        "CREATE TABLE _sqlx_migrations(version, checksum); INSERT INTO _sqlx_migrations VALUES (20260101000000, x'00')",
+    ] {
+        expect_refused_untouched(sql.to_owned(), why).await;
+    }
 }
 
 #[tokio::test]

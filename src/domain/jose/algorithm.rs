@@ -182,7 +182,7 @@ impl fmt::Display for KeyType {
 }
 
 /// An elliptic curve for ECDSA (RFC 7518 §6.2.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Curve {
     /// NIST P-256, secp256r1.
     P256,

@@ -17,10 +17,10 @@ use super::invalid_jwk::InvalidJwk;
 use super::members::{bytes, number, text};
 
 /// A public key with valid parameters: sizes, exponent and curve point are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PublicKey(PublicParameters);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum PublicParameters {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },

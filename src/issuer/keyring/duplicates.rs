@@ -3,6 +3,7 @@
 //! A JWKS has each key once. Under two names, an operator who revokes one of them would believe that the key is gone.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::{Kid, SigningKey};
@@ -11,14 +12,7 @@ use crate::domain::key::{Kid, SigningKey};
 pub(super) fn duplicates(published: &[(&KeyMetadata, &SigningKey)], signer: Option<Kid>) -> Vec<Kid> {
     let mut by_preference = published.to_vec();
     by_preference.sort_by_key(|(key, _)| Reverse((Some(key.kid) == signer, key.exp, key.kid)));
-    let (mut kept, mut left_out) = (Vec::new(), Vec::new());
-    for (metadata, key) in by_preference {
-        let key = key.jwk().key();
-        if kept.contains(&key) {
-            left_out.push(metadata.kid);
-        } else {
-            kept.push(key);
-        }
-    }
-    left_out
+    let mut kept = HashSet::new();
+    let duplicates = by_preference.into_iter().filter(|(_, key)| !kept.insert(key.jwk().key()));
+    duplicates.map(|(key, _)| key.kid).collect()
 }

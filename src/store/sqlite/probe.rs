@@ -3,10 +3,12 @@
 use sqlx::SqliteConnection;
 
 use super::compatibility::{expect_numbers_left, expect_usable_tables};
+use super::error::in_words;
 use super::file::DatabaseFile;
-use super::schema::{expect_known_version, has_table};
+use super::references::{self, ForbiddingReference};
+use super::schema::{self, expect_known_version, has_table};
 use super::schema_check::{self, SchemaFault};
-use super::{accounts, keys, references, rehearsal};
+use super::{accounts, keys, rehearsal};
 use crate::store::{MasterKeyRecord, StoreError};
 
 /// Maximum number of differences in a refusal.
@@ -76,34 +78,55 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
     expect_usable_tables(db).await?;
     expect_known_version(db).await?;
     let contents = contents(db).await?;
+    let is_ours = matches!(contents, Contents::Ours(_));
     // In a store of ours, a row of another program is only left out.
-    if !matches!(contents, Contents::Ours(_)) {
+    if !is_ours {
         expect_numbers_left(db).await?;
     }
     let schema = schema_check::compare(db).await?;
+    let mut faults = schema.faults;
     // Objects that are refused anyway could do anything in the trial, too.
     if let Some(our_tables) = schema.our_tables
-        && !schema.faults.iter().any(SchemaFault::is_serious)
+        && !faults.iter().any(SchemaFault::is_serious)
     {
-        references::expect_harmless(db, &our_tables).await?;
-        if !schema.is_writable {
-            rehearsal::expect_writable(db).await?;
+        let references = references::forbidding(db, &our_tables).await?;
+        match references.first() {
+            Some(first) if !is_ours => {
+                let ForbiddingReference { what, way_out } = first;
+                return Err(StoreError::Foreign(format!("{what}: nothing was changed; {way_out}")));
+            }
+            // A store of ours goes on without what the reference forbids. The trial would only find it again.
+            Some(_) => faults.extend(references.into_iter().map(SchemaFault::reference)),
+            None if schema.is_writable => {}
+            None => rehearsal::expect_writable(db).await?,
         }
     }
     Ok(Probe {
         has_accounts: has_table(db, "users").await? && accounts::any(db).await?,
         contents,
-        schema_faults: schema.faults,
+        schema_faults: faults,
     })
 }
 
 async fn contents(db: &mut SqliteConnection) -> Result<Contents, StoreError> {
-    // A table without a row: the process ended after the migration and before it sealed anything.
-    if has_table(db, "master_key").await?
-        && let Some(record) = keys::master_key_before_migration(db).await?
+    // Without migrations, a table of this name is another program's. One without a row: the process ended after the
+    // migration and before it sealed anything.
+    if schema::version(db).await?.is_some()
+        && has_table(db, "master_key").await?
+        && let Some(record) = keys::master_key_before_migration(db).await.map_err(not_as_made)?
     {
         return Ok(Contents::Ours(record));
     }
     let has_keys = has_table(db, "keys").await? && keys::any(db).await?;
     Ok(if has_keys { Contents::Foreign } else { Contents::Nothing })
+}
+
+/// SQLite's words for a missing column would say nothing to an operator.
+fn not_as_made(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(_) => {
+            StoreError::Corrupt(format!("its table master_key is different ({})", in_words(&error)))
+        }
+        other => other,
+    }
 }

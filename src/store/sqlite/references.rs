@@ -39,28 +39,33 @@ struct Reference {
     has_default: bool,
 }
 
-/// Refuses references that would forbid what jwksd does to its rows. `ours` are the names of the tables that the migrations
-/// make.
-///
-/// # Errors
-/// [`StoreError::Foreign`] names the table, its column and the way out.
-pub(super) async fn expect_harmless(
+/// A reference that forbids what jwksd does to its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ForbiddingReference {
+    /// The table, its column, and what jwksd cannot do.
+    pub(super) what: String,
+    /// What the operator can change.
+    pub(super) way_out: String,
+}
+
+/// All of them. `ours` are the names of the tables that the migrations make.
+pub(super) async fn forbidding(
     db: &mut SqliteConnection,
     ours: &HashSet<String>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<ForbiddingReference>, StoreError> {
     let references = read(db).await?;
     let is_ours = |table: &str| ours.contains(&table.to_ascii_lowercase());
-    for reference in references.iter().filter(|it| is_ours(&it.parent) && !is_ours(&it.child)) {
-        if let Some((act, way_out)) = reference.forbids(&references) {
-            let Reference { child, column, .. } = reference;
-            let parent = reference.parent.to_ascii_lowercase();
-            return Err(StoreError::Foreign(format!(
-                "its table {child} refers to {parent} with its column {column}, so jwksd could not {act} there: nothing was \
-                 changed; {way_out}, or drop the table {child}"
-            )));
-        }
-    }
-    Ok(())
+    let of_others = references.iter().filter(|it| is_ours(&it.parent) && !is_ours(&it.child));
+    let forbidding = of_others.filter_map(|reference| {
+        let (act, way_out) = reference.forbids(&references)?;
+        let Reference { child, column, .. } = reference;
+        let parent = reference.parent.to_ascii_lowercase();
+        Some(ForbiddingReference {
+            what: format!("its table {child} refers to {parent} with its column {column}, so jwksd could not {act} there"),
+            way_out: format!("{way_out}, or drop the table {child}"),
+        })
+    });
+    Ok(forbidding.collect())
 }
 
 async fn read(db: &mut SqliteConnection) -> Result<Vec<Reference>, StoreError> {

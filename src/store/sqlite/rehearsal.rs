@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use super::error::{WAY_OUT, failed, in_words, unavailable};
-use super::schema::{has_table, migrate};
+use super::schema::{has_table, run_migrations};
 use super::{accounts, keys, sign_in_batcher, sign_ins};
 use crate::domain::account::{EMAIL_MAX, Email, NewAccount, USERNAME_MAX, UserId, Username};
 use crate::domain::clock::Timestamp;
@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::from_hours(1);
 /// [`StoreError::Foreign`] names the act that fails, the reason and the way out.
 pub(super) async fn expect_writable(file: &mut SqliteConnection) -> Result<(), StoreError> {
     let mut copy = copy_schema(file).await?;
-    migrate(&mut copy).await?;
+    run_migrations(&mut copy).await?;
     let now = now(&mut copy).await?;
     try_keys(&mut copy, now).await?;
     try_accounts(&mut copy, now).await?;

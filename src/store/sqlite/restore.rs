@@ -109,7 +109,7 @@ impl ExclusiveLock {
         match &kept {
             Some(kept) => {
                 // Before it happens: the process may be killed before it can say so.
-                tracing::info!("the old store is kept as {}", kept.display());
+                tracing::info!("the old store will be kept as {}", kept.display());
                 replace_and_keep(&store, copy, kept)?;
             }
             None => drop(copy.persist(&store)?),

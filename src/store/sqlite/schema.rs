@@ -6,6 +6,9 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::error::{WAY_OUT, failed, in_words, is_refused, unavailable};
 use crate::store::StoreError;
 
+/// Where the migrations are recorded.
+pub(super) const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// The version of the schema that this program works with.
@@ -26,12 +29,17 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sto
             "migrating the store from schema {version} to {newest}; with millions of rows this takes a while"
         );
     }
-    MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(|error| match error {
+    run_migrations(&mut tx).await?;
+    tx.commit().await.map_err(failed)
+}
+
+/// Runs the migrations that are missing, without a transaction of its own.
+pub(super) async fn run_migrations(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    MIGRATIONS.run_direct(None, db, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => too_new(version),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => not_added(error),
         other => unavailable(other),
-    })?;
-    tx.commit().await.map_err(failed)
+    })
 }
 
 /// The objects or rows of another program can be in the way of ours.
@@ -51,12 +59,33 @@ fn too_new(version: i64) -> StoreError {
     StoreError::Corrupt(format!("its schema is at version {version}: a newer jwksd made it"))
 }
 
-/// Refuses a file that a newer program has migrated.
+/// Refuses a file that a newer program has migrated, and one in which another program records its own migrations.
 pub(super) async fn expect_known_version(db: &mut SqliteConnection) -> Result<(), StoreError> {
-    match version(db).await? {
+    if !has_table(db, MIGRATIONS_TABLE).await? {
+        return Ok(());
+    }
+    let recorded = sqlx::query_as("SELECT version, CAST(checksum AS BLOB) FROM _sqlx_migrations");
+    let recorded: Vec<(i64, Option<Vec<u8>>)> = match recorded.fetch_all(&mut *db).await {
+        Ok(recorded) => recorded,
+        Err(error) if is_refused(&error) => return Err(migrations_of_others()),
+        Err(error) => return Err(failed(error)),
+    };
+    let is_ours = |(_, checksum): &(i64, Option<Vec<u8>>)| {
+        MIGRATIONS.iter().any(|known| Some(&*known.checksum) == checksum.as_deref())
+    };
+    let newest = recorded.iter().map(|(version, _)| *version).max();
+    match newest {
+        Some(_) if !recorded.iter().any(is_ours) => Err(migrations_of_others()),
         Some(version) if !MIGRATIONS.version_exists(version) => Err(too_new(version)),
         _ => Ok(()),
     }
+}
+
+fn migrations_of_others() -> StoreError {
+    StoreError::Foreign(format!(
+        "another program records its own migrations in its table {MIGRATIONS_TABLE}: nothing was changed; name another file \
+         and add the keys of this one there with `jwksd keys import`"
+    ))
 }
 
 /// The version of the schema; nothing if another program made the file.

@@ -13,16 +13,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::error::{failed, unavailable};
-use super::schema::{MIGRATIONS, has_table, newest_schema};
+use super::references::ForbiddingReference;
+use super::schema::{MIGRATIONS, MIGRATIONS_TABLE, has_table, newest_schema};
 use super::text::lossy;
 use super::unique_indexes::{self, ExcessiveIndex};
 use crate::store::StoreError;
 
 /// The tables of the course, which another program may have made.
 const COURSE_TABLES: [&str; 3] = ["keys", "users", "auth_logs"];
-
-/// Where the migrations are recorded.
-const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 /// The digest of the objects that the migrations make. A test computes it and names the new value when it changes.
 const NEWEST_DIGEST: &str = "OoOJ0pw5uoFwwKeDhkii4FwRbxbZUzAQIUJKhfaRUok";
@@ -53,14 +51,25 @@ enum Difference {
     Migration(i64),
     /// An object of ours that is missing or different: its kind and its name.
     NotOurs(String, String),
+    /// A reference of another program's table that forbids what jwksd does to its rows.
+    Reference(ForbiddingReference),
     /// A UNIQUE constraint of another program in a table of the course: the table and its columns.
     Unique(String, String),
 }
 
 impl SchemaFault {
-    /// Whether it could change what is stored or read. A missing index only costs time.
+    pub(super) const fn reference(reference: ForbiddingReference) -> Self {
+        Self(Difference::Reference(reference))
+    }
+
+    /// Whether it could change what is stored or read. A missing index only costs time, and a reference can only forbid that
+    /// rows are deleted or changed.
     pub(crate) fn is_serious(&self) -> bool {
-        !matches!(&self.0, Difference::NotOurs(kind, _) if kind == "index")
+        match &self.0 {
+            Difference::NotOurs(kind, _) => kind != "index",
+            Difference::Reference(_) => false,
+            Difference::Foreign(..) | Difference::Migration(_) | Difference::Unique(..) => true,
+        }
     }
 }
 
@@ -84,6 +93,7 @@ impl fmt::Display for SchemaFault {
             Difference::NotOurs(kind, name) => {
                 write!(f, "its {kind} {name} is missing or different: {RESTORE}")
             }
+            Difference::Reference(ForbiddingReference { what, way_out }) => write!(f, "{what}: {way_out}"),
             Difference::Unique(table, columns) => write!(
                 f,
                 "its table {table} declares UNIQUE ({columns}), which can forbid what is stored: change that table, or name \
@@ -113,7 +123,7 @@ pub(super) async fn compare(db: &mut SqliteConnection) -> Result<Comparison, Sto
     let side_tables = side_tables(&newest);
     let faults = differences(faults, &present, &expected, |it| {
         let is_ours = expected.contains(it) || newest.contains(it);
-        !is_ours && (it.is_active() || it.is_index_on(&side_tables) || it.is_one_of(&excessive))
+        !is_ours && (it.is_active() || it.is_unique_index_on(&side_tables) || it.is_one_of(&excessive))
     });
     let unique = excessive.into_iter().filter(|index| index.is_constraint);
     let unique = unique.map(|index| SchemaFault(Difference::Unique(index.table, index.columns)));
@@ -201,6 +211,12 @@ impl Object {
 
     fn is_index_on(&self, tables: &HashSet<String>) -> bool {
         self.kind == "index" && tables.contains(&self.table)
+    }
+
+    /// Other indexes forbid nothing, unless they compute something: that is tried.
+    fn is_unique_index_on(&self, tables: &HashSet<String>) -> bool {
+        let kind = self.sql.split_ascii_whitespace().nth(1);
+        self.is_index_on(tables) && kind.is_some_and(|kind| kind.eq_ignore_ascii_case("unique"))
     }
 
     fn is_one_of(&self, indexes: &[ExcessiveIndex]) -> bool {
