@@ -466,6 +466,7 @@ async fn a_deleted_account_keeps_its_number_and_its_name_is_never_given_out_agai
         registered: Some(NOW),
         last_login: None,
         state: AccountState::Deleted,
+        signed_out_at: None,
         cost: None,
     };
     assert_eq!(report, expected);
@@ -483,6 +484,7 @@ async fn a_deleted_account_keeps_its_number_and_its_name_is_never_given_out_agai
         AccountChange::Enable,
         AccountChange::SetEmail(None),
         AccountChange::SetHash { hash: hash(), instead_of: None },
+        AccountChange::SignOut,
     ] {
         assert!(!changed(&store, id, change).await, "a deleted account cannot be changed");
     }
