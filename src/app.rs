@@ -66,7 +66,8 @@ impl App {
         let tokens = TokenPolicy {
             // The port comes from the listener, because with PORT=0 the system chooses it.
             issuer: config.listen.issuer_url(port),
-            audience: config.tokens.audience.clone(),
+            audiences: config.tokens.audiences.clone(),
+            typ: config.tokens.typ,
             ttl: config.keys.policy.token_ttl(),
         };
         let issuer = Issuer::new(context.clone(), accounts.clone(), Arc::clone(&keyring), tokens)

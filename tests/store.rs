@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, UserId, Username};
+use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, TokenHolder, UserId, Username};
 use jwksd::domain::clock::Timestamp;
 use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Activation, Deletable, KeyMetadata};
@@ -466,6 +466,7 @@ async fn a_deleted_account_keeps_its_number_and_its_name_is_never_given_out_agai
         registered: Some(NOW),
         last_login: None,
         state: AccountState::Deleted,
+        signed_out_at: None,
         cost: None,
     };
     assert_eq!(report, expected);
@@ -483,11 +484,39 @@ async fn a_deleted_account_keeps_its_number_and_its_name_is_never_given_out_agai
         AccountChange::Enable,
         AccountChange::SetEmail(None),
         AccountChange::SetHash { hash: hash(), instead_of: None },
+        AccountChange::SignOut,
     ] {
         assert!(!changed(&store, id, change).await, "a deleted account cannot be changed");
     }
     let rows = sign_ins(&store, &SignInFilter::default()).await;
     assert_eq!((rows.len(), rows[0].user), (1, Some(id)));
+}
+
+#[tokio::test]
+async fn a_token_holder_has_its_state_and_its_latest_sign_out() {
+    let (_dir, store) = initialized().await;
+    let id = store.register(account("alice", None), NOW).await.unwrap();
+    let holder = |username: &str, state, signed_out_at| {
+        Some(TokenHolder { username: username.to_owned(), state, signed_out_at })
+    };
+    assert_eq!(store.token_holder(id).await.unwrap(), holder("alice", AccountState::Active, None));
+    let earlier = NOW.minus(Duration::from_mins(1));
+    for at in [NOW, earlier] {
+        assert!(store.change_account(id, &AccountChange::SignOut, at).await.unwrap());
+        let expected = holder("alice", AccountState::Active, Some(NOW));
+        assert_eq!(store.token_holder(id).await.unwrap(), expected);
+    }
+    let account = store.sign_in_candidate("alice").await.unwrap().account.unwrap();
+    assert_eq!(account.signed_out_at, Some(NOW));
+    assert_eq!(store.account("alice").await.unwrap().unwrap().signed_out_at, Some(NOW));
+    for (change, username, state) in [
+        (AccountChange::Disable, "alice".to_owned(), AccountState::Disabled),
+        (AccountChange::Delete, format!("deleted:{id}"), AccountState::Deleted),
+    ] {
+        assert!(changed(&store, id, change).await);
+        assert_eq!(store.token_holder(id).await.unwrap(), holder(&username, state, Some(NOW)));
+    }
+    assert_eq!(store.token_holder(UserId(id.0 + 1)).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -72,8 +72,9 @@ fn check_credentials(label: Option<&[u8]>, authorization: Option<&[u8]>, body: &
 
 fn expect_precedence_of_the_body(body: &[u8], read: &Credentials) {
     let members: Map<String, Value> = serde_json::from_slice(body).unwrap();
-    assert!(members.keys().all(|name| ["username", "password"].contains(&name.as_str())));
+    assert!(members.keys().all(|name| ["username", "password", "aud"].contains(&name.as_str())));
     let sent = |name| members.get(name).and_then(Value::as_str);
+    assert_eq!(read.audience.as_deref(), sent("aud"));
     if sent("username").is_some() || sent("password").is_some() {
         assert_eq!(read.username.as_deref(), sent("username"));
         assert_eq!(read.password.as_ref().map(Password::reveal), sent("password"));

@@ -82,7 +82,10 @@ async fn merge(
     lock: &mut ExclusiveLock,
     master_key: &MasterKey,
 ) -> anyhow::Result<(Inspection, MergeOutcome)> {
-    let outcome = lock.merge_into(copy.file.path()).await.context("cannot write the copy")?;
+    let outcome = lock
+        .merge_into(copy.file.path(), SystemClock::start().now())
+        .await
+        .context("cannot write the copy")?;
     // Verified again, because the merge has written to the copy.
     Ok((copy.verify(master_key).await?, outcome))
 }
@@ -101,12 +104,12 @@ fn cannot_replace(error: StoreError) -> anyhow::Error {
 fn print(outcome: &MergeOutcome) {
     let lost = "numbers of keys and accounts continue a million later, but usernames registered since the copy can be \
                 registered again, and keys and accounts that were revoked, disabled or deleted since are back: check \
-                `jwksd keys list` and `jwksd users list`";
+                `jwksd keys list` and `jwksd users list`; all accounts are signed out as of now";
     match outcome {
         MergeOutcome::All { keys, accounts } => {
             output::message(&format!(
-                "numbers and usernames assigned since the copy stay reserved, and what was revoked, expired, disabled or \
-                 deleted since stays so (accounts: {accounts}); passwords are those of the copy"
+                "numbers and usernames assigned since the copy stay reserved, and what was revoked, expired, disabled, \
+                 deleted or signed out since stays so (accounts: {accounts}); passwords are those of the copy"
             ));
             if !keys {
                 output::message(

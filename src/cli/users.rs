@@ -80,6 +80,8 @@ pub(super) enum UsersCommand {
     },
     /// Show one account
     Show(NamedArgs),
+    /// End the tokens that an account has until now, for services that ask /verify or /introspect
+    SignOut(NamedArgs),
 }
 
 #[derive(Args, Debug)]
@@ -113,6 +115,7 @@ enum Action {
     Reset(Option<Password>),
     SetEmail(Option<Email>),
     Show,
+    SignOut,
 }
 
 pub(super) async fn run(config: Config, command: UsersCommand) -> anyhow::Result<()> {
@@ -165,6 +168,7 @@ fn parse(command: UsersCommand) -> anyhow::Result<(Action, String, FormatArgs)> 
             (Action::SetEmail(email), name, format)
         }
         UsersCommand::Show(NamedArgs { name, format }) => (Action::Show, name, format),
+        UsersCommand::SignOut(NamedArgs { name, format }) => (Action::SignOut, name, format),
         UsersCommand::List { .. } => anyhow::bail!("`users list` takes no username"),
     };
     Ok((action, name, format))
@@ -188,6 +192,7 @@ async fn apply(action: &Action, accounts: &Accounts, name: &str) -> anyhow::Resu
         Action::Reset(None) => return Ok(Some(accounts.reset_password(name, None).await?)),
         Action::SetEmail(email) => accounts.set_email(name, email.clone()).await?,
         Action::Show => {}
+        Action::SignOut => accounts.sign_out(name).await?,
     }
     Ok(None)
 }
@@ -202,6 +207,7 @@ impl Action {
             Self::Reset(_) => "reset",
             Self::SetEmail(_) => "change the address of",
             Self::Show => "show",
+            Self::SignOut => "sign out",
         }
     }
 
@@ -222,6 +228,10 @@ impl Action {
             }
             Self::SetEmail(None) => format!("removed the email address of {name}"),
             Self::Show => return None,
+            Self::SignOut => format!(
+                "signed out {name}: /verify and /introspect refuse the tokens issued until now, which are valid for \
+                 offline verifiers until they expire"
+            ),
         })
     }
 }
@@ -323,7 +333,8 @@ fn in_full(account: &AccountReport) -> String {
         .map_or_else(|| "not a hash that can be checked".to_owned(), ToString::to_string);
     format!(
         "id          {id}\nname        {name}\nemail       {email}\nregistered  {registered}\n\
-         last login  {last_login}\nstate       {state}\nhash        {cost}"
+         last login  {last_login}\nstate       {state}\nsigned out  {}\nhash        {cost}",
+        or_dash(account.signed_out_at)
     )
 }
 
@@ -335,6 +346,7 @@ struct Line<'a> {
     registered: Option<String>,
     last_login: Option<String>,
     state: &'static str,
+    signed_out: Option<String>,
     hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<&'a str>,
@@ -349,6 +361,7 @@ impl<'a> Line<'a> {
             registered: account.registered.map(|time| time.to_string()),
             last_login: account.last_login.map(|time| time.to_string()),
             state: account.state.name(),
+            signed_out: account.signed_out_at.map(|time| time.to_string()),
             hash: account.cost.map(|cost| cost.to_string()),
             password: password.map(Password::reveal),
         }

@@ -95,7 +95,7 @@ mod tests {
         let shown = format!("{:?}", Config::read(&sources).unwrap());
         for part in [
             "master_key: Some(MasterSecret), new_master_key: Some(MasterSecret)",
-            "admin_token: Some(AdminToken)",
+            "admin_token: Some(SecretToken)",
         ] {
             assert!(shown.contains(part), "{shown}");
         }

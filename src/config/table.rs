@@ -5,13 +5,14 @@ use clap::builder::OsStringValueParser;
 
 use crate::http::browser::{ALLOWED_HOSTS, ALLOWED_ORIGINS};
 use crate::http::config::{
-    ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, OPEN_AUTH_ANYWAY, REGISTRATION, TRUSTED_PROXIES,
+    ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, INTROSPECT_TOKEN, OPEN_AUTH_ANYWAY, REGISTRATION,
+    TRUSTED_PROXIES,
 };
 use crate::http::listener::{HOST, ISSUER, PORT};
 use crate::issuer::config::{
     ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, AUTH_FAILURE_LIMIT,
     AUTH_FAILURE_WINDOW, CREDENTIAL_CACHE_TTL, JWKS_MAX_AGE, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION,
-    LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY, TOKEN_TTL,
+    LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY, TOKEN_TTL, TOKEN_TYP,
 };
 use crate::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
 use crate::setting::{Declaration, SecretDeclaration};
@@ -26,6 +27,7 @@ pub const SETTINGS: &[Declaration] = &[
     MASTER_KEY.file.declaration(),
     ISSUER.declaration(),
     AUDIENCE.declaration(),
+    TOKEN_TYP.declaration(),
     TOKEN_TTL.declaration(),
     KEY_LIFETIME.declaration(),
     KEY_RETENTION.declaration(),
@@ -49,14 +51,19 @@ pub const SETTINGS: &[Declaration] = &[
     CREDENTIAL_CACHE_TTL.declaration(),
     NEW_MASTER_KEY.file.declaration(),
     ADMIN_TOKEN.file.declaration(),
+    INTROSPECT_TOKEN.file.declaration(),
     LOG_RETENTION.declaration(),
     LOG_FORMAT.declaration(),
     RUST_LOG.declaration(),
 ];
 
 /// Every secret.
-pub const SECRETS: &[SecretDeclaration] =
-    &[MASTER_KEY.declaration(), NEW_MASTER_KEY.declaration(), ADMIN_TOKEN.declaration()];
+pub const SECRETS: &[SecretDeclaration] = &[
+    MASTER_KEY.declaration(),
+    NEW_MASTER_KEY.declaration(),
+    ADMIN_TOKEN.declaration(),
+    INTROSPECT_TOKEN.declaration(),
+];
 
 /// The arguments of all settings, for clap.
 pub(crate) fn args() -> impl Iterator<Item = Arg> {

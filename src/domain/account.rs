@@ -138,6 +138,28 @@ pub struct Account {
     pub username: String,
     /// The hash of its password.
     pub password_hash: PasswordHash,
+    /// When an operator last signed it out.
+    pub signed_out_at: Option<Timestamp>,
+}
+
+/// The account that a token is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenHolder {
+    /// The username, in the spelling of the registration.
+    pub username: String,
+    /// Whether it may sign in.
+    pub state: AccountState,
+    /// When an operator last signed it out.
+    pub signed_out_at: Option<Timestamp>,
+}
+
+impl TokenHolder {
+    /// Whether a token about this account is accepted that was issued at this time, in whole seconds, to this username.
+    #[must_use]
+    pub fn accepts(&self, username: &str, issued_at: Timestamp) -> bool {
+        let is_signed_out = self.signed_out_at.is_some_and(|at| issued_at.as_secs() <= at.as_secs());
+        self.state == AccountState::Active && self.username == username && !is_signed_out
+    }
 }
 
 /// An account as an operator sees it.
@@ -155,6 +177,8 @@ pub struct AccountReport {
     pub last_login: Option<Timestamp>,
     /// Whether it may sign in.
     pub state: AccountState,
+    /// When an operator last signed it out.
+    pub signed_out_at: Option<Timestamp>,
     /// The cost of verifying its password; `None` if no password can match.
     pub cost: Option<HashCost>,
 }

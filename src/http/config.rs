@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::admin_auth::AdminToken;
+use super::bearer_auth::SecretToken;
 use super::browser::{ALLOWED_ORIGINS, AllowedOrigins, BrowserConfig};
 use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use crate::issuer::config::JWKS_MAX_AGE;
@@ -55,6 +55,17 @@ pub(crate) const ADMIN_TOKEN: SecretSetting<Secret> = SecretSetting {
     parse: bearer_token,
 };
 
+pub(crate) const INTROSPECT_TOKEN: SecretSetting<Secret> = SecretSetting {
+    name: "INTROSPECT_TOKEN",
+    help: "The bearer token of /introspect, which ADMIN_TOKEN opens as well",
+    file: OptionalSetting {
+        name: "INTROSPECT_TOKEN_FILE",
+        help: "A file that holds INTROSPECT_TOKEN",
+        parse: text,
+    },
+    parse: bearer_token,
+};
+
 /// The settings of the HTTP layer. The limits themselves belong to the rate limiter.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
@@ -69,7 +80,9 @@ pub struct HttpConfig {
     /// What pages in browsers may do.
     pub browsers: BrowserConfig,
     /// The bearer token of the admin API, which is closed without one.
-    pub admin_token: Option<AdminToken>,
+    pub admin_token: Option<SecretToken>,
+    /// The bearer token of /introspect, next to that of the admin API.
+    pub introspect_token: Option<SecretToken>,
 }
 
 impl HttpConfig {
@@ -92,7 +105,8 @@ impl HttpConfig {
                 trusted: TRUSTED_PROXIES.read(source)?.unwrap_or_default(),
                 header: CLIENT_IP_HEADER.read(source)?,
             },
-            admin_token: ADMIN_TOKEN.read(source)?.map(|token| AdminToken::new(token.reveal())),
+            admin_token: ADMIN_TOKEN.read(source)?.map(|token| SecretToken::new(token.reveal())),
+            introspect_token: INTROSPECT_TOKEN.read(source)?.map(|token| SecretToken::new(token.reveal())),
             browsers,
         })
     }

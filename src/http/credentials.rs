@@ -12,8 +12,9 @@ use super::body::RequestBody;
 use super::error::ApiError;
 use crate::domain::password::Password;
 
-const EXPECTED: &str = "an object with the texts `username` and `password`, and nothing else";
-const EXPECTED_FORM: &str = "a form with `username` and `password`, each once, and nothing else";
+const EXPECTED: &str = "an object with the texts `username` and `password`, perhaps `aud`, and nothing else";
+const EXPECTED_FORM: &str =
+    "a form with `username` and `password`, perhaps `aud`, each once, and nothing else";
 
 /// The credentials that a client sent; either part may be missing.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Credentials {
     pub username: Option<String>,
     /// The password as the client sent it.
     pub password: Option<Password>,
+    /// The audience that the token is for, if the client chose one.
+    pub audience: Option<String>,
     /// Whether the client used HTTP Basic.
     pub basic_was_used: bool,
 }
@@ -34,6 +37,8 @@ pub(super) struct CredentialFields {
     username: Option<String>,
     #[schemars(with = "Option<String>")]
     password: Option<Password>,
+    /// The audience of the token: one of `AUDIENCE`, the first by default.
+    aud: Option<String>,
 }
 
 impl Credentials {
@@ -47,12 +52,12 @@ impl Credentials {
     /// # Errors
     /// Fails if there is a body that is not credentials.
     pub fn read(headers: &HeaderMap, body: &RequestBody) -> Result<Self, ApiError> {
-        let CredentialFields { username, password } = match body {
+        let CredentialFields { username, password, aud } = match body {
             RequestBody::Empty => CredentialFields::default(),
             RequestBody::Form(text) => text.form(EXPECTED_FORM)?,
             RequestBody::Json(text) => text.json(EXPECTED)?,
         };
-        Ok(Self::from_parts(username, password, headers))
+        Ok(Self { audience: aud, ..Self::from_parts(username, password, headers) })
     }
 
     /// The credentials of a body, or else those of HTTP Basic.
@@ -65,7 +70,9 @@ impl Credentials {
             // A body without credentials does not hide those of Basic.
             (None, None, Some(basic)) => basic,
             // The challenge of a 401 depends on the header, also where the body wins.
-            (username, password, basic) => Self { username, password, basic_was_used: basic.is_some() },
+            (username, password, basic) => {
+                Self { username, password, audience: None, basic_was_used: basic.is_some() }
+            }
         }
     }
 }
@@ -85,7 +92,7 @@ fn basic(headers: &HeaderMap) -> Option<Credentials> {
         .and_then(|pair| std::str::from_utf8(pair).ok()?.split_once(':'))
         .map(|(name, password)| (name.to_owned(), Password::typed(password.to_owned())))
         .unzip();
-    Some(Credentials { username, password, basic_was_used: true })
+    Some(Credentials { username, password, audience: None, basic_was_used: true })
 }
 
 #[cfg(test)]
@@ -100,7 +107,7 @@ mod tests {
         assert_eq!(credentials.password.as_ref().unwrap().reveal(), "hunter2");
         assert_eq!(
             format!("{credentials:?}"),
-            r#"Credentials { username: Some("alice"), password: Some(Password), basic_was_used: true }"#
+            r#"Credentials { username: Some("alice"), password: Some(Password), audience: None, basic_was_used: true }"#
         );
     }
 }

@@ -48,6 +48,20 @@ pub enum ApiError {
         /// Whether the request had a bearer token.
         was_given: bool,
     },
+    /// The token of `/introspect` is missing or wrong.
+    InvalidIntrospectToken {
+        /// Whether the request had a bearer token.
+        was_given: bool,
+    },
+    /// The token to check is missing or not valid.
+    InvalidToken {
+        /// Whether the request had a bearer token.
+        was_given: bool,
+    },
+    /// Neither `INTROSPECT_TOKEN` nor `ADMIN_TOKEN` is set.
+    IntrospectionClosed,
+    /// `aud` is not an audience that a token can be for; the text is the whole sentence.
+    InvalidAudience(String),
     /// The body is malformed; the text is the whole sentence.
     InvalidBody(String),
     /// Unknown username or wrong password; callers cannot tell which.
@@ -134,15 +148,19 @@ pub(crate) enum ErrorCode {
     HeadTooLarge,
     Internal,
     InvalidAdminToken,
+    InvalidAudience,
     InvalidBody,
     InvalidCredentials,
     InvalidEmail,
     InvalidExpired,
     InvalidFault,
     InvalidHost,
+    InvalidIntrospectToken,
     InvalidJwk,
     InvalidNewPassword,
+    InvalidToken,
     InvalidUsername,
+    IntrospectionClosed,
     KidTaken,
     MalformedRequest,
     MethodNotAllowed,
@@ -165,7 +183,8 @@ impl ErrorCode {
     /// The status of every response with this code.
     pub(super) const fn status(self) -> StatusCode {
         match self {
-            Self::InvalidBody
+            Self::InvalidAudience
+            | Self::InvalidBody
             | Self::InvalidEmail
             | Self::InvalidExpired
             | Self::InvalidFault
@@ -174,10 +193,14 @@ impl ErrorCode {
             | Self::InvalidNewPassword
             | Self::InvalidUsername
             | Self::MalformedRequest => StatusCode::BAD_REQUEST,
-            Self::InvalidAdminToken | Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::InvalidAdminToken
+            | Self::InvalidCredentials
+            | Self::InvalidIntrospectToken
+            | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::AdminClosed
             | Self::CrossSite
             | Self::FaultsClosed
+            | Self::IntrospectionClosed
             | Self::OpenModeClosed
             | Self::RegistrationClosed => StatusCode::FORBIDDEN,
             Self::NoSuitableKey | Self::NotFound | Self::UnknownKey => StatusCode::NOT_FOUND,
@@ -217,6 +240,10 @@ impl ApiError {
             Self::HeadTooLarge => ErrorCode::HeadTooLarge,
             Self::Internal(_) => ErrorCode::Internal,
             Self::InvalidAdminToken { .. } => ErrorCode::InvalidAdminToken,
+            Self::InvalidIntrospectToken { .. } => ErrorCode::InvalidIntrospectToken,
+            Self::InvalidToken { .. } => ErrorCode::InvalidToken,
+            Self::IntrospectionClosed => ErrorCode::IntrospectionClosed,
+            Self::InvalidAudience(_) => ErrorCode::InvalidAudience,
             Self::InvalidBody(_) => ErrorCode::InvalidBody,
             Self::InvalidCredentials { .. } => ErrorCode::InvalidCredentials,
             Self::InvalidEmail(_) => ErrorCode::InvalidEmail,
@@ -273,8 +300,14 @@ impl ApiError {
             Self::FaultsClosed => "Tokens with faults are issued only in open mode",
             Self::HeadTooLarge => "The head of the request is longer than 32 KiB, or has more than 100 lines",
             Self::Internal(_) => "Internal error",
-            Self::InvalidAdminToken { .. } => "The bearer token is missing or wrong",
-            Self::InvalidBody(why) => return why.clone().into(),
+            Self::InvalidAdminToken { .. } | Self::InvalidIntrospectToken { .. } => {
+                "The bearer token is missing or wrong"
+            }
+            Self::InvalidToken { .. } => "The token is missing or not valid",
+            Self::IntrospectionClosed => {
+                "Introspection is closed: neither INTROSPECT_TOKEN nor ADMIN_TOKEN is set"
+            }
+            Self::InvalidAudience(why) | Self::InvalidBody(why) => return why.clone().into(),
             Self::InvalidCredentials { .. } => "Invalid username or password",
             Self::InvalidEmail(why) => return why.to_string().into(),
             Self::InvalidExpired => "Invalid 'expired' query parameter. Must be 'true' or 'false'.",
@@ -325,7 +358,9 @@ impl ApiError {
                 r#"Password realm="jwksd""#
             }),
             // RFC 6750 §3: no error code for a client that sent no token.
-            Self::InvalidAdminToken { was_given } => HeaderValue::from_static(if *was_given {
+            Self::InvalidAdminToken { was_given }
+            | Self::InvalidIntrospectToken { was_given }
+            | Self::InvalidToken { was_given } => HeaderValue::from_static(if *was_given {
                 r#"Bearer realm="jwksd", error="invalid_token""#
             } else {
                 r#"Bearer realm="jwksd""#
@@ -419,6 +454,7 @@ impl From<IssuerError> for ApiError {
                 Self::InvalidCredentials { basic_was_used: false, refused }
             }
             IssuerError::InvalidChoice(why) => Self::InvalidNewPassword(why),
+            error @ IssuerError::UnknownAudience { .. } => Self::InvalidAudience(error.to_string()),
             IssuerError::NoSigningKey => Self::NoSigningKey,
             IssuerError::NoSuitableKey => Self::NoSuitableKey,
             IssuerError::HasAccounts => Self::OpenModeClosed,

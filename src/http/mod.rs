@@ -5,8 +5,8 @@
 //! handler in `routes/`.
 
 mod activity;
-mod admin_auth;
 mod attempt;
+mod bearer_auth;
 mod body;
 pub(crate) mod browser;
 mod client_ip;
@@ -37,7 +37,7 @@ mod state;
 mod token_request;
 mod unreadable;
 
-pub use self::admin_auth::AdminToken;
+pub use self::bearer_auth::SecretToken;
 pub use self::body::RequestBody;
 pub use self::browser::{AllowedOrigins, BrowserConfig};
 pub use self::client_ip::{ClientIpHeader, ClientIpPolicy};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 
-use super::admin_auth::{self, AdminAuth};
+use super::bearer_auth::{self, BearerAuth, Surface};
 use super::error::ApiError;
 use super::metrics;
 use super::openapi::Access;
@@ -19,7 +19,16 @@ use crate::rate_limit::{Bucket, RateLimiter};
 /// Returns a router of all routes. Requests must carry the client's address.
 pub(super) fn router(routes: Vec<Route>, state: AppState, limits: RouteLimits) -> Router {
     let limit = Limit { limiter: Arc::clone(&limits.limiter), bucket: Bucket::Admin };
-    let guards = Guards { auth: Arc::new(AdminAuth::new(state.config.admin_token.clone(), limit)), limits };
+    let (admin, introspect) = (&state.config.admin_token, &state.config.introspect_token);
+    let guards = Guards {
+        admin: Arc::new(BearerAuth::new(Surface::Admin, admin.clone(), limit.clone())),
+        introspection: Arc::new(BearerAuth::new(
+            Surface::Introspection,
+            admin.iter().chain(introspect).cloned(),
+            limit,
+        )),
+        limits,
+    };
     let (public, private): (Vec<_>, Vec<_>) =
         routes.into_iter().partition(|route| route.endpoint.access == Access::Public);
     let group = |routes: Vec<Route>| {
@@ -44,15 +53,21 @@ pub(super) struct RouteLimits {
 
 /// What stands in front of handlers.
 struct Guards {
-    auth: Arc<AdminAuth>,
+    admin: Arc<BearerAuth>,
+    introspection: Arc<BearerAuth>,
     limits: RouteLimits,
 }
 
 fn add(router: Router<AppState>, route: Route, guards: &Guards) -> Router<AppState> {
     let Route { endpoint, mut handler } = route;
-    if endpoint.access == Access::Admin {
+    let auth = match endpoint.access {
+        Access::Admin => Some(&guards.admin),
+        Access::Introspection => Some(&guards.introspection),
+        _ => None,
+    };
+    if let Some(auth) = auth {
         // Also counts the requests that it refuses.
-        handler = handler.route_layer(from_fn_with_state(Arc::clone(&guards.auth), admin_auth::require));
+        handler = handler.route_layer(from_fn_with_state(Arc::clone(auth), bearer_auth::require));
     }
     if let Some(bucket @ Bucket::Registration) = endpoint.limit {
         let limit = Limit { limiter: Arc::clone(&guards.limits.limiter), bucket };

@@ -57,6 +57,14 @@ impl Accounts {
         self.change(self.existing(username).await?, AccountChange::Disable).await
     }
 
+    /// Ends the tokens that an account has until now, for services that ask /verify or /introspect.
+    ///
+    /// # Errors
+    /// As [`Accounts::find`].
+    pub async fn sign_out(&self, username: &str) -> Result<(), IssuerError> {
+        self.change(self.existing(username).await?, AccountChange::SignOut).await
+    }
+
     /// Lets an account sign in again.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::domain::jose::token_type::TokenType;
 use crate::domain::key::lifecycle::{InvalidPolicy, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::password::{Hasher, MAX_COST};
-use crate::setting::values::{MAX_DURATION, duration, number, one_of, positive_duration, text};
+use crate::setting::values::{MAX_DURATION, duration, list, number, one_of, positive_duration, text};
 use crate::setting::{ConfigError, OptionalSetting, SecretSetting, Setting, Source};
 
 pub(crate) const MASTER_KEY: SecretSetting<MasterSecret> = SecretSetting {
@@ -27,8 +28,19 @@ pub(crate) const NEW_MASTER_KEY: SecretSetting<MasterSecret> = SecretSetting {
     parse: master_secret,
 };
 
-pub(crate) const AUDIENCE: OptionalSetting<String> =
-    OptionalSetting { name: "AUDIENCE", help: "The `aud` claim; left out when unset", parse: text };
+pub(crate) const AUDIENCE: OptionalSetting<Vec<String>> = OptionalSetting {
+    name: "AUDIENCE",
+    help: "The `aud` claim; left out when unset. Several with commas between them: /auth takes one of them as `aud`, and \
+           without it uses the first",
+    parse: audiences,
+};
+
+pub(crate) const TOKEN_TYP: Setting<TokenType> = Setting {
+    name: "TOKEN_TYP",
+    default: "JWT",
+    help: "The `typ` of tokens: JWT, or at+jwt for access tokens (RFC 9068), which need AUDIENCE",
+    parse: |text| one_of(text, &[("JWT", TokenType::Jwt), ("at+jwt", TokenType::AccessToken)]),
+};
 
 pub(crate) const TOKEN_TTL: Setting<Duration> =
     Setting { name: "TOKEN_TTL", default: "15m", help: "The lifetime of a token", parse: duration };
@@ -155,8 +167,10 @@ impl KeyConfig {
 /// The settings of tokens that no key depends on.
 #[derive(Clone, Debug)]
 pub struct TokenConfig {
-    /// The `aud` claim, if there is one.
-    pub audience: Option<String>,
+    /// The audiences of which a token has one.
+    pub audiences: Vec<String>,
+    /// The `typ` of tokens.
+    pub typ: TokenType,
 }
 
 impl TokenConfig {
@@ -165,7 +179,13 @@ impl TokenConfig {
     /// # Errors
     /// [`ConfigError`] for the first invalid setting.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
-        Ok(Self { audience: AUDIENCE.read(source)? })
+        let (audiences, typ) = (AUDIENCE.read(source)?.unwrap_or_default(), TOKEN_TYP.read(source)?);
+        if typ == TokenType::AccessToken && audiences.is_empty() {
+            let remedy =
+                "set AUDIENCE as well, because access tokens must have an `aud` (RFC 9068 §2.2), or use JWT";
+            return Err(TOKEN_TYP.invalid(source, remedy.to_owned()));
+        }
+        Ok(Self { audiences, typ })
     }
 }
 
@@ -216,6 +236,12 @@ pub enum BackendChoice {
     Auto,
     /// Only the `argon2` crate.
     Reference,
+}
+
+fn audiences(text: &str) -> Result<Vec<String>, String> {
+    let remedy = "use names or URLs with commas between them";
+    let audiences = list(text, remedy, |part| Some(part.to_owned()))?;
+    if audiences.is_empty() { Err(remedy.to_owned()) } else { Ok(audiences) }
 }
 
 fn policy(source: &dyn Source, max_age: Duration) -> Result<RotationPolicy, ConfigError> {

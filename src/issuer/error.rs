@@ -56,6 +56,12 @@ pub enum IssuerError {
     /// The change is stored, but this process does not publish the new key set.
     #[error("the change is stored, but the new key set is not published: {0}")]
     NotPublished(SelfCheckError),
+    /// No token is issued for the audience that was asked for.
+    #[error("`aud` {}", audiences(known))]
+    UnknownAudience {
+        /// Those that tokens can be for.
+        known: Vec<String>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -74,4 +80,12 @@ pub enum IssuerError {
     /// A slow computation was not done.
     #[error("a computation was not done")]
     Worker(#[from] WorkError),
+}
+
+fn audiences(known: &[String]) -> String {
+    match known {
+        [] => "cannot be chosen, because AUDIENCE is not set: leave it out".to_owned(),
+        [one] => format!("must be {one}, or left out"),
+        [first, ..] => format!("must be one of {}, or left out for {first}", known.join(", ")),
+    }
 }

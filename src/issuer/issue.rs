@@ -57,12 +57,37 @@ impl Issuer {
         &self.tokens.issuer
     }
 
-    /// A token about this subject, and the key that signed it.
-    pub(super) fn issue(&self, subject: Subject<'_>, kind: TokenKind) -> Result<(Token, Kid), IssuerError> {
+    /// The audience of a token for a client that asks for this one: one of `AUDIENCE`, the first by default.
+    ///
+    /// # Errors
+    /// [`IssuerError::UnknownAudience`] for any other.
+    pub fn audience(&self, asked: Option<String>) -> Result<Option<&str>, IssuerError> {
+        let known = &self.tokens.audiences;
+        match asked {
+            None => Ok(known.first().map(String::as_str)),
+            Some(asked) => match known.iter().find(|known| **known == asked) {
+                Some(found) => Ok(Some(found)),
+                None => Err(IssuerError::UnknownAudience { known: known.clone() }),
+            },
+        }
+    }
+
+    /// A token about this subject and for this audience, issued at this time or now if that is later, and the key that signed it.
+    pub(super) fn issue(
+        &self,
+        subject: Subject<'_>,
+        kind: TokenKind,
+        audience: Option<&str>,
+        not_before: Timestamp,
+    ) -> Result<(Token, Kid), IssuerError> {
         // Read once: a key that is chosen at one time and claims of a later one could let a token outlive its key.
-        let now = self.now();
+        let now = self.now().max(not_before);
         let key = self.key_for(kind, now)?;
         let claims = self.context.rng.with(|rng| Claims::new(&self.tokens, subject, kind, &key, now, rng));
+        let claims = match audience {
+            Some(audience) => claims.for_audience(audience.to_owned()),
+            None => claims,
+        };
         Ok((Token::sign(&key, &claims)?, key.kid()))
     }
 

@@ -7,6 +7,7 @@ mod account_admin;
 mod accounts;
 mod blocking_pool;
 mod change_password;
+mod check_token;
 pub(crate) mod config;
 mod context;
 mod error;
@@ -25,6 +26,7 @@ mod write_probe;
 
 pub use self::accounts::Accounts;
 pub use self::blocking_pool::{BlockingPool, Record, WorkError};
+pub use self::check_token::CheckedToken;
 pub use self::config::{BackendChoice, GuessLimits, KeyConfig, PasswordConfig, TokenConfig};
 pub use self::context::{Context, SharedRng};
 pub use self::error::IssuerError;

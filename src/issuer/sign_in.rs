@@ -9,6 +9,7 @@ use super::error::IssuerError;
 use super::issue::Issuer;
 use crate::domain::account::Account;
 use crate::domain::client::ClientKey;
+use crate::domain::clock::Timestamp;
 use crate::domain::password::Password;
 use crate::domain::token::{Subject, Token, TokenKind};
 use crate::store::{NewSignIn, NotWritable, SignInOutcome};
@@ -21,7 +22,7 @@ const PASSWORD_ATTEMPTS: usize = 5;
 const KEY_ATTEMPTS: usize = 5;
 
 impl Issuer {
-    /// Checks a username and a password, and issues a token about that account.
+    /// Checks a username and a password, and issues a token about that account, for this audience.
     ///
     /// Takes the same time whether or not the account exists. When this returns a token, the sign-in is recorded.
     ///
@@ -34,11 +35,12 @@ impl Issuer {
         password: Password,
         from: IpAddr,
         kind: TokenKind,
+        audience: Option<&str>,
     ) -> Result<Token, IssuerError> {
         let client = ClientKey::from(from);
         for _ in 0..PASSWORD_ATTEMPTS {
             let account = self.accounts.verify(username, &password, client).await?;
-            if let Some(token) = self.issue_recorded(&account, from, kind).await? {
+            if let Some(token) = self.issue_recorded(&account, from, kind, audience).await? {
                 self.accounts.remember(client, account.id);
                 // Not before the sign-in is recorded: the record compares the hash, and would fail with a new one.
                 self.accounts.rehash_if_outdated(account, password, client);
@@ -66,10 +68,16 @@ impl Issuer {
         account: &Account,
         from: IpAddr,
         kind: TokenKind,
+        audience: Option<&str>,
     ) -> Result<Option<Token>, IssuerError> {
+        let not_before = match kind {
+            TokenKind::Valid => self.after_sign_out(account).await,
+            // It was issued in the past in any case.
+            TokenKind::Expired => self.now(),
+        };
         for _ in 0..KEY_ATTEMPTS {
             let subject = Subject { name: &account.username, uid: Some(account.id) };
-            let (token, signed_by) = self.issue(subject, kind)?;
+            let (token, signed_by) = self.issue(subject, kind, audience, not_before)?;
             let sign_in = NewSignIn {
                 user: account.id,
                 // The store compares it under its write lock: the password may be reset while the token is signed.
@@ -86,5 +94,20 @@ impl Issuer {
             }
         }
         Err(IssuerError::NoSigningKey)
+    }
+
+    /// Waits until the second is over in which the account was signed out: all tokens of that second are refused, because
+    /// claims have no fractions. Returns the earliest time of a token that is accepted.
+    async fn after_sign_out(&self, account: &Account) -> Timestamp {
+        let now = self.now();
+        let ended = account.signed_out_at.map_or(i64::MIN, Timestamp::as_secs);
+        let first = Timestamp::from_secs(ended.saturating_add(1));
+        let wait = first.since(now);
+        // Longer only if the clock was set back since. Then a sign-in does not wait, and /verify refuses its token.
+        if wait.is_zero() || wait > Duration::from_secs(1) {
+            return now;
+        }
+        tokio::time::sleep(wait).await;
+        first
     }
 }

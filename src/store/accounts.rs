@@ -23,6 +23,8 @@ pub enum AccountChange {
     Disable,
     /// It may sign in again.
     Enable,
+    /// The tokens that it has until now are not accepted any more, where that is asked.
+    SignOut,
     /// Another e-mail address, or none.
     SetEmail(Option<Email>),
     /// Another password.

@@ -13,7 +13,7 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 
-use crate::domain::account::{AccountReport, NewAccount, UserId};
+use crate::domain::account::{AccountReport, NewAccount, TokenHolder, UserId};
 use crate::domain::client::ClientKey;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
@@ -69,6 +69,9 @@ pub trait Store: Send + Sync {
 
     /// The account that signs in by this name, if there is one, and the costs of all hashes in the store.
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError>;
+
+    /// The account with this number, as a token about it needs it. One look-up by the number.
+    async fn token_holder(&self, user: UserId) -> Result<Option<TokenHolder>, StoreError>;
 
     /// The account of this name, as an operator sees it.
     async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError>;

@@ -71,7 +71,7 @@ async fn wrong_types_and_extra_missing_or_repeated_fields_are_refused_without_ec
         expect_refusal(&app, "/auth", "application/x-www-form-urlencoded", body.into()).await.expect_error(
             400,
             "invalid_body",
-            "The body must be a form with `username` and `password`, each once, and nothing else",
+            "The body must be a form with `username` and `password`, perhaps `aud`, each once, and nothing else",
         );
     }
     assert_eq!(app.count("users").await, 0);

@@ -12,12 +12,13 @@ use jwksd::config::Config;
 use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
 use jwksd::domain::jose::pem::to_pkcs1_pem;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd::domain::jose::token_type::TokenType;
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::Hasher;
 use jwksd::http::{
-    AdminToken, AuthMode, BrowserConfig, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig,
-    Registration,
+    AuthMode, BrowserConfig, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
+    SecretToken,
 };
 use jwksd::issuer::{
     self, Accounts, BackendChoice, BlockingPool, Context, GuessLimits, KeyConfig, Keyring, MasterKey,
@@ -47,6 +48,7 @@ pub(crate) struct Setup {
     pub(crate) dir: TempDir,
     pub(crate) master_key: &'static str,
     pub(crate) audience: Option<&'static str>,
+    pub(crate) token_type: TokenType,
     pub(crate) auth_mode: AuthMode,
     pub(crate) registration: Registration,
     pub(crate) auth_rate_limit: u32,
@@ -56,6 +58,7 @@ pub(crate) struct Setup {
     pub(crate) hasher: Hasher,
     pub(crate) credential_cache_ttl: Duration,
     pub(crate) admin_token: Option<&'static str>,
+    pub(crate) introspect_token: Option<&'static str>,
     pub(crate) issuer: &'static str,
     pub(crate) browsers: BrowserConfig,
     pub(crate) policy: RotationPolicy,
@@ -69,6 +72,7 @@ impl Default for Setup {
             dir: tempfile::tempdir().unwrap(),
             master_key: MASTER_KEY,
             audience: None,
+            token_type: TokenType::Jwt,
             auth_mode: AuthMode::Password,
             registration: Registration::Open,
             auth_rate_limit: 0,
@@ -78,6 +82,7 @@ impl Default for Setup {
             hasher: Hasher::new(8, 1, 1).unwrap(),
             credential_cache_ttl: 5 * MINUTE,
             admin_token: None,
+            introspect_token: None,
             issuer: ISSUER,
             browsers: BrowserConfig::default(),
             policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
@@ -98,7 +103,15 @@ impl Setup {
                 policy: self.policy,
                 jwks_max_age: 5 * MINUTE,
             },
-            tokens: TokenConfig { audience: self.audience.map(Into::into) },
+            tokens: TokenConfig {
+                audiences: self
+                    .audience
+                    .into_iter()
+                    .flat_map(|names| names.split(','))
+                    .map(Into::into)
+                    .collect(),
+                typ: self.token_type,
+            },
             passwords: PasswordConfig {
                 hasher: self.hasher.clone(),
                 backend: BackendChoice::Reference,
@@ -124,7 +137,8 @@ impl Setup {
                 trusted: self.trusted_proxies.iter().map(|cidr| cidr.parse().unwrap()).collect(),
                 header: ClientIpHeader::XForwardedFor,
             },
-            admin_token: self.admin_token.map(AdminToken::new),
+            admin_token: self.admin_token.map(SecretToken::new),
+            introspect_token: self.introspect_token.map(SecretToken::new),
             browsers: self.browsers.clone(),
         }
     }

@@ -25,5 +25,6 @@ mod openapi;
 mod password;
 mod register;
 mod secrets;
+mod services;
 mod tampering;
 mod thumbprints;

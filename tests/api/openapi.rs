@@ -115,13 +115,17 @@ async fn granted(app: &TestApp, mode: AuthMode) -> Vec<RequestBuilder> {
     requests.extend(["/jwks", "/keys"].map(get));
     requests.push(app.request(Method::DELETE, "/keys/theirs").bearer_auth(TOKEN));
     requests.push(get("/metrics").bearer_auth(TOKEN));
+    requests.push(app.post("/introspect").bearer_auth(TOKEN).form(&[("token", "x")]));
     match mode {
         AuthMode::Open => {
+            let token = TestResponse::send(app.post("/auth")).await.token();
+            requests.push(get("/verify").bearer_auth(token));
             requests.push(app.post("/auth"));
             requests.push(app.post("/auth?fault=alg-none").form(&[("claims", "{}"), ("ttl", "5m")]));
         }
         AuthMode::Password => {
             let password = app.register("alice").await;
+            requests.push(get("/verify").bearer_auth(app.auth("alice", &password).await.token()));
             requests.push(app.post("/auth?expired").basic_auth("alice", Some(&password)));
             requests.push(app.post("/auth").form(&[("username", "alice"), ("password", password.as_str())]));
         }

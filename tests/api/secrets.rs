@@ -5,7 +5,7 @@ use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey};
 use jwksd::domain::key::SigningKey;
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
-use jwksd::http::{AdminToken, AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration};
+use jwksd::http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration, SecretToken};
 use jwksd::issuer::{self, MasterKey};
 use jwksd::setting::Secret;
 use jwksd::store::sqlite::Contents;
@@ -31,7 +31,7 @@ macro_rules! expect_no_serialize {
 #[test]
 fn secret_types_do_not_implement_serialize() {
     expect_no_serialize!(
-        AdminToken,
+        SecretToken,
         CredentialCache,
         MasterKey,
         MasterSecret,
@@ -75,7 +75,11 @@ async fn debug_shows_no_secret() {
         registration: Registration::Open,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
         browsers: jwksd::http::BrowserConfig::default(),
-        admin_token: Some(AdminToken::new("hunter2")),
+        admin_token: Some(SecretToken::new("hunter2")),
+        introspect_token: Some(SecretToken::new("hunter2")),
     };
-    assert!(format!("{settings:?}").ends_with("admin_token: Some(AdminToken) }"));
+    assert!(
+        format!("{settings:?}")
+            .ends_with("admin_token: Some(SecretToken), introspect_token: Some(SecretToken) }")
+    );
 }

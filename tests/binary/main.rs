@@ -21,6 +21,7 @@ mod open_mode;
 mod operating;
 mod refusals;
 mod secrets;
+mod services;
 mod settings;
 mod start;
 mod stop;

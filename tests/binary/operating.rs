@@ -44,7 +44,7 @@ async fn changes_by_users_commands_take_effect_on_a_running_server_immediately()
     let hash = "argon2id v=19 m=19456,t=2,p=1";
     let expected = json!({
         "id": 1, "username": "alice", "email": null, "registered": null, "last_login": null,
-        "state": "active", "hash": hash,
+        "state": "active", "signed_out": null, "hash": hash,
     });
     assert_eq!(shown, expected);
 

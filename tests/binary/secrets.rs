@@ -15,6 +15,8 @@ const KEY: &str = "8BVzbxM5aOoW8PLQ4khZ5PcT2CBcieE5phAogKS4g6c=";
 const NEW_KEY: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
 const ADMIN_TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
+const INTROSPECT_TOKEN: &str = "fedcba9876543210fedcba9876543210";
+
 /// Secrets: only their owners may see them.
 const CHOSEN: &str = "chosen-by-an-operator-for-bob";
 const WRONG: [&str; 5] = [
@@ -50,6 +52,7 @@ impl<'a> Scene<'a> {
             ("NOT_MY_KEY", KEY),
             ("NEW_NOT_MY_KEY", NEW_KEY),
             ("ADMIN_TOKEN", ADMIN_TOKEN),
+            ("INTROSPECT_TOKEN", INTROSPECT_TOKEN),
             ("RUST_LOG", "trace"),
             ("LOG_FORMAT", format),
             ("AUTH_RATE_LIMIT", "0"),
@@ -59,6 +62,7 @@ impl<'a> Scene<'a> {
             [KEY, NEW_KEY, ADMIN_TOKEN, CHOSEN, CHANGED, WRONG_OLD, WRONG_ADMIN_TOKEN, PRIVATE_NUMBER]
                 .map(str::to_owned),
         );
+        secrets.push(INTROSPECT_TOKEN.to_owned());
         let server = Server::start(dir, &env);
         Self { dir, env, server, client: Client::new(), secrets, said: String::new() }
     }
@@ -83,6 +87,12 @@ impl<'a> Scene<'a> {
         let answer: Value = serde_json::from_str(&self.ask(request, 200).await).unwrap();
         let token = answer["token"].as_str().unwrap();
         self.secrets.extend([token.to_owned(), token.rsplit('.').next().unwrap().to_owned()]);
+        let verify = self.client.get(format!("{}/verify", self.server.url)).bearer_auth(token);
+        self.said.push_str(&verify.send().await.unwrap().text().await.unwrap());
+        for (secret, status) in [(INTROSPECT_TOKEN, 200), (WRONG_ADMIN_TOKEN, 401)] {
+            let introspect = self.post("/introspect").bearer_auth(secret).form(&[("token", token)]);
+            self.ask(introspect, status).await;
+        }
     }
 
     /// Runs a command while the server runs, and returns its standard output.

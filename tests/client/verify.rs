@@ -64,7 +64,8 @@ impl Forger {
         assert_eq!(json["valid"], false);
         let (reason, message) = (json["reason"].as_str().unwrap(), json["message"].as_str().unwrap());
         let is_about_claims =
-            ["wrong_issuer", "wrong_audience", "no_exp", "expired", "not_yet_valid"].contains(&reason);
+            ["wrong_typ", "wrong_issuer", "wrong_audience", "no_exp", "expired", "not_yet_valid"]
+                .contains(&reason);
         assert_eq!(
             json["claims"].is_object(),
             is_about_claims,
@@ -235,6 +236,30 @@ fn claims_are_checked_after_the_signature_and_each_is_refused_for_its_own_reason
         assert_eq!(
             (code.as_str(), said.as_str()),
             ("bad_signature", "the signature does not match the key, the header and the claims")
+        );
+    }
+}
+
+#[test]
+fn a_required_type_is_compared_without_case_and_without_application() {
+    let forger = Forger::new();
+    for (typ, required) in
+        [("at+jwt", "AT+JWT"), ("application/at+jwt", "at+jwt"), ("JWT", "application/jwt")]
+    {
+        let token = forger.sign(&header(&json!({"typ": typ})), &claims());
+        let args = ["jwt", "verify", "--jwks-file", "jwks.json", "--typ", required, &token];
+        let said = forger.dir.run(&args).out();
+        assert!(said.starts_with("valid\n") && !said.contains("\"typ\" is"), "{said}");
+    }
+    for (typ, message) in [
+        (json!("JWT"), "the type is \"JWT\"; it must be \"at+jwt\""),
+        (json!(1), "the header has no \"typ\"; it must be \"at+jwt\""),
+        (Value::Null, "the header has no \"typ\"; it must be \"at+jwt\""),
+    ] {
+        let token = forger.sign(&header(&json!({"typ": typ})), &claims());
+        assert_eq!(
+            forger.refusal(&token, &["--typ", "at+jwt"]),
+            ("wrong_typ".to_owned(), message.to_owned())
         );
     }
 }

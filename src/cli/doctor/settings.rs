@@ -4,7 +4,7 @@ use url::{Host, Url};
 
 use super::findings::Findings;
 use crate::config::Config;
-use crate::http::{AdminToken, AuthMode, Registration};
+use crate::http::{AuthMode, Registration, SecretToken};
 
 const ABOUT: &str = "settings";
 
@@ -29,11 +29,13 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
              proxy",
         );
     }
-    if http.admin_token.as_ref().is_some_and(AdminToken::is_short) {
-        findings.warning(
-            ABOUT,
-            "ADMIN_TOKEN is so short that it can be guessed: generate one with `openssl rand -hex 32`",
-        );
+    for (name, token) in [("ADMIN_TOKEN", &http.admin_token), ("INTROSPECT_TOKEN", &http.introspect_token)] {
+        if token.as_ref().is_some_and(SecretToken::is_short) {
+            let text = format!(
+                "{name} is so short that it can be guessed: generate one with `openssl rand -hex 32`"
+            );
+            findings.warning(ABOUT, text);
+        }
     }
     if !config.passwords.hasher.meets_owasp_minimum() {
         let cost = config.passwords.hasher.cost();
@@ -70,7 +72,7 @@ fn public_service(config: &Config, is_exposed: bool, findings: &mut Findings) {
         );
         findings.warning(ABOUT, text);
     }
-    if config.tokens.audience.is_none() {
+    if config.tokens.audiences.is_empty() {
         let text = format!(
             "AUDIENCE is not set, and {why}, so a token for one service is valid at all others: set it to what your services \
              check"

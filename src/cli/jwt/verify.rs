@@ -47,6 +47,9 @@ pub(in crate::cli) struct VerifyArgs {
     /// Required audience
     #[arg(long)]
     audience: Option<String>,
+    /// Required type of the token, such as JWT or at+jwt
+    #[arg(long)]
+    typ: Option<String>,
     /// Accept a token that has expired or never expires
     #[arg(long)]
     ignore_exp: bool,
@@ -60,7 +63,7 @@ pub(in crate::cli) struct VerifyArgs {
 
 impl VerifyArgs {
     fn without_secrets(&self, message: String) -> String {
-        let given = [&self.jwks_url, &self.jwks_file, &self.issuer, &self.audience];
+        let given = [&self.jwks_url, &self.jwks_file, &self.issuer, &self.audience, &self.typ];
         without_secrets(
             message,
             given.into_iter().flatten().map(String::as_str).chain([self.token.argument()]),
@@ -186,8 +189,10 @@ impl Report {
             ignore_exp: args.ignore_exp,
             leeway: args.leeway,
         };
-        let outcome = validation::validate(&claims, &expected, now).map(|mut notes| {
-            notes.extend(inspect::unusual_typ(jws.header()));
+        let typ = args.typ.as_deref().map_or(Ok(()), |typ| jws.expect_typ(typ));
+        let outcome = typ.and_then(|()| validation::validate(&claims, &expected, now)).map(|mut notes| {
+            // A type that is required is not unusual.
+            notes.extend(inspect::unusual_typ(jws.header()).filter(|_| args.typ.is_none()));
             notes.extend(
                 jws.header()
                     .get("kid")

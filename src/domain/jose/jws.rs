@@ -12,6 +12,7 @@ use super::json;
 use super::jwk::Jwk;
 use super::jwk_set::{Entry, TrustedKeys};
 use super::private_key::PrivateKey;
+use super::token_type::TokenType;
 use super::verify_error::{Reason, VerifyError};
 
 /// Header parameters that contain a key or a URL of one (RFC 7515 §4.1.2, §4.1.3, §4.1.5 and §4.1.6).
@@ -90,6 +91,22 @@ impl Jws {
             Reason::BadSignature,
             "the signature does not match the key, the header and the claims",
         ))
+    }
+
+    /// Checks the `typ` of the header. Its case does not matter, nor does `application/` before it (RFC 7515 §4.1.9).
+    ///
+    /// # Errors
+    /// [`Reason::WrongTyp`] for another type, or none.
+    pub(crate) fn expect_typ(&self, expected: &str) -> Result<(), VerifyError> {
+        let typ = self.header.get("typ").and_then(Value::as_str);
+        if typ.is_some_and(|typ| media_type(typ) == media_type(expected)) {
+            return Ok(());
+        }
+        let found = typ.map_or_else(
+            || "the header has no \"typ\"".to_owned(),
+            |typ| format!("the type is {}", quoted(typ)),
+        );
+        Err(VerifyError::new(Reason::WrongTyp, format!("{found}; it must be {}", quoted(expected))))
     }
 
     /// The algorithm that the header names.
@@ -230,13 +247,16 @@ pub(crate) fn sign(
     claims: &Map<String, Value>,
 ) -> Option<String> {
     let claims = serde_json::to_vec(claims).ok()?;
-    compact(&header(algorithm, kid), &claims, |message| key.sign(algorithm, message).ok_or(())).ok()
+    compact(&header(TokenType::Jwt, algorithm, kid), &claims, |message| {
+        key.sign(algorithm, message).ok_or(())
+    })
+    .ok()
 }
 
 /// The base64url of the header that all our tokens have: `alg`, `kid`, `typ`.
-pub(crate) fn header(algorithm: Algorithm, kid: &str) -> String {
+pub(crate) fn header(typ: TokenType, algorithm: Algorithm, kid: &str) -> String {
     // Written as JSON, because `jwt sign` takes any kid from the user.
-    let header = json!({"alg": algorithm.name(), "kid": kid, "typ": "JWT"});
+    let header = json!({"alg": algorithm.name(), "kid": kid, "typ": typ.name()});
     URL_SAFE_NO_PAD.encode(header.to_string())
 }
 
@@ -255,6 +275,12 @@ pub(crate) fn compact<E>(
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut token);
     Ok(token)
+}
+
+/// A `typ` in the form in which types are compared.
+fn media_type(typ: &str) -> String {
+    let typ = typ.to_ascii_lowercase();
+    typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
 }
 
 fn malformed(message: impl Into<String>) -> VerifyError {

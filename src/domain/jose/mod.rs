@@ -23,6 +23,7 @@ mod pem_block;
 pub mod private_key;
 pub mod public_key;
 pub(crate) mod text_encoding;
+pub mod token_type;
 pub mod uploaded_set;
 pub mod validation;
 pub mod verify_error;

@@ -10,7 +10,7 @@ use crate::domain::clock::Timestamp;
 pub(super) const MILLISECONDS: f64 = 1e11;
 
 /// Reads a number of seconds, which may have a fraction. `None` for other types and numbers out of range.
-pub(super) fn numeric_date(value: &Value) -> Option<Timestamp> {
+pub(crate) fn numeric_date(value: &Value) -> Option<Timestamp> {
     let Value::Number(number) = value else {
         return None;
     };

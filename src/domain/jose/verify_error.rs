@@ -12,7 +12,7 @@ pub struct VerifyError {
 }
 
 impl VerifyError {
-    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
@@ -57,6 +57,8 @@ pub enum Reason {
     AlgMismatch,
     /// The signature does not verify with the key.
     BadSignature,
+    /// `typ` is missing or differs from the expected type (RFC 8725 §3.11).
+    WrongTyp,
     /// `iss` is missing or differs from the expected issuer (RFC 8725 §3.8).
     WrongIssuer,
     /// `aud` does not contain the expected audience (RFC 8725 §3.9).
@@ -87,6 +89,7 @@ impl Reason {
             Self::InvalidKey => "invalid_key",
             Self::AlgMismatch => "alg_mismatch",
             Self::BadSignature => "bad_signature",
+            Self::WrongTyp => "wrong_typ",
             Self::WrongIssuer => "wrong_issuer",
             Self::WrongAudience => "wrong_audience",
             Self::NoExp => "no_exp",

@@ -13,6 +13,7 @@ use super::kid::Kid;
 use super::signing_key::{KeyError, SigningKey};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::jws;
+use crate::domain::jose::token_type::TokenType;
 
 /// Lifetime of the probe token in seconds. The token never leaves this process.
 const PROBE_TTL: i64 = 1;
@@ -31,7 +32,8 @@ pub fn check(sets: &[&[u8]], key: &SigningKey, now: Timestamp) -> Result<(), Sel
     let claims = json!({
         "iss": "jwksd:self-check", "iat": now.as_secs(), "exp": now.as_secs().saturating_add(PROBE_TTL),
     });
-    let probe = jws::compact(key.header(), claims.to_string().as_bytes(), |message| key.sign(message))?;
+    let probe =
+        jws::compact(key.header(TokenType::Jwt), claims.to_string().as_bytes(), |message| key.sign(message))?;
     sets.iter().try_for_each(|jwks| verify(&probe, &claims, jwks, key.kid()))
 }
 

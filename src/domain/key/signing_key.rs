@@ -11,6 +11,7 @@ use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::jws;
 use crate::domain::jose::private_key::{NewKey, PrivateKey};
+use crate::domain::jose::token_type::TokenType;
 
 /// The algorithm of new signing keys.
 pub(crate) const DEFAULT_ALGORITHM: Algorithm = Algorithm::Rs256;
@@ -29,7 +30,8 @@ pub struct SigningKey {
     kid: Kid,
     key: PrivateKey,
     algorithm: Algorithm,
-    header: String,
+    /// For tokens of each type.
+    headers: [String; 2],
     jwk: Jwk,
 }
 
@@ -41,7 +43,9 @@ impl SigningKey {
     pub fn new(kid: Kid, exp: Timestamp, key: PrivateKey, algorithm: Algorithm) -> Result<Self, KeyError> {
         // Checks that the algorithm fits the key, so that `sign` can rely on it.
         let jwk = Jwk::new(key.public().clone(), kid.to_string(), algorithm)?;
-        Ok(Self { exp, kid, key, algorithm, header: jws::header(algorithm, &kid.to_string()), jwk })
+        let headers =
+            [TokenType::Jwt, TokenType::AccessToken].map(|typ| jws::header(typ, algorithm, &kid.to_string()));
+        Ok(Self { exp, kid, key, algorithm, headers, jwk })
     }
 
     /// The `kid`.
@@ -66,9 +70,13 @@ impl SigningKey {
         &self.jwk
     }
 
-    /// The base64url of the header of this key's tokens.
-    pub(crate) fn header(&self) -> &str {
-        &self.header
+    /// The base64url of the header of this key's tokens of this type.
+    pub(crate) fn header(&self, typ: TokenType) -> &str {
+        let [jwt, access_token] = &self.headers;
+        match typ {
+            TokenType::Jwt => jwt,
+            TokenType::AccessToken => access_token,
+        }
     }
 
     /// Signs a message.
@@ -104,7 +112,9 @@ mod tests {
     fn header_jwk_and_signature_have_the_algorithm_of_the_key() {
         let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
         let key = SigningKey::new(Kid(7), EXP, key, Algorithm::EdDsa).unwrap();
-        assert_eq!(key.header(), jws::header(Algorithm::EdDsa, "7"));
+        for typ in [TokenType::Jwt, TokenType::AccessToken] {
+            assert_eq!(key.header(typ), jws::header(typ, Algorithm::EdDsa, "7"));
+        }
         assert_eq!((key.jwk().kid(), key.jwk().algorithm()), (Some("7"), Some(Algorithm::EdDsa)));
         let signature = key.sign(b"message").unwrap();
         assert!(key.jwk().key().verifies(Algorithm::EdDsa, b"message", &signature));

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::overrides::{Audience, ExtraClaims, TokenOverrides};
 use crate::domain::account::UserId;
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::token_type::TokenType;
 use crate::domain::key::SigningKey;
 
 /// Whom a token is about.
@@ -24,8 +25,10 @@ pub struct Subject<'a> {
 pub struct TokenPolicy {
     /// The `iss` claim.
     pub issuer: String,
-    /// The `aud` claim.
-    pub audience: Option<String>,
+    /// The audiences of which a token has one, the first by default. Without any, it has no `aud` claim.
+    pub audiences: Vec<String>,
+    /// The `typ` of the header.
+    pub typ: TokenType,
     /// Lifetime from `iat` to `exp`, in whole seconds.
     pub ttl: Duration,
 }
@@ -39,11 +42,16 @@ pub enum TokenKind {
     Expired,
 }
 
-/// The claims of a token.
+/// The claims of a token, and the `typ` of the header in front of them.
 #[derive(Clone, Debug, Serialize)]
 pub struct Claims<'a> {
+    #[serde(skip)]
+    pub(super) typ: TokenType,
     pub(super) iss: &'a str,
     sub: &'a str,
+    /// Only in access tokens, which must have it (RFC 9068 §2.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,10 +90,13 @@ impl<'a> Claims<'a> {
         // RFC 7519 §4.1.7 requires that collisions are negligible; a UUIDv4 has 122 random bits.
         rng.fill_bytes(&mut id);
         Self {
+            typ: policy.typ,
             iss: &policy.issuer,
             sub: subject.name,
+            // Accounts are their own clients: no client is registered apart from them.
+            client_id: (policy.typ == TokenType::AccessToken).then_some(subject.name),
             uid: subject.uid.map(|uid| uid.0),
-            aud: policy.audience.clone().map(Audience::One),
+            aud: policy.audiences.first().cloned().map(Audience::One),
             iat: iat.as_secs(),
             exp: Some(exp.as_secs()),
             jti: uuid::Builder::from_random_bytes(id).into_uuid().to_string(),
@@ -96,6 +107,14 @@ impl<'a> Claims<'a> {
     /// The same claims with the caller's audience and additional claims.
     #[must_use]
     pub fn with(self, overrides: TokenOverrides) -> Self {
-        Self { aud: overrides.audience.or(self.aud), extra: overrides.extra, ..self }
+        // A claim must not be there twice, and the caller of open mode wins.
+        let client_id = self.client_id.filter(|_| !overrides.extra.0.contains_key("client_id"));
+        Self { aud: overrides.audience.or(self.aud), client_id, extra: overrides.extra, ..self }
+    }
+
+    /// The same claims for this audience.
+    #[must_use]
+    pub fn for_audience(self, audience: String) -> Self {
+        Self { aud: Some(Audience::One(audience)), ..self }
     }
 }

@@ -182,7 +182,7 @@ impl Fault {
         claims: Claims<'_>,
         now: Timestamp,
     ) -> Result<Token, KeyError> {
-        let header = URL_SAFE_NO_PAD.encode(self.header(current, signer, &claims.jti).to_string());
+        let header = URL_SAFE_NO_PAD.encode(self.header(current, signer, &claims).to_string());
         let claims = self.corrupt(claims, now);
         Token::assemble(&header, &claims, |message| match self {
             Self::AlgNone => Ok(Vec::new()),
@@ -204,25 +204,26 @@ impl Fault {
         })
     }
 
-    fn header(self, current: &SigningKey, signer: &SigningKey, unique: &str) -> Value {
+    fn header(self, current: &SigningKey, signer: &SigningKey, claims: &Claims<'_>) -> Value {
         let (alg, kid) = (signer.algorithm().name(), current.kid().to_string());
+        let typ = claims.typ.name();
         match self {
-            Self::AlgHs256WithPublicKey => json!({"alg": "HS256", "typ": "JWT", "kid": kid}),
-            Self::AlgNone => json!({"alg": "none", "typ": "JWT", "kid": kid}),
+            Self::AlgHs256WithPublicKey => json!({"alg": "HS256", "typ": typ, "kid": kid}),
+            Self::AlgNone => json!({"alg": "none", "typ": typ, "kid": kid}),
             Self::CritUnknown => json!({
-                "alg": alg, "typ": "JWT", "kid": kid, "crit": [UNKNOWN_EXTENSION], UNKNOWN_EXTENSION: true,
+                "alg": alg, "typ": typ, "kid": kid, "crit": [UNKNOWN_EXTENSION], UNKNOWN_EXTENSION: true,
             }),
             Self::EmbeddedJwk => {
                 // Without a kid, the embedded key cannot be mistaken for a published one.
                 let mut jwk = json!(signer.jwk());
                 jwk.as_object_mut().map(|members| members.remove("kid"));
                 // The kid is that of the published key, so that only the embedded key verifies the signature.
-                json!({"alg": alg, "typ": "JWT", "kid": kid, "jwk": jwk})
+                json!({"alg": alg, "typ": typ, "kid": kid, "jwk": jwk})
             }
-            Self::NoKid => json!({"alg": alg, "typ": "JWT"}),
+            Self::NoKid => json!({"alg": alg, "typ": typ}),
             // Our own kids are digits, and no external key can have a kid that is random.
-            Self::UnknownKid => json!({"alg": alg, "typ": "JWT", "kid": format!("unknown-{unique}")}),
-            _ => json!({"alg": alg, "typ": "JWT", "kid": signer.kid().to_string()}),
+            Self::UnknownKid => json!({"alg": alg, "typ": typ, "kid": format!("unknown-{}", claims.jti)}),
+            _ => json!({"alg": alg, "typ": typ, "kid": signer.kid().to_string()}),
         }
     }
 

@@ -19,7 +19,7 @@ impl Token {
     /// # Errors
     /// [`KeyError::Signature`] if aws-lc-rs fails.
     pub fn sign(key: &SigningKey, claims: &Claims<'_>) -> Result<Self, KeyError> {
-        Self::assemble(key.header(), claims, |message| key.sign(message))
+        Self::assemble(key.header(claims.typ), claims, |message| key.sign(message))
     }
 
     /// Joins an encoded header, claims, and the signature that `sign` makes of both.

@@ -97,7 +97,7 @@ fn needs_known_host(path: &str, access: Option<Access>) -> bool {
     let is_below =
         |page: &&str| path.strip_prefix(page).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match access {
-        Some(access) => access == Access::Admin,
+        Some(access) => matches!(access, Access::Admin | Access::Introspection),
         None => path == "/" || OWN_PAGES.iter().any(is_below),
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::endpoint::Endpoint;
-use super::operation::{ADMIN, BASIC, error_responses};
+use super::operation::{ADMIN, BASIC, INTROSPECTION, TOKEN, error_responses};
 use super::types::Types;
 use crate::http::config::AuthMode;
 use crate::http::error::ErrorCode;
@@ -74,6 +74,10 @@ fn document(endpoints: &[Endpoint], mode: AuthMode) -> Value {
             "schemas": types.schemas(),
             "securitySchemes": {
                 (ADMIN): {"type": "http", "scheme": "bearer", "description": "ADMIN_TOKEN"},
+                (INTROSPECTION): {"type": "http", "scheme": "bearer", "description": "INTROSPECT_TOKEN"},
+                (TOKEN): {
+                    "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token of /auth",
+                },
                 (BASIC): {"type": "http", "scheme": "basic", "description": "An account's username and password"},
             },
         },

@@ -62,6 +62,13 @@ impl Endpoint {
         if self.access == Access::Admin {
             errors.extend([ErrorCode::AdminClosed, ErrorCode::InvalidAdminToken, ErrorCode::UnknownHost]);
         }
+        if self.access == Access::Introspection {
+            errors.extend([
+                ErrorCode::IntrospectionClosed,
+                ErrorCode::InvalidIntrospectToken,
+                ErrorCode::UnknownHost,
+            ]);
+        }
         if changes_something(&self.method) {
             errors.push(ErrorCode::CrossSite);
         }

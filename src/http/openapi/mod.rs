@@ -8,5 +8,7 @@ mod types;
 
 pub(super) use self::document::LazyDocument;
 pub(super) use self::endpoint::{Endpoint, changes_something};
-pub(super) use self::operation::{Access, Operation, Parameter, ParameterLocation, RequestContent, Success};
+pub(super) use self::operation::{
+    Access, Operation, Parameter, ParameterLocation, RequestContent, Success, X_AUTH_SUBJECT, X_AUTH_UID,
+};
 pub(super) use self::types::Types;

@@ -17,6 +17,12 @@ use crate::http::request_log::HEADER as REQUEST_ID;
 /// The names of the security schemes.
 pub(super) const ADMIN: &str = "admin";
 pub(super) const BASIC: &str = "basic";
+pub(super) const INTROSPECTION: &str = "introspection";
+pub(super) const TOKEN: &str = "token";
+
+/// The headers that tell a proxy whom a token is about.
+pub(crate) const X_AUTH_SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
+pub(crate) const X_AUTH_UID: HeaderName = HeaderName::from_static("x-auth-uid");
 
 /// Who may use an endpoint, and whether caches may keep its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +35,11 @@ pub(crate) enum Access {
     Account,
     /// Clients with `ADMIN_TOKEN`, and pages only under a known name of this server; caches must not keep responses.
     Admin,
+    /// Clients with `INTROSPECT_TOKEN` or `ADMIN_TOKEN`, and pages only under a known name of this server; caches must not
+    /// keep responses.
+    Introspection,
+    /// Every client with a token, and no page of another origin; caches must not keep responses.
+    Bearer,
 }
 
 /// What the handler of an endpoint takes and returns. Access and limit are the endpoint's.
@@ -102,6 +113,8 @@ impl Operation {
         }
         let security = match access {
             Access::Admin => json!([{(ADMIN): []}]),
+            Access::Introspection => json!([{(INTROSPECTION): []}, {(ADMIN): []}]),
+            Access::Bearer => json!([{(TOKEN): []}]),
             // The empty object makes Basic optional.
             _ if self.accepts_basic => json!([{}, {(BASIC): []}]),
             _ => json!([]),
@@ -225,6 +238,8 @@ fn header(name: &HeaderName) -> Value {
         ETAG => ("The version, for If-None-Match", text("^\"[^\"]+\"$")),
         RETRY_AFTER => ("Whole seconds", json!({"type": "integer", "minimum": 1})),
         WWW_AUTHENTICATE => ("The challenge", text("^(Basic|Bearer|Password) ")),
+        _ if *name == X_AUTH_SUBJECT => ("The `sub` of the token, percent-encoded", text("^[!-~]*$")),
+        _ if *name == X_AUTH_UID => ("The `uid` of the token", json!({"type": "integer"})),
         _ => ("The id of the request in the server's log", text("^[A-Za-z0-9._:+/=-]{1,128}$")),
     };
     required(about, &schema)

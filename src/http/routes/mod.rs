@@ -3,6 +3,7 @@
 mod discovery;
 mod faults;
 mod health;
+mod introspect;
 pub(super) mod jwks;
 mod keys;
 mod metrics;
@@ -12,6 +13,7 @@ mod register;
 mod route;
 mod table;
 mod token;
+mod verify;
 
 pub(super) use self::route::Route;
 pub(super) use self::table::table;

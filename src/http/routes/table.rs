@@ -1,8 +1,10 @@
 //! The table of all routes. The router and `/openapi.json` are made from it.
 
 use super::route::{Route, delete, get, post};
-use super::{discovery, faults, health, jwks, keys, metrics, openapi, password, register, token};
-use crate::http::openapi::Access::{Account, Admin, Probe, Public};
+use super::{
+    discovery, faults, health, introspect, jwks, keys, metrics, openapi, password, register, token, verify,
+};
+use crate::http::openapi::Access::{Account, Admin, Bearer, Introspection, Probe, Public};
 use crate::rate_limit::Bucket;
 
 /// Method, path, handler, OpenAPI operation, limit and access of each route.
@@ -27,6 +29,8 @@ pub(in crate::http) fn table() -> Vec<Route> {
         post("/auth", token::post, token::operation, Some(Bucket::SignIn), Account),
         post("/password", password::post, password::operation, Some(Bucket::SignIn), Account),
         post("/register", register::post, register::operation, Some(Bucket::Registration), Account),
+        get("/verify", verify::get, verify::operation, None, Bearer),
+        post("/introspect", introspect::post, introspect::operation, admin, Introspection),
         get("/metrics", metrics::get, metrics::operation, admin, Admin),
         post("/upload", keys::upload, keys::upload_operation, admin, Admin),
         delete("/keys/{kid}", keys::withdraw, keys::withdraw_operation, admin, Admin),

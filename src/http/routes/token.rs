@@ -51,10 +51,12 @@ pub(super) async fn post(
         // Some of these tokens are signed by a published key: a server with accounts must not issue them.
         (AuthMode::Password, TokenRequest::Fault(_)) => return Err(ApiError::FaultsClosed),
         (AuthMode::Password, TokenRequest::Token(kind)) => {
-            let credentials = Credentials::read(&headers, &body)?;
+            let mut credentials = Credentials::read(&headers, &body)?;
+            // Before the password, because the error says nothing of the account and costs no hash.
+            let audience = issuer.audience(credentials.audience.take())?;
             let count = |result| metrics.count_sign_in(result);
             attempt(credentials, count, async |username, password| {
-                issuer.sign_in(&username, password, client, kind).await
+                issuer.sign_in(&username, password, client, kind, audience).await
             })
             .await?
         }
@@ -86,7 +88,12 @@ pub(super) fn operation(mode: AuthMode, types: &mut Types) -> Operation {
 fn sign_in_operation(types: &mut Types) -> Operation {
     let credentials = json!({"schema": types.read::<CredentialFields>()});
     let content = vec![(JSON, credentials.clone()), (FORM, credentials)];
-    let mut errors = vec![ErrorCode::InvalidCredentials, ErrorCode::FaultsClosed, ErrorCode::TooManyFailures];
+    let mut errors = vec![
+        ErrorCode::InvalidCredentials,
+        ErrorCode::FaultsClosed,
+        ErrorCode::InvalidAudience,
+        ErrorCode::TooManyFailures,
+    ];
     errors.extend(COMMON_ERRORS);
     Operation {
         accepts_basic: true,

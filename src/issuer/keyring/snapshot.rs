@@ -14,7 +14,7 @@ use super::inspect::{UnreadableRow, open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::jwk::Jwk;
-use crate::domain::jose::jwk_set::JwkSet;
+use crate::domain::jose::jwk_set::{Entry, JwkSet, TrustedKeys};
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
@@ -406,6 +406,14 @@ impl KeyringSnapshot {
             }
         }
         names
+    }
+
+    /// The keys of our own that are published at this time, to verify tokens with. Not external ones, which sign for others.
+    pub(super) fn trusted(&self, now: Timestamp) -> TrustedKeys {
+        let until = self.document(now).map(|document| document.until);
+        let own = self.published.iter().filter(|(key, _)| until.is_some_and(|until| key.exp >= until));
+        let entry = |jwk: &Jwk| Entry { kid: jwk.kid().map(str::to_owned), key: Ok(jwk.clone()) };
+        TrustedKeys::Set(own.map(|(_, key)| entry(key.jwk())).collect())
     }
 
     /// The external keys that are published at this time.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
 use tokio::sync::MutexGuard;
 
 use super::anchors::Anchors;
@@ -16,7 +17,9 @@ use super::self_check_log::SelfCheckLog;
 use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::external_key::ExternalKey;
+use crate::domain::jose::jws::Jws;
 use crate::domain::jose::private_key::PrivateKey;
+use crate::domain::jose::verify_error::VerifyError;
 use crate::domain::key::lifecycle::{self, Action, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
@@ -212,6 +215,12 @@ impl Keyring {
     /// The external keys that are published now.
     pub(super) fn external(&self) -> Vec<ExternalKey> {
         self.snapshot.load().external(self.context.clock.now()).cloned().collect()
+    }
+
+    /// Verifies the signature of a token with our own published keys, and returns its claims.
+    pub(in crate::issuer) fn verify(&self, token: &str) -> Result<Map<String, Value>, VerifyError> {
+        let keys = self.snapshot.load().trusted(self.context.clock.now());
+        Jws::parse(token)?.verify(&keys)
     }
 
     /// The key that signs at this time.

@@ -1,11 +1,11 @@
-//! The tables `users`, `account_states`, `names_given` and `hash_costs`.
+//! The tables `users`, `account_states`, `sign_outs`, `names_given` and `hash_costs`.
 
 use sqlx::{FromRow, SqliteConnection};
 
 use super::error::{failed, unavailable};
 use super::schema::has_table;
 use super::text::lossy;
-use crate::domain::account::{Account, AccountReport, AccountState, NewAccount, UserId};
+use crate::domain::account::{Account, AccountReport, AccountState, NewAccount, TokenHolder, UserId};
 use crate::domain::clock::Timestamp;
 use crate::domain::password::{HashCost, PasswordHash};
 use crate::store::{AccountChange, SignInCandidate, StoreError, Unique};
@@ -53,7 +53,7 @@ fn conflict(error: sqlx::Error) -> StoreError {
     }
 }
 
-type CandidateRow = (String, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>, bool);
+type CandidateRow = (String, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>, bool, Option<i64>);
 
 /// Names match regardless of case. A store that was taken over may hold two that differ by case: the exact spelling wins,
 /// also if that account may not sign in.
@@ -63,13 +63,14 @@ pub(super) async fn candidate(
     username: &str,
 ) -> Result<SignInCandidate, StoreError> {
     // One statement sees one state of the store and needs no transaction.
-    let (costs, id, username, hash, is_active): CandidateRow = sqlx::query_as(
+    let (costs, id, username, hash, is_active, signed_out_at): CandidateRow = sqlx::query_as(
         "SELECT costs, id, CAST(username AS BLOB), CAST(password_hash AS BLOB),
-                disabled_at IS NULL AND deleted_at IS NULL
+                disabled_at IS NULL AND deleted_at IS NULL, signed_out_at
          FROM (SELECT json_group_array(cost ORDER BY cost) AS costs FROM hash_costs WHERE accounts > 0)
          LEFT JOIN (SELECT id, username, password_hash FROM users WHERE username = ?1 COLLATE NOCASE
                     ORDER BY username = ?1 DESC, id LIMIT 1)
-         LEFT JOIN account_states ON user_id = id",
+         LEFT JOIN account_states ON account_states.user_id = id
+         LEFT JOIN sign_outs ON sign_outs.user_id = id",
     )
     .bind(username)
     .fetch_one(db)
@@ -86,8 +87,37 @@ pub(super) async fn candidate(
         id: UserId(id),
         username: username.unwrap_or_default(),
         password_hash: PasswordHash::stored(lossy(hash.unwrap_or_default())),
+        signed_out_at: signed_out_at.map(Timestamp::from_millis),
     };
     Ok(SignInCandidate { account: Some(account), disabled: None, costs })
+}
+
+pub(super) async fn token_holder(
+    db: &mut SqliteConnection,
+    user: UserId,
+) -> Result<Option<TokenHolder>, StoreError> {
+    let row: Option<(Vec<u8>, bool, bool, Option<i64>)> = sqlx::query_as(
+        "SELECT coalesce(CAST(username AS BLOB), x''), disabled_at IS NOT NULL, deleted_at IS NOT NULL, signed_out_at
+         FROM users LEFT JOIN account_states ON account_states.user_id = id
+         LEFT JOIN sign_outs ON sign_outs.user_id = id WHERE id = ?",
+    )
+    .bind(user.0)
+    .fetch_optional(db)
+    .await
+    .map_err(failed)?;
+    Ok(row.map(|(username, is_disabled, is_deleted, signed_out_at)| TokenHolder {
+        username: lossy(username),
+        state: state(is_deleted, is_disabled),
+        signed_out_at: signed_out_at.map(Timestamp::from_millis),
+    }))
+}
+
+fn state(is_deleted: bool, is_disabled: bool) -> AccountState {
+    match (is_deleted, is_disabled) {
+        (true, _) => AccountState::Deleted,
+        (false, true) => AccountState::Disabled,
+        (false, false) => AccountState::Active,
+    }
 }
 
 /// Whether any account could sign in. Works with files of every schema. A deleted account has an empty hash.
@@ -133,17 +163,20 @@ struct Row {
     hash: Vec<u8>,
     is_disabled: bool,
     is_deleted: bool,
+    signed_out_at: Option<i64>,
 }
 
-/// The columns of [`Row`], from `users` and `account_states`. The rest of the query says which rows.
+/// The columns of [`Row`], from `users`, `account_states` and `sign_outs`. The rest of the query says which rows.
 macro_rules! select_rows {
     ($which:literal) => {
         concat!(
             "SELECT id, coalesce(CAST(username AS BLOB), x'') AS username, CAST(email AS BLOB) AS email,
                     unixepoch(date_registered) AS registered, unixepoch(last_login) AS last_login,
                     coalesce(CAST(password_hash AS BLOB), x'') AS hash,
-                    disabled_at IS NOT NULL AS is_disabled, deleted_at IS NOT NULL AS is_deleted
-             FROM users LEFT JOIN account_states ON user_id = id ",
+                    disabled_at IS NOT NULL AS is_disabled, deleted_at IS NOT NULL AS is_deleted,
+                    signed_out_at
+             FROM users LEFT JOIN account_states ON account_states.user_id = id
+             LEFT JOIN sign_outs ON sign_outs.user_id = id ",
             $which
         )
     };
@@ -157,11 +190,8 @@ impl Row {
             email: self.email.map(lossy),
             registered: self.registered.map(Timestamp::from_secs),
             last_login: self.last_login.map(Timestamp::from_secs),
-            state: match (self.is_deleted, self.is_disabled) {
-                (true, _) => AccountState::Deleted,
-                (false, true) => AccountState::Disabled,
-                (false, false) => AccountState::Active,
-            },
+            state: state(self.is_deleted, self.is_disabled),
+            signed_out_at: self.signed_out_at.map(Timestamp::from_millis),
             cost: PasswordHash::stored(lossy(self.hash)).cost(),
         }
     }
@@ -230,6 +260,13 @@ pub(super) async fn change(
         AccountChange::Enable => {
             sqlx::query("UPDATE account_states SET disabled_at = NULL WHERE user_id = ?").bind(user)
         }
+        // Never earlier than before, also when the clock has gone back.
+        AccountChange::SignOut => sqlx::query(
+            "INSERT INTO sign_outs (user_id, signed_out_at) VALUES (?1, ?2)
+             ON CONFLICT (user_id) DO UPDATE SET signed_out_at = max(signed_out_at, ?2)",
+        )
+        .bind(user)
+        .bind(now),
         AccountChange::SetEmail(email) => sqlx::query("UPDATE users SET email = ? WHERE id = ?")
             .bind(email.as_ref().map(AsRef::as_ref))
             .bind(user),

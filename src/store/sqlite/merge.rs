@@ -8,13 +8,15 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::error::failed;
 use super::file;
 use super::schema::has_table;
+use crate::domain::clock::Timestamp;
 use crate::store::StoreError;
 
 /// How many numbers of keys and accounts are skipped when the store cannot tell which it has given out since the backup.
 const SKIPPED_IDS: i64 = 1_000_000;
 
 /// Tables that an older store does not have.
-const LATER_TABLES: [&str; 4] = ["account_states", "open_mode_keys", "revoked_thumbprints", "uploaded_keys"];
+const LATER_TABLES: [&str; 5] =
+    ["account_states", "open_mode_keys", "revoked_thumbprints", "sign_outs", "uploaded_keys"];
 
 /// The result of a merge.
 #[derive(Debug)]
@@ -26,9 +28,9 @@ pub(crate) enum MergeOutcome {
         /// Number of accounts that were disabled or deleted since.
         accounts: u64,
     },
-    /// There was no store to merge. Numbers continue a million later.
+    /// There was no store to merge. Numbers continue a million later, and all accounts are signed out.
     NoStore,
-    /// The store could not be read, for this reason. Numbers continue a million later.
+    /// The store could not be read, for this reason. Numbers continue a million later, and all accounts are signed out.
     Unreadable(StoreError),
 }
 
@@ -105,6 +107,9 @@ async fn merge_into_copy(db: &mut SqliteConnection, present: &[&str]) -> Result<
         sqlx::raw_sql(merge_external).execute(&mut *db).await?;
     }
     let accounts = if present.contains(&"account_states") { merge_states(db).await? } else { 0 };
+    if present.contains(&"sign_outs") {
+        merge_sign_outs(db).await?;
+    }
     // Last: renaming a deleted account above has already recorded its new name.
     sqlx::query("INSERT OR IGNORE INTO copy.names_given (name) SELECT name FROM main.names_given")
         .execute(&mut *db)
@@ -172,8 +177,24 @@ async fn merge_states(db: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     Ok(u64::try_from(accounts).unwrap_or(0))
 }
 
-/// Lets the numbers of a copy continue far ahead.
-pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
+/// Merges the later sign-out of each account, identified as in [`merge_states`].
+async fn merge_sign_outs(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(
+        "INSERT INTO copy.sign_outs (user_id, signed_out_at)
+             SELECT old.user_id, old.signed_out_at FROM main.sign_outs AS old
+             JOIN main.users AS gone ON gone.id = old.user_id
+             JOIN copy.users AS back ON back.id = gone.id AND back.date_registered IS gone.date_registered
+             WHERE true
+             ON CONFLICT (user_id) DO UPDATE SET signed_out_at = max(signed_out_at, excluded.signed_out_at)",
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Prepares a copy for a store whose changes since the copy are lost: its numbers continue far ahead, and every account is
+/// signed out as of `now`, because any of them may have been since.
+pub(super) async fn assume_lost_changes(copy: &Path, now: Timestamp) -> Result<(), StoreError> {
     let mut db = file::options(copy).connect().await.map_err(failed)?;
     sqlx::query(
         // SQLite writes this row with the first account, so a copy without accounts has no row to update below.
@@ -189,5 +210,13 @@ pub(super) async fn skip_ids(copy: &Path) -> Result<(), StoreError> {
         .execute(&mut db)
         .await
         .map_err(failed)?;
+    sqlx::query(
+        "INSERT INTO sign_outs (user_id, signed_out_at) SELECT id, ?1 FROM users WHERE true
+         ON CONFLICT (user_id) DO UPDATE SET signed_out_at = max(signed_out_at, ?1)",
+    )
+    .bind(now.as_millis())
+    .execute(&mut db)
+    .await
+    .map_err(failed)?;
     db.close().await.map_err(failed)
 }

@@ -12,6 +12,7 @@ use super::error::{failed, is_busy, is_unreadable, unavailable};
 use super::file::{self, DatabaseFile};
 use super::merge::{self, MergeOutcome};
 use crate::directory::{directory_of, sync_directory_of};
+use crate::domain::clock::Timestamp;
 use crate::store::StoreError;
 
 /// A store that no other process has open, or can open, while this lock is held.
@@ -50,19 +51,25 @@ impl ExclusiveLock {
     }
 
     /// Merges into a copy, whose schema is up to date, what a restore must not undo: numbers and names that this store has
-    /// given out since, keys that were created, used, ended or revoked, accounts that were disabled or deleted.
+    /// given out since, keys that were created, used, ended or revoked, accounts that were disabled, deleted or signed out.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the copy cannot be written.
-    pub(crate) async fn merge_into(&mut self, copy: &Path) -> Result<MergeOutcome, StoreError> {
+    pub(crate) async fn merge_into(
+        &mut self,
+        copy: &Path,
+        now: Timestamp,
+    ) -> Result<MergeOutcome, StoreError> {
         let merged = match &mut self.db {
             Some(db) if !self.is_new => merge::merge(db, copy).await,
-            _ => return merge::skip_ids(copy).await.map(|()| MergeOutcome::NoStore),
+            _ => return merge::assume_lost_changes(copy, now).await.map(|()| MergeOutcome::NoStore),
         };
         match merged {
             Ok(merged) => Ok(merged),
             // An unreadable store is the very reason for many restores, so it must not prevent one.
-            Err(error) => merge::skip_ids(copy).await.map(|()| MergeOutcome::Unreadable(error)),
+            Err(error) => {
+                merge::assume_lost_changes(copy, now).await.map(|()| MergeOutcome::Unreadable(error))
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
 use super::sign_in_batcher::SignInBatcher;
 use super::{accounts, keys, serving_mode, sign_ins, thumbprints, write_probe};
-use crate::domain::account::{AccountReport, NewAccount, UserId};
+use crate::domain::account::{AccountReport, NewAccount, TokenHolder, UserId};
 use crate::domain::client::ClientKey;
 use crate::domain::clock::Timestamp;
 use crate::domain::key::Kid;
@@ -172,6 +172,11 @@ impl Store for SqliteStore {
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
         let mut connection = self.readers.connection().await?;
         accounts::candidate(&mut connection, username).await
+    }
+
+    async fn token_holder(&self, user: UserId) -> Result<Option<TokenHolder>, StoreError> {
+        let mut connection = self.readers.connection().await?;
+        accounts::token_holder(&mut connection, user).await
     }
 
     async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError> {

@@ -1,6 +1,6 @@
-//! Authentication of the admin surface: closed without `ADMIN_TOKEN`, and open only to clients that send it.
+//! Authentication by a secret bearer token: of the admin surface, and of introspection. Both are closed without a token.
 //!
-//! Requests with the right token are never counted for the limit: clients behind the operator's address could use it up.
+//! Requests with a right token are never counted for the limit: clients behind the operator's address could use it up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use super::error::ApiError;
 use super::rate_limit::{Limit, refusal};
 use crate::rate_limit::Decision;
 
-/// The bearer token (RFC 6750) of the admin surface. Only its digest is kept.
+/// A secret bearer token (RFC 6750) from the settings. Only its digest is kept.
 #[derive(Clone)]
-pub struct AdminToken {
+pub struct SecretToken {
     digest: Digest,
     is_short: bool,
 }
@@ -28,7 +28,7 @@ pub struct AdminToken {
 /// Fewest characters that make a token hard to guess.
 const MIN_LENGTH: usize = 16;
 
-impl AdminToken {
+impl SecretToken {
     /// Takes the text of the token.
     #[must_use]
     pub fn new(text: &str) -> Self {
@@ -48,38 +48,52 @@ impl AdminToken {
     }
 }
 
-impl fmt::Debug for AdminToken {
+impl fmt::Debug for SecretToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken")
+        f.write_str("SecretToken")
     }
 }
 
-/// What the admin surface requires.
-pub(super) struct AdminAuth {
-    token: Option<AdminToken>,
-    /// Of requests without the right token.
+/// What a token opens.
+#[derive(Clone, Copy)]
+pub(super) enum Surface {
+    Admin,
+    Introspection,
+}
+
+/// What a surface requires.
+pub(super) struct BearerAuth {
+    surface: Surface,
+    tokens: Vec<SecretToken>,
+    /// Of requests without a right token.
     limit: Limit,
 }
 
-impl AdminAuth {
-    pub(super) fn new(token: Option<AdminToken>, limit: Limit) -> Self {
-        Self { token, limit }
+impl BearerAuth {
+    /// Any of `tokens` opens the surface.
+    pub(super) fn new(surface: Surface, tokens: impl IntoIterator<Item = SecretToken>, limit: Limit) -> Self {
+        Self { surface, tokens: tokens.into_iter().collect(), limit }
     }
 
-    /// The error of a request that does not have the right token.
+    /// The error of a request that does not have a right token.
     fn check(&self, given: Option<&str>) -> Result<(), ApiError> {
-        // Without a token the surface is closed: a forgotten ADMIN_TOKEN must not open it to all.
-        let token = self.token.as_ref().ok_or(ApiError::AdminClosed)?;
-        if given.is_some_and(|given| token.matches(given)) {
+        if given.is_some_and(|given| self.tokens.iter().any(|token| token.matches(given))) {
             return Ok(());
         }
-        Err(ApiError::InvalidAdminToken { was_given: given.is_some() })
+        let was_given = given.is_some();
+        Err(match (self.surface, &self.tokens[..]) {
+            // Without a token the surface is closed: a forgotten ADMIN_TOKEN must not open it to all.
+            (Surface::Admin, []) => ApiError::AdminClosed,
+            (Surface::Introspection, []) => ApiError::IntrospectionClosed,
+            (Surface::Admin, _) => ApiError::InvalidAdminToken { was_given },
+            (Surface::Introspection, _) => ApiError::InvalidIntrospectToken { was_given },
+        })
     }
 }
 
 /// Middleware that admits only requests with the token, and limits all others.
 pub(super) async fn require(
-    State(auth): State<Arc<AdminAuth>>,
+    State(auth): State<Arc<BearerAuth>>,
     Extension(ClientIp(client)): Extension<ClientIp>,
     request: Request,
     next: Next,
@@ -93,8 +107,12 @@ pub(super) async fn require(
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+/// The bearer token of a request (RFC 6750 §2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    // With two, a proxy could have checked one and passed on both.
+    let line = lines.next().filter(|_| lines.next().is_none())?;
+    let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
     // RFC 9110 §11.1: schemes are case-insensitive.
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
