@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
 use super::dotenv::{self, Dotenv};
-use super::small_file::{self, UnreadableFile};
+use super::small_file::{self, Pipes, UnreadableFile};
 use super::table::{SECRETS, SETTINGS};
 use crate::domain::key::seal::MasterSecret;
 use crate::http::config::ADMIN_TOKEN;
@@ -178,10 +178,11 @@ fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, C
 
 /// The secret in this file, without the end of its last line. Other white space is left to the parser of the secret.
 fn secret_file(path: &str) -> Result<Secret, String> {
-    let bytes = small_file::read(Path::new(path)).map(|file| file.bytes).map_err(|error| {
+    let bytes = small_file::read(Path::new(path), Pipes::Read).map(|file| file.bytes).map_err(|error| {
         let remedy = match &error {
             UnreadableFile::Io(_) => "name one that can",
-            UnreadableFile::Kind(_) => "name a regular file",
+            UnreadableFile::Kind(_) => "name a regular file or a pipe",
+            UnreadableFile::Silent => "name one that a program writes the secret to",
             UnreadableFile::TooLong => "name a file that holds only the secret",
         };
         format!("{error}: {remedy}")

@@ -187,17 +187,20 @@ fn a_dotenv_that_is_not_a_short_file_is_refused_without_waiting() {
 }
 
 #[test]
-fn a_file_of_a_secret_that_is_not_a_short_file_is_refused_without_waiting() {
+fn a_file_of_a_secret_that_is_not_a_short_file_is_refused() {
     let dir = dir();
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let output = run(dir.path(), &["serve"], &[("NOT_MY_KEY_FILE", "fifo")], "");
+    let message = "jwksd: NOT_MY_KEY_FILE is fifo: nothing came through the pipe in time: name one that a program writes the \
+                   secret to\n";
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), message));
     fs::create_dir(dir.path().join("folder")).unwrap();
     fs::write(dir.path().join("long"), "x".repeat(65_537)).unwrap();
     let long = "it is longer than 64 KiB: name a file that holds only the secret";
     for name in ["NOT_MY_KEY_FILE", "NEW_NOT_MY_KEY_FILE", "ADMIN_TOKEN_FILE"] {
         for (file, problem) in [
-            ("fifo", "it is a FIFO: name a regular file"),
-            ("folder", "it is a directory: name a regular file"),
+            ("folder", "it is a directory: name a regular file or a pipe"),
             ("long", long),
             ("/dev/zero", long),
             (
@@ -213,6 +216,38 @@ fn a_file_of_a_secret_that_is_not_a_short_file_is_refused_without_waiting() {
     fs::write(dir.path().join("whole"), format!("{}\n", "x".repeat(65_535))).unwrap();
     let output = run(dir.path(), &["keys", "list"], &[("NOT_MY_KEY_FILE", "whole")], "");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_secret_comes_through_a_pipe_as_from_a_file() {
+    let dir = dir();
+    let key = "correct horse battery staple";
+    let keys = run(dir.path(), &["keys", "list"], &[("NOT_MY_KEY", key)], "");
+    assert_eq!(keys.status.code(), Some(0), "{}", stderr(&keys));
+    let program = BINARY;
+    for script in [
+        format!("NOT_MY_KEY_FILE=<(echo '{key}') {program} keys list"),
+        format!(
+            "NOT_MY_KEY_FILE=<(printf 'correct horse '; sleep 1; echo 'battery staple') {program} keys list"
+        ),
+        format!("NOT_MY_KEY_FILE=/dev/fd/7 {program} keys list 7< <(echo '{key}')"),
+        format!("echo '{key}' | NOT_MY_KEY_FILE=/dev/stdin {program} keys list"),
+        format!("mkfifo pipe; (sleep 1; echo '{key}' >pipe) & NOT_MY_KEY_FILE=pipe {program} keys list"),
+    ] {
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(dir.path())
+            .env("RUST_LOG", "off")
+            .env_remove("NOT_MY_KEY")
+            .output()
+            .unwrap();
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{script}");
+        assert_eq!(output.stdout, keys.stdout, "{script}");
+    }
+    let long = format!("NOT_MY_KEY_FILE=<(head -c 65537 /dev/zero; sleep 1) {program} keys list");
+    let output = Command::new("bash").args(["-c", &long]).current_dir(dir.path()).output().unwrap();
+    assert!(stderr(&output).contains("longer than 64 KiB: name a file that holds only the secret"));
 }
 
 #[test]
