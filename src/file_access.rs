@@ -93,8 +93,8 @@ mod unix {
         rustix::process::geteuid().is_root()
     }
 
-    /// The risks of a file: its own, and those of all directories through which its name leads, as in `StrictModes` of
-    /// OpenSSH. Symbolic links are followed, each with its directories.
+    /// The risks of a file: its own, and those of all directories through which its name leads. Symbolic links are followed,
+    /// each with its directories.
     ///
     /// `opened` is the metadata of the file that was read under this name, which may belong to another one by now.
     ///
@@ -162,8 +162,8 @@ mod unix {
                         continue;
                     }
                 };
-                // The owner of a link can replace it only where every user may create files.
-                if directory.mode() & OTHERS_WRITE != 0 {
+                // With the sticky bit, the owner of a link can replace it only where that user may create files.
+                if is_writable_by_others(&directory) {
                     self.add(owner_risk(&entry, &metadata));
                 }
                 links += 1;
@@ -381,6 +381,29 @@ mod tests {
         assert_eq!((found(&file), found(&link)), (written.clone(), written.clone()));
         fs::remove_file(&file).unwrap();
         assert_eq!(found(&link), written);
+    }
+
+    #[test]
+    fn the_owner_of_a_link_counts_where_a_group_can_write_with_the_sticky_bit_too() {
+        // Only root can give a link to another user.
+        if !super::is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let shared = directory.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        let link = shared.join("link");
+        std::os::unix::fs::symlink(directory.path().join("file"), &link).unwrap();
+        // A group that no system lists is not private.
+        std::os::unix::fs::chown(&shared, None, Some(54_321)).unwrap();
+        std::os::unix::fs::lchown(&link, Some(54_321), None).unwrap();
+        for (mode, count) in [(0o1775, 1), (0o1777, 1), (0o755, 0)] {
+            fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
+            let found = risks(&link, Strictness::NoReplacing, None).unwrap();
+            assert_eq!(found.len(), count, "{mode:o}: {found:?}");
+            assert!(found.iter().all(|risk| risk.path() == link && risk.is_owner()), "{found:?}");
+        }
     }
 
     #[test]

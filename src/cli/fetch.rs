@@ -91,7 +91,10 @@ impl Client {
 pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = url else {
-        bail!("{text:?} is not an http or https URL: use one such as https://login.example.com/jwks");
+        bail!(
+            "{} is not an http or https URL: use one such as https://login.example.com/jwks",
+            shown_text(text)
+        );
     };
     // Credentials in a URL would end up in messages and logs.
     if !url.username().is_empty() || url.password().is_some() {
@@ -109,6 +112,15 @@ pub(super) fn shown(url: &Url) -> String {
     shown.set_fragment(None);
     let query = if url.query().is_some() { "?…" } else { "" };
     format!("{shown}{query}")
+}
+
+/// As [`shown`], for a text that is not a URL although one was expected.
+pub(super) fn shown_text(text: &str) -> String {
+    let before = text.split(['?', '#']).next().unwrap_or_default();
+    // What stands before an `@` may be a password, whatever the parser takes it for.
+    let shown = if before.contains('@') { "(not shown)" } else { before };
+    let rest = if before.len() < text.len() { "…" } else { "" };
+    format!("{shown:?}{rest}")
 }
 
 /// Whether an attacker on the network could read and change the traffic to this URL.
@@ -242,6 +254,20 @@ mod tests {
             ["", "example.com/jwks", "file:///etc/passwd", "ftp://example.com", "https://me:x@example.com"]
         {
             assert!(parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_a_url_is_shown_without_what_may_be_secret_in_it() {
+        for (text, shown) in [
+            ("http://h:99999/jwks?code=hunter2", r#""http://h:99999/jwks"…"#),
+            ("ftp://h/x#hunter2", r#""ftp://h/x"…"#),
+            ("h/jwks?code=hunter2", r#""h/jwks"…"#),
+            ("http://hunter2@h:99999/jwks?code=hunter2", r#""(not shown)"…"#),
+            ("h/jwks", r#""h/jwks""#),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{shown} is not an http or https URL")), "{error}");
         }
     }
 }

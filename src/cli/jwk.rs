@@ -183,10 +183,7 @@ fn generate(args: &GenerateArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     let sent = upload.map(|upload| send(&upload, &public, file.as_deref(), &args.server));
     // The key is printed even if the upload failed, because it may be the only copy.
     if args.private {
-        print_private(&private_jwk(&key, &public)?, file.is_none()).context(match file {
-            Some(_) => "the private key was saved, but could not be printed",
-            None => "the private key could not be printed, and was not kept: generate another one",
-        })?;
+        print_private(&private_jwk(&key, &public)?, file.is_some())?;
     } else {
         show(&serde_json::to_string_pretty(&public)?)?;
     }
@@ -368,10 +365,15 @@ pub(super) fn cannot_use(file: &str) -> String {
     format!("cannot use {}", files::shown(file))
 }
 
-fn print_private(json: &SecretJson, is_only_copy: bool) -> anyhow::Result<()> {
+fn print_private(json: &SecretJson, is_saved: bool) -> anyhow::Result<()> {
     let text = Zeroizing::new(serde_json::to_string_pretty(json.reveal())?);
-    // Not `show`, which ignores a closed pipe.
-    Ok(if is_only_copy { output::secret(&text)? } else { output::value(&text)? })
+    // Not `show`, which ignores a closed pipe: this may be the only copy of the key.
+    if is_saved {
+        output::value(&text).context("the private key was saved, but could not be printed")
+    } else {
+        output::secret(&text)
+            .context("the private key could not be printed, and was not kept: generate another one")
+    }
 }
 
 fn deliver(private: &PrivateArgs, text: &str) -> anyhow::Result<()> {

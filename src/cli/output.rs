@@ -18,24 +18,25 @@ pub(super) fn value(line: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Prints the only copy of a secret on standard output. Fails also where the system loses it without an error.
+/// Prints a secret that is shown only once, on standard output. Fails also where the system loses it without an error.
 pub(super) fn secret(line: &str) -> io::Result<()> {
-    if is_closed() {
-        return Err(io::Error::new(io::ErrorKind::NotConnected, "standard output is closed or discarded"));
+    if let Some(why) = why_lost() {
+        return Err(io::Error::new(io::ErrorKind::NotConnected, why));
     }
     value(line)
 }
 
-/// Whether standard output was closed when the program started, or cannot be written.
+/// Why standard output would lose what is written, without an error: it was closed when the program started, or is open only
+/// for reading.
 #[cfg(unix)]
-fn is_closed() -> bool {
+fn why_lost() -> Option<&'static str> {
     use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
     let stdout = io::stdout();
     let Ok(mode) = fcntl_getfl(&stdout).map(|flags| flags & OFlags::RWMODE) else {
-        return true;
+        return Some("standard output is closed");
     };
-    // Rust opens /dev/null for reading and writing in place of a closed standard output, and so do other programs for a
-    // discarded one: the two look the same here. `>/dev/null` of a shell opens it only for writing.
+    // Rust opens /dev/null for reading and writing in place of a closed standard output, and so do programs that discard the
+    // output of others (Python, Node). `>/dev/null` opens it only for writing.
     let is_null = || match (fstat(&stdout), stat("/dev/null")) {
         (Ok(stdout), Ok(null)) => {
             FileType::from_raw_mode(stdout.st_mode) == FileType::CharacterDevice
@@ -44,13 +45,17 @@ fn is_closed() -> bool {
         _ => false,
     };
     // Rust takes the error of a file that is open only for reading for a closed output, and ignores it.
-    mode == OFlags::RDONLY || (mode == OFlags::RDWR && is_null())
+    if mode == OFlags::RDONLY {
+        return Some("standard output is closed");
+    }
+    (mode == OFlags::RDWR && is_null())
+        .then_some("standard output is closed, or /dev/null opened for reading and writing")
 }
 
 /// Not known on other systems.
 #[cfg(not(unix))]
-const fn is_closed() -> bool {
-    false
+const fn why_lost() -> Option<&'static str> {
+    None
 }
 
 /// Prints lines of data, on standard output. Returns false if the reader has closed the pipe, which is not an error.

@@ -3,22 +3,35 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::setting::may_contain_secret;
+use crate::setting::{may_contain_secret, published_may_contain_secret};
+use crate::trim::is_invisible;
 
 /// What a message says in place of an argument.
 const HIDDEN: &str = "(not shown, because it may contain a secret)";
+
+/// Flags whose values are published, in tokens and in the JWKS.
+const PUBLISHED_FLAGS: [&str; 3] = ["--audience", "--issuer", "--kid"];
+
+/// The commands of `keys` that are followed by a `kid`.
+const KID_COMMANDS: [&str; 4] = ["expire", "export", "revoke", "withdraw"];
 
 /// A message without those of the arguments that may contain a secret, in every form in which an error quotes them.
 pub(super) fn without_secrets(
     message: String,
     arguments: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> String {
+    let mut before = [String::new(), String::new()];
     arguments.into_iter().fold(message, |message, argument| {
         let argument = argument.as_ref();
+        let may_contain_secret =
+            if is_published(&before, argument) { published_may_contain_secret } else { may_contain_secret };
+        let [_, last] = std::mem::take(&mut before);
+        before = [last, argument.to_owned()];
         // Clap quotes only the value of `--flag=value`.
         let value = argument.split_once('=').filter(|(flag, _)| flag.starts_with("--"));
-        let parts = [Some(argument), value.map(|(_, value)| value)];
-        parts.into_iter().flatten().flat_map(quoted_parts).fold(message, |message, part| {
+        let parts = [Some(argument), value.map(|(_, value)| value)].into_iter().flatten();
+        let parts = parts.flat_map(quoted_parts).filter(|part| may_contain_secret(part));
+        parts.fold(message, |message, part| {
             let quoted = format!("{part:?}");
             let escaped = quoted.trim_matches('"');
             [&quoted, part, escaped].into_iter().fold(message, |message, form| message.replace(form, HIDDEN))
@@ -26,12 +39,16 @@ pub(super) fn without_secrets(
     })
 }
 
-/// The parts of an argument that a message may quote and that may contain a secret, the longest first: itself, and the
-/// directories of a path.
+/// Whether an argument is one that we publish, by the two arguments before it. Identifiers look like keys.
+fn is_published([command, last]: &[String; 2], argument: &str) -> bool {
+    let flag = argument.split_once('=').map_or(last.as_str(), |(flag, _)| flag);
+    PUBLISHED_FLAGS.contains(&flag) || (command == "keys" && KID_COMMANDS.contains(&last.as_str()))
+}
+
+/// The parts of an argument that a message may quote, the longest first: itself, and the directories of a path.
 fn quoted_parts(argument: &str) -> impl Iterator<Item = &str> {
     let directories = Path::new(argument).ancestors().filter_map(Path::to_str);
-    let parts = [argument, argument.trim_end_matches('/')].into_iter().chain(directories);
-    parts.filter(|part| may_contain_secret(part))
+    [argument, argument.trim_end_matches('/')].into_iter().chain(directories)
 }
 
 /// Escapes invisible characters as JSON does, except line feeds. In JSON they occur only in strings, so the value of a
@@ -54,27 +71,6 @@ pub(super) fn printable(text: &str) -> String {
         }
     }
     shown
-}
-
-/// Control characters, and characters that change the direction of text (Unicode Standard Annex #9 §2) or hide it.
-fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}'
-                | '\u{61c}'
-                // Hangul fillers count as letters, but look like spaces.
-                | '\u{115f}'..='\u{1160}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{3164}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                // Tag characters can hide a whole text.
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]
@@ -104,6 +100,30 @@ mod tests {
         ] {
             let expected = expected.replace("(…)", HIDDEN);
             assert_eq!(hidden(message, argument), expected);
+        }
+    }
+
+    #[test]
+    fn identifiers_are_hidden_only_where_no_identifier_belongs() {
+        for identifier in
+            ["0d9f5b3e-6c1a-4c59-9b1e-2f6a1c3d4e5f", "NzbLsXh8uDCcd-6MNwXFMyjmDwJrB1L2oKqH7Q9C2Lk"]
+        {
+            let message = format!("no {identifier:?} here");
+            let said = |args: &[&str]| {
+                without_secrets(message.clone(), args.iter().map(|arg| arg.replace("ID", identifier)))
+            };
+            for args in [
+                &["keys", "withdraw", "ID"][..],
+                &["keys", "revoke", "ID"],
+                &["jwk", "public", "--kid", "ID"],
+                &["jwt", "verify", "--audience=ID"],
+                &["jwt", "verify", "--issuer", "https://login.example/ID/v2.0"],
+            ] {
+                assert_eq!(said(args), message, "{args:?}");
+            }
+            for args in [&["keys", "ID"][..], &["withdraw", "ID"], &["--port", "ID"], &["--kid", "x", "ID"]] {
+                assert_eq!(said(args), format!("no {HIDDEN} here"), "{args:?}");
+            }
         }
     }
 

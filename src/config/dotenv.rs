@@ -14,7 +14,7 @@ use super::dotenv_file::DOTENV;
 use super::small_file::{self, Pipes, SmallFile, UnreadableFile};
 use super::table::{SECRETS, SETTINGS};
 use crate::setting::ConfigError;
-use crate::trim::trim_invisible;
+use crate::trim::{is_invisible, trim_invisible};
 
 /// Words that shells of Unix and Windows write before a name. Only `export` is part of the format.
 const PREFIXES: [&str; 6] = ["export ", "export\t", "set ", "SET ", "setenv ", "$env:"];
@@ -24,15 +24,13 @@ pub(super) type Dotenv = HashMap<&'static str, Zeroizing<String>>;
 
 /// The `.env` of the working directory, not of its parents, with the metadata of the file that was read.
 pub(super) fn read() -> Result<(Dotenv, Option<Metadata>), ConfigError> {
-    match small_file::read(Path::new(DOTENV), Pipes::Refuse) {
+    match small_file::read(Path::new(DOTENV), Pipes::Refused) {
         Ok(SmallFile { bytes, metadata }) => Ok((parse_dotenv(&bytes)?, Some(metadata))),
         Err(error) if error.is_missing() => Ok((Dotenv::new(), None)),
         Err(error) => {
             let remedy = match &error {
                 UnreadableFile::Io(_) => "change its owner or its mode",
-                UnreadableFile::Kind(_) | UnreadableFile::Unfinished => {
-                    "put a file with NAME=value lines there"
-                }
+                UnreadableFile::Kind(_) | UnreadableFile::Silent => "put a file with NAME=value lines there",
                 UnreadableFile::TooLong => "keep only settings in it",
             };
             Err(ConfigError::Dotenv(format!("{error}: {remedy}")))
@@ -61,6 +59,10 @@ pub fn parse_dotenv(bytes: &[u8]) -> Result<Dotenv, ConfigError> {
     while let Some(line) = lines.get(at) {
         let line = &**line;
         let mut taken = 1;
+        if let Some(name) = setting_with_invisible_name(line) {
+            let text = "has an invisible character next to the name, as web pages have: type the name again";
+            return Err(refusal(name, at + 1, text));
+        }
         if let Some(name) = setting_of(line) {
             check(name, line, at + 1)?;
             push_line(&mut readable, line);
@@ -157,9 +159,24 @@ fn setting_of(line: &str) -> Option<&'static str> {
     (after.starts_with('=') || (prefixed.is_none() && is_meant())).then_some(name)
 }
 
+/// The setting that a line sets for a reader, with a character before or in its name, or behind it, that cannot be seen. With
+/// it, the name would count as that of another program.
+fn setting_with_invisible_name(line: &str) -> Option<&'static str> {
+    let is_hidden = |c: char| is_invisible(c) && !c.is_whitespace();
+    let before_value = line.split('=').next().unwrap_or_default();
+    before_value.contains(is_hidden).then(|| {
+        let visible: Zeroizing<String> = Zeroizing::new(line.chars().filter(|c| !is_hidden(*c)).collect());
+        setting_of(&visible)
+    })?
+}
+
+fn refusal(name: &str, number: usize, why: &str) -> ConfigError {
+    ConfigError::Dotenv(format!("line {number}, which sets {name}, {why}"))
+}
+
 /// Refuses a line that sets one of our settings, and that dotenv cannot read or would read as something else.
 fn check(name: &'static str, line: &str, number: usize) -> Result<(), ConfigError> {
-    let refuse = |why: &str| Err(ConfigError::Dotenv(format!("line {number}, which sets {name}, {why}")));
+    let refuse = |why: &str| Err(refusal(name, number, why));
     if line.contains(char::REPLACEMENT_CHARACTER) {
         return refuse("is not in UTF-8: save the file as UTF-8");
     }
@@ -302,6 +319,38 @@ mod tests {
         assert_eq!(refused(b"PORT=81\nAUDIENCE=Caf\xE9\n"), message);
         let message = "NOT_MY_KEY has a $ in .env (line 1): put the value in 'single quotes'";
         assert_eq!(refused(b"NOT_MY_KEY=hunter$2\n"), message);
+    }
+
+    #[test]
+    fn a_line_of_ours_with_an_invisible_character_is_refused_and_not_skipped() {
+        for hidden in
+            ["\u{200b}", "\u{feff}", "\u{2060}", "\u{ad}", "\u{200d}", "\u{202a}", "\u{3164}", "\u{8}"]
+        {
+            for line in [
+                "NOT_MY_KEY?=hunter2",
+                "NOT_MY_KEY ?= hunter2",
+                "NOT_?MY_KEY=hunter2",
+                "export ?NOT_MY_KEY=hunter2",
+                "NOT_MY_KEY?: hunter2",
+                "x?NOT_MY_KEY=hunter2",
+            ] {
+                let line = line.trim_start_matches('x').replace('?', hidden);
+                let text = format!("PORT=81\n{line}\n");
+                let found = parse_dotenv(text.as_bytes());
+                // Some are trimmed from the start of a line, which is then read.
+                if line.starts_with(hidden) && found.is_ok() {
+                    assert_eq!(value(text.as_bytes(), "NOT_MY_KEY").as_deref(), Some("hunter2"));
+                    continue;
+                }
+                let expected = ".env: line 2, which sets NOT_MY_KEY, has an invisible character next to the name, as web \
+                                pages have: type the name again";
+                assert_eq!(found.unwrap_err().to_string(), expected, "{line:?}");
+            }
+        }
+        assert_eq!(value(b"export\tPORT\t=\t81\n", "PORT").as_deref(), Some("81"));
+        // In a value, in a comment and in the lines of other programs they mean nothing.
+        let text = "AUDIENCE=a\u{200b}b\n# PORT\u{200b}=1\nMY\u{200b}APP=1\n";
+        assert_eq!(value(text.as_bytes(), "AUDIENCE").as_deref(), Some("a\u{200b}b"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Small files, with settings or a secret: opened without waiting for a writer, and read up to a limit.
+//! Small files, with settings or a secret: read up to a limit, and without waiting endlessly for what a pipe brings.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,18 +11,22 @@ use zeroize::Zeroizing;
 /// Maximum length in bytes.
 const MAX_LENGTH: u64 = 64 * 1024;
 
-/// How long a pipe may take to deliver everything: programs that print a secret may ask a server for it.
-const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two reads of a pipe that has nothing yet.
-const PIPE_PAUSE: Duration = Duration::from_millis(10);
+/// Time between two looks into an empty pipe.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// What is done with a pipe, such as that of `<(command)` in a shell.
+/// How often to look into a pipe that no program has written to: for five seconds.
+const LOOKS_WITHOUT_WRITER: u32 = 500;
+
+/// How often to look into a pipe whose writer is still there: for a minute, because it may ask a vault or a user.
+const LOOKS_WITH_WRITER: u32 = 6000;
+
+/// Whether a pipe may stand in place of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pipes {
-    /// Read to its end: it holds a secret once.
+    /// For files that are read several times, by several processes.
+    Refused,
+    /// As a shell passes the output of a command: `<(command)`, `/dev/stdin`.
     Read,
-    /// Refused: every command would wait for a writer.
-    Refuse,
 }
 
 /// A file that was read.
@@ -41,12 +45,12 @@ pub(super) enum UnreadableFile {
     /// It has no content of its own.
     #[error("it is {0}")]
     Kind(&'static str),
+    /// It is a pipe, and its content did not arrive.
+    #[error("nothing came through the pipe in time")]
+    Silent,
     /// It has more bytes than settings or a secret need.
     #[error("it is longer than 64 KiB")]
     TooLong,
-    /// A pipe whose writer is missing, or does not end.
-    #[error("it is a pipe, and no program has written to it and closed it within {} s", PIPE_TIMEOUT.as_secs())]
-    Unfinished,
 }
 
 impl UnreadableFile {
@@ -68,17 +72,13 @@ pub(super) fn read(path: &Path, pipes: Pipes) -> Result<SmallFile, UnreadableFil
     if metadata.is_dir() {
         return Err(UnreadableFile::Kind("a directory"));
     }
-    let is_pipe = is_pipe(&metadata);
-    if is_pipe && pipes == Pipes::Refuse {
-        return Err(UnreadableFile::Kind("a FIFO"));
-    }
     // One byte more, to notice a file that is too long. Reserved at once: a growing buffer leaves copies of secrets behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(MAX_LENGTH).unwrap_or(0) + 64));
     let mut content = file.take(MAX_LENGTH + 1);
-    if is_pipe {
-        read_pipe(&mut content, &mut bytes)?;
-    } else {
-        content.read_to_end(&mut bytes)?;
+    match (is_pipe(&metadata), pipes) {
+        (true, Pipes::Refused) => return Err(UnreadableFile::Kind("a FIFO")),
+        (true, Pipes::Read) => read_pipe(&mut content, &mut bytes)?,
+        (false, _) => content.read_to_end(&mut bytes).map(drop)?,
     }
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_LENGTH) {
         return Err(UnreadableFile::TooLong);
@@ -86,21 +86,22 @@ pub(super) fn read(path: &Path, pipes: Pipes) -> Result<SmallFile, UnreadableFil
     Ok(SmallFile { bytes, metadata })
 }
 
-/// Reads until all writers have closed the pipe. One that no program has opened for writing yet looks
-/// closed, but is empty.
-fn read_pipe(pipe: &mut impl Read, bytes: &mut Vec<u8>) -> Result<(), UnreadableFile> {
-    let mut waited = Duration::ZERO;
-    while waited < PIPE_TIMEOUT {
+/// Reads a pipe to its end. A pipe without content may have ended, or not have begun: both look the same.
+fn read_pipe(pipe: &mut impl io::Read, bytes: &mut Zeroizing<Vec<u8>>) -> Result<(), UnreadableFile> {
+    let (mut without_writer, mut with_writer) = (0, 0);
+    loop {
+        // It keeps what it has read before an error.
         match pipe.read_to_end(bytes) {
             Ok(_) if !bytes.is_empty() => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(_) => without_writer += 1,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => with_writer += 1,
             Err(error) => return Err(error.into()),
         }
-        std::thread::sleep(PIPE_PAUSE);
-        waited += PIPE_PAUSE;
+        if without_writer >= LOOKS_WITHOUT_WRITER || with_writer >= LOOKS_WITH_WRITER {
+            return Err(UnreadableFile::Silent);
+        }
+        std::thread::sleep(PAUSE);
     }
-    Err(UnreadableFile::Unfinished)
 }
 
 #[cfg(unix)]

@@ -181,9 +181,9 @@ fn secret_file(path: &str) -> Result<Secret, String> {
     let bytes = small_file::read(Path::new(path), Pipes::Read).map(|file| file.bytes).map_err(|error| {
         let remedy = match &error {
             UnreadableFile::Io(_) => "name one that can",
-            UnreadableFile::Kind(_) => "name a regular file",
+            UnreadableFile::Kind(_) => "name a regular file or a pipe",
+            UnreadableFile::Silent => "name one that a program writes the secret to",
             UnreadableFile::TooLong => "name a file that holds only the secret",
-            UnreadableFile::Unfinished => "name a file, or a pipe that a program writes to",
         };
         format!("{error}: {remedy}")
     })?;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use prometheus::IntCounter;
 use tower::ServiceExt as _;
 
-use super::browser::{BrowserPolicy, Grant, preflight};
+use super::browser::{BrowserPolicy, Grant, is_preflight, meant_method, preflight};
 use super::client_ip::ClientIp;
 use super::config::HttpConfig;
 use super::error::ApiError;
@@ -129,6 +129,11 @@ impl FastPath {
         self.0.config.client_ip.trusts(peer)
     }
 
+    /// Whether any proxies are trusted.
+    pub(super) fn has_trusted_proxies(&self) -> bool {
+        !self.0.config.client_ip.trusted.is_empty()
+    }
+
     /// The response, as bytes, to a request whose head hyper could not read. `refusal` is hyper's own response.
     pub(super) fn refuse_unreadable(&self, error: ApiError, refusal: &[u8]) -> Vec<u8> {
         let Ok(body) = serde_json::to_vec(&error.body()) else {
@@ -230,9 +235,13 @@ impl Inner {
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let started = self.clock.monotonic();
-        let (route, endpoint) = self.find(request.uri().path());
+        let method = meant_method(&request);
+        let (route, endpoint) = self.find(request.uri().path(), &method);
         let access = endpoint.map(|endpoint| endpoint.access);
-        let grant = Grant::new(&self.browsers, &request, access);
+        // What no page can send is not granted to any.
+        let is_grantable = |endpoint: &&Endpoint| !is_preflight(&request) || endpoint.serves(&method);
+        let granted = endpoint.filter(is_grantable).map(|endpoint| endpoint.access);
+        let grant = Grant::new(&self.browsers, &request, granted);
         let mut response = if let Some(mut response) = self.answer_browser(&request, route, access, &grant) {
             if access.is_some_and(|access| access != Access::Public) {
                 set_no_store(&mut response);
@@ -250,13 +259,10 @@ impl Inner {
         response
     }
 
-    /// The path of the route that a request to `path` means, and an endpoint of that route.
-    fn find<'a>(&self, path: &'a str) -> (&'a str, Option<&Endpoint>) {
-        let at = |path| {
-            // Most paths have no parameters, and equality is cheaper to find.
-            let exact = self.endpoints.iter().find(|endpoint| endpoint.path == path);
-            exact.or_else(|| self.endpoints.iter().find(|endpoint| endpoint.has_path(path)))
-        };
+    /// The path of the route that a request to `path` means, and the endpoint of that route for this method. For a method that
+    /// the route does not have, another endpoint of it.
+    fn find<'a>(&self, path: &'a str, method: &Method) -> (&'a str, Option<&Endpoint>) {
+        let at = |path| endpoint_for(&self.endpoints, path, method);
         let route = self.issuer_path.route(path);
         match at(route) {
             // Not under the issuer's path: proxies are told to block the admin API only at its own paths.
@@ -278,6 +284,7 @@ impl Inner {
             return Some(error.into_response());
         }
         let of_route = self.endpoints.iter().filter(|endpoint| endpoint.has_path(route));
+        let of_route = of_route.filter(|endpoint| Some(endpoint.access) == access);
         preflight(request, grant, of_route.map(|endpoint| endpoint.method.clone()))
     }
 
@@ -330,5 +337,28 @@ impl Inner {
                 Some(response)
             }
         }
+    }
+}
+
+fn endpoint_for<'a>(endpoints: &'a [Endpoint], path: &str, method: &Method) -> Option<&'a Endpoint> {
+    let of_path = endpoints.iter().filter(|endpoint| endpoint.has_path(path));
+    of_path.min_by_key(|endpoint| (!endpoint.serves(method), endpoint.path != path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_public_for_one_method_only_is_judged_by_the_method() {
+        let mut endpoints: Vec<_> = routes::table().into_iter().map(|route| route.endpoint).collect();
+        let upload = endpoints.iter_mut().find(|endpoint| endpoint.path == "/upload");
+        upload.unwrap().path = "/keys";
+        let access = |path, method| endpoint_for(&endpoints, path, &method).map(|endpoint| endpoint.access);
+        assert_eq!(access("/keys", Method::GET), Some(Access::Public));
+        assert_eq!(access("/keys", Method::HEAD), Some(Access::Public));
+        assert_eq!(access("/keys", Method::POST), Some(Access::Admin));
+        assert_eq!(access("/keys/1", Method::GET), Some(Access::Admin));
+        assert_eq!(access("/nowhere", Method::GET), None);
     }
 }

@@ -147,6 +147,12 @@ fn host(text: &str) -> Result<String, String> {
 /// A URL without query or fragment (RFC 8414 §2). `http` is for development, and for servers behind a proxy.
 fn issuer_url(text: &str) -> Result<String, String> {
     let remedy = || "use a URL such as https://login.example.com, without query or fragment".to_owned();
+    // Before the parser, which refuses a blank in a path without saying so.
+    if has_path_to_encode(text.trim_end()) {
+        return Err("percent-encode each character of its path that a URL cannot contain, such as %7B for {, %22 for \" and \
+                    %20 for a blank"
+            .to_owned());
+    }
     let uri: Uri = text.parse().map_err(|_| remedy())?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     // The URL is published, so it must not carry a password.
@@ -167,6 +173,13 @@ fn issuer_url(text: &str) -> Result<String, String> {
             .to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Whether the path of a URL, also of one that is otherwise valid, has ASCII characters that RFC 3986 §3.3 does not allow there.
+fn has_path_to_encode(text: &str) -> bool {
+    let path = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
+    let is_invalid = |c: char| c.is_ascii_control() || c == ' ' || "\"<>\\^`{|}[]".contains(c);
+    path.is_some_and(|path| path.split(['?', '#']).next().unwrap_or_default().contains(is_invalid))
 }
 
 /// Whether host and port have a port that can be connected to, or none.

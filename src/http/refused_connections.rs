@@ -13,6 +13,8 @@ const INTERVAL: Duration = Duration::from_mins(1);
 /// Logs refused connections.
 pub(super) struct RefusedConnections {
     clock: Arc<dyn Clock>,
+    /// Whether `TRUSTED_PROXIES` names any.
+    has_proxies: bool,
     since: Mutex<Since>,
 }
 
@@ -24,8 +26,8 @@ struct Since {
 }
 
 impl RefusedConnections {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, since: Mutex::default() }
+    pub(super) fn new(clock: Arc<dyn Clock>, has_proxies: bool) -> Self {
+        Self { clock, has_proxies, since: Mutex::default() }
     }
 
     /// Logs a refusal, or counts it if the last line is too recent.
@@ -34,15 +36,25 @@ impl RefusedConnections {
             tracing::debug!(%client, "another connection was refused, because its client has too many");
             return;
         };
-        let remedy = if is_only_client {
-            "; all connections come from this address: if it is a proxy, add it to TRUSTED_PROXIES"
-        } else {
-            ""
-        };
+        let remedy = self.remedy(is_only_client);
         tracing::warn!(
             left_out,
             "refused a connection from {client}, which has {most} connections with unfinished requests{remedy}"
         );
+    }
+
+    /// What the operator can do about it. One address with all connections is often a proxy.
+    const fn remedy(&self, is_only_client: bool) -> &'static str {
+        match (is_only_client, self.has_proxies) {
+            (false, _) => "",
+            (true, false) => {
+                "; all connections come from this address: if it is a proxy, set TRUSTED_PROXIES to it"
+            }
+            (true, true) => {
+                "; all connections come from this address, which TRUSTED_PROXIES does not contain: if it is one of your \
+                 proxies, add it there"
+            }
+        }
     }
 
     /// Takes a line. Returns how many refusals were left out since the last one.
@@ -66,7 +78,7 @@ mod tests {
     #[test]
     fn one_refused_connection_a_minute_is_logged_and_the_others_are_counted() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(0)));
-        let refused = RefusedConnections::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let refused = RefusedConnections::new(Arc::clone(&clock) as Arc<dyn Clock>, false);
         assert_eq!(refused.admit(), Some(0));
         for _ in 0..300 {
             assert_eq!(refused.admit(), None);
@@ -74,5 +86,23 @@ mod tests {
         clock.advance(INTERVAL);
         assert_eq!(refused.admit(), Some(300));
         assert_eq!(refused.admit(), None);
+    }
+
+    #[test]
+    fn a_client_with_all_connections_may_be_a_proxy_that_trusted_proxies_lacks() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(0)));
+        let remedy = |has_proxies, is_only_client| {
+            RefusedConnections::new(Arc::clone(&clock) as Arc<dyn Clock>, has_proxies).remedy(is_only_client)
+        };
+        assert_eq!((remedy(false, false), remedy(true, false)), ("", ""));
+        assert_eq!(
+            remedy(false, true),
+            "; all connections come from this address: if it is a proxy, set TRUSTED_PROXIES to it"
+        );
+        assert_eq!(
+            remedy(true, true),
+            "; all connections come from this address, which TRUSTED_PROXIES does not contain: if it is one of your proxies, \
+             add it there"
+        );
     }
 }

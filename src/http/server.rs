@@ -85,7 +85,7 @@ impl Acceptor {
     fn new(listener: TcpListener, max_connections: usize, fast_path: FastPath) -> Self {
         let shares = Arc::new(ClientShares::new(max_connections));
         let limit = ConnectionLimit::new(max_connections);
-        let refused = RefusedConnections::new(fast_path.clock());
+        let refused = RefusedConnections::new(fast_path.clock(), fast_path.has_trusted_proxies());
         Self { listener, limit, shares, refused, fast_path }
     }
 

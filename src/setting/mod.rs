@@ -13,6 +13,6 @@ pub(crate) mod values;
 pub use self::declaration::{Declaration, SecretDeclaration};
 pub use self::error::ConfigError;
 pub use self::shown::ShownValue;
-pub(crate) use self::shown::may_contain_secret;
+pub(crate) use self::shown::{may_contain_secret, published_may_contain_secret};
 pub use self::source::{Secret, Source};
 pub(crate) use self::typed::{OptionalSetting, SecretSetting, Setting};

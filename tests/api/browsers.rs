@@ -236,6 +236,25 @@ async fn every_page_may_read_what_is_public_also_after_a_preflight() {
     }
 }
 
+#[tokio::test]
+async fn a_preflight_is_judged_by_the_method_that_it_asks_about() {
+    let app = app().await;
+    for (path, method, status) in [
+        ("/jwks", "HEAD", 204),
+        ("/jwks", "POST", 405),
+        ("/keys", "DELETE", 405),
+        ("/keys", "b@d", 405),
+        ("/keys/1", "GET", 405),
+        ("/auth", "POST", 204),
+        ("/auth", "GET", 405),
+    ] {
+        let answer = TestResponse::send(preflight(&app, path, PAGE, method)).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}");
+        let is_granted = answer.header("access-control-allow-origin").is_some();
+        assert_eq!(is_granted, status == 204, "{method} {path}");
+    }
+}
+
 /// What a response says about the pages that may read it.
 fn granted(answer: &TestResponse) -> [Option<&str>; 3] {
     ["access-control-allow-origin", "access-control-expose-headers", "vary"].map(|name| answer.header(name))

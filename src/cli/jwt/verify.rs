@@ -145,7 +145,8 @@ fn discover(issuer: &str) -> anyhow::Result<Url> {
     let text = |name: &str| found.get(name).and_then(Value::as_str);
     // Otherwise another issuer's keys could sign for this one.
     if text("issuer") != Some(issuer) {
-        bail!("{name} names the issuer {:?}, not {issuer:?}", text("issuer").unwrap_or_default());
+        let found = fetch::shown_text(text("issuer").unwrap_or_default());
+        bail!("{name} names the issuer {found}, not {}", fetch::shown_text(issuer));
     }
     let Some(keys) = text("jwks_uri") else {
         bail!("{name} has no \"jwks_uri\"");

@@ -72,10 +72,20 @@ fn reads<B>(request: &Request<B>) -> bool {
 }
 
 /// Whether a browser asks if a page may send another request.
-fn is_preflight<B>(request: &Request<B>) -> bool {
+pub(in crate::http) fn is_preflight<B>(request: &Request<B>) -> bool {
     *request.method() == Method::OPTIONS
         && request.headers().contains_key(ORIGIN)
         && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The method of a request, and of a preflight that of the request it asks about. A route may be public for one method and
+/// private for another.
+pub(in crate::http) fn meant_method<B>(request: &Request<B>) -> Method {
+    if !is_preflight(request) {
+        return request.method().clone();
+    }
+    let asked = request.headers().get(ACCESS_CONTROL_REQUEST_METHOD);
+    asked.and_then(|method| Method::from_bytes(method.as_bytes()).ok()).unwrap_or(Method::OPTIONS)
 }
 
 /// The answer to a preflight, to which the grant is applied.

@@ -11,6 +11,6 @@ mod policy;
 
 pub use self::config::BrowserConfig;
 pub(crate) use self::config::{ALLOWED_HOSTS, ALLOWED_ORIGINS};
-pub(super) use self::cors::{Grant, preflight};
+pub(super) use self::cors::{Grant, is_preflight, meant_method, preflight};
 pub use self::origin::AllowedOrigins;
 pub(super) use self::policy::BrowserPolicy;

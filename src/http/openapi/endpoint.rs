@@ -32,6 +32,11 @@ impl Endpoint {
         self.method == *method && self.path == path
     }
 
+    /// Whether this endpoint answers requests with this method.
+    pub(crate) fn serves(&self, method: &Method) -> bool {
+        self.method == *method || (self.method == Method::GET && *method == Method::HEAD)
+    }
+
     /// Whether a request to this path is for this endpoint, or for another method of its path. Also for paths with
     /// parameters.
     pub(crate) fn has_path(&self, path: &str) -> bool {
