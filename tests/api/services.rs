@@ -199,7 +199,56 @@ async fn a_sign_out_ends_the_tokens_until_now_and_the_next_sign_in_is_accepted()
     app.clock.set(Timestamp::from_secs(app.now() - 60));
     app.accounts.sign_out("alice").await.unwrap();
     expect_ended(&app, &old).await;
+    // Not issued in the future, which verifiers would refuse as well.
+    let early = app.auth("alice", &password).await.token();
+    assert_eq!(decode(&early).1["iat"], json!(app.now()));
+    expect_ended(&app, &early).await;
     assert!(app.accounts.sign_out("unknown").await.is_err());
+}
+
+#[tokio::test]
+async fn no_token_is_valid_while_the_store_cannot_tell() {
+    let app = app().await;
+    let (_, token) = signed_in(&app, "alice").await;
+    sqlx::query("ALTER TABLE sign_outs RENAME TO gone").execute(&mut app.db().await).await.unwrap();
+    for answer in [verify(&app, "", &token).await, introspect(&app, INTROSPECT, &token).await] {
+        answer.expect_error(503, "unavailable", "The service cannot answer just now");
+        assert_eq!((answer.header("retry-after"), answer.header("x-auth-subject")), (Some("1"), None));
+    }
+    // A token that no key of ours signed needs no store.
+    expect_refused(&verify(&app, "", "a.b.c").await, CHALLENGE);
+}
+
+#[tokio::test]
+async fn both_routes_answer_under_the_path_of_the_issuer() {
+    let app = with(Setup { issuer: "https://issuer.example/tenant", ..Setup::default() }).await;
+    let (_, token) = signed_in(&app, "alice").await;
+    let under = |path: &str| format!("{}/tenant{path}", app.url);
+    let client = reqwest::Client::new();
+    let verified = client.get(under("/verify")).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(verified.status(), 204);
+    let introspected = client.post(under("/introspect")).bearer_auth(INTROSPECT).form(&[("token", &token)]);
+    let introspected: Value = introspected.send().await.unwrap().json().await.unwrap();
+    assert_eq!(introspected["active"], true);
+}
+
+#[tokio::test]
+async fn checking_a_token_costs_no_password_hash() {
+    let app = app().await;
+    let (_, token) = signed_in(&app, "alice").await;
+    let hashes = async || {
+        let metrics = app.request(Method::GET, "/metrics").bearer_auth(ADMIN);
+        let metrics = TestResponse::send(metrics).await.text;
+        metrics
+            .lines()
+            .find(|line| line.starts_with("jwksd_argon2_duration_seconds_count"))
+            .unwrap()
+            .to_owned()
+    };
+    let before = hashes().await;
+    expect_valid(&app, &token).await;
+    expect_refused(&verify(&app, "", "x").await, CHALLENGE);
+    assert_eq!(hashes().await, before);
 }
 
 #[tokio::test]

@@ -100,7 +100,8 @@ fn valid_but_risky_settings_are_warnings() {
         (("TRUSTED_PROXIES", "0.0.0.0/0"), "TRUSTED_PROXIES contains every address"),
         (("TRUSTED_PROXIES", ""), "TRUSTED_PROXIES is not set"),
         (("AUDIENCE", ""), "AUDIENCE is not set"),
-        (("ADMIN_TOKEN", "secret"), "openssl rand -hex 32"),
+        (("ADMIN_TOKEN", "secret"), "ADMIN_TOKEN is so short"),
+        (("INTROSPECT_TOKEN", "secret"), "INTROSPECT_TOKEN is so short"),
         (("ARGON2_MEMORY_KIB", "8192"), "below OWASP's minimum"),
     ] {
         let env: Vec<_> =
