@@ -51,7 +51,8 @@ impl App {
         // Before the context is cloned, so that the pool is measured for every part of the server.
         context.pool = metrics.observe(&context.pool);
 
-        let keyring = Keyring::open(context.clone(), master_key, config.keys.policy).await?;
+        let keyring =
+            Keyring::open(context.clone(), master_key, config.keys.policy, config.keys.spec).await?;
         // A failure of the first tick stops the start. Later ones are logged and retried.
         keyring.tick().await?;
         // Not a reason to stop: other processes only learn later what differs.

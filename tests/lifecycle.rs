@@ -362,6 +362,7 @@ proptest! {
                 expired_at: expired.then_some(at),
                 revoked_at: revoked.then_some(at),
                 is_taken_over: false,
+                profile: None,
             });
         }
         let wall = world.wall;
