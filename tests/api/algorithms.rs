@@ -3,10 +3,12 @@
 use jwksd::domain::jose::algorithm::Algorithm;
 use jwksd::domain::jose::jwk::Jwk;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
-use jwksd::domain::key::lifecycle::Phase;
+use jwksd::domain::key::lifecycle::{Phase, RotationPolicy};
 use jwksd::domain::key::{KeyProfile, KeySpec, Kid, KidFormat, RsaBits};
 use jwksd::http::AuthMode;
 use jwksd::issuer::Keyring;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use crate::helpers::{
@@ -175,6 +177,54 @@ async fn processes_with_different_algorithms_accept_each_others_keys() {
     }
     let created = app.keyring.full_report().await.unwrap().len();
     assert!((5..=6).contains(&created), "one a day, and two at the start: {created}");
+}
+
+#[tokio::test]
+async fn tokens_verify_for_their_whole_life_whatever_kinds_and_policies_follow_each_other() {
+    for seed in 0..6 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut app = app(spec(Algorithm::Es256)).await;
+        let mut tokens = Vec::new();
+        for step in 0..40 {
+            match rng.random_range(0..6) {
+                0 => app = restarted(app, &mut rng).await,
+                // Refused while there is a next key of that kind.
+                1 => drop(app.keyring.rotate(false).await),
+                2 => app.keyring.rotate(true).await.unwrap(),
+                _ => {}
+            }
+            app.pass(MINUTE * rng.random_range(1..200)).await;
+            tokens.push(token(&app, "").await);
+            let jwks = app.jwks().await;
+            tokens.retain(|token| decode(token).1["exp"].as_i64() > Some(app.now()));
+            for token in &tokens {
+                verify(token, &jwks).unwrap_or_else(|error| panic!("seed {seed}, step {step}: {error}"));
+            }
+            let mut algorithms: Vec<_> = published(&app).await.into_iter().map(|(_, alg)| alg).collect();
+            let discovery = app.get("/.well-known/openid-configuration").await.json;
+            let mut named: Vec<String> =
+                serde_json::from_value(discovery["id_token_signing_alg_values_supported"].clone()).unwrap();
+            algorithms.sort();
+            algorithms.dedup();
+            named.sort();
+            assert_eq!(named, algorithms, "seed {seed}, step {step}");
+            assert_eq!(app.get("/readyz").await.status, 200, "seed {seed}, step {step}");
+            decode(&token(&app, "?expired").await);
+        }
+        assert_eq!(app.keyring.unreadable(), [], "seed {seed}");
+    }
+}
+
+/// The next process on the same store, with other settings.
+async fn restarted(app: TestApp, rng: &mut StdRng) -> TestApp {
+    let algorithms = [Algorithm::Rs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa];
+    let algorithm = algorithms[rng.random_range(0..4)];
+    let spec = if rng.random() { spec(algorithm) } else { with_thumbprint(algorithm) };
+    let (lifetime, lead) =
+        [(DAY, 2 * HOUR), (12 * HOUR, HOUR), (5 * HOUR, HOUR / 4), (HOUR, HOUR * 0)][rng.random_range(0..4)];
+    let policy = RotationPolicy::new(lifetime, DAY, lead, MINUTE * 15, MINUTE * 5).unwrap();
+    let TestApp { dir, clock, .. } = app;
+    TestApp::with(Setup { auth_mode: AuthMode::Open, spec, policy, dir, clock, ..Setup::default() }).await
 }
 
 #[tokio::test]

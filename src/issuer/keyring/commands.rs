@@ -37,7 +37,10 @@ impl Keyring {
     /// # Errors
     /// [`IssuerError::Store`] when the store fails.
     pub async fn thumbprint_kids(&self) -> Result<HashMap<Kid, String>, IssuerError> {
-        Ok(self.context.store.thumbprint_kids().await?.into_iter().collect())
+        let mut kids: HashMap<_, _> = self.context.store.thumbprint_kids().await?.into_iter().collect();
+        // Those of keys that were just added may not be recorded yet.
+        kids.extend(self.snapshot.load().thumbprint_kids());
+        Ok(kids)
     }
 
     /// Creates the next key now. With `at_once` it signs immediately; if there is a next key of the kind

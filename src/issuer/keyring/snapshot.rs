@@ -18,7 +18,7 @@ use crate::domain::jose::jwk_set::JwkSet;
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
-use crate::domain::key::{Kid, SigningKey};
+use crate::domain::key::{Kid, KidFormat, SigningKey};
 use crate::store::{KeySnapshot, KeyVersion, SealedKey, UnloadedKeys};
 
 /// The keys of a store, opened.
@@ -296,6 +296,13 @@ impl KeyringSnapshot {
     pub(super) fn published_kid(&self, kid: Kid) -> Option<&str> {
         let (_, key) = self.published.iter().find(|(key, _)| key.kid == kid)?;
         Some(key.published_kid())
+    }
+
+    /// The published keys that have their thumbprint as `kid`.
+    pub(super) fn thumbprint_kids(&self) -> Vec<(Kid, String)> {
+        let has_thumbprint = |key: &&Arc<SigningKey>| key.profile().kid_format == KidFormat::Thumbprint;
+        let keys = self.published.iter().map(|(_, key)| key).filter(has_thumbprint);
+        keys.map(|key| (key.kid(), key.published_kid().to_owned())).collect()
     }
 
     /// Whether there is a row that the keyring should start to manage.

@@ -14,7 +14,8 @@ use crate::store::StoreError;
 const SKIPPED_IDS: i64 = 1_000_000;
 
 /// Tables that an older store does not have.
-const LATER_TABLES: [&str; 4] = ["account_states", "open_mode_keys", "revoked_thumbprints", "uploaded_keys"];
+const LATER_TABLES: [&str; 5] =
+    ["account_states", "key_thumbprints", "open_mode_keys", "revoked_thumbprints", "uploaded_keys"];
 
 /// The result of a merge.
 #[derive(Debug)]
@@ -81,8 +82,16 @@ async fn merge_into_copy(
     .execute(&mut *db)
     .await?;
     let keys = merge_keys(db, has_profiles).await?;
+    if keys && present.contains(&"key_thumbprints") {
+        // Of the keys that were created since. Some are published under their thumbprints.
+        sqlx::raw_sql(
+            "INSERT OR IGNORE INTO copy.key_thumbprints (kid, thumbprint) SELECT kid, thumbprint FROM main.key_thumbprints
+             WHERE kid IN (SELECT kid FROM copy.keys_without_thumbprint)",
+        )
+        .execute(&mut *db)
+        .await?;
+    }
     if present.contains(&"revoked_thumbprints") {
-        // Those of the keys themselves are recorded when the copy is opened.
         sqlx::raw_sql(
             "INSERT OR IGNORE INTO copy.revoked_thumbprints (thumbprint) SELECT thumbprint FROM main.revoked_thumbprints",
         )
