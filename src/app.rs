@@ -92,6 +92,7 @@ impl App {
         shutdown: impl Future<Output = ()> + Send + 'static,
         on_tick: impl FnMut(),
     ) {
+        self.keyring.log_other_kind();
         // Tasks of their own: with many keys a tick computes for a while, and no connection waits for that. The rotation
         // stays in the caller's task, because a worker that computes may be the one that waits for the sockets of all.
         let mut tasks = JoinSet::new();

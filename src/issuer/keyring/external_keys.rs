@@ -5,6 +5,7 @@ use super::inspect::open_external;
 use super::master_key::APPLY_ATTEMPTS;
 use super::state::{Keyring, Reloaded};
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
@@ -18,6 +19,8 @@ use crate::store::{Applied, KeyChange, KeySnapshot, KnownKey, SealedExternalKey}
 pub struct PublishedKey {
     /// Its key ID.
     pub kid: String,
+    /// Its algorithm.
+    pub alg: Option<&'static str>,
     /// The phase of one of our own keys; nothing for an external key.
     pub phase: Option<Phase>,
     /// When its publication ends; nothing for an external key that is published until it is withdrawn.
@@ -81,10 +84,12 @@ impl Keyring {
         let is_published = |key: &KeyStatus| is_published(key.phase);
         let own = self.report().into_iter().filter(is_published).filter_map(|key| {
             let kid = snapshot.published_kid(key.kid)?.to_owned();
-            Some(PublishedKey { kid, phase: Some(key.phase), exp: Some(key.exp) })
+            let alg = key.profile.map(|profile| profile.algorithm.name());
+            Some(PublishedKey { kid, alg, phase: Some(key.phase), exp: Some(key.exp) })
         });
         let external = self.external().into_iter().map(|key| PublishedKey {
             kid: key.kid().to_owned(),
+            alg: key.jwk().algorithm().map(Algorithm::name),
             phase: None,
             exp: key.exp(),
         });

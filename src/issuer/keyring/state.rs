@@ -36,7 +36,7 @@ pub struct Keyring {
     pub(super) master_key: MasterKey,
     pub(super) policy: RotationPolicy,
     /// Which keys this process creates.
-    spec: KeySpec,
+    pub(super) spec: KeySpec,
     /// A pool of its own: many sign-ins must not delay the rotation.
     pub(super) pool: BlockingPool,
     pub(super) snapshot: ArcSwap<KeyringSnapshot>,
