@@ -51,7 +51,8 @@ impl App {
         // Before the context is cloned, so that the pool is measured for every part of the server.
         context.pool = metrics.observe(&context.pool);
 
-        let keyring = Keyring::open(context.clone(), master_key, config.keys.policy).await?;
+        let keyring =
+            Keyring::open(context.clone(), master_key, config.keys.policy, config.keys.spec).await?;
         // A failure of the first tick stops the start. Later ones are logged and retried.
         keyring.tick().await?;
         // Not a reason to stop: other processes only learn later what differs.
@@ -92,6 +93,7 @@ impl App {
         shutdown: impl Future<Output = ()> + Send + 'static,
         on_tick: impl FnMut(),
     ) {
+        self.keyring.log_other_kind();
         // Tasks of their own: with many keys a tick computes for a while, and no connection waits for that. The rotation
         // stays in the caller's task, because a worker that computes may be the one that waits for the sockets of all.
         let mut tasks = JoinSet::new();

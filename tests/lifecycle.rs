@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use jwksd::domain::clock::Timestamp;
-use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{
     Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy, plan,
 };
+use jwksd::domain::key::{KeyProfile, Kid};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -362,6 +362,7 @@ proptest! {
                 expired_at: expired.then_some(at),
                 revoked_at: revoked.then_some(at),
                 is_taken_over: false,
+                profile: None,
             });
         }
         let wall = world.wall;
@@ -466,6 +467,31 @@ proptest! {
 proptest! {
     // Each case has many keys and takes long.
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    // Otherwise processes with different KEY_ALG would replace each other's keys.
+    #[test]
+    fn no_plan_depends_on_the_kinds_of_the_keys(
+        times in times(), events in events(), kinds in proptest::collection::vec(0..4_usize, 1..20),
+    ) {
+        let profiles = [
+            KeyProfile::from_names("RS256", "number"),
+            KeyProfile::from_names("ES256", "thumbprint"),
+            KeyProfile::from_names("EdDSA", "number"),
+            None,
+        ];
+        let mut world = World::new(times);
+        for event in events {
+            world.happen(event);
+            let (lives, moment) = (world.lives.clone(), world.moment());
+            let mixed: Vec<_> = lives.iter().zip(kinds.iter().cycle()).map(|(life, kind)| {
+                KeyMetadata { profile: profiles[*kind], ..*life }
+            }).collect();
+            prop_assert_eq!(
+                plan(&mixed, &times.policy(), &moment), plan(&lives, &times.policy(), &moment)
+            );
+            world.rotate();
+        }
+    }
 
     // More live keys than the JWKS may have: another program has made them.
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, TokenHolder, UserId, Username};
 use jwksd::domain::clock::Timestamp;
-use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Activation, Deletable, KeyMetadata};
+use jwksd::domain::key::{KeyProfile, Kid};
 use jwksd::domain::password::{HashCost, PasswordHash};
 use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
 use jwksd::store::{
@@ -149,6 +149,7 @@ async fn a_key_comes_back_as_it_was_stored_and_changed() {
         revoked_at: Some(at(3)),
         expired_at: Some(at(4)),
         is_taken_over: false,
+        profile: Some(KeyProfile::default()),
     };
     assert_eq!((snapshot.keys, snapshot.newest_signer), (vec![expected], Some(kid)));
     let row = &snapshot.sealed[0];

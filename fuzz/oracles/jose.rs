@@ -11,7 +11,7 @@ use jwksd::domain::jose::jwk_set::TrustedKeys;
 use jwksd::domain::jose::jws::Jws;
 use jwksd::domain::jose::members::PRIVATE_MEMBERS;
 use jwksd::domain::jose::pem::{
-    Key, contains_private_key, from_pkcs1_pem, private_pem, public_pem, read_private_key, to_pkcs1_pem,
+    Key, contains_private_key, from_stored_pem, private_pem, public_pem, read_private_key, to_stored_pem,
 };
 use jwksd::domain::jose::private_key::{PrivateJwk, private_jwk};
 use jwksd::domain::jose::uploaded_set::UploadedSet;
@@ -76,11 +76,11 @@ fn expect_public(key: &Jwk) {
 
 /// Keys in PEM or DER, for commands and in the store: they survive a round trip.
 pub fn pem(input: &[u8]) {
-    let pkcs1 = str::from_utf8(input).ok().and_then(|text| from_pkcs1_pem(text).ok());
+    let pkcs1 = str::from_utf8(input).ok().and_then(|text| from_stored_pem(text).ok());
     for key in [import::parse(input).ok(), pkcs1].into_iter().flatten() {
-        let written = to_pkcs1_pem(&key).unwrap();
-        let again = from_pkcs1_pem(&written).unwrap();
-        assert_eq!(to_pkcs1_pem(&again).unwrap(), written);
+        let written = to_stored_pem(&key).unwrap();
+        let again = from_stored_pem(&written).unwrap();
+        assert_eq!(to_stored_pem(&again).unwrap(), written);
     }
     if read_private_key(input).is_ok() {
         assert!(contains_private_key(input));

@@ -36,7 +36,7 @@ impl OpenStore {
 
     /// Opens the keys of the store.
     pub(super) async fn keyring(&self, config: &Config) -> anyhow::Result<Keyring> {
-        Keyring::open(self.context.clone(), self.master_key.clone(), config.keys.policy)
+        Keyring::open(self.context.clone(), self.master_key.clone(), config.keys.policy, config.keys.spec)
             .await
             .context("cannot open the keys")
     }

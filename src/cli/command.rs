@@ -14,7 +14,7 @@ use super::{
 };
 use crate::config::{self, Config};
 
-/// Issues RS256 JWTs to user accounts and publishes the keys that verify them as a JWKS.
+/// Issues JWTs to user accounts and publishes the keys that verify them as a JWKS.
 #[derive(Debug, Parser)]
 #[command(name = "jwksd", version, arg_required_else_help = false)]
 struct Cli {

@@ -71,7 +71,7 @@ fn status(error: &anyhow::Error) -> u8 {
     match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(
             IssuerError::NoSuchAccount
-            | IssuerError::KeyCommand(KeyCommandError::Unknown(_))
+            | IssuerError::KeyCommand(KeyCommandError::Unknown(_) | KeyCommandError::UnknownName(_))
             | IssuerError::ExternalKey(ExternalKeyError::Unknown(_)),
         ) => NOT_FOUND,
         Some(IssuerError::Store(StoreError::Conflict(_))) => TAKEN,

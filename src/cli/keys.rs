@@ -12,6 +12,7 @@ use super::files;
 use super::output::{self, or_dash};
 use crate::config::Config;
 use crate::domain::clock::Clock;
+use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::KeyStatus;
@@ -48,28 +49,34 @@ pub(super) enum KeysCommand {
     },
     /// Stop publishing a key and signing with it, now and permanently
     Revoke {
-        /// The kid, as in `keys list`
-        kid: i64,
+        /// The number or the published kid of the key, as in `keys list`
+        // A thumbprint may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
     },
     /// Expire a key now; it is kept for ?expired
     Expire {
-        /// The kid, as in `keys list`
-        kid: i64,
+        /// The number or the published kid of the key, as in `keys list`
+        // A thumbprint may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
     },
     /// Withdraw an external key, which was uploaded
     Withdraw {
         /// The kid, as in `keys list`
         kid: String,
     },
-    /// Print a private key as PEM
+    /// Print a private key as PEM: PKCS#1 for RSA, PKCS#8 for all others
     Export {
-        /// The kid, as in `keys list`
-        kid: i64,
+        /// The number or the published kid of the key, as in `keys list`
+        // A thumbprint may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
         /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Import an RSA private key of 2048 bits or more, in PKCS#1 or PKCS#8, as the next key
+    /// Import a private key as the next key: RSA of 2048 bits or more, EC P-256 or P-384, or Ed25519
     Import {
         /// The key in PEM or DER; - for standard input
         file: String,
@@ -94,16 +101,19 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
         match command {
             KeysCommand::List { json } => list(&keyring, json).await?,
             KeysCommand::Rotate { now } => rotate(&keyring, now, &verifiers).await?,
-            KeysCommand::Revoke { kid } => revoke(&keyring, Kid(kid), &verifiers).await?,
+            KeysCommand::Revoke { kid } => revoke(&keyring, keyring.find(&kid).await?, &verifiers).await?,
             KeysCommand::Withdraw { kid } => {
                 keyring.withdraw(&kid).await?;
                 output::message(&format!(
                     "withdrew the external key {kid}; running servers apply this in two seconds"
                 ));
             }
-            KeysCommand::Expire { kid } => expire(&keyring, Kid(kid), &verifiers).await?,
-            KeysCommand::Export { kid, .. } => output::secret(keyring.export(Kid(kid)).await?.trim_end())
-                .context("the private key could not be printed: export it again")?,
+            KeysCommand::Expire { kid } => expire(&keyring, keyring.find(&kid).await?, &verifiers).await?,
+            KeysCommand::Export { kid, .. } => {
+                let key = keyring.export(keyring.find(&kid).await?).await?;
+                output::secret(key.trim_end())
+                    .context("the private key could not be printed: export it again")?;
+            }
             KeysCommand::Import { .. } => import_key(&keyring, imported).await?,
         }
         Ok(())
@@ -113,11 +123,12 @@ pub(super) async fn run(config: Config, command: KeysCommand) -> anyhow::Result<
 }
 
 async fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
-    let keys = keyring.full_report().await?;
+    let (keys, thumbprints) = (keyring.full_report().await?, keyring.thumbprint_kids().await?);
+    let lines = keys.iter().map(|key| Line::new(key, thumbprints.get(&key.kid)));
     let status = keyring.rotation_status();
     if json {
         let listing = Listing {
-            keys: keys.iter().map(Line::new).collect(),
+            keys: lines.collect(),
             signing_for_seconds: status.signing_for.map(|age| age.as_secs()),
             next_rotation: status.next_rotation.map(|time| time.to_string()),
             uploaded: external_keys(keyring)
@@ -136,12 +147,7 @@ async fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
         output::lines([serde_json::to_string_pretty(&listing)?])?;
         return Ok(());
     }
-    let header = ["KID", "PHASE", "CREATED", "SIGNS FROM", "SIGNS UNTIL", "EXPIRES"].map(str::to_owned);
-    let rows = keys.iter().map(|key| Line::new(key).cells());
-    let line = |[kid, phase, created, from, until, exp]: [String; 6]| {
-        format!("{kid:>5}  {phase:<8}  {created:<20}  {from:<20}  {until:<20}  {exp}")
-    };
-    output::lines(std::iter::once(header).chain(rows).map(line))?;
+    output::lines(table(lines.collect(), !thumbprints.is_empty()))?;
     // On standard error, so that standard output contains only the table.
     for key in external_keys(keyring) {
         let until = key.exp.map_or_else(|| "it is withdrawn".to_owned(), |time| time.to_string());
@@ -152,6 +158,17 @@ async fn list(keyring: &Keyring, json: bool) -> anyhow::Result<()> {
         output::message(&format!("key {} is neither published nor used: {}; {remedy}", row.kid, row.why));
     }
     Ok(())
+}
+
+/// The lines of the table. Its last column is shown only if it says more than the first one.
+fn table(keys: Vec<Line>, has_thumbprints: bool) -> Vec<String> {
+    let header = ["KID", "PHASE", "CREATED", "SIGNS FROM", "SIGNS UNTIL", "EXPIRES", "ALG", "PUBLISHED AS"];
+    let rows = std::iter::once(header.map(str::to_owned)).chain(keys.into_iter().map(Line::cells));
+    rows.map(|[kid, phase, created, from, until, exp, alg, published]| {
+        let row = format!("{kid:>5}  {phase:<8}  {created:<20}  {from:<20}  {until:<20}  {exp:<20}  ");
+        if has_thumbprints { format!("{row}{alg:<5}  {published}") } else { row + &alg }
+    })
+    .collect()
 }
 
 #[derive(Serialize)]
@@ -184,6 +201,8 @@ struct UnreadableKey {
 #[derive(Serialize)]
 struct Line {
     kid: i64,
+    published_kid: String,
+    alg: Option<&'static str>,
     phase: &'static str,
     // The older name stays in the JSON, because scripts read it.
     #[serde(rename = "made")]
@@ -194,9 +213,11 @@ struct Line {
 }
 
 impl Line {
-    fn new(key: &KeyStatus) -> Self {
+    fn new(key: &KeyStatus, thumbprint: Option<&String>) -> Self {
         Self {
             kid: key.kid.0,
+            published_kid: thumbprint.cloned().unwrap_or_else(|| key.kid.to_string()),
+            alg: key.profile.map(|profile| profile.algorithm.name()),
             phase: key.phase.name(),
             created: key.created_at.to_string(),
             signs_from: key.signs_from.map(|time| time.to_string()),
@@ -205,7 +226,7 @@ impl Line {
         }
     }
 
-    fn cells(self) -> [String; 6] {
+    fn cells(self) -> [String; 8] {
         [
             self.kid.to_string(),
             self.phase.to_owned(),
@@ -213,6 +234,8 @@ impl Line {
             or_dash(self.signs_from),
             or_dash(self.signs_until),
             self.expires,
+            or_dash(self.alg.map(str::to_owned)),
+            self.published_kid,
         ]
     }
 }
@@ -226,12 +249,23 @@ async fn rotate(keyring: &Keyring, now: bool, verifiers: &Verifiers<'_>) -> anyh
         bail!("the new key has already expired: see `jwksd keys list`");
     };
     if let (Phase::Next, Some(from)) = (created.phase, created.signs_from) {
-        output::message(&format!("key {} is the next key; it signs from {from}", created.kid));
+        output::message(&format!(
+            "key {}{} is the next key; it signs from {from}",
+            created.kid,
+            in_brackets(created)
+        ));
     } else {
-        output::message(&format!("key {} signs now", created.kid));
+        output::message(&format!("key {}{} signs now", created.kid, in_brackets(created)));
         verifiers.warn_of_unknown_kid();
     }
     Ok(())
+}
+
+/// The algorithm of a key, if it is not the default.
+fn in_brackets(key: &KeyStatus) -> String {
+    let algorithm =
+        key.profile.map(|profile| profile.algorithm).filter(|algorithm| *algorithm != Algorithm::Rs256);
+    algorithm.map_or_else(String::new, |algorithm| format!(" ({algorithm})"))
 }
 
 async fn revoke(keyring: &Keyring, kid: Kid, verifiers: &Verifiers<'_>) -> anyhow::Result<()> {

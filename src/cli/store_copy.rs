@@ -91,7 +91,8 @@ pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyh
 /// The keys that the master key does not open.
 pub(super) fn unopened_kids(master_key: &MasterKey, inspection: &Inspection) -> Vec<Kid> {
     let (rows, invalid_exp) = (&inspection.keys, &inspection.invalid_exp);
-    issuer::unreadable_rows(master_key, rows, invalid_exp).into_iter().map(|row| row.kid).collect()
+    let rows = issuer::unreadable_rows(master_key, rows, invalid_exp, &inspection.key_metadata);
+    rows.into_iter().map(|row| row.kid).collect()
 }
 
 /// What a verified copy contains, for a message.

@@ -11,8 +11,8 @@ use crate::http::config::{
 use crate::http::listener::{HOST, ISSUER, PORT};
 use crate::issuer::config::{
     ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, AUTH_FAILURE_LIMIT,
-    AUTH_FAILURE_WINDOW, CREDENTIAL_CACHE_TTL, JWKS_MAX_AGE, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION,
-    LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY, TOKEN_TTL, TOKEN_TYP,
+    AUTH_FAILURE_WINDOW, CREDENTIAL_CACHE_TTL, JWKS_MAX_AGE, KEY_ALG, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION,
+    KID_FORMAT, LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY, RSA_BITS, TOKEN_TTL, TOKEN_TYP,
 };
 use crate::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
 use crate::setting::{Declaration, SecretDeclaration};
@@ -29,6 +29,9 @@ pub const SETTINGS: &[Declaration] = &[
     AUDIENCE.declaration(),
     TOKEN_TYP.declaration(),
     TOKEN_TTL.declaration(),
+    KEY_ALG.declaration(),
+    RSA_BITS.declaration(),
+    KID_FORMAT.declaration(),
     KEY_LIFETIME.declaration(),
     KEY_RETENTION.declaration(),
     KEY_LEAD.declaration(),

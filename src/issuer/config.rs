@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::token_type::TokenType;
 use crate::domain::key::lifecycle::{InvalidPolicy, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
+use crate::domain::key::{KEY_ALGORITHMS, KeyProfile, KeySpec, KidFormat, RsaBits};
 use crate::domain::password::{Hasher, MAX_COST};
 use crate::setting::values::{MAX_DURATION, duration, list, number, one_of, positive_duration, text};
 use crate::setting::{ConfigError, OptionalSetting, SecretSetting, Setting, Source};
@@ -64,6 +66,31 @@ pub(crate) const KEY_LEAD: Setting<Duration> = Setting {
     default: "2h",
     help: "How long a new key is published before it first signs: at least 2 × JWKS_MAX_AGE, or 0 to sign immediately",
     parse: duration,
+};
+
+pub(crate) const KEY_ALG: Setting<Algorithm> = Setting {
+    name: "KEY_ALG",
+    default: "RS256",
+    help: "The algorithm of new signing keys: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA. The keys that \
+           exist keep theirs",
+    parse: |text| one_of(text, &KEY_ALGORITHMS.map(|algorithm| (algorithm.name(), algorithm))),
+};
+
+pub(crate) const RSA_BITS: Setting<RsaBits> = Setting {
+    name: "RSA_BITS",
+    default: "2048",
+    help: "The size of new signing keys if KEY_ALG is RS… or PS…: 2048, 3072 or 4096",
+    parse: |text| {
+        one_of(text, &[("2048", RsaBits::Bits2048), ("3072", RsaBits::Bits3072), ("4096", RsaBits::Bits4096)])
+    },
+};
+
+pub(crate) const KID_FORMAT: Setting<KidFormat> = Setting {
+    name: "KID_FORMAT",
+    default: "number",
+    help: "The kid of new signing keys: number counts from 1; thumbprint (RFC 7638) is unique, also between issuers. The keys \
+           that exist keep theirs",
+    parse: |text| one_of(text, &KidFormat::ALL.map(|format| (format.name(), format))),
 };
 
 pub(crate) const JWKS_MAX_AGE: Setting<Duration> = Setting {
@@ -144,6 +171,8 @@ pub struct KeyConfig {
     pub new_master_key: Option<MasterSecret>,
     /// When keys rotate, and how long tokens are valid.
     pub policy: RotationPolicy,
+    /// Which keys are created.
+    pub spec: KeySpec,
     /// How long verifiers may cache the JWKS.
     pub jwks_max_age: Duration,
 }
@@ -159,6 +188,13 @@ impl KeyConfig {
             master_key: MASTER_KEY.read(source)?,
             new_master_key: NEW_MASTER_KEY.read(source)?,
             policy: policy(source, jwks_max_age)?,
+            spec: KeySpec {
+                profile: KeyProfile {
+                    algorithm: KEY_ALG.read(source)?,
+                    kid_format: KID_FORMAT.read(source)?,
+                },
+                rsa_bits: RSA_BITS.read(source)?,
+            },
             jwks_max_age,
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::accounts::Accounts;
 use super::context::Context;
@@ -21,8 +21,8 @@ pub struct Issuer {
     pub(super) keyring: Arc<Keyring>,
     pub(super) context: Context,
     pub(super) tokens: Arc<TokenPolicy>,
-    /// A key that is never published, for tokens that verifiers must refuse.
-    pub(super) unpublished_key: Arc<OnceCell<Arc<SigningKey>>>,
+    /// Keys that are never published, one for each algorithm, for tokens that verifiers must refuse.
+    pub(super) unpublished_keys: Arc<Mutex<Vec<Arc<SigningKey>>>>,
     /// Whether open mode issues tokens although the store has accounts.
     pub(super) accounts_allowed: bool,
     /// Whether open mode has found accounts. Logged once.
@@ -39,7 +39,7 @@ impl Issuer {
             keyring,
             context,
             tokens: Arc::new(tokens),
-            unpublished_key: Arc::default(),
+            unpublished_keys: Arc::default(),
             accounts_allowed: false,
             accounts_found: Arc::default(),
             write_probe: Arc::default(),

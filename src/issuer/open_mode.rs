@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use super::error::IssuerError;
 use super::issue::Issuer;
 use crate::domain::clock::Timestamp;
-use crate::domain::key::{DEFAULT_ALGORITHM, Kid, SigningKey};
+use crate::domain::jose::algorithm::Algorithm;
+use crate::domain::key::{KeyProfile, KeySpec, Kid, SigningKey};
 use crate::domain::token::fault::{Fault, Signer};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenOverrides, TokenPolicy};
 
@@ -42,8 +43,8 @@ impl Issuer {
     /// Issues a token that a correct verifier refuses because of this fault.
     ///
     /// # Errors
-    /// [`IssuerError::NoSigningKey`] when no key can sign now; [`IssuerError::NoSuitableKey`] when no key was revoked yet:
-    /// only an operator revokes keys. [`IssuerError::HasAccounts`].
+    /// [`IssuerError::NoSigningKey`] when no key can sign now; [`IssuerError::NoSuitableKey`] when no key was revoked yet
+    /// (only an operator revokes keys), or when tokens of the current key cannot have this fault. [`IssuerError::HasAccounts`].
     pub async fn issue_faulty(
         &self,
         name: &str,
@@ -53,11 +54,15 @@ impl Issuer {
         self.expect_no_accounts().await?;
         let now = self.now();
         let current = self.key_for(TokenKind::Valid, now)?;
+        if !fault.is_possible(current.algorithm()) {
+            return Err(IssuerError::NoSuitableKey);
+        }
         self.keyring.record_open_mode_key(current.kid()).await?;
         let signer = match fault.signer() {
             Signer::Current => Arc::clone(&current),
+            Signer::OtherCurve => self.unpublished_key(other_curve(current.algorithm())).await?,
             Signer::Revoked => self.keyring.revoked_signer().await?.ok_or(IssuerError::NoSuitableKey)?,
-            Signer::Unpublished => self.unpublished_key().await?,
+            Signer::Unpublished => self.unpublished_key(current.algorithm()).await?,
         };
         let policy = self.policy_with(&overrides);
         // The claims fit the current key, so that the fault is the only reason to refuse the token.
@@ -97,19 +102,24 @@ impl Issuer {
         }
     }
 
-    /// A key that is never published. It is generated at its first use and lives as long as the process.
-    async fn unpublished_key(&self) -> Result<Arc<SigningKey>, IssuerError> {
-        let make = async || {
-            // Not per token: generating a key is slow, and open mode asks for no credentials.
-            let key = self.keyring.generate().await?;
-            Ok::<_, IssuerError>(Arc::new(SigningKey::new(
-                // Our own numbers start at 1, and external keys must not have a number.
-                Kid(0),
-                Timestamp::from_secs(0),
-                key,
-                DEFAULT_ALGORITHM,
-            )?))
-        };
-        self.unpublished_key.get_or_try_init(make).await.cloned()
+    /// A key for this algorithm that is never published. It is generated at its first use and lives as long as the process.
+    async fn unpublished_key(&self, algorithm: Algorithm) -> Result<Arc<SigningKey>, IssuerError> {
+        // Not per token: generating a key is slow, and open mode asks for no credentials.
+        let mut keys = self.unpublished_keys.lock().await;
+        if let Some(key) = keys.iter().find(|key| key.algorithm() == algorithm) {
+            return Ok(Arc::clone(key));
+        }
+        let spec =
+            KeySpec { profile: KeyProfile { algorithm, ..KeyProfile::default() }, ..KeySpec::default() };
+        let key = self.keyring.generate(spec).await?;
+        // Our own numbers start at 1, and external keys must not have a number.
+        let key = Arc::new(SigningKey::new(Kid(0), Timestamp::from_secs(0), key, spec.profile)?);
+        keys.push(Arc::clone(&key));
+        Ok(key)
     }
+}
+
+/// An algorithm for a key on another curve.
+fn other_curve(algorithm: Algorithm) -> Algorithm {
+    if algorithm == Algorithm::Es256 { Algorithm::Es384 } else { Algorithm::Es256 }
 }

@@ -37,7 +37,10 @@ pub(crate) fn number<T: FromStr + Display + PartialOrd>(
 pub(crate) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        format!("use {}", names.join(" or "))
+        match names.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("use {} or {last}", others.join(", ")),
+            _ => format!("use {}", names.concat()),
+        }
     })
 }
 

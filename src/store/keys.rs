@@ -78,6 +78,8 @@ pub struct KnownKey {
     pub thumbprint: String,
     /// Our own key that it is; nothing if that key is gone.
     pub kid: Option<Kid>,
+    /// Whether that key is published under its thumbprint.
+    pub has_thumbprint_as_kid: bool,
     /// Whether it was revoked, under any `kid`.
     pub is_revoked: bool,
 }

@@ -38,6 +38,9 @@ pub trait Store: Send + Sync {
     /// What the store knows about the public keys with these thumbprints (RFC 7638). Nothing for an unknown one.
     async fn known_keys(&self, thumbprints: &[String]) -> Result<Vec<KnownKey>, StoreError>;
 
+    /// The keys that are published under their thumbprints, with those.
+    async fn thumbprint_kids(&self) -> Result<Vec<(Kid, String)>, StoreError>;
+
     /// The version of the keys. Cheap enough to be asked several times a second.
     async fn key_version(&self) -> Result<KeyVersion, StoreError>;
 

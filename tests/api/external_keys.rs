@@ -84,7 +84,8 @@ async fn an_external_key_is_published_next_to_ours_and_can_be_withdrawn() {
     assert_eq!(
         app.get("/keys").await.json,
         json!({"keys": [
-            {"kid": "1", "phase": "current", "exp": exp}, {"kid": "mine", "phase": "uploaded", "exp": null},
+            {"kid": "1", "alg": "RS256", "phase": "current", "exp": exp},
+            {"kid": "mine", "alg": "EdDSA", "phase": "uploaded", "exp": null},
         ]})
     );
     let answer = TestResponse::send(admin(&app, Method::DELETE, "/keys/mine")).await;

@@ -2,16 +2,25 @@
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use jwksd::domain::key::Kid;
+use jwksd::domain::jose::algorithm as jose;
+use jwksd::domain::jose::pem::public_pem;
+use jwksd::domain::jose::public_key::PublicKey;
+use jwksd::domain::key::{KeyProfile, KeySpec, Kid, KidFormat};
 use jwksd::http::AuthMode;
 use serde_json::{Value, json};
 
-use crate::helpers::{ISSUER, Setup, TestApp, TestResponse, decode, verify};
+use crate::helpers::{ISSUER, Setup, TestApp, TestResponse, algorithm, decode, verify};
 
 const AUDIENCE: &str = "https://api.example";
 
 async fn open() -> TestApp {
     TestApp::with(Setup { auth_mode: AuthMode::Open, audience: Some(AUDIENCE), ..Setup::default() }).await
+}
+
+async fn open_with(algorithm: jose::Algorithm) -> TestApp {
+    let spec = KeySpec { profile: KeyProfile { algorithm, ..KeyProfile::default() }, ..KeySpec::default() };
+    TestApp::with(Setup { auth_mode: AuthMode::Open, audience: Some(AUDIENCE), spec, ..Setup::default() })
+        .await
 }
 
 async fn ask(app: &TestApp, query: &str, body: Value) -> TestResponse {
@@ -125,13 +134,13 @@ async fn names(app: &TestApp) -> Vec<String> {
     faults.iter().map(|fault| fault["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A strict verifier on another library: only RS256, with the published key of that `kid`, all claims checked.
+/// A strict verifier on another library: only the algorithm of the published key, with the published key of that `kid`, all claims checked.
 async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
     let header = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?;
     let kid = header.kid.ok_or("no kid")?;
     let jwks = app.jwks().await;
     let key = jwks.find(&kid).ok_or("unknown kid")?;
-    let mut validation = Validation::new(Algorithm::RS256);
+    let mut validation = Validation::new(algorithm(key));
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[AUDIENCE]);
     validation.set_required_spec_claims(&["exp", "iss", "aud"]);
@@ -157,16 +166,21 @@ async fn judge(app: &TestApp, token: &str) -> Result<Value, String> {
 
 #[tokio::test]
 async fn another_library_refuses_every_fault_for_its_own_reason() {
-    let app = open().await;
+    // An EC key, because two of the faults are faults of such tokens only.
+    let app = open_with(jose::Algorithm::Es256).await;
     app.keyring.rotate(true).await.unwrap();
     app.keyring.revoke(Kid(1)).await.unwrap();
     let good = ask(&app, "", json!({})).await.token();
     judge(&app, &good).await.unwrap();
     let reasons = [
+        ("alg-hs256-with-public-der", "InvalidAlgorithm"),
+        ("alg-hs256-with-public-jwk", "InvalidAlgorithm"),
         ("alg-hs256-with-public-key", "InvalidAlgorithm"),
+        ("alg-hs256-with-public-raw", "InvalidAlgorithm"),
         ("alg-none", "unknown variant `none`"),
         ("bad-signature", "InvalidSignature"),
         ("crit-unknown", "crit"),
+        ("der-signature", "InvalidSignature"),
         ("embedded-jwk", "InvalidSignature"),
         ("expired", "expired"),
         ("no-exp", "no exp"),
@@ -175,6 +189,7 @@ async fn another_library_refuses_every_fault_for_its_own_reason() {
         ("revoked-key", "unknown kid"),
         ("unknown-kid", "unknown kid"),
         ("wrong-audience", "InvalidAudience"),
+        ("wrong-curve", "InvalidAlgorithm"),
         ("wrong-issuer", "InvalidIssuer"),
     ];
     assert_eq!(names(&app).await, reasons.map(|(name, _)| name));
@@ -237,4 +252,108 @@ async fn unknown_and_unavailable_faults_are_refused() {
     }
     let answer = ask(&app, "?fault=revoked-key", json!({})).await;
     answer.expect_error(404, "no_suitable_key", "No suitable key found");
+}
+
+/// A verifier that takes the algorithm from the token, and the published key in this format as the secret.
+fn is_confused_by(token: &str, secret: &[u8]) -> bool {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.validate_exp = false;
+    validation.set_audience(&[AUDIENCE]);
+    jsonwebtoken::decode::<Value>(token, &DecodingKey::from_secret(secret), &validation).is_ok()
+}
+
+#[tokio::test]
+async fn tokens_that_confuse_the_algorithm_have_the_published_key_as_their_secret_whatever_its_type() {
+    let base64 = |value: &Value| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(value.as_str().unwrap()).unwrap()
+    };
+    for algorithm in
+        [jose::Algorithm::Rs256, jose::Algorithm::Es256, jose::Algorithm::Es384, jose::Algorithm::EdDsa]
+    {
+        let app = open_with(algorithm).await;
+        let set = app.get("/jwks").await;
+        let jwk = &set.json["keys"][0];
+        let key = PublicKey::from_members(jwk.as_object().unwrap()).unwrap();
+        let pem = public_pem(&key).unwrap();
+        let der: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+        let der = {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.decode(der).unwrap()
+        };
+        let raw = match algorithm {
+            jose::Algorithm::Rs256 => base64(&jwk["n"]),
+            jose::Algorithm::EdDsa => base64(&jwk["x"]),
+            _ => [vec![4], base64(&jwk["x"]), base64(&jwk["y"])].concat(),
+        };
+        let published = set.text.strip_prefix("{\"keys\":[").unwrap().strip_suffix("]}").unwrap();
+        for (name, secret) in
+            [("der", &*der), ("jwk", published.as_bytes()), ("key", pem.as_bytes()), ("raw", &*raw)]
+        {
+            let fault = format!("?fault=alg-hs256-with-public-{name}");
+            let token = ask(&app, &fault, json!({"sub": "alice"})).await.token();
+            assert_eq!(
+                decode(&token).0,
+                json!({"alg": "HS256", "typ": "JWT", "kid": "1"}),
+                "{algorithm} {name}"
+            );
+            assert!(is_confused_by(&token, secret), "{algorithm} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn faults_of_ecdsa_are_issued_only_while_an_ec_key_signs() {
+    for algorithm in [jose::Algorithm::Rs256, jose::Algorithm::EdDsa] {
+        let app = open_with(algorithm).await;
+        for name in ["der-signature", "wrong-curve"] {
+            let answer = ask(&app, &format!("?fault={name}"), json!({})).await;
+            answer.expect_error(404, "no_suitable_key", "No suitable key found");
+        }
+    }
+    for (algorithm, other) in [(jose::Algorithm::Es256, "ES384"), (jose::Algorithm::Es384, "ES256")] {
+        let app = open_with(algorithm).await;
+        let token = ask(&app, "?fault=wrong-curve", json!({})).await.token();
+        assert_eq!(decode(&token).0, json!({"alg": other, "typ": "JWT", "kid": "1"}));
+        let token = ask(&app, "?fault=der-signature", json!({})).await.token();
+        assert_eq!(decode(&token).0, json!({"alg": algorithm.name(), "typ": "JWT", "kid": "1"}));
+    }
+}
+
+#[tokio::test]
+async fn a_signature_in_der_is_that_of_the_published_key() {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let app = open_with(jose::Algorithm::Es256).await;
+    let jwk = app.get("/jwks").await.json["keys"][0].clone();
+    let bytes = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+    let point = [vec![4], bytes("x"), bytes("y")].concat();
+    // Leading zeros and set first bits change the length of DER, so one token is not enough.
+    for _ in 0..50 {
+        let token = ask(&app, "?fault=der-signature", json!({})).await.token();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &point);
+        assert!(key.verify(signed.as_bytes(), &signature).is_ok(), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn fault_tokens_have_the_algorithm_and_the_kid_of_the_current_key() {
+    let profile = KeyProfile { algorithm: jose::Algorithm::EdDsa, kid_format: KidFormat::Thumbprint };
+    let spec = KeySpec { profile, ..KeySpec::default() };
+    let app = TestApp::with(Setup { auth_mode: AuthMode::Open, spec, ..Setup::default() }).await;
+    let kid = app.get("/jwks").await.json["keys"][0]["kid"].clone();
+    assert_eq!(kid.as_str().unwrap().len(), 43);
+    let fault = async |name: &str| decode(&ask(&app, &format!("?fault={name}"), json!({})).await.token()).0;
+    let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": kid});
+    for name in ["bad-signature", "expired", "no-exp", "not-yet-valid", "wrong-audience", "wrong-issuer"] {
+        assert_eq!(fault(name).await, header, "{name}");
+    }
+    let embedded = fault("embedded-jwk").await;
+    assert_eq!((&embedded["alg"], &embedded["kid"]), (&json!("EdDSA"), &kid));
+    assert_eq!(embedded["jwk"]["crv"], "Ed25519");
+    assert_eq!(fault("no-kid").await, json!({"alg": "EdDSA", "typ": "JWT"}));
 }

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use jwksd::app::App;
 use jwksd::config::Config;
 use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
-use jwksd::domain::jose::pem::to_pkcs1_pem;
+use jwksd::domain::jose::pem::to_stored_pem;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::jose::token_type::TokenType;
+use jwksd::domain::key::KeySpec;
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::password::Hasher;
@@ -62,6 +63,7 @@ pub(crate) struct Setup {
     pub(crate) issuer: &'static str,
     pub(crate) browsers: BrowserConfig,
     pub(crate) policy: RotationPolicy,
+    pub(crate) spec: KeySpec,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) connections: usize,
 }
@@ -86,6 +88,7 @@ impl Default for Setup {
             issuer: ISSUER,
             browsers: BrowserConfig::default(),
             policy: RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap(),
+            spec: KeySpec::default(),
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
             connections: 1000,
         }
@@ -101,6 +104,7 @@ impl Setup {
                 master_key: Some(MasterSecret::parse(self.master_key).unwrap()),
                 new_master_key: None,
                 policy: self.policy,
+                spec: self.spec,
                 jwks_max_age: 5 * MINUTE,
             },
             tokens: TokenConfig {
@@ -332,7 +336,7 @@ fn part(text: &str) -> Value {
 pub(crate) fn verify(token: &str, jwks: &JwkSet) -> Result<Value, String> {
     let header = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?;
     let key = jwks.find(header.kid.as_deref().unwrap()).ok_or("the kid is not in the JWKS")?;
-    let mut validation = Validation::new(Algorithm::RS256);
+    let mut validation = Validation::new(algorithm(key));
     validation.set_issuer(&[ISSUER]);
     validation.validate_exp = false;
     validation.validate_aud = false;
@@ -341,7 +345,12 @@ pub(crate) fn verify(token: &str, jwks: &JwkSet) -> Result<Value, String> {
         .map_err(|error| error.to_string())
 }
 
+/// The algorithm that a JWK is published with.
+pub(crate) fn algorithm(jwk: &Jwk) -> Algorithm {
+    jwk.common.key_algorithm.unwrap().to_string().parse().unwrap()
+}
+
 /// A new RSA private key as PKCS#1 PEM, the form of the `keys` table.
 pub(crate) fn rsa_pem() -> zeroize::Zeroizing<String> {
-    to_pkcs1_pem(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).unwrap()
+    to_stored_pem(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).unwrap()
 }

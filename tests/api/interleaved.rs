@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jwksd::domain::clock::{Clock as _, ManualClock};
-use jwksd::domain::key::Kid;
 use jwksd::domain::key::lifecycle::{Phase, RotationPolicy};
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::key::status::KeyStatus;
+use jwksd::domain::key::{KeySpec, Kid};
 use jwksd::issuer::{self, IssuerError, Keyring};
 use proptest::prelude::*;
 
@@ -167,7 +167,7 @@ async fn keyring(setup: &Setup) -> Arc<Keyring> {
     let secret = MasterSecret::parse(MASTER_KEY).unwrap();
     let context = context(&setup.dir, &setup.clock).await;
     let master_key = issuer::initialize(&secret, &context).await.unwrap();
-    Arc::new(Keyring::open(context, master_key, policy()).await.unwrap())
+    Arc::new(Keyring::open(context, master_key, policy(), KeySpec::default()).await.unwrap())
 }
 
 fn policy() -> RotationPolicy {

@@ -6,7 +6,7 @@ use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::Phase;
 use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::key::{Kid, import};
+use jwksd::domain::key::{KeySpec, Kid, import};
 use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
 use jwksd::store::sqlite::Contents;
 use serde_json::json;
@@ -25,6 +25,7 @@ async fn command(app: &TestApp) -> Keyring {
         context(&app.dir, &app.clock).await,
         master_key(app, crate::helpers::MASTER_KEY).await,
         policy(),
+        KeySpec::default(),
     )
     .await
     .unwrap()
@@ -271,7 +272,8 @@ async fn a_server_with_the_old_master_key_still_withdraws_revoked_keys() {
     issuer::rekey(&context, &old, &MasterSecret::parse(NEW_KEY).unwrap(), false).await.unwrap();
     app.keyring.tick().await.unwrap_err();
     assert_eq!(app.published_kids().await, ["1"]);
-    let command = Keyring::open(context, master_key(&app, NEW_KEY).await, policy()).await.unwrap();
+    let command =
+        Keyring::open(context, master_key(&app, NEW_KEY).await, policy(), KeySpec::default()).await.unwrap();
     command.revoke(Kid(1)).await.unwrap();
     app.keyring.tick().await.unwrap_err();
     app.get("/jwks").await.expect_error(503, "no_key", "There is no key to publish");

@@ -7,6 +7,7 @@ use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd::domain::key::KeySpec;
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
@@ -542,7 +543,12 @@ async fn other_process(app: &TestApp) -> Keyring {
         panic!("the store has a master key");
     };
     let master_key = issuer::unlock(&MasterSecret::parse(MASTER_KEY).unwrap(), record).unwrap();
-    let keyring = Keyring::open(context(&app.dir, &app.clock).await, master_key, Setup::default().policy);
+    let keyring = Keyring::open(
+        context(&app.dir, &app.clock).await,
+        master_key,
+        Setup::default().policy,
+        KeySpec::default(),
+    );
     let keyring = keyring.await.unwrap();
     keyring.tick().await.unwrap();
     keyring

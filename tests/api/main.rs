@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod algorithms;
 mod auth;
 mod bad_input;
 mod browsers;

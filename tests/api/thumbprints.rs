@@ -2,7 +2,7 @@
 
 use jwksd::domain::jose::jwk::Jwk;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
-use jwksd::domain::key::Kid;
+use jwksd::domain::key::{KeySpec, Kid};
 use jwksd::issuer::{IssuerError, Keyring};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ async fn app() -> TestApp {
 async fn command(app: &TestApp) -> Keyring {
     let context = context(&app.dir, &app.clock).await;
     let master_key = master_key(MASTER_KEY, &context).await;
-    Keyring::open(context, master_key, Setup::default().policy).await.unwrap()
+    Keyring::open(context, master_key, Setup::default().policy, KeySpec::default()).await.unwrap()
 }
 
 fn jwk(key: &PrivateKey, kid: &str) -> Value {

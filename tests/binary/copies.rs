@@ -117,6 +117,50 @@ async fn later_revocations_disablings_and_deletions_survive_a_restore() {
     assert_eq!(run(dir, &["doctor"], &[("PORT", "0")], "").status.code(), Some(0));
 }
 
+#[test]
+fn keys_of_every_kind_survive_a_restore_and_a_rekey() {
+    let dir = dir();
+    let dir = dir.path();
+    done(dir, &["keys", "list"]);
+    done(dir, &["keys", "rotate", "--now", "--key-alg", "ES256"]);
+    done(dir, &["backup", "copy.db"]);
+    done(dir, &["keys", "rotate", "--now", "--key-alg", "EdDSA", "--kid-format", "thumbprint"]);
+    done(dir, &["keys", "rotate", "--now", "--key-alg", "PS384"]);
+    let before = done(dir, &["keys", "list", "--json"]).0;
+    let listing: Value = serde_json::from_str(&before).unwrap();
+    let member = |name: &str| {
+        listing["keys"].as_array().unwrap().iter().map(|key| key[name].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(member("alg"), ["RS256", "RS256", "ES256", "EdDSA", "PS384"]);
+    let published = member("published_kid");
+    assert_eq!(published.iter().map(|kid| kid.as_str().unwrap().len()).collect::<Vec<_>>(), [1, 1, 1, 43, 1]);
+    let export = || ["3", "4", "5"].map(|kid| done(dir, &["keys", "export", "--yes", kid]).0);
+    let private = export();
+    assert_eq!(done(dir, &["keys", "export", "--yes", published[3].as_str().unwrap()]).0, private[1]);
+    for (pem, label) in private.iter().zip(["PRIVATE KEY", "PRIVATE KEY", "RSA PRIVATE KEY"]) {
+        assert!(pem.starts_with(&format!("-----BEGIN {label}-----\n")), "{label}");
+    }
+
+    done(dir, &["restore", "copy.db"]);
+    let same_but_for_the_clock = |text: String| {
+        let mut listing: Value = serde_json::from_str(&text).unwrap();
+        listing.as_object_mut().unwrap().retain(|name, _| name == "keys" || name == "unreadable");
+        listing
+    };
+    let before = same_but_for_the_clock(before);
+    assert_eq!(same_but_for_the_clock(done(dir, &["keys", "list", "--json"]).0), before);
+    let new = ("NEW_NOT_MY_KEY", "another passphrase of some length");
+    let rekey = run(dir, &["rekey"], &[new], "");
+    assert!(rekey.status.success(), "{}", stderr(&rekey));
+    let dotenv = fs::read_to_string(dir.join(".env")).unwrap();
+    let other: Vec<_> = dotenv.lines().filter(|line| !line.starts_with("NOT_MY_KEY=")).collect();
+    fs::write(dir.join(".env"), format!("{}\nNOT_MY_KEY='{}'\n", other.join("\n"), new.1)).unwrap();
+    assert_eq!(export(), private);
+    assert_eq!(same_but_for_the_clock(done(dir, &["keys", "list", "--json"]).0), before);
+    let (table, _) = done(dir, &["keys", "list"]);
+    assert!(table.lines().next().unwrap().ends_with("EXPIRES               ALG    PUBLISHED AS"), "{table}");
+}
+
 #[tokio::test]
 async fn a_restore_brings_back_the_passwords_of_the_backup() {
     let dir = dir();

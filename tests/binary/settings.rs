@@ -19,6 +19,13 @@ const INVALID: &[(&str, &str, &str)] = &[
         "4h",
         "KEY_LIFETIME is 4h: use 4h 15m or more, which is 2 × KEY_LEAD + TOKEN_TTL, or 2 × TOKEN_TTL when KEY_LEAD is 0",
     ),
+    (
+        "KEY_ALG",
+        "ES512",
+        "KEY_ALG is ES512: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA",
+    ),
+    ("RSA_BITS", "1024", "RSA_BITS is 1024: use 2048, 3072 or 4096"),
+    ("KID_FORMAT", "uuid", "KID_FORMAT is uuid: use number or thumbprint"),
     ("KEY_LEAD", "9m", "KEY_LEAD is 9m: use 2 × JWKS_MAX_AGE = 10m or more, or 0"),
     (
         "TRUSTED_PROXIES",

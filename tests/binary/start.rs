@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{Server, run};
-use crate::{DB, KEY, counts, db, dir, get, post, stderr};
+use crate::{DB, KEY, counts, db, dir, done, get, post, stderr};
 
 #[tokio::test]
 async fn a_first_start_without_settings_creates_a_private_env_file_and_two_keys() {
@@ -45,6 +45,31 @@ async fn keys_accounts_and_tokens_survive_a_kill() {
     assert_eq!(get(&server, "/jwks").await, jwks);
     let credentials = json!({"username": "alice", "password": answer["password"]});
     assert_eq!(post(&server, "/auth", credentials).await.0, 200);
+}
+
+#[test]
+fn a_server_says_that_a_changed_algorithm_waits_for_the_next_rotation() {
+    let dir = dir();
+    let said = "new keys are ES256 with a thumbprint as kid, as KEY_ALG, RSA_BITS and KID_FORMAT say; key 1, which signs now, is \
+                of another kind: the next rotation replaces it, or `jwksd keys rotate`";
+    let changed = [("KEY_ALG", "ES256"), ("KID_FORMAT", "thumbprint")];
+    let log = |env: &[(&str, &str)]| {
+        let mut server = Server::start(dir.path(), env);
+        let ready = std::time::Instant::now();
+        let mut log = String::new();
+        while !log.contains("new keys are") && ready.elapsed() < std::time::Duration::from_secs(1) {
+            log.push_str(&server.log());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        server.child.kill().unwrap();
+        server.wait();
+        log
+    };
+    assert!(!log(&[]).contains("new keys are"));
+    let second = log(&changed);
+    assert!(second.contains(said), "{second}");
+    done(dir.path(), &["keys", "rotate", "--now", "--key-alg", "ES256", "--kid-format", "thumbprint"]);
+    assert!(!log(&changed).contains("new keys are"));
 }
 
 #[tokio::test]

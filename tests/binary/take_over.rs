@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use jwksd::domain::jose::algorithm::Curve;
-use jwksd::domain::jose::pem::{private_pem, to_pkcs1_pem};
+use jwksd::domain::jose::pem::{private_pem, to_stored_pem};
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
@@ -38,7 +38,7 @@ fn rsa() -> PrivateKey {
 }
 
 fn pkcs1() -> Vec<u8> {
-    to_pkcs1_pem(&rsa()).unwrap().as_bytes().to_vec()
+    to_stored_pem(&rsa()).unwrap().as_bytes().to_vec()
 }
 
 fn der(pem: &str) -> Vec<u8> {
@@ -215,12 +215,17 @@ async fn a_store_with_one_usable_key_and_rows_that_are_left_out_can_be_copied_an
 #[tokio::test]
 async fn private_keys_in_every_form_that_can_be_imported_are_sealed_and_used() {
     let keys: Vec<_> = (0..4).map(|_| rsa()).collect();
+    let other = |new| PrivateKey::generate(new).unwrap();
+    let (p256, p384) = (other(NewKey::Ec(Curve::P256)), other(NewKey::Ec(Curve::P384)));
     let pkcs8 = private_pem(&keys[0]).unwrap();
     let forms = [
         pkcs8.as_bytes().to_vec(),
         der(&private_pem(&keys[1]).unwrap()),
-        der(&to_pkcs1_pem(&keys[2]).unwrap()),
+        der(&to_stored_pem(&keys[2]).unwrap()),
         format!("Bag Attributes\n{}", *private_pem(&keys[3]).unwrap()).into_bytes(),
+        private_pem(&p256).unwrap().as_bytes().to_vec(),
+        der(&private_pem(&p384).unwrap()),
+        private_pem(&other(NewKey::Ed25519)).unwrap().as_bytes().to_vec(),
     ];
     let dir = dir();
     let mut db = create(dir.path(), KEYS).await;
@@ -230,18 +235,24 @@ async fn private_keys_in_every_form_that_can_be_imported_are_sealed_and_used() {
     drop(db);
     assert!(doctor(dir.path()).iter().all(|(about, _)| about == "store"), "{:?}", doctor(dir.path()));
     let server = Server::start(dir.path(), &[KEY, ("AUTH_MODE", "open")]);
-    assert_eq!(kids(&server).await, ["1", "2", "3", "4"]);
+    assert_eq!(kids(&server).await, ["1", "2", "3", "4", "5", "6", "7"]);
     drop(server);
+    let listing = run(dir.path(), &["keys", "list", "--json"], &[KEY], "");
+    let listing: Value = serde_json::from_slice(&listing.stdout).unwrap();
+    let algorithms: Vec<_> =
+        listing["keys"].as_array().unwrap().iter().map(|key| key["alg"].as_str().unwrap()).collect();
+    assert_eq!(algorithms[..7], ["RS256", "RS256", "RS256", "RS256", "ES256", "ES384", "EdDSA"]);
     assert!(rows(dir.path()).await.iter().all(|(_, key, ..)| key[0] == 1), "all are sealed");
     assert_eq!(doctor(dir.path()), []);
 }
 
 #[tokio::test]
 async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_the_clear() {
-    let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P256)).unwrap()).unwrap();
+    let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P521)).unwrap()).unwrap();
     let short = include_str!("../data/rsa-1024.pem");
-    let jwk = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
     let dir = dir();
+    let jwk = run(dir.path(), &["jwk", "from-pem", "-", "--private"], &[KEY], &ec);
+    let jwk = String::from_utf8(jwk.stdout).unwrap();
     let mut db = create(dir.path(), KEYS).await;
     for key in [ec.as_bytes(), &der(&ec), short.as_bytes(), &der(short), jwk.as_bytes()] {
         insert(&mut db, key, "unixepoch() + 50000").await;
@@ -251,11 +262,11 @@ async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_t
     let log = first_start(dir.path());
     let found = doctor(dir.path());
     for (kid, why) in (1..).zip([
-        "this is an EC P-256 key",
-        "this is an EC P-256 key",
+        "this is an EC P-521 key",
+        "this is an EC P-521 key",
         "has 1024 bits",
         "has 1024 bits",
-        "this is an Ed25519 key: only RSA keys can be imported",
+        "this is an EC P-521 key: use RSA, EC P-256, EC P-384 or Ed25519",
     ]) {
         let (_, text) = found.iter().find(|(_, text)| text.starts_with(&format!("key {kid} is"))).unwrap();
         let delete = format!("`sqlite3 FILE \"delete from keys where kid = {kid}; vacuum\"`");
@@ -276,7 +287,7 @@ async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_t
 fn encoded(dir: &Path, key: &PrivateKey) -> Vec<(&'static str, Vec<u8>)> {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     let pem = private_pem(key).unwrap();
-    let der = der(&to_pkcs1_pem(key).unwrap());
+    let der = der(&to_stored_pem(key).unwrap());
     let output = run(dir, &["jwk", "from-pem", "-", "--private"], &[KEY], &pem);
     let jwk = String::from_utf8(output.stdout).unwrap();
     let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
@@ -362,13 +373,13 @@ fn expect_advice_works(dir: &Path, store: &Path, advice: &str, key: &PrivateKey)
     let imported = run(work.path(), &["keys", "import", "KEY.pem"], &[FAST_KEY], "");
     assert!(imported.status.success(), "{convert}: {}", stderr(&imported));
     let exported = run(work.path(), &["keys", "export", "3", "--yes"], &[FAST_KEY], "");
-    assert_eq!(String::from_utf8(exported.stdout).unwrap(), **to_pkcs1_pem(key).unwrap());
+    assert_eq!(String::from_utf8(exported.stdout).unwrap(), **to_stored_pem(key).unwrap());
 }
 
 #[tokio::test]
 async fn an_encoded_key_that_cannot_be_used_is_in_the_clear_and_one_that_is_encrypted_is_not() {
     use base64::engine::general_purpose::STANDARD;
-    let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P256)).unwrap()).unwrap();
+    let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P521)).unwrap()).unwrap();
     let encrypted = der(include_str!("../data/keys/encrypted-pkcs8.pem"));
     let xml = "<RSAKeyValue><Modulus>AQAB</Modulus><D>AQAB</D></RSAKeyValue>";
     let short = der(include_str!("../data/rsa-1024.pem"));
@@ -376,8 +387,8 @@ async fn an_encoded_key_that_cannot_be_used_is_in_the_clear_and_one_that_is_encr
     let dir = dir();
     let mut db = create(dir.path(), KEYS).await;
     let rows = [
-        (STANDARD.encode(der(&ec)).into_bytes(), unusable, "this is an EC P-256 key"),
-        (ec.replace('\n', "\\n").into_bytes(), unusable, "this is an EC P-256 key"),
+        (STANDARD.encode(der(&ec)).into_bytes(), unusable, "this is an EC P-521 key"),
+        (ec.replace('\n', "\\n").into_bytes(), unusable, "this is an EC P-521 key"),
         (STANDARD.encode(short).into_bytes(), unusable, "has 1024 bits"),
         (xml.as_bytes().to_vec(), unusable, ""),
         (br#"{"keys":[{"kty":"EC","crv":"P-256","d":"AQAB"}]}"#.to_vec(), unusable, ""),

@@ -13,6 +13,7 @@ use rsa::{RsaPrivateKey, RsaPublicKey, pkcs1v15, pss};
 use serde_json::{Value, json};
 
 use crate::WorkDir;
+use crate::support::Server;
 
 /// An `exp` that no test run reaches.
 const EXP: i64 = 4_000_000_000;
@@ -76,6 +77,80 @@ fn rsa_signatures_verify_both_ways_for_each_algorithm() {
     both_ways!(Sha256, "RS256", "PS256");
     both_ways!(Sha384, "RS384", "PS384");
     both_ways!(Sha512, "RS512", "PS512");
+}
+
+/// Verifies a token through the key set of its server, with `rsa` or jsonwebtoken, by the `alg` of the published key.
+fn expect_verified_by_another_library(dir: &WorkDir, set: &Value, token: &str) {
+    let header: Value = {
+        let header = token.split('.').next().unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
+    };
+    let jwk = set["keys"].as_array().unwrap().iter().find(|jwk| jwk["kid"] == header["kid"]).unwrap();
+    let alg = jwk["alg"].as_str().unwrap();
+    assert_eq!(header["alg"], alg);
+    let (message, signature) = parts(token);
+    let message = message.as_bytes();
+    dir.write("published.jwk", &jwk.to_string());
+    let pem = || dir.run(&["jwk", "to-pem", "published.jwk"]).out();
+    macro_rules! rsa {
+        ($scheme:ident, $hash:ty) => {{
+            let key = $scheme::VerifyingKey::<$hash>::new(RsaPublicKey::from_public_key_pem(&pem()).unwrap());
+            key.verify(message, &$scheme::Signature::try_from(signature.as_slice()).unwrap()).unwrap();
+        }};
+    }
+    match alg {
+        "RS256" => rsa!(pkcs1v15, Sha256),
+        "RS384" => rsa!(pkcs1v15, Sha384),
+        "RS512" => rsa!(pkcs1v15, Sha512),
+        "PS256" => rsa!(pss, Sha256),
+        "PS384" => rsa!(pss, Sha384),
+        "PS512" => rsa!(pss, Sha512),
+        _ => {
+            let key = DecodingKey::from_jwk(&serde_json::from_value(jwk.clone()).unwrap()).unwrap();
+            let validation = Validation::new(alg.parse().unwrap());
+            jsonwebtoken::decode::<Value>(token, &key, &validation).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_all_algorithms_verify_before_during_and_after_each_change() {
+    let dir = WorkDir::new();
+    let env = [("AUTH_MODE", "open"), ("AUTH_RATE_LIMIT", "0")];
+    let server = Server::start(dir.path(), &env);
+    let client = reqwest::Client::new();
+    let get = async |path: &str| {
+        client.get(format!("{}{path}", server.url)).send().await.unwrap().json::<Value>().await.unwrap()
+    };
+    let token = async || {
+        let answer = client.post(format!("{}/auth", server.url)).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
+    };
+    let mut tokens = vec![token().await];
+    for alg in ["RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "RS256"] {
+        let next = dir.run(&["keys", "rotate", "--key-alg", alg]);
+        assert_eq!(next.code, Some(0), "{next:?}");
+        let published = async || get("/jwks").await["keys"].as_array().unwrap().len();
+        while published().await <= tokens.len() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        // The next key is published and does not sign yet.
+        let during = token().await;
+        assert_eq!(during.split('.').next(), tokens.last().unwrap().split('.').next());
+        assert_eq!(dir.run(&["keys", "rotate", "--now", "--key-alg", alg]).code, Some(0));
+        let mut after = token().await;
+        while after.split('.').next() == during.split('.').next() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            after = token().await;
+        }
+        tokens.push(after);
+        let set = get("/jwks").await;
+        for token in tokens.iter().chain([&during]) {
+            expect_verified_by_another_library(&dir, &set, token);
+            let args = ["jwt", "verify", "--issuer", &server.url, token];
+            assert_eq!(dir.run(&args).code, Some(0), "{alg}");
+        }
+    }
 }
 
 #[test]

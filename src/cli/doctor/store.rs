@@ -145,7 +145,7 @@ fn schema(store: &Inspection, findings: &mut Findings) {
 }
 
 fn sealing(master_key: &MasterKey, store: &Inspection, findings: &mut Findings) {
-    for row in issuer::unreadable_rows(master_key, &store.keys, &store.invalid_exp) {
+    for row in issuer::unreadable_rows(master_key, &store.keys, &store.invalid_exp, &store.key_metadata) {
         let remedy = row.remedy.in_words(row.kid);
         let text = format!("key {} is neither published nor used ({}): {remedy}", row.kid, row.why);
         findings.warning("sealing", text);

@@ -5,6 +5,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rsa::pkcs8::der::Encode as _;
+use rsa::pkcs8::der::asn1::UintRef;
 use serde_json::{Map, Value, json};
 
 use super::algorithm::Algorithm;
@@ -275,6 +277,13 @@ pub(crate) fn compact<E>(
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut token);
     Ok(token)
+}
+
+/// The DER form (RFC 3279 §2.2.3) of an ECDSA signature. JWS uses the other one, `r ‖ s` (RFC 7518 §3.4).
+pub(crate) fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
+    let (r, s) = signature.split_at_checked(signature.len() / 2)?;
+    // A sequence of two INTEGERs, whatever their types are called.
+    [UintRef::new(r).ok()?, UintRef::new(s).ok()?].to_der().ok()
 }
 
 /// A `typ` in the form in which types are compared.

@@ -121,26 +121,34 @@ fn is_private_jwk(json: &Value) -> bool {
     has("d") && (has("kty") || has("n")) || keys.is_some_and(|keys| keys.iter().any(is_private_jwk))
 }
 
-/// Reads an RSA private key in PKCS#1 (`-----BEGIN RSA PRIVATE KEY-----`), the form of the `keys` table.
+/// Reads a private key in the form of the `keys` table: PKCS#1 (`-----BEGIN RSA PRIVATE KEY-----`) for RSA, PKCS#8
+/// (`-----BEGIN PRIVATE KEY-----`) for all others.
 ///
 /// # Errors
 /// [`InvalidPem`] for any other text.
-pub fn from_pkcs1_pem(text: &str) -> Result<PrivateKey, InvalidPem> {
+pub fn from_stored_pem(text: &str) -> Result<PrivateKey, InvalidPem> {
     // Not `Key::from_pem`: what a row has sealed must have exactly this form.
     let block = PemBlock::only(text.as_bytes())?.ok_or(InvalidPem::Malformed)?;
+    let label = |label: &str| InvalidPem::Label(label.to_owned());
     match block.label {
         PKCS1 => Ok(PrivateKey::from_pkcs1(&block.decode()?)?),
-        label => Err(InvalidPem::Label(label.to_owned())),
+        PKCS8 => {
+            let key = private_from_pkcs8(&block.decode()?)?;
+            if key.public().key_type() == KeyType::Rsa { Err(label(PKCS8)) } else { Ok(key) }
+        }
+        other => Err(label(other)),
     }
 }
 
-/// An RSA private key as PKCS#1 PEM.
+/// A private key in the form that [`from_stored_pem`] reads.
 ///
 /// # Errors
-/// [`InvalidJwk::Library`] for a key that is not RSA, or if aws-lc-rs fails.
-pub fn to_pkcs1_pem(key: &PrivateKey) -> Result<Zeroizing<String>, InvalidJwk> {
-    let der = key.to_pkcs1()?.ok_or(InvalidJwk::Library)?;
-    secret_pem(PKCS1, &der)
+/// [`InvalidJwk::Library`] if aws-lc-rs fails.
+pub fn to_stored_pem(key: &PrivateKey) -> Result<Zeroizing<String>, InvalidJwk> {
+    match key.to_pkcs1()? {
+        Some(der) => secret_pem(PKCS1, &der),
+        None => private_pem(key),
+    }
 }
 
 /// A private key as PKCS#8 PEM.
@@ -248,6 +256,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
+    use crate::domain::jose::private_key::NewKey;
 
     macro_rules! data {
         ($name:literal) => {
@@ -275,6 +284,23 @@ mod tests {
             assert!(contains_private_key(&input), "{shown}");
             assert_eq!(read_private_key(&input).is_ok(), is_usable, "{shown}");
         }
+    }
+
+    #[test]
+    fn a_row_of_keys_holds_pkcs1_for_rsa_and_pkcs8_for_all_others() {
+        for (new, label) in [
+            (NewKey::Rsa2048, PKCS1),
+            (NewKey::Ec(Curve::P256), PKCS8),
+            (NewKey::Ec(Curve::P384), PKCS8),
+            (NewKey::Ed25519, PKCS8),
+        ] {
+            let key = PrivateKey::generate(new).unwrap();
+            let stored = to_stored_pem(&key).unwrap();
+            assert!(stored.starts_with(&format!("-----BEGIN {label}-----\n")), "{new:?}");
+            assert_eq!(from_stored_pem(&stored).unwrap().public(), key.public());
+        }
+        let rsa = private_pem(&PrivateKey::generate(NewKey::Rsa2048).unwrap()).unwrap();
+        assert_eq!(from_stored_pem(&rsa).unwrap_err(), InvalidPem::Label(PKCS8.to_owned()));
     }
 
     #[test]

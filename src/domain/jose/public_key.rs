@@ -179,7 +179,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`InvalidJwk::Library`] if aws-lc-rs cannot encode the key.
-    pub(super) fn to_spki(&self) -> Result<Vec<u8>, InvalidJwk> {
+    pub(crate) fn to_spki(&self) -> Result<Vec<u8>, InvalidJwk> {
         let der = match &self.0 {
             PublicParameters::Rsa { n, e } => PublicKeyComponents { n, e }.as_der().ok(),
             PublicParameters::Ec { .. } | PublicParameters::Ed25519 { .. } => {
@@ -199,11 +199,26 @@ impl PublicKey {
         }
     }
 
+    /// The size of the modulus of an RSA key in bits.
+    pub(crate) fn rsa_bits(&self) -> Option<usize> {
+        self.rsa_parameters().map(|(n, _)| bits(n))
+    }
+
     /// The modulus and exponent of an RSA key.
     pub(super) fn rsa_parameters(&self) -> Option<(&[u8], &[u8])> {
         match &self.0 {
             PublicParameters::Rsa { n, e } => Some((n, e)),
             _ => None,
+        }
+    }
+
+    /// The bytes of the key without any structure: the modulus of an RSA key, the uncompressed point of an ECDSA key, or the
+    /// bytes of an Ed25519 key.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        match &self.0 {
+            PublicParameters::Rsa { n, .. } => n.clone(),
+            PublicParameters::Ec { x, y, .. } => point(x, y),
+            PublicParameters::Ed25519 { x } => x.clone(),
         }
     }
 

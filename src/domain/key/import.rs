@@ -1,9 +1,9 @@
 //! Reads private keys from elsewhere: the file of `jwksd keys import`, and the rows of another program.
 
 use thiserror::Error;
-
 use zeroize::Zeroizing;
 
+use super::profile::KeyProfile;
 use crate::domain::jose::algorithm::KeyType;
 use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::invalid_pem::InvalidPem;
@@ -15,7 +15,7 @@ use crate::domain::jose::private_key::PrivateKey;
 /// Maximum number of encodings around a key: base64 of a JWK in UTF-16, for example.
 const MAX_ENCODINGS: usize = 3;
 
-/// Reads an RSA private key: PEM in any shape, or DER; PKCS#8 or PKCS#1.
+/// Reads a private key that can sign: PEM in any shape, or DER; PKCS#8, PKCS#1 or SEC 1.
 ///
 /// # Errors
 /// [`InvalidImport`] for any other input.
@@ -24,10 +24,10 @@ pub fn parse(input: &[u8]) -> Result<PrivateKey, InvalidImport> {
 }
 
 fn usable(key: PrivateKey) -> Result<PrivateKey, InvalidImport> {
-    match key.public().key_type() {
-        // The size was checked when the key was read.
-        KeyType::Rsa => Ok(key),
-        other => Err(InvalidImport::KeyType(other)),
+    // The size of an RSA key was checked when the key was read.
+    match KeyProfile::unrecorded(key.public()) {
+        Some(_) => Ok(key),
+        None => Err(InvalidImport::KeyType(key.public().key_type())),
     }
 }
 
@@ -94,8 +94,8 @@ fn read_jwk(input: &[u8]) -> Option<Result<PrivateKey, InvalidImport>> {
 /// Why a key cannot be imported.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidImport {
-    /// Not an RSA key. The `keys` table can hold only PKCS#1 so far.
-    #[error("this is an {0} key: only RSA keys can be imported")]
+    /// A key type without an algorithm of ours.
+    #[error("this is an {0} key: use RSA, EC P-256, EC P-384 or Ed25519")]
     KeyType(KeyType),
     /// Not a usable private JWK.
     #[error(transparent)]
@@ -108,34 +108,37 @@ pub enum InvalidImport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::jose::pem::{private_pem, public_pem, to_pkcs1_pem};
+    use crate::domain::jose::algorithm::Curve;
+    use crate::domain::jose::pem::{private_pem, public_pem, to_stored_pem};
     use crate::domain::jose::private_key::NewKey;
 
     // 1024 bits, made for this test.
     const SHORT: &str = include_str!("../../../tests/data/rsa-1024.pem");
 
     #[test]
-    fn an_rsa_key_is_read_from_pkcs1_and_pkcs8() {
-        let key = PrivateKey::generate(NewKey::Rsa2048).unwrap();
-        for pem in [to_pkcs1_pem(&key).unwrap(), private_pem(&key).unwrap()] {
-            assert_eq!(parse(pem.as_bytes()).unwrap().public(), key.public());
+    fn keys_of_every_type_that_signs_are_read_from_pkcs1_and_pkcs8() {
+        for new in [NewKey::Rsa2048, NewKey::Ec(Curve::P256), NewKey::Ec(Curve::P384), NewKey::Ed25519] {
+            let key = PrivateKey::generate(new).unwrap();
+            for pem in [to_stored_pem(&key).unwrap(), private_pem(&key).unwrap()] {
+                assert_eq!(parse(pem.as_bytes()).unwrap().public(), key.public());
+            }
         }
     }
 
     #[test]
     fn other_keys_are_rejected_with_the_reason() {
         let rsa = PrivateKey::generate(NewKey::Rsa2048).unwrap();
-        let ed25519 = private_pem(&PrivateKey::generate(NewKey::Ed25519).unwrap()).unwrap();
+        let p521 = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P521)).unwrap()).unwrap();
         for (pem, message) in [
-            (ed25519.to_string(), "this is an Ed25519 key: only RSA keys can be imported"),
+            (p521.to_string(), "this is an EC P-521 key: use RSA, EC P-256, EC P-384 or Ed25519"),
             (public_pem(rsa.public()).unwrap(), "this is a public key: use the private key"),
             (SHORT.to_owned(), "the RSA key has 1024 bits: use 2048 to 8192"),
             (
-                ed25519.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
+                p521.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
                 "the key is encrypted: decrypt it with `openssl pkey -in FILE -out PLAIN`",
             ),
             (
-                ed25519.replace("PRIVATE KEY", "CERTIFICATE"),
+                p521.replace("PRIVATE KEY", "CERTIFICATE"),
                 "this is a certificate, which has only a public key: extract it with `openssl x509 -in FILE -noout -pubkey`",
             ),
             ("x".to_owned(), "not a key in PEM"),

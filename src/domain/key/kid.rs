@@ -1,8 +1,9 @@
-//! The key ID of the server's own keys.
+//! The numbers of the server's own keys.
 
 use std::fmt;
 
-/// Key ID (RFC 7515 §4.1.4): `keys.kid`, published in decimal. Never reused.
+/// The number of a key: `keys.kid`. Never reused. It is also the published key ID (RFC 7515 §4.1.4), in decimal, unless the
+/// key is published under its thumbprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kid(pub i64);
 

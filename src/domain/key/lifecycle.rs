@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::expiry::LATEST_EXP;
 use super::kid::Kid;
+use super::profile::KeyProfile;
 use crate::domain::clock::Timestamp;
 
 /// Maximum time until every process on the store has noticed a key change.
@@ -220,6 +221,9 @@ pub struct KeyMetadata {
     pub revoked_at: Option<Timestamp>,
     /// Whether another program has created the key.
     pub is_taken_over: bool,
+    /// Its algorithm and the form of its published `kid`. `None` if what the store has recorded is unknown. No plan depends
+    /// on it.
+    pub profile: Option<KeyProfile>,
 }
 
 impl KeyMetadata {
@@ -236,7 +240,14 @@ impl KeyMetadata {
             expired_at: None,
             revoked_at: None,
             is_taken_over: true,
+            profile: Some(KeyProfile::default()),
         }
+    }
+
+    /// The same key with this profile.
+    #[must_use]
+    pub(crate) fn with_profile(self, profile: KeyProfile) -> Self {
+        Self { profile: Some(profile), ..self }
     }
 
     /// A key that is created now.

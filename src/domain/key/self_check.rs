@@ -34,11 +34,12 @@ pub fn check(sets: &[&[u8]], key: &SigningKey, now: Timestamp) -> Result<(), Sel
     });
     let probe =
         jws::compact(key.header(TokenType::Jwt), claims.to_string().as_bytes(), |message| key.sign(message))?;
-    sets.iter().try_for_each(|jwks| verify(&probe, &claims, jwks, key.kid()))
+    sets.iter().try_for_each(|jwks| verify(&probe, &claims, jwks, key))
 }
 
-fn verify(probe: &str, claims: &Value, jwks: &[u8], kid: Kid) -> Result<(), SelfCheckError> {
-    let (public_key, algorithm) = published_key(jwks, kid)?;
+fn verify(probe: &str, claims: &Value, jwks: &[u8], key: &SigningKey) -> Result<(), SelfCheckError> {
+    let (public_key, algorithm) = published_key(jwks, key)?;
+    let kid = key.kid();
     let rejected = |why: String| SelfCheckError::Rejected { kid, why };
     let mut validation = Validation::new(algorithm);
     // The library would compare `exp` with the system clock, and this process may run on another clock.
@@ -50,12 +51,13 @@ fn verify(probe: &str, claims: &Value, jwks: &[u8], kid: Kid) -> Result<(), Self
     if decoded.claims == *claims { Ok(()) } else { Err(rejected("it decodes to other claims".to_owned())) }
 }
 
-/// Finds the key with this `kid` in a serialised JWK Set, and the algorithm that the set gives it.
-fn published_key(jwks: &[u8], kid: Kid) -> Result<(DecodingKey, Algorithm), SelfCheckError> {
+/// Finds a key by its `kid` in a serialised JWK Set, and the algorithm that the set gives it.
+fn published_key(jwks: &[u8], key: &SigningKey) -> Result<(DecodingKey, Algorithm), SelfCheckError> {
     // Reads the bytes that will be served, so that a mistake in their serialisation is found too.
     let set: JwkSet =
         serde_json::from_slice(jwks).map_err(|error| SelfCheckError::InvalidSet(error.to_string()))?;
-    let jwk = set.find(&kid.to_string()).ok_or(SelfCheckError::KeyMissing(kid))?;
+    let kid = key.kid();
+    let jwk = set.find(key.published_kid()).ok_or(SelfCheckError::KeyMissing(kid))?;
     let unusable = |why: String| SelfCheckError::UnusableKey { kid, why };
     let name = jwk.common.key_algorithm.ok_or_else(|| unusable("it has no \"alg\"".to_owned()))?;
     // The published "alg" counts, not the header's: verifiers bind the key to it (RFC 8725 §3.1).
@@ -101,12 +103,14 @@ mod tests {
     use crate::domain::jose::algorithm::{Algorithm, Curve};
     use crate::domain::jose::jwk::Jwk;
     use crate::domain::jose::private_key::{NewKey, PrivateKey};
+    use crate::domain::key::{KEY_ALGORITHMS, KeyProfile, KidFormat};
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
     fn signing_key(kid: i64, algorithm: Algorithm) -> SigningKey {
         let key = PrivateKey::generate(NewKey::for_algorithm(algorithm)).unwrap();
-        SigningKey::new(Kid(kid), NOW, key, algorithm).unwrap()
+        let profile = KeyProfile { algorithm, kid_format: KidFormat::Number };
+        SigningKey::new(Kid(kid), NOW, key, profile).unwrap()
     }
 
     fn check_one(jwks: &[u8], key: &SigningKey) -> Result<(), SelfCheckError> {
@@ -121,17 +125,18 @@ mod tests {
     fn a_good_set_passes_next_to_keys_that_jsonwebtoken_does_not_support() {
         let p521 = PrivateKey::generate(NewKey::Ec(Curve::P521)).unwrap();
         let external = Jwk::new(p521.public().clone(), "external".to_owned(), Algorithm::Es512).unwrap();
-        for algorithm in [
-            Algorithm::Rs256,
-            Algorithm::Rs512,
-            Algorithm::Ps384,
-            Algorithm::Es256,
-            Algorithm::Es384,
-            Algorithm::EdDsa,
-        ] {
+        for algorithm in KEY_ALGORITHMS {
             let key = signing_key(2, algorithm);
             assert_eq!(check_one(&set(&[&external, key.jwk()]), &key), Ok(()), "{algorithm}");
         }
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_thumbprint() {
+        let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
+        let profile = KeyProfile { algorithm: Algorithm::EdDsa, kid_format: KidFormat::Thumbprint };
+        let key = SigningKey::new(Kid(2), NOW, key, profile).unwrap();
+        assert_eq!(check_one(&set(&[key.jwk()]), &key), Ok(()));
     }
 
     #[test]

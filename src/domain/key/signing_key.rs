@@ -5,53 +5,52 @@ use std::fmt;
 use thiserror::Error;
 
 use super::kid::Kid;
+use super::profile::KeyProfile;
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::invalid_jwk::InvalidJwk;
 use crate::domain::jose::jwk::Jwk;
 use crate::domain::jose::jws;
-use crate::domain::jose::private_key::{NewKey, PrivateKey};
+use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::jose::token_type::TokenType;
-
-/// The algorithm of new signing keys.
-pub(crate) const DEFAULT_ALGORITHM: Algorithm = Algorithm::Rs256;
-
-/// Generates a private key for [`DEFAULT_ALGORITHM`]. RSA takes tens of milliseconds, sometimes several hundred.
-///
-/// # Errors
-/// [`KeyError::Invalid`] if aws-lc-rs fails.
-pub(crate) fn generate() -> Result<PrivateKey, KeyError> {
-    Ok(PrivateKey::generate(NewKey::for_algorithm(DEFAULT_ALGORITHM))?)
-}
 
 /// A private key that is ready to sign. Key pair and header are prepared once, because every token needs them.
 pub struct SigningKey {
     exp: Timestamp,
     kid: Kid,
     key: PrivateKey,
-    algorithm: Algorithm,
+    profile: KeyProfile,
+    published_kid: String,
     /// For tokens of each type.
     headers: [String; 2],
     jwk: Jwk,
 }
 
 impl SigningKey {
-    /// Prepares a key to sign tokens with this algorithm until `exp`.
+    /// Prepares a key to sign tokens until `exp`, as its profile says.
     ///
     /// # Errors
     /// [`KeyError::Invalid`] if the algorithm does not fit the key type.
-    pub fn new(kid: Kid, exp: Timestamp, key: PrivateKey, algorithm: Algorithm) -> Result<Self, KeyError> {
+    pub fn new(kid: Kid, exp: Timestamp, key: PrivateKey, profile: KeyProfile) -> Result<Self, KeyError> {
+        let algorithm = profile.algorithm;
+        let published_kid = profile.kid_format.published(kid, key.public());
         // Checks that the algorithm fits the key, so that `sign` can rely on it.
-        let jwk = Jwk::new(key.public().clone(), kid.to_string(), algorithm)?;
-        let headers =
-            [TokenType::Jwt, TokenType::AccessToken].map(|typ| jws::header(typ, algorithm, &kid.to_string()));
-        Ok(Self { exp, kid, key, algorithm, headers, jwk })
+        let jwk = Jwk::new(key.public().clone(), published_kid.clone(), algorithm)?;
+        let types = [TokenType::Jwt, TokenType::AccessToken];
+        let headers = types.map(|typ| jws::header(typ, algorithm, &published_kid));
+        Ok(Self { exp, kid, key, profile, published_kid, headers, jwk })
     }
 
-    /// The `kid`.
+    /// The number of the key.
     #[must_use]
     pub fn kid(&self) -> Kid {
         self.kid
+    }
+
+    /// The `kid` in its JWK and in the headers of its tokens.
+    #[must_use]
+    pub fn published_kid(&self) -> &str {
+        &self.published_kid
     }
 
     /// When the key expires. Its tokens expire at this time or earlier.
@@ -62,7 +61,12 @@ impl SigningKey {
 
     /// The algorithm of every signature of this key.
     pub(crate) fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        self.profile.algorithm
+    }
+
+    /// What is recorded about it.
+    pub(crate) fn profile(&self) -> KeyProfile {
+        self.profile
     }
 
     /// The public key as it is published.
@@ -81,7 +85,7 @@ impl SigningKey {
 
     /// Signs a message.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.key.sign(self.algorithm, message).ok_or(KeyError::Signature)
+        self.key.sign(self.profile.algorithm, message).ok_or(KeyError::Signature)
     }
 }
 
@@ -106,12 +110,19 @@ pub enum KeyError {
 mod tests {
     use super::*;
 
+    use crate::domain::jose::private_key::NewKey;
+    use crate::domain::key::KidFormat;
+
     const EXP: Timestamp = Timestamp::from_secs(0);
+
+    fn ed25519(kid_format: KidFormat) -> SigningKey {
+        let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
+        SigningKey::new(Kid(7), EXP, key, KeyProfile { algorithm: Algorithm::EdDsa, kid_format }).unwrap()
+    }
 
     #[test]
     fn header_jwk_and_signature_have_the_algorithm_of_the_key() {
-        let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
-        let key = SigningKey::new(Kid(7), EXP, key, Algorithm::EdDsa).unwrap();
+        let key = ed25519(KidFormat::Number);
         for typ in [TokenType::Jwt, TokenType::AccessToken] {
             assert_eq!(key.header(typ), jws::header(typ, Algorithm::EdDsa, "7"));
         }
@@ -121,9 +132,18 @@ mod tests {
     }
 
     #[test]
+    fn header_and_jwk_have_the_thumbprint_of_a_key_that_is_published_under_it() {
+        let key = ed25519(KidFormat::Thumbprint);
+        let thumbprint = key.jwk().key().thumbprint();
+        assert_eq!(key.header(TokenType::Jwt), jws::header(TokenType::Jwt, Algorithm::EdDsa, &thumbprint));
+        assert_eq!((key.jwk().kid(), key.published_kid()), (Some(&*thumbprint), &*thumbprint));
+        assert_eq!(key.kid(), Kid(7));
+    }
+
+    #[test]
     fn an_algorithm_that_does_not_fit_the_key_is_rejected() {
         let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
-        let error = SigningKey::new(Kid(7), EXP, key, Algorithm::Rs256).unwrap_err();
+        let error = SigningKey::new(Kid(7), EXP, key, KeyProfile::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "\"alg\" is \"RS256\", which does not fit an Ed25519 key: use EdDSA, Ed25519"
@@ -131,14 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn new_keys_are_made_for_the_default_algorithm() {
-        assert!(SigningKey::new(Kid(7), EXP, generate().unwrap(), DEFAULT_ALGORITHM).is_ok());
-    }
-
-    #[test]
     fn debug_shows_no_secret() {
-        let key = PrivateKey::generate(NewKey::Ed25519).unwrap();
-        let key = SigningKey::new(Kid(7), EXP, key, Algorithm::EdDsa).unwrap();
-        assert_eq!(format!("{key:?}"), "SigningKey { kid: Kid(7), .. }");
+        assert_eq!(format!("{:?}", ed25519(KidFormat::Number)), "SigningKey { kid: Kid(7), .. }");
     }
 }

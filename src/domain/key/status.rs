@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::kid::Kid;
 use super::lifecycle::{KeyMetadata, KeyTimeline, Phase, RotationPolicy};
+use super::profile::KeyProfile;
 use crate::domain::clock::Timestamp;
 
 /// The keys of a store at one time, from which the status of each key and of the rotation is derived.
@@ -31,6 +32,8 @@ pub struct KeyStatus {
     pub signs_until: Option<Timestamp>,
     /// When the key expires, or did.
     pub exp: Timestamp,
+    /// Its algorithm and the form of its published `kid`, if they are known.
+    pub profile: Option<KeyProfile>,
 }
 
 /// The state of the rotation, for metrics and for `keys list`.
@@ -74,6 +77,7 @@ impl StatusReport {
                 signs_from: self.signs_from(key, phase, &timeline),
                 signs_until: self.signs_until(key, phase, &timeline, &activations),
                 exp: key.exp,
+                profile: key.profile,
             }
         };
         self.keys.iter().map(status).collect()

@@ -13,7 +13,10 @@ use super::claims::Claims;
 use super::overrides::Audience;
 use super::signed::Token;
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::pem;
+use crate::domain::jose::algorithm::{Algorithm, KeyType};
+use crate::domain::jose::invalid_jwk::InvalidJwk;
+use crate::domain::jose::jwk::Jwk;
+use crate::domain::jose::{jws, pem};
 use crate::domain::key::{KeyError, SigningKey};
 
 /// Distance between now and the times in a fault token. Longer than any verifier allows for clock differences.
@@ -29,14 +32,22 @@ const UNKNOWN_EXTENSION: &str = "https://unknown-extension.invalid";
 /// The reason why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// `alg` is HS256 with the public key as the secret.
+    /// `alg` is HS256 with the public key in DER as the secret.
+    AlgHs256WithPublicDer,
+    /// `alg` is HS256 with the public JWK as the secret.
+    AlgHs256WithPublicJwk,
+    /// `alg` is HS256 with the public key in PEM as the secret.
     AlgHs256WithPublicKey,
+    /// `alg` is HS256 with the bytes of the public key as the secret.
+    AlgHs256WithPublicRaw,
     /// `alg` is `none`.
     AlgNone,
     /// The signature is wrong.
     BadSignature,
     /// `crit` lists an unknown extension.
     CritUnknown,
+    /// The ECDSA signature is in DER.
+    DerSignature,
     /// The header contains its own key.
     EmbeddedJwk,
     /// The token has expired.
@@ -53,6 +64,8 @@ pub enum Fault {
     UnknownKid,
     /// The token is for another audience.
     WrongAudience,
+    /// `alg` belongs to another curve than the key.
+    WrongCurve,
     /// The token names another issuer.
     WrongIssuer,
 }
@@ -62,19 +75,47 @@ pub enum Fault {
 pub enum Signer {
     /// The key that signs valid tokens.
     Current,
+    /// A key on another curve that was never published.
+    OtherCurve,
     /// A revoked key.
     Revoked,
-    /// A key that was never published.
+    /// A key that was never published, for the algorithm of the current key.
     Unpublished,
+}
+
+/// The format in which the public key is the secret of an HMAC.
+#[derive(Clone, Copy)]
+enum SecretFormat {
+    Der,
+    Jwk,
+    Pem,
+    Raw,
+}
+
+impl SecretFormat {
+    /// Whichever of them a verifier has in memory, it may hand to its JWT library as "the key".
+    fn encode(self, jwk: &Jwk) -> Result<Vec<u8>, InvalidJwk> {
+        match self {
+            Self::Der => jwk.key().to_spki(),
+            Self::Jwk => serde_json::to_vec(jwk).map_err(|_| InvalidJwk::Library),
+            // The text itself, byte for byte.
+            Self::Pem => pem::public_pem(jwk.key()).map(String::into_bytes),
+            Self::Raw => Ok(jwk.key().raw()),
+        }
+    }
 }
 
 impl Fault {
     /// All faults, sorted by name.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
+        Self::AlgHs256WithPublicDer,
+        Self::AlgHs256WithPublicJwk,
         Self::AlgHs256WithPublicKey,
+        Self::AlgHs256WithPublicRaw,
         Self::AlgNone,
         Self::BadSignature,
         Self::CritUnknown,
+        Self::DerSignature,
         Self::EmbeddedJwk,
         Self::Expired,
         Self::NoExp,
@@ -83,6 +124,7 @@ impl Fault {
         Self::RevokedKey,
         Self::UnknownKid,
         Self::WrongAudience,
+        Self::WrongCurve,
         Self::WrongIssuer,
     ];
 
@@ -112,9 +154,25 @@ impl Fault {
 
     const fn explained(self) -> (&'static str, &'static str, &'static str) {
         match self {
+            Self::AlgHs256WithPublicDer => (
+                "alg-hs256-with-public-der",
+                "The algorithm is HS256, and the secret is the DER (SPKI) of the public key that the kid names.",
+                "RFC 8725 §2.1 and §3.1",
+            ),
+            Self::AlgHs256WithPublicJwk => (
+                "alg-hs256-with-public-jwk",
+                "The algorithm is HS256, and the secret is the JWK that the kid names, byte for byte as it is published.",
+                "RFC 8725 §2.1 and §3.1",
+            ),
             Self::AlgHs256WithPublicKey => (
                 "alg-hs256-with-public-key",
                 "The algorithm is HS256, and the secret is the PEM of the public key that the kid names.",
+                "RFC 8725 §2.1 and §3.1",
+            ),
+            Self::AlgHs256WithPublicRaw => (
+                "alg-hs256-with-public-raw",
+                "The algorithm is HS256, and the secret is the bytes of the public key that the kid names: the modulus (RSA), \
+                 the uncompressed point (EC) or x (Ed25519).",
                 "RFC 8725 §2.1 and §3.1",
             ),
             Self::AlgNone => {
@@ -125,6 +183,11 @@ impl Fault {
                 "crit-unknown",
                 "The header requires an extension that no verifier supports.",
                 "RFC 7515 §4.1.11",
+            ),
+            Self::DerSignature => (
+                "der-signature",
+                "The ECDSA signature is in DER, not the two numbers one after the other. Only while an EC key signs.",
+                "RFC 7518 §3.4",
             ),
             Self::EmbeddedJwk => (
                 "embedded-jwk",
@@ -154,6 +217,12 @@ impl Fault {
             Self::WrongAudience => {
                 ("wrong-audience", "It is for another audience.", "RFC 8725 §3.9; RFC 7519 §4.1.3")
             }
+            Self::WrongCurve => (
+                "wrong-curve",
+                "The algorithm belongs to another curve than the key that the kid names, and a key on that other curve signed \
+                 it. Only while an EC key signs.",
+                "RFC 7518 §3.4; RFC 8725 §3.1",
+            ),
             Self::WrongIssuer => {
                 ("wrong-issuer", "It names another issuer.", "RFC 8725 §3.8; RFC 7519 §4.1.1")
             }
@@ -166,7 +235,27 @@ impl Fault {
         match self {
             Self::EmbeddedJwk | Self::NoKid | Self::UnknownKid => Signer::Unpublished,
             Self::RevokedKey => Signer::Revoked,
+            Self::WrongCurve => Signer::OtherCurve,
             _ => Signer::Current,
+        }
+    }
+
+    /// Whether a token of a key with this algorithm can have the fault.
+    #[must_use]
+    pub(crate) fn is_possible(self, algorithm: Algorithm) -> bool {
+        match self {
+            Self::DerSignature | Self::WrongCurve => matches!(algorithm.key_type(), KeyType::Ec(_)),
+            _ => true,
+        }
+    }
+
+    fn secret_format(self) -> Option<SecretFormat> {
+        match self {
+            Self::AlgHs256WithPublicDer => Some(SecretFormat::Der),
+            Self::AlgHs256WithPublicJwk => Some(SecretFormat::Jwk),
+            Self::AlgHs256WithPublicKey => Some(SecretFormat::Pem),
+            Self::AlgHs256WithPublicRaw => Some(SecretFormat::Raw),
+            _ => None,
         }
     }
 
@@ -184,14 +273,16 @@ impl Fault {
     ) -> Result<Token, KeyError> {
         let header = URL_SAFE_NO_PAD.encode(self.header(current, signer, &claims).to_string());
         let claims = self.corrupt(claims, now);
-        Token::assemble(&header, &claims, |message| match self {
+        Token::assemble(&header, &claims, |message| self.sign(current, signer, message))
+    }
+
+    fn sign(self, current: &SigningKey, signer: &SigningKey, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        if let Some(format) = self.secret_format() {
+            let secret = hmac::Key::new(hmac::HMAC_SHA256, &format.encode(current.jwk())?);
+            return Ok(hmac::sign(&secret, message).as_ref().to_vec());
+        }
+        match self {
             Self::AlgNone => Ok(Vec::new()),
-            Self::AlgHs256WithPublicKey => {
-                let secret = pem::public_pem(current.jwk().key())?;
-                // The attack uses the PEM text itself, byte for byte, as the secret.
-                let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-                Ok(hmac::sign(&secret, message).as_ref().to_vec())
-            }
             Self::BadSignature => {
                 let mut signature = signer.sign(message)?;
                 if let Some(byte) = signature.last_mut() {
@@ -200,15 +291,18 @@ impl Fault {
                 }
                 Ok(signature)
             }
+            Self::DerSignature => jws::ecdsa_der(&signer.sign(message)?).ok_or(KeyError::Signature),
             _ => signer.sign(message),
-        })
+        }
     }
 
     fn header(self, current: &SigningKey, signer: &SigningKey, claims: &Claims<'_>) -> Value {
-        let (alg, kid) = (signer.algorithm().name(), current.kid().to_string());
+        let (alg, kid) = (signer.algorithm().name(), current.published_kid());
         let typ = claims.typ.name();
+        if self.secret_format().is_some() {
+            return json!({"alg": "HS256", "typ": typ, "kid": kid});
+        }
         match self {
-            Self::AlgHs256WithPublicKey => json!({"alg": "HS256", "typ": typ, "kid": kid}),
             Self::AlgNone => json!({"alg": "none", "typ": typ, "kid": kid}),
             Self::CritUnknown => json!({
                 "alg": alg, "typ": typ, "kid": kid, "crit": [UNKNOWN_EXTENSION], UNKNOWN_EXTENSION: true,
@@ -221,9 +315,10 @@ impl Fault {
                 json!({"alg": alg, "typ": typ, "kid": kid, "jwk": jwk})
             }
             Self::NoKid => json!({"alg": alg, "typ": typ}),
-            // Our own kids are digits, and no external key can have a kid that is random.
+            // Our own kids are digits or thumbprints, and no external key can have a kid that is random.
             Self::UnknownKid => json!({"alg": alg, "typ": typ, "kid": format!("unknown-{}", claims.jti)}),
-            _ => json!({"alg": alg, "typ": typ, "kid": signer.kid().to_string()}),
+            Self::WrongCurve => json!({"alg": alg, "typ": typ, "kid": kid}),
+            _ => json!({"alg": alg, "typ": typ, "kid": signer.published_kid()}),
         }
     }
 

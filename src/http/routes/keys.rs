@@ -46,6 +46,8 @@ struct KeyList {
 struct KeyEntry {
     /// The `kid` in the header of tokens.
     kid: String,
+    /// The algorithm of all signatures of the key.
+    alg: Option<&'static str>,
     /// The phase of the key's life; `uploaded` is an external key.
     #[schemars(extend("enum" = phases()))]
     phase: &'static str,
@@ -102,6 +104,7 @@ fn phases() -> [&'static str; 4] {
 pub(super) async fn list(State(keyring): State<Arc<Keyring>>) -> Response {
     let entry = |key: PublishedKey| KeyEntry {
         kid: key.kid,
+        alg: key.alg,
         phase: key.phase.map_or(UPLOADED, Phase::name),
         exp: key.exp.map(Timestamp::as_secs),
     };
@@ -172,7 +175,10 @@ const EXAMPLE_X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
 pub(super) fn list_operation(_: AuthMode, types: &mut Types) -> Operation {
     let keys = Success::json(types.written::<KeyList>(), "Keys of this issuer and external keys");
-    Operation { successes: vec![keys], ..Operation::new("listKeys", "The published keys: kid, phase, exp") }
+    Operation {
+        successes: vec![keys],
+        ..Operation::new("listKeys", "The published keys: kid, alg, phase, exp")
+    }
 }
 
 pub(super) fn upload_operation(_: AuthMode, types: &mut Types) -> Operation {

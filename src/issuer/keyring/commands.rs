@@ -1,5 +1,6 @@
 //! What an operator can do to the keys.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -17,10 +18,36 @@ use crate::issuer::error::IssuerError;
 use crate::store::{SealedKey, SealedRows};
 
 impl Keyring {
-    /// Creates the next key now. With `at_once` it signs immediately; if there is a next key already, that one does.
+    /// The key of this number, or the one with this published `kid` or thumbprint.
     ///
     /// # Errors
-    /// [`KeyCommandError::NextExists`] when there is a next key and `at_once` is false.
+    /// [`KeyCommandError::UnknownName`] when there is no such thumbprint. Whether there is a key of this number is not checked.
+    pub async fn find(&self, name: &str) -> Result<Kid, IssuerError> {
+        if let Ok(number) = name.parse() {
+            return Ok(Kid(number));
+        }
+        self.record_all_thumbprints().await?;
+        let known = self.context.store.known_keys(&[name.to_owned()]).await?;
+        let kid = known.into_iter().find_map(|known| known.kid);
+        Ok(kid.ok_or_else(|| KeyCommandError::UnknownName(name.to_owned()))?)
+    }
+
+    /// The keys that are published under their thumbprints, by their numbers.
+    ///
+    /// # Errors
+    /// [`IssuerError::Store`] when the store fails.
+    pub async fn thumbprint_kids(&self) -> Result<HashMap<Kid, String>, IssuerError> {
+        let mut kids: HashMap<_, _> = self.context.store.thumbprint_kids().await?.into_iter().collect();
+        // Those of keys that were just added may not be recorded yet.
+        kids.extend(self.snapshot.load().thumbprint_kids());
+        Ok(kids)
+    }
+
+    /// Creates the next key now. With `at_once` it signs immediately; if there is a next key of the kind
+    /// that is created, that one does.
+    ///
+    /// # Errors
+    /// [`KeyCommandError::NextExists`] when there is a next key of the kind that is created, and `at_once` is false.
     pub async fn rotate(&self, at_once: bool) -> Result<(), IssuerError> {
         self.change(&Intent::Rotate { at_once }).await
     }
@@ -69,7 +96,7 @@ impl Keyring {
         self.change(&Intent::Import(key)).await
     }
 
-    /// The private key as PKCS#1 PEM.
+    /// The private key in PEM: PKCS#1 for RSA, PKCS#8 for all others.
     ///
     /// # Errors
     /// [`KeyCommandError::Unknown`] for a key that is missing or does not open.
@@ -77,7 +104,7 @@ impl Keyring {
         let row = self.sealed_row(kid).await?;
         let key = row.and_then(|row| open_private_key(&row, &self.master_key.sealer).ok());
         let key = key.ok_or(KeyCommandError::Unknown(kid))?;
-        Ok(pem::to_pkcs1_pem(&key).map_err(crate::domain::key::KeyError::from)?)
+        Ok(pem::to_stored_pem(&key).map_err(crate::domain::key::KeyError::from)?)
     }
 
     /// The newest revoked key, ready to sign tokens that verifiers must refuse.
@@ -87,8 +114,10 @@ impl Keyring {
             return Ok(None);
         };
         // From the store, because a snapshot does not keep the private keys of revoked ones.
-        let row = self.sealed_row(kid).await?;
-        Ok(row.and_then(|row| open_signing_key(&row, &self.master_key.sealer).ok()).map(Arc::new))
+        let stored = self.stored_keys(&SealedRows::One(kid)).await?;
+        let row = stored.sealed.first();
+        let key = row.and_then(|row| open_signing_key(row, &stored.keys, &self.master_key.sealer).ok());
+        Ok(key.map(Arc::new))
     }
 
     async fn sealed_row(&self, kid: Kid) -> Result<Option<SealedKey>, IssuerError> {

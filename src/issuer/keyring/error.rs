@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::domain::jose::algorithm::KeyType;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::{MAX_PUBLISHED, Phase};
@@ -29,11 +30,17 @@ pub enum KeyCommandError {
         /// Whether it was revoked.
         is_revoked: bool,
     },
+    /// An external key has the `kid` under which the key would be published.
+    #[error("an external key has the kid {0:?}: withdraw that one first, with `jwksd keys withdraw`")]
+    KidTaken(String),
     /// There is a next key already.
     #[error(
         "key {0} is already the next key: `keys list` shows when it starts to sign, `keys rotate --now` lets it sign now"
     )]
     NextExists(Kid),
+    /// jwksd has no algorithm for keys of this type.
+    #[error("jwksd does not sign with {0} keys: use RSA, EC P-256, EC P-384 or Ed25519")]
+    NoAlgorithm(KeyType),
     /// The numbers of keys have come to their end.
     #[error(
         "the kid {0} is too close to the end of its range to create further keys: start with a new store"
@@ -45,6 +52,9 @@ pub enum KeyCommandError {
     /// There is no such key, or it does not open.
     #[error("there is no usable key {0}")]
     Unknown(Kid),
+    /// No key is published under this `kid`.
+    #[error("there is no key {0:?}: use its number or its published kid, as in `jwksd keys list`")]
+    UnknownName(String),
     /// The key was revoked, and its row is gone.
     #[error("this key was revoked in this store, so it is never used again: generate another one")]
     WasRevoked,
@@ -65,6 +75,9 @@ pub enum ExternalKeyError {
     /// It is one of our own keys under another `kid`.
     #[error("the key {0:?} is our own key {1}")]
     Ours(String, Kid),
+    /// Its `kid` is the thumbprint of another key, which is ours.
+    #[error("the kid {0:?} is the thumbprint of a key of our own, and this is another key")]
+    ThumbprintOfOurs(String),
     /// It was one of our own keys, which was revoked.
     #[error("the key {0:?} was revoked in this store, so it is never published again")]
     Revoked(String),

@@ -5,7 +5,9 @@ use super::inspect::open_external;
 use super::master_key::APPLY_ATTEMPTS;
 use super::state::{Keyring, Reloaded};
 use crate::domain::clock::Timestamp;
+use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
+use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError};
 use crate::domain::key::status::KeyStatus;
@@ -17,6 +19,8 @@ use crate::store::{Applied, KeyChange, KeySnapshot, KnownKey, SealedExternalKey}
 pub struct PublishedKey {
     /// Its key ID.
     pub kid: String,
+    /// Its algorithm.
+    pub alg: Option<&'static str>,
     /// The phase of one of our own keys; nothing for an external key.
     pub phase: Option<Phase>,
     /// When its publication ends; nothing for an external key that is published until it is withdrawn.
@@ -42,7 +46,9 @@ impl Keyring {
     /// [`ExternalKeyError`] says which key cannot be published, and why.
     pub async fn upload(&self, uploads: Vec<ExternalKey>) -> Result<Uploaded, IssuerError> {
         self.record_all_thumbprints().await?;
-        let wanted: Vec<_> = uploads.iter().map(|upload| upload.jwk().key().thumbprint()).collect();
+        // Their kids as well: a key of ours may be published under such a thumbprint.
+        let wanted = uploads.iter().flat_map(|key| [key.jwk().key().thumbprint(), key.kid().to_owned()]);
+        let wanted: Vec<_> = wanted.collect();
         let mut added = Vec::new();
         self.change_external(&wanted, |stored, known, now| {
             let (changes, kids) = self.plan_upload(&uploads, stored, known, now)?;
@@ -75,14 +81,15 @@ impl Keyring {
     pub fn published(&self) -> Vec<PublishedKey> {
         let is_published = |phase| matches!(phase, Phase::Next | Phase::Current | Phase::Retiring);
         let snapshot = self.snapshot.load();
-        let is_published = |key: &KeyStatus| is_published(key.phase) && snapshot.publishes(key.kid);
-        let own = self.report().into_iter().filter(is_published).map(|key| PublishedKey {
-            kid: key.kid.to_string(),
-            phase: Some(key.phase),
-            exp: Some(key.exp),
+        let is_published = |key: &KeyStatus| is_published(key.phase);
+        let own = self.report().into_iter().filter(is_published).filter_map(|key| {
+            let kid = snapshot.published_kid(key.kid)?.to_owned();
+            let alg = key.profile.map(|profile| profile.algorithm.name());
+            Some(PublishedKey { kid, alg, phase: Some(key.phase), exp: Some(key.exp) })
         });
         let external = self.external().into_iter().map(|key| PublishedKey {
             kid: key.kid().to_owned(),
+            alg: key.jwk().algorithm().map(Algorithm::name),
             phase: None,
             exp: key.exp(),
         });
@@ -161,17 +168,25 @@ fn is_wanted(
     // Under another name, one of our own keys would outlive its own expiry.
     let thumbprint = upload.jwk().key().thumbprint();
     let same: Vec<_> = known.iter().filter(|known| known.thumbprint == thumbprint).collect();
-    let ours: Vec<_> = same.iter().filter_map(|known| known.kid).collect();
-    if ours.iter().any(|ours| ours.to_string() == kid) {
+    let ours: Vec<_> = same.iter().filter_map(|known| Some((known, known.kid?))).collect();
+    let is_published_kid = |known: &KnownKey, ours: Kid| match known.has_thumbprint_as_kid {
+        true => known.thumbprint == kid,
+        false => ours.to_string() == kid,
+    };
+    if ours.iter().any(|(known, ours)| is_published_kid(known, *ours)) {
         return Ok(false);
     }
-    if let Some(ours) = ours.first() {
+    if let Some((_, ours)) = ours.first() {
         return Err(ExternalKeyError::Ours(kid.to_owned(), *ours));
     }
     if !same.is_empty() {
         return Err(ExternalKeyError::Revoked(kid.to_owned()));
     }
     // A later key of ours could get this `kid`. Keys of one set should have distinct ones (RFC 7517 §4.5).
+    let is_kid_of_ours = known.iter().any(|known| known.kid.is_some() && known.thumbprint == kid);
+    if is_kid_of_ours {
+        return Err(ExternalKeyError::ThumbprintOfOurs(kid.to_owned()));
+    }
     if upload.has_kid_like_ours() {
         return Err(ExternalKeyError::NotOurs(kid.to_owned()));
     }

@@ -1,13 +1,16 @@
 //! Opening sealed rows: for the keyring, for a backup that is checked, and for a store at rest.
 
+use std::collections::HashMap;
+
 use super::master_key::MasterKey;
 use crate::domain::jose::external_key::ExternalKey;
 use crate::domain::jose::key_encoding::KeyEncoding;
 use crate::domain::jose::pem;
 use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::import::Plaintext;
+use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{SealContext, SealError, Sealer};
-use crate::domain::key::{Kid, SigningKey};
+use crate::domain::key::{KeyProfile, Kid, SigningKey};
 use crate::store::{InvalidExpKey, SealedExternalKey, SealedKey};
 
 /// A row of `keys` that cannot be used.
@@ -113,17 +116,18 @@ pub(super) enum OpenError {
     Content(String),
 }
 
-/// The rows that do not open under this master key, each with the reason.
+/// The rows that cannot be used under this master key, each with the reason. `recorded` is what is recorded about keys.
 #[must_use]
 pub(crate) fn unreadable_rows(
     master_key: &MasterKey,
     rows: &[SealedKey],
     invalid_exp: &[InvalidExpKey],
+    recorded: &[KeyMetadata],
 ) -> Vec<UnreadableRow> {
-    let sealed = rows.iter().filter_map(|row| {
-        let error = open_private_key(row, &master_key.sealer).err()?;
-        Some(UnreadableRow::sealed(row, error))
-    });
+    // A store may have hundreds of thousands.
+    let recorded: HashMap<_, _> = recorded.iter().map(|key| (key.kid, key)).collect();
+    let sealed =
+        rows.iter().filter_map(|row| open(row, recorded.get(&row.kid).copied(), &master_key.sealer).err());
     sealed.chain(invalid_exp.iter().map(UnreadableRow::invalid_exp)).collect()
 }
 
@@ -152,13 +156,36 @@ pub(super) fn open_external(row: &SealedExternalKey, sealer: &Sealer) -> Option<
     ExternalKey::stored(&jwk, row.exp).filter(|key| key.kid() == row.kid)
 }
 
-/// Opens a row as a signing key, or says in words why that fails.
-pub(super) fn open_signing_key(row: &SealedKey, sealer: &Sealer) -> Result<SigningKey, UnreadableRow> {
-    let key = open_private_key(row, sealer).map_err(|error| UnreadableRow::sealed(row, error))?;
-    // The store does not record an algorithm: every key uses the default one of its type.
-    let algorithm = key.public().key_type().default_algorithm();
-    SigningKey::new(row.kid, row.exp, key, algorithm)
-        .map_err(|error| UnreadableRow::sealed(row, OpenError::Content(error.to_string())))
+/// Opens the row of a key as a signing key, or says in words why that fails. `recorded` is what is recorded about keys; a key
+/// that is not among them gets the default algorithm of its type.
+pub(super) fn open_signing_key(
+    row: &SealedKey,
+    recorded: &[KeyMetadata],
+    sealer: &Sealer,
+) -> Result<SigningKey, UnreadableRow> {
+    open(row, recorded.iter().find(|key| key.kid == row.kid), sealer)
+}
+
+fn open(
+    row: &SealedKey,
+    recorded: Option<&KeyMetadata>,
+    sealer: &Sealer,
+) -> Result<SigningKey, UnreadableRow> {
+    let unreadable = |error| UnreadableRow::sealed(row, error);
+    let key = open_private_key(row, sealer).map_err(unreadable)?;
+    let profile = match recorded {
+        Some(recorded) => recorded
+            .profile
+            .ok_or_else(|| "its algorithm or the form of its kid was changed in the file".to_owned()),
+        None => KeyProfile::unrecorded(key.public()).ok_or_else(|| {
+            format!("it is an {} key, with which jwksd does not sign", key.public().key_type())
+        }),
+    };
+    let profile = profile.map_err(|why| unreadable(OpenError::Content(why)))?;
+    // The profile is not sealed, but it must fit the key.
+    SigningKey::new(row.kid, row.exp, key, profile).map_err(|error| {
+        unreadable(OpenError::Content(format!("what is recorded about it was changed: {error}")))
+    })
 }
 
 /// Opens a row as a private key, or says in words why that fails.
@@ -168,5 +195,5 @@ pub(super) fn open_private_key(row: &SealedKey, sealer: &Sealer) -> Result<Priva
     let pem = sealer.open(context, &row.bytes).map_err(OpenError::Seal)?;
     let pem =
         std::str::from_utf8(&pem).map_err(|_| OpenError::Content("its content is not text".to_owned()))?;
-    pem::from_pkcs1_pem(pem).map_err(|error| OpenError::Content(error.to_string()))
+    pem::from_stored_pem(pem).map_err(|error| OpenError::Content(error.to_string()))
 }

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::jose::pem;
+use crate::domain::key::KeyProfile;
 use crate::domain::key::import::Plaintext;
 use crate::domain::key::lifecycle::{Deletable, KeyMetadata};
 use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, SealError, Sealer};
@@ -63,7 +64,7 @@ pub fn unlock(secret: &MasterSecret, record: MasterKeyRecord) -> Result<MasterKe
 
 /// Gives a store its first master key, or unlocks it if another process has just done so.
 ///
-/// RSA keys that another program stored as plaintext are sealed in place. Rows that cannot be used are left as they are.
+/// Keys that another program stored as plaintext are sealed in place. Rows that cannot be used are left as they are.
 ///
 /// # Errors
 /// As [`unlock`]; also when the store fails.
@@ -118,10 +119,11 @@ fn seal_in_place(row: &SealedKey, sealer: &Sealer, now: Timestamp, context: &Con
         return None;
     };
     // Encoded again, so that what we seal has our form, whatever surrounded the PEM.
-    let pem = pem::to_pkcs1_pem(&key).ok()?;
+    let pem = pem::to_stored_pem(&key).ok()?;
+    let profile = KeyProfile::unrecorded(key.public())?;
     let bound_to = SealContext::Key(row.kid, row.exp);
     let bytes = context.rng.with(|rng| sealer.seal(bound_to, pem.as_bytes(), rng)).ok()?;
-    let key = KeyMetadata::adopted(row.kid, row.exp, now);
+    let key = KeyMetadata::adopted(row.kid, row.exp, now).with_profile(profile);
     Some(KeyChange::Adopt { key, sealed: Some(bytes) })
 }
 

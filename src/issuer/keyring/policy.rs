@@ -4,7 +4,9 @@ use super::master_key::APPLY_ATTEMPTS;
 use super::snapshot::KeyringSnapshot;
 use super::state::Keyring;
 use crate::domain::key::lifecycle::RotationTimes;
-use crate::issuer::config::{KEY_LEAD, KEY_LIFETIME, KEY_RETENTION, TOKEN_TTL};
+use crate::issuer::config::{
+    KEY_ALG, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION, KID_FORMAT, RSA_BITS, TOKEN_TTL,
+};
 use crate::issuer::error::IssuerError;
 use crate::store::{Applied, KeyChange};
 
@@ -27,6 +29,27 @@ impl Keyring {
             }
         }
         Err(IssuerError::Contention)
+    }
+
+    /// Says at the start of a server that the current key is of another kind than new keys will be: a changed setting has no
+    /// effect that an operator would see for up to a day.
+    pub fn log_other_kind(&self) {
+        let Some(key) = self.signer(self.context.clock.now()) else {
+            return;
+        };
+        if self.spec.matches(key.profile(), key.jwk().key()) {
+            return;
+        }
+        let (kid, has) = (key.kid(), self.spec.profile);
+        tracing::info!(
+            "new keys are {} with a {} as kid, as {}, {} and {} say; key {kid}, which signs now, is of another kind: the next \
+             rotation replaces it, or `jwksd keys rotate`",
+            has.algorithm,
+            has.kid_format.name(),
+            KEY_ALG.name,
+            RSA_BITS.name,
+            KID_FORMAT.name
+        );
     }
 
     /// Warns once if another process on the store rotates keys by another policy.

@@ -1,12 +1,12 @@
 //! Moving a store from one master key to another, in one step.
 
 use thiserror::Error;
-use zeroize::Zeroizing;
 
+use super::inspect::open_signing_key;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey, MasterKeyError};
 use crate::domain::key::Kid;
 use crate::domain::key::lifecycle::KeyMetadata;
-use crate::domain::key::seal::{MasterSecret, SealContext, SealError, Sealer};
+use crate::domain::key::seal::{MasterSecret, SealContext, Sealer};
 use crate::issuer::context::Context;
 use crate::store::{Applied, KeyChange, KeySnapshot, SealedExternalKey, SealedKey, SealedRows};
 
@@ -76,20 +76,27 @@ fn moves(
     let mut report = RekeyReport::default();
     // First, because the rows after it record the number of the master key in force.
     let mut changes = vec![KeyChange::SetMasterKey(new.record.clone())];
-    let managed = stored.sealed.iter().map(|row| (row, true));
-    for (row, is_managed) in managed.chain(stored.unmanaged.iter().map(|row| (row, false))) {
+    for row in &stored.sealed {
         let SealedKey { kid, exp, .. } = *row;
-        let Ok(text) = open(row, &old.sealer) else {
+        let Ok(text) = old.sealer.open(SealContext::Key(kid, exp), &row.bytes) else {
             report.left.push(kid);
             continue;
         };
         let sealed = seal_and_open(SealContext::Key(kid, exp), &text, &new.sealer, context)?;
-        changes.push(if is_managed {
-            KeyChange::Reseal { kid, exp, sealed }
-        } else {
-            let key = KeyMetadata::adopted(kid, exp, context.clock.now());
-            KeyChange::Adopt { key, sealed: Some(sealed) }
-        });
+        changes.push(KeyChange::Reseal { kid, exp, sealed });
+        report.moved.push(kid);
+    }
+    for row in &stored.unmanaged {
+        let SealedKey { kid, exp, .. } = *row;
+        // Only what can be adopted: nothing else here was ever of use under the old master key.
+        let Ok(key) = open_signing_key(row, &[], &old.sealer) else {
+            report.left.push(kid);
+            continue;
+        };
+        let text = old.sealer.open(SealContext::Key(kid, exp), &row.bytes).map_err(MasterKeyError::from)?;
+        let sealed = seal_and_open(SealContext::Key(kid, exp), &text, &new.sealer, context)?;
+        let key = KeyMetadata::adopted(kid, exp, context.clock.now()).with_profile(key.profile());
+        changes.push(KeyChange::Adopt { key, sealed: Some(sealed) });
         report.moved.push(kid);
     }
     report.left.extend(stored.invalid_exp.iter().map(|row| row.kid));
@@ -116,10 +123,6 @@ fn seal_and_open(
         Ok(opened) if opened.as_slice() == text => Ok(bytes),
         _ => Err(RekeyError::DoesNotOpen),
     }
-}
-
-fn open(row: &SealedKey, sealer: &Sealer) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    sealer.open(SealContext::Key(row.kid, row.exp), &row.bytes)
 }
 
 /// Why a store was not moved to another master key. The store is unchanged.

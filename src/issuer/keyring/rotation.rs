@@ -14,7 +14,7 @@ use crate::domain::key::lifecycle::{
     self, Action, Activation, KeyMetadata, KeyTimeline, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy,
 };
 use crate::domain::key::seal::{SealContext, Sealer};
-use crate::domain::key::{Kid, LAST_KID, SigningKey};
+use crate::domain::key::{KeyProfile, KeySpec, Kid, KidFormat, LAST_KID, SigningKey};
 use crate::issuer::context::SharedRng;
 use crate::store::{KeyChange, KeySnapshot, KnownKey};
 
@@ -53,14 +53,22 @@ pub(super) enum Settled {
     NeedsKeys(usize),
 }
 
+/// What a draft starts from.
+#[derive(Clone, Copy)]
+pub(super) struct Basis<'a> {
+    pub(super) stored: &'a KeySnapshot,
+    pub(super) sealer: &'a Sealer,
+    pub(super) policy: &'a RotationPolicy,
+    /// Which keys to create.
+    pub(super) spec: KeySpec,
+    pub(super) context: &'a PlanContext,
+    /// What the store knows about keys that are imported or adopted.
+    pub(super) known: &'a [KnownKey],
+}
+
 /// Changes in preparation.
 pub(super) struct Draft<'a> {
-    stored: &'a KeySnapshot,
-    sealer: &'a Sealer,
-    policy: &'a RotationPolicy,
-    context: &'a PlanContext,
-    /// What the store knows about keys that are imported or adopted.
-    known: &'a [KnownKey],
+    basis: Basis<'a>,
     /// The usable keys, as they will be after the changes.
     keys: Vec<KeyMetadata>,
     opened: Vec<SigningKey>,
@@ -79,18 +87,11 @@ enum Entry<'a> {
 
 impl<'a> Draft<'a> {
     /// Starts with the stored keys that open. Rows that another program wrote under our master key are adopted.
-    pub(super) fn new(
-        stored: &'a KeySnapshot,
-        sealer: &'a Sealer,
-        policy: &'a RotationPolicy,
-        context: &'a PlanContext,
-        ended: &[Kid],
-        known: &'a [KnownKey],
-        twins: Vec<String>,
-    ) -> Self {
+    pub(super) fn new(basis: Basis<'a>, ended: &[Kid], twins: Vec<String>) -> Self {
+        let stored = basis.stored;
         let (mut opened, mut unreadable) = (Vec::new(), Vec::new());
         for row in &stored.sealed {
-            match open_signing_key(row, sealer) {
+            match open_signing_key(row, &stored.keys, basis.sealer) {
                 Ok(key) => opened.push(key),
                 Err(_) => unreadable.push(row.kid),
             }
@@ -98,7 +99,7 @@ impl<'a> Draft<'a> {
         // A plan that counts on a key that does not open could leave the store without a signer.
         let keys = stored.keys.iter().filter(|key| !unreadable.contains(&key.kid)).copied().collect();
         let (next_kid, entries, log) = (stored.next_kid, Vec::new(), Vec::new());
-        let mut draft = Self { stored, sealer, policy, context, known, keys, opened, next_kid, entries, log };
+        let mut draft = Self { basis, keys, opened, next_kid, entries, log };
         draft.record_expiries(ended);
         draft.adopt_unmanaged();
         for kid in twins {
@@ -138,24 +139,24 @@ impl<'a> Draft<'a> {
         if matches!(intent, Intent::Keep) {
             self.expire_duplicates();
         }
-        let planned = lifecycle::plan(&self.keys, self.policy, self.context);
+        let planned = lifecycle::plan(&self.keys, self.basis.policy, self.basis.context);
         for action in planned.into_iter().filter(|action| action.is_deletion() == deletes) {
             match action {
                 // That of a revoked key must be remembered before its row is gone.
-                Action::Delete { .. } if self.stored.lacks_thumbprints => {}
+                Action::Delete { .. } if self.basis.stored.lacks_thumbprints => {}
                 Action::Delete { kid, reason } => {
                     self.update(kid, DELETED, reason, |_| {});
-                    self.push(KeyChange::Delete { kid, at: self.context.wall });
+                    self.push(KeyChange::Delete { kid, at: self.basis.context.wall });
                 }
                 Action::Expire { kid, reason } => {
-                    let at = self.context.wall;
+                    let at = self.basis.context.wall;
                     self.update(kid, "expired", reason, |key| key.expired_at = Some(at));
                     self.push(KeyChange::Expire { kid, at });
                 }
                 Action::Create { exp, signs, reason } => self.add(exp, signs, None, reason),
                 Action::Promote { kid, reason } => self.promote(kid, reason),
                 Action::ResetPublishedAt { kid, reason } => {
-                    let at = self.context.wall;
+                    let at = self.basis.context.wall;
                     self.update(kid, "counts as published from now on", reason, |key| {
                         key.published_at = Some(at);
                     });
@@ -175,14 +176,14 @@ impl<'a> Draft<'a> {
     ) -> Result<Settled, KeyCommandError> {
         // The rotation would seem to work, until the last number is used.
         if self.next_kid > LAST_KID && self.entries.iter().any(|entry| matches!(entry, Entry::New(..))) {
-            return Err(KeyCommandError::NoKidLeft(self.stored.next_kid));
+            return Err(KeyCommandError::NoKidLeft(self.basis.stored.next_kid));
         }
         let needed = self.entries.iter().filter(|entry| matches!(entry, Entry::New(_, None))).count();
         if generated.len() < needed {
             return Ok(Settled::NeedsKeys(needed));
         }
         let seal = |kid, exp, text: &[u8]| {
-            let sealed = rng.with(|rng| self.sealer.seal(SealContext::Key(kid, exp), text, rng));
+            let sealed = rng.with(|rng| self.basis.sealer.seal(SealContext::Key(kid, exp), text, rng));
             sealed.map_err(|_| KeyCommandError::CannotSeal(kid))
         };
         let mut generated = generated.iter();
@@ -197,7 +198,7 @@ impl<'a> Draft<'a> {
                     let kid = key.kid;
                     let private = private.or_else(|| generated.next());
                     let private = private.ok_or(KeyCommandError::CannotSeal(kid))?;
-                    let pem = pem::to_pkcs1_pem(private).map_err(|_| KeyCommandError::CannotSeal(kid))?;
+                    let pem = pem::to_stored_pem(private).map_err(|_| KeyCommandError::CannotSeal(kid))?;
                     changes.push(KeyChange::Insert { key, sealed: seal(kid, key.exp, pem.as_bytes())? });
                     let thumbprint = private.public().thumbprint();
                     changes.push(KeyChange::RecordThumbprint { kid, thumbprint });
@@ -209,7 +210,7 @@ impl<'a> Draft<'a> {
 
     /// Records the expiry of keys that this process saw expire, also if the clock has gone back since.
     fn record_expiries(&mut self, ended: &[Kid]) {
-        let at = self.context.wall;
+        let at = self.basis.context.wall;
         // If `exp` has passed on the clock as well, the plan itself records the expiry.
         let is_unrecorded =
             |key: &&KeyMetadata| key.expired_at.is_none() && ended.contains(&key.kid) && key.exp > at;
@@ -224,7 +225,7 @@ impl<'a> Draft<'a> {
 
     /// Ends all but one of the rows that hold the same key, as a database of another program may have them.
     fn expire_duplicates(&mut self) {
-        let at = self.context.wall;
+        let at = self.basis.context.wall;
         let opened = |key: &KeyMetadata| self.opened.iter().find(|opened| opened.kid() == key.kid);
         let published: Vec<_> = self
             .keys
@@ -239,13 +240,14 @@ impl<'a> Draft<'a> {
     }
 
     fn adopt_unmanaged(&mut self) {
-        for row in &self.stored.unmanaged {
-            if let Ok(opened) = open_signing_key(row, self.sealer) {
+        for row in &self.basis.stored.unmanaged {
+            if let Ok(opened) = open_signing_key(row, &[], self.basis.sealer) {
                 let thumbprint = opened.jwk().key().thumbprint();
-                let mut key = KeyMetadata::adopted(row.kid, row.exp, self.context.wall);
+                let mut key = KeyMetadata::adopted(row.kid, row.exp, self.basis.context.wall)
+                    .with_profile(opened.profile());
                 let is_same = |known: &KnownKey| known.thumbprint == thumbprint && known.is_revoked;
-                let why = if self.known.iter().any(is_same) {
-                    key.revoked_at = Some(self.context.wall);
+                let why = if self.basis.known.iter().any(is_same) {
+                    key.revoked_at = Some(self.basis.context.wall);
                     "it is sealed under our master key; it is a key that was revoked"
                 } else {
                     "it is sealed under our master key"
@@ -260,7 +262,11 @@ impl<'a> Draft<'a> {
     }
 
     fn rotate(&mut self, at_once: bool) -> Result<(), KeyCommandError> {
-        let next = self.timeline().next().next().map(|key| key.kid);
+        let spec = self.basis.spec;
+        let is_wanted = |key: &SigningKey| spec.matches(key.profile(), key.jwk().key());
+        // A next key of another kind is not what is asked for, after the settings of new keys have changed.
+        let is_wanted = |kid: &Kid| self.opened.iter().any(|key| key.kid() == *kid && is_wanted(key));
+        let next = self.timeline().next().map(|key| key.kid).find(is_wanted);
         let reason = ASKED;
         match (next, at_once) {
             (Some(kid), false) => return Err(KeyCommandError::NextExists(kid)),
@@ -268,20 +274,20 @@ impl<'a> Draft<'a> {
             (None, _) => {
                 self.expect_room()?;
                 let signs = if at_once { Activation::Immediately } else { Activation::AfterLead };
-                self.add(self.policy.full_life(self.context.wall), signs, None, reason);
+                self.add(self.basis.policy.full_life(self.basis.context.wall), signs, None, reason);
             }
         }
         Ok(())
     }
 
     fn revoke(&mut self, kid: Kid, why: &'static str) {
-        let at = self.context.wall;
+        let at = self.basis.context.wall;
         self.update(kid, "revoked", why, |key| key.revoked_at = Some(at));
         self.push(KeyChange::Revoke { kid, at });
     }
 
     fn revoke_open_mode_keys(&mut self) {
-        for kid in &self.stored.open_mode_keys {
+        for kid in &self.basis.stored.open_mode_keys {
             if self.published(*kid).is_ok() {
                 self.revoke(*kid, "it has signed in open mode, where anyone gets a token");
             }
@@ -301,7 +307,7 @@ impl<'a> Draft<'a> {
         let key = self.published(kid)?;
         let text = self.open(key).ok_or(KeyCommandError::Unknown(kid))?;
         // The associated data contain `exp`, so the row must be sealed again.
-        let (at, exp) = (self.context.wall, Timestamp::from_secs(self.context.wall.as_secs()));
+        let (at, exp) = (self.basis.context.wall, Timestamp::from_secs(self.basis.context.wall.as_secs()));
         self.update(kid, "expired", why, |key| {
             key.exp = exp;
             key.expired_at = Some(at);
@@ -322,12 +328,18 @@ impl<'a> Draft<'a> {
 
     /// The content of a key's row.
     fn open(&self, key: KeyMetadata) -> Option<Zeroizing<Vec<u8>>> {
-        let row = self.stored.sealed.iter().chain(&self.stored.unmanaged).find(|row| row.kid == key.kid)?;
-        self.sealer.open(SealContext::Key(key.kid, key.exp), &row.bytes).ok()
+        let row = self
+            .basis
+            .stored
+            .sealed
+            .iter()
+            .chain(&self.basis.stored.unmanaged)
+            .find(|row| row.kid == key.kid)?;
+        self.basis.sealer.open(SealContext::Key(key.kid, key.exp), &row.bytes).ok()
     }
 
     fn expect_room(&self) -> Result<(), KeyCommandError> {
-        let published = self.keys.iter().filter(|key| key.is_published(self.context.wall)).count();
+        let published = self.keys.iter().filter(|key| key.is_published(self.basis.context.wall)).count();
         if published < MAX_PUBLISHED { Ok(()) } else { Err(KeyCommandError::TooMany) }
     }
 
@@ -339,24 +351,38 @@ impl<'a> Draft<'a> {
             return Err(KeyCommandError::IsHere { kid, is_revoked });
         }
         self.expect_unknown(&key.public().thumbprint())?;
-        let external = self.stored.external.iter().filter_map(|row| open_external(row, self.sealer));
+        let external =
+            self.basis.stored.external.iter().filter_map(|row| open_external(row, self.basis.sealer));
         for twin in external.filter(|external| external.jwk().key() == key.public()) {
-            if twin.exp().is_none_or(|exp| exp > self.context.wall) {
+            if twin.exp().is_none_or(|exp| exp > self.basis.context.wall) {
                 return Err(KeyCommandError::IsExternal(twin.kid().to_owned()));
             }
             // Its publication has ended. It must not come back if the clock is set back.
             self.push(KeyChange::Withdraw { kid: twin.kid().to_owned() });
         }
         self.expect_room()?;
-        let exp = self.policy.full_life(self.context.wall);
+        let profile = self.basis.spec.profile_of(key.public());
+        let profile = profile.ok_or(KeyCommandError::NoAlgorithm(key.public().key_type()))?;
+        self.expect_free_kid(key, profile)?;
+        let exp = self.basis.policy.full_life(self.basis.context.wall);
         // With the lead, like any new key: verifiers do not have it in their caches yet.
-        self.add(exp, Activation::AfterLead, Some(key), "an operator imported it");
+        self.add(exp, Activation::AfterLead, Some((key, profile)), "an operator imported it");
+        Ok(())
+    }
+
+    /// Refuses a key whose thumbprint is the `kid` of an external key, if it would be published under it.
+    fn expect_free_kid(&self, key: &PrivateKey, profile: KeyProfile) -> Result<(), KeyCommandError> {
+        let thumbprint = key.public().thumbprint();
+        let is_taken = self.basis.stored.external.iter().any(|row| row.kid == thumbprint);
+        if is_taken && profile.kid_format == KidFormat::Thumbprint {
+            return Err(KeyCommandError::KidTaken(thumbprint));
+        }
         Ok(())
     }
 
     /// Refuses a key that the store has or had: most of its rows are not opened here.
     fn expect_unknown(&self, thumbprint: &str) -> Result<(), KeyCommandError> {
-        match self.known.iter().find(|known| known.thumbprint == *thumbprint) {
+        match self.basis.known.iter().find(|known| known.thumbprint == *thumbprint) {
             None => Ok(()),
             Some(KnownKey { kid: Some(kid), is_revoked, .. }) => {
                 Err(KeyCommandError::IsHere { kid: *kid, is_revoked: *is_revoked })
@@ -366,7 +392,7 @@ impl<'a> Draft<'a> {
     }
 
     fn timeline(&self) -> KeyTimeline<'_> {
-        KeyTimeline::at(&self.keys, self.context.wall).after(self.context.newest_signer)
+        KeyTimeline::at(&self.keys, self.basis.context.wall).after(self.basis.context.newest_signer)
     }
 
     fn published(&self, kid: Kid) -> Result<KeyMetadata, KeyCommandError> {
@@ -381,10 +407,12 @@ impl<'a> Draft<'a> {
         &mut self,
         exp: Timestamp,
         signs: Activation,
-        private: Option<&'a PrivateKey>,
+        private: Option<(&'a PrivateKey, KeyProfile)>,
         reason: &'static str,
     ) {
-        let key = KeyMetadata::created(self.next_kid, exp, signs, self.context.wall);
+        let profile = private.map_or(self.basis.spec.profile, |(_, profile)| profile);
+        let key =
+            KeyMetadata::created(self.next_kid, exp, signs, self.basis.context.wall).with_profile(profile);
         // One plan may create two keys: a first one that signs, and an expired one to test verifiers with.
         self.next_kid = Kid(self.next_kid.0.saturating_add(1));
         let what = match (signs, private) {
@@ -396,14 +424,14 @@ impl<'a> Draft<'a> {
         let before = self.timeline().current().map(|key| key.kid);
         self.keys.push(key);
         self.note(key, what, reason);
-        self.entries.push(Entry::New(key, private));
+        self.entries.push(Entry::New(key, private.map(|(key, _)| key)));
         if signs == Activation::Immediately {
             self.note_retired(before);
         }
     }
 
     fn promote(&mut self, kid: Kid, reason: &'static str) {
-        let at = self.context.wall;
+        let at = self.basis.context.wall;
         let before = self.timeline().current().map(|key| key.kid);
         self.update(kid, "signs from now on", reason, |key| key.activated_at = Some(at));
         self.push(KeyChange::Promote { kid, at });
@@ -433,7 +461,7 @@ impl<'a> Draft<'a> {
     }
 
     fn note(&mut self, key: KeyMetadata, what: &'static str, why: &'static str) {
-        let signs_from = self.policy.signs_from(&key);
+        let signs_from = self.basis.policy.signs_from(&key);
         self.log.push(Step { key, signs_from, what, why });
     }
 

@@ -18,7 +18,7 @@ use crate::domain::jose::jwk_set::{Entry, JwkSet, TrustedKeys};
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
-use crate::domain::key::{Kid, SigningKey};
+use crate::domain::key::{Kid, KidFormat, SigningKey};
 use crate::store::{KeySnapshot, KeyVersion, SealedKey, UnloadedKeys};
 
 /// The keys of a store, opened.
@@ -108,8 +108,8 @@ impl KeyringSnapshot {
         ended_before: Ended,
         twins: Vec<String>,
     ) -> Self {
-        let (signing_keys, mut unreadable) = open_all(&stored.sealed, sealer);
-        let (adoptable, foreign) = open_all(&stored.unmanaged, sealer);
+        let (signing_keys, mut unreadable) = open_all(&stored.sealed, &stored.keys, sealer);
+        let (adoptable, foreign) = open_all(&stored.unmanaged, &[], sealer);
         unreadable.extend(foreign);
         unreadable.extend(stored.invalid_exp.iter().map(UnreadableRow::invalid_exp));
         let is_unreadable = |key: &KeyMetadata| unreadable.iter().any(|row| row.kid == key.kid);
@@ -292,9 +292,17 @@ impl KeyringSnapshot {
         self.has_duplicates
     }
 
-    /// Whether the JWKS has this key until it ends.
-    pub(super) fn publishes(&self, kid: Kid) -> bool {
-        self.published.iter().any(|(key, _)| key.kid == kid)
+    /// The published `kid` of a key, if the JWKS has it until it ends.
+    pub(super) fn published_kid(&self, kid: Kid) -> Option<&str> {
+        let (_, key) = self.published.iter().find(|(key, _)| key.kid == kid)?;
+        Some(key.published_kid())
+    }
+
+    /// The published keys that have their thumbprint as `kid`.
+    pub(super) fn thumbprint_kids(&self) -> Vec<(Kid, String)> {
+        let has_thumbprint = |key: &&Arc<SigningKey>| key.profile().kid_format == KidFormat::Thumbprint;
+        let keys = self.published.iter().map(|(_, key)| key).filter(has_thumbprint);
+        keys.map(|key| (key.kid(), key.published_kid().to_owned())).collect()
     }
 
     /// Whether there is a row that the keyring should start to manage.
@@ -510,10 +518,14 @@ impl Ended {
     }
 }
 
-fn open_all(rows: &[SealedKey], sealer: &Sealer) -> (Vec<Arc<SigningKey>>, Vec<UnreadableRow>) {
+fn open_all(
+    rows: &[SealedKey],
+    recorded: &[KeyMetadata],
+    sealer: &Sealer,
+) -> (Vec<Arc<SigningKey>>, Vec<UnreadableRow>) {
     let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
     for row in rows {
-        match open_signing_key(row, sealer) {
+        match open_signing_key(row, recorded, sealer) {
             Ok(key) => keys.push(Arc::new(key)),
             Err(row) => unreadable.push(row),
         }

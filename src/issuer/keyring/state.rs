@@ -12,7 +12,7 @@ use tokio::sync::MutexGuard;
 use super::anchors::Anchors;
 use super::inspect::UnreadableRow;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
-use super::rotation::{Draft, Intent, Settled, log_all};
+use super::rotation::{Basis, Draft, Intent, Settled, log_all};
 use super::self_check_log::SelfCheckLog;
 use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
 use crate::domain::clock::Timestamp;
@@ -23,7 +23,7 @@ use crate::domain::jose::verify_error::VerifyError;
 use crate::domain::key::lifecycle::{self, Action, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
-use crate::domain::key::{self, Kid, SigningKey};
+use crate::domain::key::{KeyError, KeySpec, Kid, SigningKey};
 use crate::issuer::blocking_pool::{BlockingPool, WorkError};
 use crate::issuer::context::Context;
 use crate::issuer::error::IssuerError;
@@ -38,6 +38,8 @@ pub struct Keyring {
     pub(super) context: Context,
     pub(super) master_key: MasterKey,
     pub(super) policy: RotationPolicy,
+    /// Which keys this process creates.
+    pub(super) spec: KeySpec,
     /// A pool of its own: many sign-ins must not delay the rotation.
     pub(super) pool: BlockingPool,
     pub(super) snapshot: ArcSwap<KeyringSnapshot>,
@@ -69,14 +71,16 @@ impl Keyring {
         context: Context,
         master_key: MasterKey,
         policy: RotationPolicy,
+        spec: KeySpec,
     ) -> Result<Self, IssuerError> {
-        Self::open_with(context, master_key, policy, self_check::check).await
+        Self::open_with(context, master_key, policy, spec, self_check::check).await
     }
 
     pub(super) async fn open_with(
         context: Context,
         master_key: MasterKey,
         policy: RotationPolicy,
+        spec: KeySpec,
         self_check: SelfCheck,
     ) -> Result<Self, IssuerError> {
         let pool = BlockingPool::new(PARALLEL_KEYS, Arc::clone(&context.clock))?;
@@ -86,6 +90,7 @@ impl Keyring {
             context,
             master_key,
             policy,
+            spec,
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
             last_created: Mutex::default(),
@@ -247,8 +252,15 @@ impl Keyring {
             // Keys that this process saw expire stay expired, also if the clock went back before the store knew.
             let ended = self.snapshot.load().ended();
             let known = self.known_keys(&stored, &self.wanted_by(intent, &stored)).await?;
-            let (sealer, twins) = (&self.master_key.sealer, self.twins(&stored).await?);
-            let draft = Draft::new(&stored, sealer, &self.policy, &context, &ended.keys, &known, twins);
+            let basis = Basis {
+                stored: &stored,
+                sealer: &self.master_key.sealer,
+                policy: &self.policy,
+                spec: self.spec,
+                context: &context,
+                known: &known,
+            };
+            let draft = Draft::new(basis, &ended.keys, self.twins(&stored).await?);
             let (changes, log) =
                 match draft.intend(intent)?.plan(intent).settle(&generated, &self.context.rng)? {
                     Settled::Changes(changes, log) => (changes, log),
@@ -295,19 +307,20 @@ impl Keyring {
     async fn generate_keys(&self, generated: &mut Vec<PrivateKey>, needed: usize) -> Result<(), IssuerError> {
         let tasks: Vec<_> = (generated.len()..needed)
             .map(|_| {
-                let pool = self.pool.clone();
-                tokio::spawn(async move { pool.run(key::generate).await })
+                let (pool, spec) = (self.pool.clone(), self.spec);
+                tokio::spawn(async move { pool.run(move || spec.generate()).await })
             })
             .collect();
         for task in tasks {
-            generated.push(task.await.map_err(|_| WorkError::Lost)???);
+            let key = task.await.map_err(|_| WorkError::Lost)??;
+            generated.push(key.map_err(KeyError::from)?);
         }
         Ok(())
     }
 
     /// Generates a key outside of the threads that hash passwords.
-    pub(in crate::issuer) async fn generate(&self) -> Result<PrivateKey, IssuerError> {
-        Ok(self.pool.run(key::generate).await??)
+    pub(in crate::issuer) async fn generate(&self, spec: KeySpec) -> Result<PrivateKey, IssuerError> {
+        Ok(self.pool.run(move || spec.generate()).await?.map_err(KeyError::from)?)
     }
 
     /// Takes over what has changed in the store, if anything.

@@ -18,7 +18,7 @@ use crate::domain::jose::uploaded_set::UploadedSet;
 use crate::domain::key::lifecycle::{Phase, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
-use crate::domain::key::{Kid, SigningKey};
+use crate::domain::key::{KeySpec, Kid, SigningKey};
 use crate::issuer::{BlockingPool, Context, IssuerError, SharedRng};
 use crate::store::sqlite::{DatabaseFile, SqliteStore};
 
@@ -90,13 +90,13 @@ async fn keyring_and_clock(directory: &TempDir, check: SelfCheck) -> (Keyring, A
     let secret = MasterSecret::parse("correct horse battery staple").unwrap();
     let master_key = initialize(&secret, &context).await.unwrap();
     let policy = RotationPolicy::new(24 * HOUR, 24 * HOUR, 2 * HOUR, HOUR / 4, HOUR / 12).unwrap();
-    (Keyring::open_with(context, master_key, policy, check).await.unwrap(), clock)
+    (Keyring::open_with(context, master_key, policy, KeySpec::default(), check).await.unwrap(), clock)
 }
 
 /// The keyring of another process on the same store, whose self-checks pass.
 async fn second_keyring(first: &Keyring) -> Keyring {
     let (context, master_key) = (first.context.clone(), first.master_key.clone());
-    Keyring::open(context, master_key, first.policy).await.unwrap()
+    Keyring::open(context, master_key, first.policy, KeySpec::default()).await.unwrap()
 }
 
 #[tokio::test]
@@ -214,8 +214,13 @@ async fn a_store_whose_keys_fail_the_self_check_from_the_start_gets_no_further_k
 async fn keys_that_fail_the_self_check_from_the_start_are_listed_and_can_be_revoked() {
     let directory = tempfile::tempdir().unwrap();
     let first = keyring(&directory, self_check::check).await;
-    let keyring =
-        Keyring::open_with(first.context.clone(), first.master_key.clone(), first.policy, check_none);
+    let keyring = Keyring::open_with(
+        first.context.clone(),
+        first.master_key.clone(),
+        first.policy,
+        KeySpec::default(),
+        check_none,
+    );
     let keyring = keyring.await.unwrap();
     assert!(keyring.publication().is_none());
     assert!(keyring.signer(keyring.context.clock.now()).is_none());

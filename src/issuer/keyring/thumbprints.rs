@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::inspect::{open_external, open_signing_key};
+use super::inspect::{open_external, open_private_key};
 use super::rotation::Intent;
 use super::state::Keyring;
 use crate::domain::key::seal::Sealer;
@@ -57,6 +57,7 @@ impl Keyring {
             wanted.contains(&thumbprint).then_some(KnownKey {
                 thumbprint,
                 kid: Some(row.kid),
+                has_thumbprint_as_kid: false,
                 is_revoked: false,
             })
         });
@@ -102,5 +103,5 @@ fn thumbprints(rows: &[SealedKey], sealer: &Sealer) -> Vec<KeyChange> {
 }
 
 fn thumbprint(row: &SealedKey, sealer: &Sealer) -> Option<String> {
-    Some(open_signing_key(row, sealer).ok()?.jwk().key().thumbprint())
+    Some(open_private_key(row, sealer).ok()?.public().thumbprint())
 }

@@ -7,12 +7,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::error::{failed, unavailable};
-use super::schema::has_table;
+use super::schema::{has_column, has_table};
 use super::text::lossy;
 use super::{serving_mode, thumbprints};
 use crate::domain::clock::Timestamp;
 use crate::domain::key::lifecycle::{Deletable, KeyMetadata, RotationTimes};
-use crate::domain::key::{EARLIEST_FOREIGN_EXP, InvalidExp, Kid, LAST_KID, LATEST_EXP};
+use crate::domain::key::{EARLIEST_FOREIGN_EXP, InvalidExp, KeyProfile, Kid, LAST_KID, LATEST_EXP};
 use crate::store::{
     Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, MAX_DELETABLE, MAX_DELETED_NEXT,
     MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows, StoreError, UnloadedKeys,
@@ -36,12 +36,7 @@ pub(super) async fn master_key_before_migration(
     db: &mut SqliteConnection,
 ) -> Result<Option<MasterKeyRecord>, StoreError> {
     // Migration 0003 added the column. Older files have never changed their master key, so theirs has number 1.
-    let columns: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM pragma_table_info('master_key') WHERE name = 'number'")
-            .fetch_one(&mut *db)
-            .await
-            .map_err(failed)?;
-    if columns == 1 {
+    if has_column(db, "master_key", "number").await? {
         return master_key(db).await;
     }
     let row: Option<(i64, Vec<u8>, Vec<u8>)> =
@@ -134,14 +129,17 @@ macro_rules! select_row {
     };
 }
 
-/// The columns of [`KeyMetadata`], from `keys` and `key_lives`. `$taken_over` is the column of that name, or its default.
+/// The columns of [`KeyMetadata`], from `keys` and `key_lives`. `$later` are the columns that migrations have added.
 /// The rest of the query says which rows. A text or a BLOB is greater than every number.
 macro_rules! select_metadata {
-    ($taken_over:literal, $which:literal) => {
+    ($which:literal) => {
+        select_metadata!("taken_over AS is_taken_over, CAST(alg AS BLOB) AS alg, CAST(kid_format AS BLOB) AS kid_format", $which)
+    };
+    ($later:literal, $which:literal) => {
         concat!(
             "SELECT keys.kid, CAST(keys.exp AS INTEGER) AS exp, made_at, published_at, signs_since, expired_at, revoked_at, ",
-            $taken_over,
-            " AS is_taken_over
+            $later,
+            "
              FROM key_lives JOIN keys ON keys.kid = key_lives.kid
              WHERE keys.exp < ?1 ",
             $which,
@@ -155,21 +153,25 @@ const EXP_END: i64 = LATEST_EXP + 1;
 
 /// All keys.
 async fn metadata(db: &mut SqliteConnection) -> Result<Vec<KeyMetadata>, StoreError> {
-    let sql = select_metadata!("taken_over", "");
+    let sql = select_metadata!("");
     let rows = sqlx::query(sql).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
     rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
-/// All keys of a file whose schema may be older than the column `taken_over`.
+/// All keys of a file whose schema may be older than the columns that migrations have added.
 pub(super) async fn metadata_before_migration(
     db: &mut SqliteConnection,
 ) -> Result<Vec<KeyMetadata>, StoreError> {
-    let rows = sqlx::query(select_metadata!("0", "")).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
+    if has_column(db, "key_lives", "kid_format").await? {
+        return metadata(db).await;
+    }
+    let sql = select_metadata!("0 AS is_taken_over, x'5253323536' AS alg, x'6E756D626572' AS kid_format", "");
+    let rows = sqlx::query(sql).bind(EXP_END).fetch_all(db).await.map_err(failed)?;
     rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
 
 async fn metadata_of(db: &mut SqliteConnection, kid: Kid) -> Result<Vec<KeyMetadata>, StoreError> {
-    let sql = select_metadata!("taken_over", "AND key_lives.kid = ?2");
+    let sql = select_metadata!("AND key_lives.kid = ?2");
     let rows = sqlx::query(sql).bind(EXP_END).bind(kid.0).fetch_all(db).await.map_err(failed)?;
     rows.iter().map(key_metadata).collect::<Result<_, sqlx::Error>>().map_err(failed)
 }
@@ -183,7 +185,6 @@ async fn needed_metadata(
     let unreadable: Vec<_> = unreadable.iter().map(|kid| kid.0).collect();
     let unreadable = serde_json::to_string(&unreadable).map_err(unavailable)?;
     let rows = sqlx::query(select_metadata!(
-        "taken_over",
         "AND key_lives.kid IN (
              WITH ended AS (
                  SELECT kid, max(exp - ?3, iif(taken_over, made_at / 1000 - ?6, exp - ?3)) AS seconds_left
@@ -224,6 +225,7 @@ fn key_metadata(row: &SqliteRow) -> Result<KeyMetadata, sqlx::Error> {
         expired_at: at("expired_at")?,
         revoked_at: at("revoked_at")?,
         is_taken_over: row.try_get::<i64, _>("is_taken_over")? != 0,
+        profile: KeyProfile::from_names(&lossy(row.try_get("alg")?), &lossy(row.try_get("kid_format")?)),
     })
 }
 
@@ -508,8 +510,9 @@ async fn insert_metadata(db: &mut SqliteConnection, key: &KeyMetadata) -> Result
     let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
     execute(
         db,
-        "INSERT INTO key_lives (kid, made_at, published_at, signs_since, expired_at, revoked_at, taken_over, sealed_under)
-         VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT number FROM master_key))",
+        "INSERT INTO key_lives (kid, made_at, published_at, signs_since, expired_at, revoked_at, taken_over, alg, kid_format,
+                                sealed_under)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT number FROM master_key))",
         |query| {
             query
                 .bind(key.kid.0)
@@ -519,6 +522,9 @@ async fn insert_metadata(db: &mut SqliteConnection, key: &KeyMetadata) -> Result
                 .bind(millis(key.expired_at))
                 .bind(millis(key.revoked_at))
                 .bind(key.is_taken_over)
+                // Without a profile, no key is ever stored. An empty name stays unknown.
+                .bind(key.profile.map_or("", |profile| profile.algorithm.name()))
+                .bind(key.profile.map_or("", |profile| profile.kid_format.name()))
         },
     )
     .await

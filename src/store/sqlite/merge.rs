@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::error::failed;
 use super::file;
-use super::schema::has_table;
+use super::schema::{has_column, has_table};
 use crate::domain::clock::Timestamp;
 use crate::store::StoreError;
 
@@ -15,8 +15,14 @@ use crate::store::StoreError;
 const SKIPPED_IDS: i64 = 1_000_000;
 
 /// Tables that an older store does not have.
-const LATER_TABLES: [&str; 5] =
-    ["account_states", "open_mode_keys", "revoked_thumbprints", "sign_outs", "uploaded_keys"];
+const LATER_TABLES: [&str; 6] = [
+    "account_states",
+    "key_thumbprints",
+    "open_mode_keys",
+    "revoked_thumbprints",
+    "sign_outs",
+    "uploaded_keys",
+];
 
 /// The result of a merge.
 #[derive(Debug)]
@@ -48,8 +54,9 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
             present.push(table);
         }
     }
+    let has_profiles = has_column(db, "key_lives", "kid_format").await?;
     sqlx::query("ATTACH ? AS copy").bind(name).execute(&mut *db).await.map_err(failed)?;
-    let merged = merge_into_copy(db, &present).await;
+    let merged = merge_into_copy(db, &present, has_profiles).await;
     if merged.is_err() {
         // Fails if the transaction had not begun, which changes nothing.
         let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
@@ -58,7 +65,11 @@ pub(super) async fn merge(db: &mut SqliteConnection, copy: &Path) -> Result<Merg
     merged.map_err(failed)
 }
 
-async fn merge_into_copy(db: &mut SqliteConnection, present: &[&str]) -> Result<MergeOutcome, sqlx::Error> {
+async fn merge_into_copy(
+    db: &mut SqliteConnection,
+    present: &[&str],
+    has_profiles: bool,
+) -> Result<MergeOutcome, sqlx::Error> {
     // AUTOINCREMENT continues from sqlite_sequence: with the older one of the copy, a `kid` would be given out twice.
     // In key_lives, what happened since the backup stays: a restore must not bring a revoked key back.
     sqlx::raw_sql(
@@ -77,9 +88,17 @@ async fn merge_into_copy(db: &mut SqliteConnection, present: &[&str]) -> Result<
     )
     .execute(&mut *db)
     .await?;
-    let keys = merge_keys(db).await?;
+    let keys = merge_keys(db, has_profiles).await?;
+    if keys && present.contains(&"key_thumbprints") {
+        // Of the keys that were created since. Some are published under their thumbprints.
+        sqlx::raw_sql(
+            "INSERT OR IGNORE INTO copy.key_thumbprints (kid, thumbprint) SELECT kid, thumbprint FROM main.key_thumbprints
+             WHERE kid IN (SELECT kid FROM copy.keys_without_thumbprint)",
+        )
+        .execute(&mut *db)
+        .await?;
+    }
     if present.contains(&"revoked_thumbprints") {
-        // Those of the keys themselves are recorded when the copy is opened.
         sqlx::raw_sql(
             "INSERT OR IGNORE INTO copy.revoked_thumbprints (thumbprint) SELECT thumbprint FROM main.revoked_thumbprints",
         )
@@ -120,7 +139,7 @@ async fn merge_into_copy(db: &mut SqliteConnection, present: &[&str]) -> Result<
 
 /// Merges keys that were created since (their tokens are in use) and keys whose expiry was moved forward. Under another
 /// master key they would not open.
-async fn merge_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+async fn merge_keys(db: &mut SqliteConnection, has_profiles: bool) -> Result<bool, sqlx::Error> {
     let is_same: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM main.master_key AS old JOIN copy.master_key AS new
                         ON old.salt = new.salt AND old.check_value = new.check_value)",
@@ -140,6 +159,15 @@ async fn merge_keys(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
                  SELECT kid, made_at, published_at, signs_since, expired_at, revoked_at, deleted_at,
                      (SELECT number FROM copy.master_key)
                  FROM main.key_lives WHERE kid NOT IN (SELECT kid FROM copy.key_lives);",
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    if is_same && has_profiles {
+        // What was recorded with the keys that were created since. For all others it is the same in both.
+        sqlx::raw_sql(
+            "UPDATE copy.key_lives SET alg = old.alg, kid_format = old.kid_format
+             FROM main.key_lives AS old WHERE old.kid = key_lives.kid",
         )
         .execute(db)
         .await?;

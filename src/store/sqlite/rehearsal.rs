@@ -19,8 +19,8 @@ use crate::domain::key::seal::SALT_LEN;
 use crate::domain::password::{HashCost, PasswordHash};
 use crate::store::{AccountChange, KeyChange, MasterKeyRecord, NewSignIn, StoreError, Unique};
 
-/// Lengths in bytes of sealed RSA keys of 2048 and of 4096 bits.
-const SEALED_LENGTHS: [usize; 2] = [1_705, 3_273];
+/// Lengths in bytes of a sealed Ed25519 key, and of RSA keys of 2048 and of 4096 bits.
+const SEALED_LENGTHS: [usize; 3] = [148, 1_705, 3_273];
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -137,9 +137,9 @@ async fn try_keys(db: &mut SqliteConnection, now: Timestamp) -> Result<(), Store
     let record = MasterKeyRecord { number: 1, salt: [0; SALT_LEN], check_value: vec![1; 29] };
     try_change(db, "record its master key", KeyChange::SetMasterKey(record)).await?;
     let (later, earlier) = (now.plus(HOUR * 24), now.minus(HOUR));
-    let [short, long] = SEALED_LENGTHS;
+    let [short, medium, long] = SEALED_LENGTHS;
     // The last two have the same `exp` and the same length. No two sealed keys are equal.
-    for (kid, exp, length) in [(1, later, long), (2, earlier, short), (3, later, short), (4, later, short)] {
+    for (kid, exp, length) in [(1, later, long), (2, earlier, medium), (3, later, short), (4, later, short)] {
         let key = KeyMetadata::created(Kid(kid), exp, Activation::AfterLead, now);
         let insert = KeyChange::Insert { key, sealed: sealed(length, kid) };
         try_change(db, "store a sealed key", insert).await?;

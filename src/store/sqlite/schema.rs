@@ -96,6 +96,20 @@ pub(super) async fn version(db: &mut SqliteConnection) -> Result<Option<i64>, St
     sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(db).await.map_err(failed)
 }
 
+/// Whether a table of ours has this column. A file may be older than the migration that added it.
+pub(super) async fn has_column(
+    db: &mut SqliteConnection,
+    table: &str,
+    column: &str,
+) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pragma_table_info(?) WHERE name = ?)")
+        .bind(table)
+        .bind(column)
+        .fetch_one(db)
+        .await
+        .map_err(failed)
+}
+
 /// Whether there is a table of this name, regardless of case, as in SQL.
 pub(super) async fn has_table(db: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar(

@@ -116,6 +116,11 @@ impl Store for SqliteStore {
         thumbprints::known(&mut connection, thumbprints).await
     }
 
+    async fn thumbprint_kids(&self) -> Result<Vec<(Kid, String)>, StoreError> {
+        let mut connection = self.readers.connection().await?;
+        thumbprints::as_kids(&mut connection).await
+    }
+
     async fn key_version(&self) -> Result<KeyVersion, StoreError> {
         let mut connection = self.readers.connection().await?;
         keys::version(&mut connection).await

@@ -36,15 +36,28 @@ pub(super) async fn unrecorded(db: &mut SqliteConnection, at_most: u32) -> Resul
     Ok(kids.into_iter().map(Kid).collect())
 }
 
+/// The keys that are published under their thumbprints.
+pub(super) async fn as_kids(db: &mut SqliteConnection) -> Result<Vec<(Kid, String)>, StoreError> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT kid, thumbprint FROM key_thumbprints JOIN key_lives USING (kid) WHERE kid_format = 'thumbprint'",
+    )
+    .fetch_all(db)
+    .await
+    .map_err(failed)?;
+    Ok(rows.into_iter().map(|(kid, thumbprint)| (Kid(kid), thumbprint)).collect())
+}
+
 /// Those of these thumbprints that belong to a key of the store, or to one that was revoked.
 pub(super) async fn known(
     db: &mut SqliteConnection,
     thumbprints: &[String],
 ) -> Result<Vec<KnownKey>, StoreError> {
-    let rows: Vec<(String, Option<i64>, bool)> = sqlx::query_as(
-        "SELECT wanted.value, key_thumbprints.kid, revoked.thumbprint IS NOT NULL
+    let rows: Vec<(String, Option<i64>, bool, bool)> = sqlx::query_as(
+        "SELECT wanted.value, key_thumbprints.kid, revoked.thumbprint IS NOT NULL,
+                coalesce(key_lives.kid_format = 'thumbprint', 0)
          FROM json_each(?) AS wanted
          LEFT JOIN key_thumbprints ON key_thumbprints.thumbprint = wanted.value
+         LEFT JOIN key_lives ON key_lives.kid = key_thumbprints.kid
          LEFT JOIN revoked_thumbprints AS revoked ON revoked.thumbprint = wanted.value
          WHERE key_thumbprints.kid IS NOT NULL OR revoked.thumbprint IS NOT NULL
          ORDER BY key_thumbprints.kid",
@@ -53,10 +66,8 @@ pub(super) async fn known(
     .fetch_all(db)
     .await
     .map_err(failed)?;
-    let known = |(thumbprint, kid, is_revoked): (String, Option<i64>, bool)| KnownKey {
-        thumbprint,
-        kid: kid.map(Kid),
-        is_revoked,
+    let known = |(thumbprint, kid, is_revoked, has_thumbprint_as_kid): (String, Option<i64>, bool, bool)| {
+        KnownKey { thumbprint, kid: kid.map(Kid), has_thumbprint_as_kid, is_revoked }
     };
     Ok(rows.into_iter().map(known).collect())
 }
