@@ -289,7 +289,7 @@ pub(crate) fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
 /// A `typ` in the form in which types are compared.
 fn media_type(typ: &str) -> String {
     let typ = typ.to_ascii_lowercase();
-    typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
+    typ.strip_prefix("application/").map_or_else(|| typ.clone(), str::to_owned)
 }
 
 fn malformed(message: impl Into<String>) -> VerifyError {
