@@ -75,6 +75,7 @@ fn status(error: &anyhow::Error) -> u8 {
             | IssuerError::ExternalKey(ExternalKeyError::Unknown(_)),
         ) => NOT_FOUND,
         Some(IssuerError::Store(StoreError::Conflict(_))) => TAKEN,
+        Some(IssuerError::Store(StoreError::Forbidden(_))) => REFUSED,
         _ => FAILED,
     }
 }

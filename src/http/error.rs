@@ -446,6 +446,18 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl ApiError {
+    /// A registration that failed. In the database of another program, a rule may forbid some names and addresses.
+    pub(super) fn of_registration(error: IssuerError) -> Self {
+        match error {
+            IssuerError::Store(StoreError::Forbidden(why)) => Self::InvalidBody(format!(
+                "the database of this server does not accept such an account ({why})"
+            )),
+            other => other.into(),
+        }
+    }
+}
+
 impl From<IssuerError> for ApiError {
     fn from(error: IssuerError) -> Self {
         match error {
@@ -470,6 +482,8 @@ impl From<IssuerError> for ApiError {
             // The store decides by its unique constraints. A check before the insert would be a race.
             IssuerError::Store(StoreError::Conflict(Unique::Email)) => Self::EmailTaken,
             IssuerError::Store(StoreError::Conflict(Unique::Username)) => Self::UsernameTaken,
+            // Trying again would not help.
+            error @ IssuerError::Store(StoreError::Forbidden(_)) => Self::Internal(error.into()),
             IssuerError::Store(error) => Self::Unavailable { cause: error.into(), retry_after: RETRY_STORE },
             IssuerError::TooManyFailures { retry_after } => {
                 Self::TooManyFailures { retry_after: whole_seconds(retry_after) }

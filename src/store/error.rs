@@ -37,6 +37,9 @@ pub enum StoreError {
     /// The data are not those of a jwksd store, or they are damaged.
     #[error("{0}")]
     Corrupt(String),
+    /// A constraint or a trigger that jwksd has not made forbids it. Says which one. Nothing was changed.
+    #[error("the database forbids it, by a rule that jwksd has not made ({0})")]
+    Forbidden(String),
     /// The tables of another program are made or filled in a way that cannot be worked with. Says what to do.
     #[error("{0}")]
     Foreign(String),

@@ -29,7 +29,7 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::EdDsa,
 ];
 
-fn spec(algorithm: Algorithm) -> KeySpec {
+pub(crate) fn spec(algorithm: Algorithm) -> KeySpec {
     KeySpec { profile: KeyProfile { algorithm, ..KeyProfile::default() }, ..KeySpec::default() }
 }
 

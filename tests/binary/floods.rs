@@ -137,7 +137,7 @@ fn with_connections(dir: &Path, count: usize) -> Server {
 async fn a_client_that_holds_its_whole_share_is_named_in_the_log_once_and_taken_for_a_proxy_if_it_is_the_only_one()
  {
     let said = "refused a connection from 127.0.0.1, which has 16 connections with unfinished requests";
-    let remedy = "; all connections come from this address: if it is a proxy, add it to TRUSTED_PROXIES";
+    let remedy = "; all connections come from this address: if it is a proxy, set TRUSTED_PROXIES to it";
     for (others, said) in [(0, format!("{said}{remedy} left_out=0")), (1, format!("{said} left_out=0"))] {
         let dir = dir();
         let server = with_connections(dir.path(), 64);

@@ -49,7 +49,11 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         }
     };
     for fault in &probe.schema_faults {
-        findings.error("schema", fault.to_string());
+        if fault.is_acceptable() {
+            findings.warning("schema", fault.to_string());
+        } else {
+            findings.error("schema", fault.to_string());
+        }
     }
     if let Err(error) = open_mode::refuse_accounts(config, probe.has_accounts) {
         findings.error("settings", error.to_string());

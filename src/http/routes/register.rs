@@ -49,7 +49,8 @@ pub(super) async fn post(
     };
     let username = Username::parse(&request.username)?;
     let email = Email::parse(&request.email)?;
-    let password = accounts.register(username, Some(email), Requester::Other(client.into())).await?;
+    let password = accounts.register(username, Some(email), Requester::Other(client.into())).await;
+    let password = password.map_err(ApiError::of_registration)?;
     let response = json_response(&GeneratedPassword::new(&password));
     Ok((StatusCode::CREATED, response).into_response())
 }

@@ -22,37 +22,18 @@ impl Keyring {
             return Ok(());
         }
         let deleted = self.change(&Intent::DeleteEnded).await;
-        let failed = match deleted {
-            Err(IssuerError::Store(error)) if is_refusal(&error) => Some(error),
-            other => {
-                *lock(&self.deletion_failed_at) = None;
-                return other;
-            }
+        // A store that is busy or gone fails other changes as well: that is not for this place to say.
+        let Err(IssuerError::Store(error @ StoreError::Forbidden(_))) = deleted else {
+            *lock(&self.deletion_failed_at) = None;
+            return deleted;
         };
         // Once, however often it fails from now on.
-        if let Some(error) = failed.filter(|_| failed_at.is_none()) {
+        if failed_at.is_none() {
             tracing::warn!(
-                "keys whose retention is over cannot be deleted, and are kept: {}; `jwksd doctor` looks for the cause",
-                cause(&error)
+                "keys whose retention is over cannot be deleted, and are kept: {error}; `jwksd doctor` looks for the cause"
             );
         }
         *lock(&self.deletion_failed_at) = Some(now);
         Ok(())
     }
-}
-
-/// Whether the store answers, but does not delete. A store that is busy or gone fails other changes as well.
-fn is_refusal(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(_) | StoreError::Foreign(_) | StoreError::Corrupt(_))
-}
-
-/// The error and its causes.
-fn cause(error: &StoreError) -> String {
-    let mut causes = vec![error.to_string()];
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        causes.push(error.to_string());
-        source = error.source();
-    }
-    causes.join(": ")
 }

@@ -52,6 +52,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
     match primary_code(&error) {
         Some(SQLITE_BUSY | SQLITE_LOCKED) => StoreError::Busy(Box::new(error)),
         Some(SQLITE_CORRUPT) => StoreError::Corrupt(format!("it is damaged: {}", sentence(&error))),
+        Some(SQLITE_CONSTRAINT) => StoreError::Forbidden(shortened(sentence(&error))),
         Some(SQLITE_NOTADB) => StoreError::Corrupt("it is not a SQLite database".to_owned()),
         // SQLite says so when the file was renamed or removed while it was open.
         _ if code(&error) == Some(SQLITE_READONLY_DBMOVED) => StoreError::Replaced,
@@ -82,7 +83,15 @@ pub(super) fn in_words(error: &StoreError) -> String {
         StoreError::Unavailable(cause) | StoreError::Busy(cause) => cause.downcast_ref().map(sentence),
         _ => None,
     };
-    let reason = cause.map_or_else(|| error.to_string(), str::to_owned);
+    match (error, cause) {
+        (StoreError::Forbidden(reason), _) => reason.clone(),
+        (_, Some(sentence)) => shortened(sentence),
+        (error, None) => shortened(&error.to_string()),
+    }
+}
+
+/// On one line, and not too long.
+fn shortened(reason: &str) -> String {
     let words: Vec<_> = reason.split_whitespace().collect();
     words.join(" ").chars().take(MAX_REASON).collect()
 }

@@ -98,7 +98,9 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
             // A store of ours goes on without what the reference forbids. The trial would only find it again.
             Some(_) => faults.extend(references.into_iter().map(SchemaFault::reference)),
             None if schema.is_writable => {}
-            None => rehearsal::expect_writable(db).await?,
+            None => {
+                faults.extend(rehearsal::expect_writable(db).await?.into_iter().map(SchemaFault::forbids))
+            }
         }
     }
     Ok(Probe {

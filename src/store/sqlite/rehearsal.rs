@@ -24,17 +24,27 @@ const SEALED_LENGTHS: [usize; 3] = [148, 1_705, 3_273];
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Refuses a schema to which our tables cannot be added, or that forbids one of our writes.
+/// Something that some requests or commands ask for, and that a rule of the schema forbids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ForbiddenAct {
+    pub(super) act: &'static str,
+    pub(super) why: String,
+}
+
+/// Refuses a schema to which our tables cannot be added, or that forbids one of our ordinary writes. Returns the others that
+/// it forbids.
 ///
 /// # Errors
 /// [`StoreError::Foreign`] names the act that fails, the reason and the way out.
-pub(super) async fn expect_writable(file: &mut SqliteConnection) -> Result<(), StoreError> {
+pub(super) async fn expect_writable(file: &mut SqliteConnection) -> Result<Vec<ForbiddenAct>, StoreError> {
     let mut copy = copy_schema(file).await?;
     run_migrations(&mut copy).await?;
     let now = now(&mut copy).await?;
     try_keys(&mut copy, now).await?;
-    try_accounts(&mut copy, now).await?;
-    copy.close().await.map_err(failed)
+    let alice = try_accounts(&mut copy, now).await?;
+    let forbidden = forbidden_acts(&mut copy, alice, now).await?;
+    copy.close().await.map_err(failed)?;
+    Ok(forbidden)
 }
 
 fn expect<T>(act: &str, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -162,34 +172,63 @@ fn sealed(length: usize, kid: i64) -> Vec<u8> {
     [1].into_iter().chain(noise).take(length).collect()
 }
 
-/// Registers accounts with the shortest and the longest names and addresses, changes them, signs in and deletes them.
-async fn try_accounts(db: &mut SqliteConnection, now: Timestamp) -> Result<(), StoreError> {
-    let long = ["Z9._-@+a".repeat(USERNAME_MAX / 8), format!("{}@{}.example", "b".repeat(60), long_domain())];
-    let mut users = Vec::new();
-    for (name, email) in [
-        ("a", None),
-        ("b", None),
-        ("jwksd-c", Some("c@x.io")),
-        ("jwksd-d", Some("d@x.io")),
-        (&*long[0], Some(&*long[1])),
+/// Registers ordinary accounts, changes one and signs in to it.
+async fn try_accounts(db: &mut SqliteConnection, now: Timestamp) -> Result<UserId, StoreError> {
+    let alice = account("alice", Some("alice@example.com"), DEFAULT_COST)?;
+    let user = expect("register an account", accounts::insert(db, &alice, now).await)?;
+    let bob = account("bob.smith", Some("bob.smith@example.com"), DEFAULT_COST)?;
+    expect("register an account", accounts::insert(db, &bob, now).await)?;
+    let same_name = account("alice", Some("carol@example.com"), DEFAULT_COST)?;
+    expect_taken("alice", Unique::Username, accounts::insert(db, &same_name, now).await)?;
+    let same_email = account("carol", Some("alice@example.com"), DEFAULT_COST)?;
+    expect_taken("alice@example.com", Unique::Email, accounts::insert(db, &same_email, now).await)?;
+    let email = parsed(Email::parse("alice.miller@example.com"))?;
+    for (act, change) in [
+        ("change an e-mail address", AccountChange::SetEmail(Some(email))),
+        ("change a password", AccountChange::SetHash { hash: hash(DEFAULT_COST), instead_of: None }),
+        ("disable an account", AccountChange::Disable),
+        ("enable an account", AccountChange::Enable),
+        ("sign an account out", AccountChange::SignOut),
     ] {
-        let act = if email.is_some() {
-            "register an account"
-        } else {
-            "register an account without an e-mail address"
-        };
-        users.push(expect(act, accounts::insert(db, &account(name, email)?, now).await)?);
+        expect(act, accounts::change(db, user, &change, now).await)?;
     }
-    expect_taken("jwksd-c", Unique::Username, accounts::insert(db, &account("jwksd-c", None)?, now).await)?;
-    expect_taken("c@x.io", Unique::Email, accounts::insert(db, &account("e", Some("c@x.io"))?, now).await)?;
-    for user in &users {
-        try_changes(db, *user, now).await?;
+    let signed_in = try_sign_ins(db, user, Ipv4Addr::new(192, 0, 2, 1).into(), now).await;
+    expect("record a sign-in", signed_in)?;
+    Ok(user)
+}
+
+/// Tries what an ordinary store never does, or what its operator can do without: only that fails then.
+async fn forbidden_acts(
+    db: &mut SqliteConnection,
+    user: UserId,
+    now: Timestamp,
+) -> Result<Vec<ForbiddenAct>, StoreError> {
+    let long_name = "Z9._-@+a".repeat(USERNAME_MAX / 8);
+    let long_email = format!("{}@{}.example", "b".repeat(60), long_domain());
+    let mut outcomes = Vec::new();
+    for (act, name, email, cost) in [
+        ("register an account without an e-mail address", "dave", None, DEFAULT_COST),
+        ("register a username of one character", "e", Some("erin@example.com"), DEFAULT_COST),
+        ("register a username of the maximum length", &*long_name, Some("frank@example.com"), DEFAULT_COST),
+        ("register an e-mail address of few characters", "grace", Some("c@x.io"), DEFAULT_COST),
+        ("register an e-mail address of the maximum length", "heidi", Some(&*long_email), DEFAULT_COST),
+        ("store a hash of the highest cost", "ivan", Some("ivan@example.com"), HIGHEST_COST),
+    ] {
+        outcomes.push((act, accounts::insert(db, &account(name, email, cost)?, now).await.map(drop)));
     }
-    try_sign_ins(db, &users, now).await?;
-    for user in users {
-        expect("delete an account", accounts::change(db, user, &AccountChange::Delete, now).await)?;
+    let address = Ipv6Addr::new(0x2001, 0xdb8, 0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666);
+    outcomes
+        .push(("record a sign-in from an IPv6 address", try_sign_ins(db, user, address.into(), now).await));
+    for (act, change) in [
+        ("remove an e-mail address", AccountChange::SetEmail(None)),
+        ("delete an account", AccountChange::Delete),
+    ] {
+        outcomes.push((act, accounts::change(db, user, &change, now).await.map(drop)));
     }
-    Ok(())
+    let forbidden = outcomes
+        .into_iter()
+        .filter_map(|(act, outcome)| Some(ForbiddenAct { act, why: in_words(&outcome.err()?) }));
+    Ok(forbidden.collect())
 }
 
 /// A constraint `ON CONFLICT REPLACE` or `IGNORE` makes the second registration of a name succeed.
@@ -207,58 +246,35 @@ fn expect_taken(
     }
 }
 
-async fn try_changes(db: &mut SqliteConnection, user: UserId, now: Timestamp) -> Result<(), StoreError> {
-    let email = parsed(Email::parse(&format!("user-{user}@example.com")))?;
-    let hash = SHORT_AND_LONG_HASHES.map(hash);
-    let [short, long] = hash;
-    for (act, change) in [
-        ("change an e-mail address", AccountChange::SetEmail(Some(email))),
-        ("remove an e-mail address", AccountChange::SetEmail(None)),
-        ("change a password", AccountChange::SetHash { hash: long, instead_of: None }),
-        ("change a password", AccountChange::SetHash { hash: short, instead_of: None }),
-        ("disable an account", AccountChange::Disable),
-        ("enable an account", AccountChange::Enable),
-    ] {
-        expect(act, accounts::change(db, user, &change, now).await)?;
-    }
-    Ok(())
-}
-
-/// Records sign-ins of the same moment and from the same addresses, and deletes them.
-async fn try_sign_ins(db: &mut SqliteConnection, users: &[UserId], now: Timestamp) -> Result<(), StoreError> {
-    let addresses: [IpAddr; 2] = [
-        Ipv4Addr::LOCALHOST.into(),
-        Ipv6Addr::new(0x2001, 0xdb8, 0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666).into(),
-    ];
-    let sign_in = |(user, from): (&UserId, IpAddr)| NewSignIn {
-        user: *user,
-        checked: hash(SHORT_AND_LONG_HASHES[0]),
-        signed_by: Some(Kid(3)),
-        from,
-        at: now,
-    };
-    let pairs = users.iter().flat_map(|user| addresses.map(|from| (user, from)));
-    let recorded: Vec<_> = pairs.map(sign_in).collect();
+/// Records sign-ins of the same moment, and deletes them.
+async fn try_sign_ins(
+    db: &mut SqliteConnection,
+    user: UserId,
+    from: IpAddr,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sign_in = NewSignIn { user, checked: hash(DEFAULT_COST), signed_by: Some(Kid(3)), from, at: now };
+    let recorded = [sign_in.clone(), sign_in];
     for _ in 0..2 {
-        expect("record a sign-in", sign_in_batcher::insert_all(db, &recorded).await)?;
+        sign_in_batcher::insert_all(db, &recorded).await?;
     }
-    let deleted = sign_ins::delete_before(db, now.plus(HOUR), u32::MAX).await;
-    expect("delete old sign-ins", deleted).map(drop)
+    sign_ins::delete_before(db, now.plus(HOUR), u32::MAX).await.map(drop)
 }
 
-/// The default cost, and one that needs the most digits.
-const SHORT_AND_LONG_HASHES: [&str; 2] =
-    ["$argon2id$v=19$m=19456,t=2,p=1$", "$argon2id$v=19$m=4194304,t=1000,p=16$"];
+const DEFAULT_COST: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
+
+/// The one that needs the most digits.
+const HIGHEST_COST: &str = "$argon2id$v=19$m=4194304,t=1000,p=16$";
 
 fn hash(cost: &str) -> PasswordHash {
     PasswordHash::dummy(&HashCost(cost.to_owned()))
 }
 
-fn account(name: &str, email: Option<&str>) -> Result<NewAccount, StoreError> {
+fn account(name: &str, email: Option<&str>, cost: &str) -> Result<NewAccount, StoreError> {
     Ok(NewAccount {
         username: parsed(Username::parse(name))?,
         email: email.map(|email| parsed(Email::parse(email))).transpose()?,
-        password_hash: hash(SHORT_AND_LONG_HASHES[0]),
+        password_hash: hash(cost),
     })
 }
 

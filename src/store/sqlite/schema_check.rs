@@ -14,6 +14,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::error::{failed, unavailable};
 use super::references::ForbiddingReference;
+use super::rehearsal::ForbiddenAct;
 use super::schema::{MIGRATIONS, MIGRATIONS_TABLE, has_table, newest_schema};
 use super::text::lossy;
 use super::unique_indexes::{self, ExcessiveIndex};
@@ -51,6 +52,8 @@ enum Difference {
     Migration(i64),
     /// An object of ours that is missing or different: its kind and its name.
     NotOurs(String, String),
+    /// A rule of another program that forbids what only some requests and commands ask for.
+    Forbids(ForbiddenAct),
     /// A reference of another program's table that forbids what jwksd does to its rows.
     Reference(ForbiddingReference),
     /// A UNIQUE constraint of another program in a table of the course: the table and its columns.
@@ -58,6 +61,10 @@ enum Difference {
 }
 
 impl SchemaFault {
+    pub(super) const fn forbids(act: ForbiddenAct) -> Self {
+        Self(Difference::Forbids(act))
+    }
+
     pub(super) const fn reference(reference: ForbiddingReference) -> Self {
         Self(Difference::Reference(reference))
     }
@@ -67,9 +74,14 @@ impl SchemaFault {
     pub(crate) fn is_serious(&self) -> bool {
         match &self.0 {
             Difference::NotOurs(kind, _) => kind != "index",
-            Difference::Reference(_) => false,
+            Difference::Forbids(_) | Difference::Reference(_) => false,
             Difference::Foreign(..) | Difference::Migration(_) | Difference::Unique(..) => true,
         }
+    }
+
+    /// Whether the operator may leave it as it is.
+    pub(crate) const fn is_acceptable(&self) -> bool {
+        matches!(self.0, Difference::Forbids(_))
     }
 }
 
@@ -92,6 +104,9 @@ impl fmt::Display for SchemaFault {
             }
             Difference::NotOurs(kind, name) => {
                 write!(f, "its {kind} {name} is missing or different: {RESTORE}")
+            }
+            Difference::Forbids(ForbiddenAct { act, why }) => {
+                write!(f, "its tables do not let jwksd {act} ({why}): change them if that is needed")
             }
             Difference::Reference(ForbiddingReference { what, way_out }) => write!(f, "{what}: {way_out}"),
             Difference::Unique(table, columns) => write!(

@@ -76,10 +76,23 @@ where
         waiting.retain(|waiting| !waiting.answer.is_closed());
         let (sign_ins, answers): (Vec<_>, Vec<_>) =
             waiting.drain(..).map(|waiting| (waiting.sign_in, waiting.answer)).unzip();
-        // In a task of its own: a panic then fails only this batch.
-        let recorded = tokio::spawn(record(sign_ins)).await;
-        deliver(answers, recorded.unwrap_or_else(|_| Err(unavailable(Panicked))));
+        match attempt(record(sign_ins.clone())).await {
+            // A rule of another program's table may forbid one of them, such as an IPv6 address. The others are recorded.
+            Err(StoreError::Forbidden(_)) if sign_ins.len() > 1 => {
+                for (sign_in, answer) in sign_ins.into_iter().zip(answers) {
+                    deliver(vec![answer], attempt(record(vec![sign_in])).await);
+                }
+            }
+            recorded => deliver(answers, recorded),
+        }
     }
+}
+
+/// In a task of its own: a panic then fails only this batch.
+async fn attempt(
+    record: impl Future<Output = Result<Vec<SignInOutcome>, StoreError>> + Send + 'static,
+) -> Result<Vec<SignInOutcome>, StoreError> {
+    tokio::spawn(record).await.unwrap_or_else(|_| Err(unavailable(Panicked)))
 }
 
 fn deliver(
@@ -91,6 +104,11 @@ fn deliver(
         Ok(outcomes) => {
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 let _ = answer.send(Ok(outcome));
+            }
+        }
+        Err(StoreError::Forbidden(why)) => {
+            for answer in answers {
+                let _ = answer.send(Err(StoreError::Forbidden(why.clone())));
             }
         }
         Err(error) => {
@@ -207,21 +225,41 @@ mod tests {
     use crate::domain::clock::Timestamp;
     use crate::domain::password::PasswordHash;
 
+    fn sign_in(user: i64) -> NewSignIn {
+        NewSignIn {
+            user: UserId(user),
+            checked: PasswordHash::stored(String::new()),
+            signed_by: None,
+            from: Ipv4Addr::LOCALHOST.into(),
+            at: Timestamp::from_secs(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_that_the_database_forbids_does_not_fail_those_next_to_it() {
+        let batcher = SignInBatcher::with(|sign_ins: Vec<NewSignIn>| async move {
+            // The others arrive meanwhile, and become one batch.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            if sign_ins.iter().any(|sign_in| sign_in.user == UserId(2)) {
+                return Err(StoreError::Forbidden("no".to_owned()));
+            }
+            Ok(vec![SignInOutcome::Recorded; sign_ins.len()])
+        });
+        let record = |user| batcher.record(sign_in(user));
+        let (first, second, forbidden, last) = tokio::join!(record(0), record(1), record(2), record(3));
+        for recorded in [first, second, last] {
+            assert_eq!(recorded.unwrap(), SignInOutcome::Recorded);
+        }
+        assert!(matches!(forbidden, Err(StoreError::Forbidden(why)) if why == "no"));
+    }
+
     #[tokio::test]
     async fn a_panic_fails_only_the_sign_ins_of_its_batch() {
         let batcher = SignInBatcher::with(|sign_ins| async move {
             assert_ne!(sign_ins[0].user, UserId(1));
             Ok(vec![SignInOutcome::Recorded])
         });
-        let record = |user| {
-            batcher.record(NewSignIn {
-                user: UserId(user),
-                checked: PasswordHash::stored(String::new()),
-                signed_by: None,
-                from: Ipv4Addr::LOCALHOST.into(),
-                at: Timestamp::from_secs(0),
-            })
-        };
+        let record = |user| batcher.record(sign_in(user));
         assert!(record(1).await.is_err());
         assert_eq!(record(2).await.unwrap(), SignInOutcome::Recorded);
     }
