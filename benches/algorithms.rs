@@ -69,7 +69,7 @@ fn median<T>(times: usize, run: impl Fn() -> T) -> Duration {
 }
 
 fn shown(time: Duration) -> String {
-    if time >= Duration::from_millis(1) {
+    if time >= Duration::from_millis(10) {
         format!("{:.0} ms", time.as_secs_f64() * 1e3)
     } else {
         format!("{:.0} µs", time.as_secs_f64() * 1e6)

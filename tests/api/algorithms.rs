@@ -1,5 +1,7 @@
 //! Keys of every algorithm, from their creation to their end, and changes from one to another.
 
+use std::time::Duration;
+
 use jwksd::domain::jose::algorithm::Algorithm;
 use jwksd::domain::jose::jwk::Jwk;
 use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
@@ -220,8 +222,8 @@ async fn restarted(app: TestApp, rng: &mut StdRng) -> TestApp {
     let algorithms = [Algorithm::Rs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa];
     let algorithm = algorithms[rng.random_range(0..4)];
     let spec = if rng.random() { spec(algorithm) } else { with_thumbprint(algorithm) };
-    let (lifetime, lead) =
-        [(DAY, 2 * HOUR), (12 * HOUR, HOUR), (5 * HOUR, HOUR / 4), (HOUR, HOUR * 0)][rng.random_range(0..4)];
+    let (lifetime, lead) = [(DAY, 2 * HOUR), (12 * HOUR, HOUR), (5 * HOUR, HOUR / 4), (HOUR, Duration::ZERO)]
+        [rng.random_range(0..4)];
     let policy = RotationPolicy::new(lifetime, DAY, lead, MINUTE * 15, MINUTE * 5).unwrap();
     let TestApp { dir, clock, .. } = app;
     TestApp::with(Setup { auth_mode: AuthMode::Open, spec, policy, dir, clock, ..Setup::default() }).await

@@ -169,9 +169,8 @@ fn is_wanted(
     let thumbprint = upload.jwk().key().thumbprint();
     let same: Vec<_> = known.iter().filter(|known| known.thumbprint == thumbprint).collect();
     let ours: Vec<_> = same.iter().filter_map(|known| Some((known, known.kid?))).collect();
-    let is_published_kid = |known: &KnownKey, ours: Kid| match known.has_thumbprint_as_kid {
-        true => known.thumbprint == kid,
-        false => ours.to_string() == kid,
+    let is_published_kid = |known: &KnownKey, ours: Kid| {
+        if known.has_thumbprint_as_kid { known.thumbprint == kid } else { ours.to_string() == kid }
     };
     if ours.iter().any(|(known, ours)| is_published_kid(known, *ours)) {
         return Ok(false);
