@@ -35,7 +35,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// The error of a setting, its value, and what to set instead.
     pub(crate) fn setting(name: &'static str, value: impl fmt::Display, remedy: impl fmt::Display) -> Self {
-        let value = ShownValue::new(name, value.to_string());
+        let value = ShownValue::new(name, &value.to_string());
         Self::Setting { name, value, remedy: remedy.to_string() }
     }
 

@@ -26,16 +26,16 @@ pub struct ShownValue(Option<String>);
 
 impl ShownValue {
     /// The value of the setting with this name, unless it may contain a secret.
-    pub(super) fn new(name: &str, value: String) -> Self {
+    pub(super) fn new(name: &str, value: &str) -> Self {
         // Only a file of a secret is replaced by a passphrase: elsewhere many words are a comment, or a list.
         let is_risky = if name.ends_with("_FILE") {
-            is_no_path(&value) || is_passphrase(&value)
+            is_no_path(value) || is_passphrase(value)
         } else {
-            names_or_carries_secret(&value)
+            names_or_carries_secret(value)
         };
         let is_key = if PUBLISHED.contains(&name) { is_unpublished_key } else { is_key };
-        let is_hidden = is_risky || has_secret_structure(&value) || has_key(&value, is_key);
-        Self((!is_hidden).then(|| without_query(&value)))
+        let is_hidden = is_risky || has_secret_structure(value) || has_key(value, is_key);
+        Self((!is_hidden).then(|| without_query(value)))
     }
 
     /// A value that contains a secret.
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     fn shown(name: &str, value: &str) -> bool {
-        ShownValue::new(name, value.to_owned()) != ShownValue::hidden()
+        ShownValue::new(name, value) != ShownValue::hidden()
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(without_query(text), expected);
         }
-        let value = ShownValue::new("ISSUER", "https://h/x?code=hunter2".to_owned());
+        let value = ShownValue::new("ISSUER", "https://h/x?code=hunter2");
         assert_eq!(value.to_string(), "\"https://h/x?…\"");
     }
 

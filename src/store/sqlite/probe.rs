@@ -99,7 +99,7 @@ async fn probe(db: &mut SqliteConnection) -> Result<Probe, StoreError> {
             Some(_) => faults.extend(references.into_iter().map(SchemaFault::reference)),
             None if schema.is_writable => {}
             None => {
-                faults.extend(rehearsal::expect_writable(db).await?.into_iter().map(SchemaFault::forbids))
+                faults.extend(rehearsal::expect_writable(db).await?.into_iter().map(SchemaFault::forbids));
             }
         }
     }
