@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::json;
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::support::{Server, run};
@@ -199,6 +200,8 @@ async fn the_journal_of_a_killed_program_is_rolled_back() {
         for name in [DB.to_owned(), format!("{DB}-journal")] {
             fs::copy(dir.path().join(&name), dir.path().join(format!("copy-{name}"))).unwrap();
         }
+        // Dropped, it would remove the journal at some time after the copy is there.
+        db.close().await.unwrap();
     }
     for name in [DB.to_owned(), format!("{DB}-journal")] {
         fs::rename(dir.path().join(format!("copy-{name}")), dir.path().join(&name)).unwrap();
