@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwksd::domain::jose::algorithm::{Algorithm, Curve};
-use jwksd::domain::jose::jwk::Jwk;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd_jose::algorithm::{Algorithm, Curve};
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 
 const SIGNATURES: usize = 2000;
 

@@ -51,8 +51,10 @@ fn lower_layers_do_not_name_upper_ones() {
 }
 
 #[test]
-fn the_domain_does_no_io() {
-    expect_absent("src/domain", &["axum", "sqlx", "tokio", "std::fs", "std::net"]);
+fn the_domain_and_jose_do_no_io() {
+    for layer in ["src/domain", "crates/jose/src"] {
+        expect_absent(layer, &["axum", "sqlx", "tokio", "std::fs", "std::net"]);
+    }
 }
 
 #[test]
@@ -87,11 +89,11 @@ fn sql_is_in_one_folder_and_error_status_codes_are_in_one_file() {
 /// a JWK that lacks them, for the commands.
 #[test]
 fn the_rsa_crate_reads_and_writes_keys_and_neither_signs_nor_decrypts() {
-    for (path, text) in sources("src") {
+    for (path, text) in sources("src").into_iter().chain(sources("crates/jose/src")) {
         for line in text.lines().filter(|line| line.trim_start().starts_with("use rsa::")) {
             let may = ["use rsa::pkcs1", "use rsa::pkcs8", "use rsa::BigUint;"];
             let is_the_one =
-                path.ends_with("jose/private_key.rs") && line == "use rsa::{BigUint, RsaPrivateKey};";
+                path.ends_with("jose/src/private_key.rs") && line == "use rsa::{BigUint, RsaPrivateKey};";
             let names_more = line.contains("pkcs1v15");
             assert!(
                 !names_more && (is_the_one || may.iter().any(|start| line.starts_with(start))),
@@ -104,23 +106,37 @@ fn the_rsa_crate_reads_and_writes_keys_and_neither_signs_nor_decrypts() {
     }
 }
 
+/// Of the program and of every crate below `crates/`.
+fn manifests() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let members = sources("crates").into_iter().filter(|(path, _)| path.ends_with("Cargo.toml"));
+    [(root.clone(), fs::read_to_string(root).unwrap())].into_iter().chain(members).collect()
+}
+
 #[test]
 fn our_code_forbids_unsafe() {
-    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
-    assert!(manifest.lines().any(|line| line == r#"unsafe_code = "forbid""#));
+    let has = |manifest: &str, line| manifest.lines().any(|found| found == line);
+    let manifests = manifests();
+    assert!(has(&manifests[0].1, r#"unsafe_code = "forbid""#));
+    for (path, manifest) in manifests {
+        assert!(manifest.contains("[lints]\nworkspace = true\n"), "{}", path.display());
+    }
 }
 
 #[test]
 fn every_dependency_has_a_reason() {
-    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
-    let (mut is_dependency, mut before) = (false, "");
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            is_dependency = line.ends_with("dependencies]");
-        } else if is_dependency && !line.is_empty() && !line.starts_with('#') {
-            assert!(before.starts_with("# ") && !before.starts_with("# ---"), "{line}");
+    for (path, manifest) in manifests() {
+        let (mut is_dependency, mut before) = (false, "");
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                // The members that use a dependency of the workspace say why.
+                is_dependency = line.ends_with("dependencies]") && line != "[workspace.dependencies]";
+            } else if is_dependency && !line.is_empty() && !line.starts_with('#') {
+                let has_reason = before.starts_with("# ") && !before.starts_with("# ---");
+                assert!(has_reason, "{}: {line}", path.display());
+            }
+            before = line;
         }
-        before = line;
     }
 }
 
@@ -141,7 +157,7 @@ fn the_tests_that_security_md_names_exist() {
 
 #[test]
 fn every_file_has_a_description() {
-    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+    for (path, text) in sources("src").into_iter().chain(sources("crates")).chain(sources("tests")) {
         let is_rust = path.extension().is_some_and(|extension| extension == "rs");
         let is_list_of_tests = path.parent().is_some_and(|parent| parent.ends_with("api"));
         assert!(!is_rust || is_list_of_tests || text.starts_with("//!"), "{}", path.display());
@@ -168,7 +184,7 @@ fn every_dependency_comes_from_the_registry_under_a_licence_that_deny_toml_allow
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     for package in metadata["packages"].as_array().unwrap() {
         let (name, source) = (&package["name"], package["source"].as_str());
-        let is_ours = name == "jwksd";
+        let is_ours = name == "jwksd" || name == "jwksd-jose";
         assert!(is_ours || source == Some("registry+https://github.com/rust-lang/crates.io-index"), "{name}");
         let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
         let is_allowed =

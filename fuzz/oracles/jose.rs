@@ -4,20 +4,20 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use jwksd::domain::clock::Timestamp;
-use jwksd::domain::jose::external_key::ExternalKey;
-use jwksd::domain::jose::json::{self, SecretJson};
-use jwksd::domain::jose::jwk::{Jwk, to_public};
-use jwksd::domain::jose::jwk_set::TrustedKeys;
-use jwksd::domain::jose::jws::Jws;
-use jwksd::domain::jose::members::PRIVATE_MEMBERS;
-use jwksd::domain::jose::pem::{
+use jwksd::domain::key::external_key::ExternalKey;
+use jwksd::domain::key::import;
+use jwksd::domain::key::uploaded_set::UploadedSet;
+use jwksd_jose::json::{self, SecretJson};
+use jwksd_jose::jwk::{Jwk, to_public};
+use jwksd_jose::jwk_set::TrustedKeys;
+use jwksd_jose::jws::Jws;
+use jwksd_jose::members::PRIVATE_MEMBERS;
+use jwksd_jose::pem::{
     Key, contains_private_key, from_stored_pem, private_pem, public_pem, read_private_key, to_stored_pem,
 };
-use jwksd::domain::jose::private_key::{PrivateJwk, private_jwk};
-use jwksd::domain::jose::uploaded_set::UploadedSet;
-use jwksd::domain::jose::validation::{self, Validation};
-use jwksd::domain::jose::{inspect, numeric_date};
-use jwksd::domain::key::import;
+use jwksd_jose::private_key::{PrivateJwk, private_jwk};
+use jwksd_jose::validation::{self, Validation};
+use jwksd_jose::{inspect, numeric_date};
 use serde_json::{Map, Value, json};
 
 /// JWK Sets and JWKs: trusted, external and private ones. Accepted keys survive a round trip through JSON and PEM.
@@ -149,7 +149,8 @@ struct Examples {
 }
 
 static EXAMPLES: LazyLock<Examples> = LazyLock::new(|| {
-    let examples: Value = serde_json::from_str(include_str!("../../tests/data/jose.json")).unwrap();
+    let examples: Value =
+        serde_json::from_str(include_str!("../../crates/jose/tests/data/jose.json")).unwrap();
     let examples = examples["signatures"].as_array().unwrap();
     let public: Vec<_> = examples.iter().map(|example| to_public(&example["key"]).unwrap()).collect();
     let mut keys: Vec<_> = public.iter().map(|key| TrustedKeys::parse(key).unwrap()).collect();

@@ -13,8 +13,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 use url::{Host, Url};
 
-use crate::domain::jose::json;
 use crate::setting::Secret;
+use jwksd_jose::json;
 
 /// Timeout of one request, from the DNS lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);

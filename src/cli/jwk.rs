@@ -11,14 +11,14 @@ use super::exit::UsageError;
 use super::files;
 use super::output;
 use super::upload::{ServerArgs, Upload};
-use crate::domain::jose::algorithm::{Algorithm, Curve};
-use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::json::{self, SecretJson};
-use crate::domain::jose::jwk::{Jwk, to_public};
-use crate::domain::jose::jwk_set::{self, SkippedKey};
-use crate::domain::jose::pem::{self, Key};
-use crate::domain::jose::private_key::{NewKey, PrivateKey, private_jwk};
-use crate::domain::jose::public_key::PublicKey;
+use jwksd_jose::algorithm::{Algorithm, Curve};
+use jwksd_jose::invalid_jwk::InvalidJwk;
+use jwksd_jose::json::{self, SecretJson};
+use jwksd_jose::jwk::{Jwk, to_public};
+use jwksd_jose::jwk_set::{self, SkippedKey};
+use jwksd_jose::pem::{self, Key};
+use jwksd_jose::private_key::{NewKey, PrivateKey, private_jwk};
+use jwksd_jose::public_key::PublicKey;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JwkCommand {

@@ -12,12 +12,12 @@ use super::files;
 use super::output::{self, or_dash};
 use crate::config::Config;
 use crate::domain::clock::Clock;
-use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::KeyStatus;
 use crate::domain::key::{Kid, import};
 use crate::issuer::{Keyring, PublishedKey};
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::private_key::PrivateKey;
 
 /// Default refresh intervals of common verifiers. docs/keys.md lists the same.
 const VERIFIERS: [(&str, Duration); 7] = [

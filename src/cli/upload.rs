@@ -9,9 +9,9 @@ use super::exit::UsageError;
 use super::fetch::{self, Client};
 use super::output;
 use crate::config;
-use crate::domain::jose::json;
-use crate::domain::jose::jwk::Jwk;
 use crate::setting::Secret;
+use jwksd_jose::json;
+use jwksd_jose::jwk::Jwk;
 
 /// Maximum number of characters shown of a server's message.
 const MESSAGE_MAX: usize = 200;

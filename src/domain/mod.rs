@@ -5,7 +5,6 @@
 pub mod account;
 pub mod client;
 pub mod clock;
-pub mod jose;
 pub mod key;
 pub mod password;
 pub mod token;

@@ -14,7 +14,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::error::ApiError;
-use crate::domain::jose::text_encoding::without_bom;
+use jwksd_jose::text_encoding::without_bom;
 
 /// Maximum size of a body in bytes.
 const MAX_LEN: usize = 16 * 1024;

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use super::error::IssuerError;
 use super::issue::Issuer;
 use crate::domain::account::UserId;
-use crate::domain::jose::numeric_date::numeric_date;
-use crate::domain::jose::validation::{self, Validation};
-use crate::domain::jose::verify_error::{Reason, VerifyError};
 use crate::store::ServingMode;
+use jwksd_jose::numeric_date::numeric_date;
+use jwksd_jose::validation::{self, Validation};
+use jwksd_jose::verify_error::{Reason, VerifyError};
 
 /// A token that is valid now.
 #[derive(Debug)]

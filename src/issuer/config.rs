@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::token_type::TokenType;
 use crate::domain::key::lifecycle::{InvalidPolicy, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::key::{KEY_ALGORITHMS, KeyProfile, KeySpec, KidFormat, RsaBits};
 use crate::domain::password::{Hasher, MAX_COST};
 use crate::setting::values::{MAX_DURATION, duration, list, number, one_of, positive_duration, text};
 use crate::setting::{ConfigError, OptionalSetting, SecretSetting, Setting, Source};
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::token_type::TokenType;
 
 pub(crate) const MASTER_KEY: SecretSetting<MasterSecret> = SecretSetting {
     name: "NOT_MY_KEY",

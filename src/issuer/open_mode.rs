@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use super::error::IssuerError;
 use super::issue::Issuer;
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::algorithm::Algorithm;
 use crate::domain::key::{KeyProfile, KeySpec, Kid, SigningKey};
 use crate::domain::token::fault::{Fault, Signer};
 use crate::domain::token::{Claims, Subject, Token, TokenKind, TokenOverrides, TokenPolicy};
+use jwksd_jose::algorithm::Algorithm;
 
 impl Issuer {
     /// Issues a token about any subject, without checking credentials.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use jwksd::domain::jose::algorithm::Algorithm;
-use jwksd::domain::jose::jwk::Jwk;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::{Phase, RotationPolicy};
 use jwksd::domain::key::{KeyProfile, KeySpec, Kid, KidFormat, RsaBits};
 use jwksd::http::AuthMode;
 use jwksd::issuer::Keyring;
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -257,7 +257,7 @@ async fn a_key_is_published_under_its_thumbprint_everywhere_and_found_by_it() {
     let app = app(with_thumbprint(Algorithm::Es256)).await;
     let jwk = app.get("/jwks").await.json["keys"][0].clone();
     let kid = jwk["kid"].as_str().unwrap().to_owned();
-    let key = jwksd::domain::jose::public_key::PublicKey::from_members(jwk.as_object().unwrap()).unwrap();
+    let key = jwksd_jose::public_key::PublicKey::from_members(jwk.as_object().unwrap()).unwrap();
     assert_eq!(kid, key.thumbprint());
     let valid = token(&app, "").await;
     assert_eq!(decode(&valid).0, json!({"alg": "ES256", "typ": "JWT", "kid": kid}));
@@ -341,8 +341,8 @@ async fn an_imported_key_cannot_take_the_kid_of_an_external_key() {
 
 #[tokio::test]
 async fn keys_of_every_type_are_imported_and_exported_in_their_form() {
-    use jwksd::domain::jose::algorithm::Curve;
-    use jwksd::domain::jose::pem::to_stored_pem;
+    use jwksd_jose::algorithm::Curve;
+    use jwksd_jose::pem::to_stored_pem;
 
     let app = app(spec(Algorithm::Ps256)).await;
     for (kid, (new, algorithm)) in (3..).zip([

@@ -6,11 +6,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwksd::domain::clock::Clock as _;
-use jwksd::domain::jose::algorithm::Algorithm;
-use jwksd::domain::jose::jwk::Jwk;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer;
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -408,7 +408,7 @@ async fn an_exp_in_milliseconds_is_refused() {
 #[tokio::test]
 async fn a_key_in_pem_is_refused_with_the_command_that_converts_it() {
     let app = app().await;
-    upload(&app, include_str!("../data/keys/rsa.pem")).await.expect_error(
+    upload(&app, include_str!("../../crates/jose/tests/data/keys/rsa.pem")).await.expect_error(
         400,
         "invalid_jwk",
         "The keys cannot be published: this is PEM, not JSON: convert the key with `jwksd jwk from-pem FILE`",

@@ -2,11 +2,11 @@
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use jwksd::domain::jose::algorithm as jose;
-use jwksd::domain::jose::pem::public_pem;
-use jwksd::domain::jose::public_key::PublicKey;
 use jwksd::domain::key::{KeyProfile, KeySpec, Kid, KidFormat};
 use jwksd::http::AuthMode;
+use jwksd_jose::algorithm as jose;
+use jwksd_jose::pem::public_pem;
+use jwksd_jose::public_key::PublicKey;
 use serde_json::{Value, json};
 
 use crate::helpers::{ISSUER, Setup, TestApp, TestResponse, algorithm, decode, verify};

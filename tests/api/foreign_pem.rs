@@ -1,7 +1,7 @@
 //! Private keys in the database of another program, as PEM in the shapes that other tools write (RFC 7468 §2).
 
 use jwksd::domain::clock::Clock as _;
-use jwksd::domain::jose::pem::read_private_key;
+use jwksd_jose::pem::read_private_key;
 use sqlx::Executor as _;
 
 use crate::helpers::{Setup, TestApp, database, rsa_pem};
@@ -36,7 +36,7 @@ async fn a_plaintext_key_of_another_program_is_imported_whatever_the_shape_of_it
     for (kid, key) in ["1", "2", "3", "4", "5", "6"].into_iter().zip(&keys) {
         let public = read_private_key(key.as_bytes()).unwrap().public().thumbprint();
         let jwk = published.iter().find(|jwk| jwk["kid"] == kid).unwrap();
-        let seen = jwksd::domain::jose::jwk::Jwk::parse(jwk).unwrap().key().thumbprint();
+        let seen = jwksd_jose::jwk::Jwk::parse(jwk).unwrap().key().thumbprint();
         assert_eq!(seen, public, "{kid}");
     }
     let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT key FROM keys WHERE kid <= 6")

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jwksd::domain::clock::Clock as _;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::lifecycle::Phase;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::domain::key::{KeySpec, Kid, import};
 use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
 use jwksd::store::sqlite::Contents;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 use serde_json::json;
 use sqlx::Row as _;
 use tokio::task::JoinSet;

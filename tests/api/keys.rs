@@ -6,12 +6,12 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
 use jwksd::domain::clock::Clock as _;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::KeySpec;
 use jwksd::domain::key::lifecycle::RotationPolicy;
 use jwksd::domain::key::seal::MasterSecret;
 use jwksd::issuer::{self, Keyring, MasterKeyError};
 use jwksd::store::sqlite::Contents;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{
@@ -213,7 +213,7 @@ async fn the_database_of_another_implementation_is_imported() {
             .unwrap();
     }
     // Stored as TEXT, and too short to be used.
-    let short = include_str!("../data/rsa-1024.pem");
+    let short = include_str!("../../crates/jose/tests/data/rsa-1024.pem");
     sqlx::query("INSERT INTO keys (key, exp) VALUES (?, ?)")
         .bind(short)
         .bind(now + 3600)

@@ -1,7 +1,5 @@
 //! Secret types: what they print, serialize and leave in memory.
 
-use jwksd::domain::jose::json::SecretJson;
-use jwksd::domain::jose::private_key::{PrivateJwk, PrivateKey};
 use jwksd::domain::key::SigningKey;
 use jwksd::domain::key::seal::{MasterSecret, Sealer};
 use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
@@ -9,6 +7,8 @@ use jwksd::http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registra
 use jwksd::issuer::{self, MasterKey};
 use jwksd::setting::Secret;
 use jwksd::store::sqlite::Contents;
+use jwksd_jose::json::SecretJson;
+use jwksd_jose::private_key::{PrivateJwk, PrivateKey};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jwksd::domain::clock::Timestamp;
-use jwksd::domain::jose::algorithm::Algorithm;
-use jwksd::domain::jose::jwk_set::TrustedKeys;
-use jwksd::domain::jose::jws::Jws;
-use jwksd::domain::jose::token_type::TokenType;
-use jwksd::domain::jose::validation::{Validation, validate};
 use jwksd::domain::token::fault::Fault;
 use jwksd::http::AuthMode;
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::jwk_set::TrustedKeys;
+use jwksd_jose::jws::Jws;
+use jwksd_jose::token_type::TokenType;
+use jwksd_jose::validation::{Validation, validate};
 use reqwest::Method;
 use serde_json::{Value, json};
 

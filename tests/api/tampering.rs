@@ -1,11 +1,11 @@
 //! What an attacker who writes the store's file, but does not have `NOT_MY_KEY`, can and cannot do.
 
-use jwksd::domain::jose::jwk::Jwk;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
-use jwksd::domain::jose::uploaded_set::UploadedSet;
 use jwksd::domain::key::Kid;
+use jwksd::domain::key::uploaded_set::UploadedSet;
 use jwksd::domain::password::{Hasher, Password, Salt};
 use jwksd::issuer::Keyring;
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use sqlx::Executor as _;

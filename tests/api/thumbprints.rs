@@ -1,9 +1,9 @@
 //! One key is published once, under one `kid`, and what was revoked never comes back.
 
-use jwksd::domain::jose::jwk::Jwk;
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
 use jwksd::domain::key::{KeySpec, Kid};
 use jwksd::issuer::{IssuerError, Keyring};
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 use serde_json::Value;
 
 use crate::helpers::{DAY, MASTER_KEY, Setup, TestApp, TestResponse, context, master_key};

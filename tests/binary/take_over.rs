@@ -7,9 +7,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
-use jwksd::domain::jose::algorithm::Curve;
-use jwksd::domain::jose::pem::{private_pem, to_stored_pem};
-use jwksd::domain::jose::private_key::{NewKey, PrivateKey};
+use jwksd_jose::algorithm::Curve;
+use jwksd_jose::pem::{private_pem, to_stored_pem};
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -249,7 +249,7 @@ async fn private_keys_in_every_form_that_can_be_imported_are_sealed_and_used() {
 #[tokio::test]
 async fn a_private_key_that_cannot_be_used_is_reported_as_lying_in_the_file_in_the_clear() {
     let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P521)).unwrap()).unwrap();
-    let short = include_str!("../data/rsa-1024.pem");
+    let short = include_str!("../../crates/jose/tests/data/rsa-1024.pem");
     let dir = dir();
     let jwk = run(dir.path(), &["jwk", "from-pem", "-", "--private"], &[KEY], &ec);
     let jwk = String::from_utf8(jwk.stdout).unwrap();
@@ -380,9 +380,9 @@ fn expect_advice_works(dir: &Path, store: &Path, advice: &str, key: &PrivateKey)
 async fn an_encoded_key_that_cannot_be_used_is_in_the_clear_and_one_that_is_encrypted_is_not() {
     use base64::engine::general_purpose::STANDARD;
     let ec = private_pem(&PrivateKey::generate(NewKey::Ec(Curve::P521)).unwrap()).unwrap();
-    let encrypted = der(include_str!("../data/keys/encrypted-pkcs8.pem"));
+    let encrypted = der(include_str!("../../crates/jose/tests/data/keys/encrypted-pkcs8.pem"));
     let xml = "<RSAKeyValue><Modulus>AQAB</Modulus><D>AQAB</D></RSAKeyValue>";
-    let short = der(include_str!("../data/rsa-1024.pem"));
+    let short = der(include_str!("../../crates/jose/tests/data/rsa-1024.pem"));
     let unusable = "its private key lies in the file in the clear, and cannot be used: ";
     let dir = dir();
     let mut db = create(dir.path(), KEYS).await;

@@ -177,7 +177,7 @@ fn an_invalid_key_is_refused_without_quoting_private_parameters() {
         (&["jwk", "from-pem", "-"], "x", "not a key in PEM"),
         (
             &["jwk", "from-pem", "-"],
-            include_str!("../data/rsa-1024.pem"),
+            include_str!("../../crates/jose/tests/data/rsa-1024.pem"),
             "the RSA key has 1024 bits: use 2048 to 8192",
         ),
     ] {

@@ -112,5 +112,5 @@ impl CommandOutput {
 
 /// The examples of the RFCs.
 pub(crate) fn examples() -> Value {
-    serde_json::from_str(include_str!("../data/jose.json")).unwrap()
+    serde_json::from_str(include_str!("../../crates/jose/tests/data/jose.json")).unwrap()
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::WorkDir;
 use crate::site::Site;
 
-const RSA: &str = include_str!("../data/keys/rsa.pem");
+const RSA: &str = include_str!("../../crates/jose/tests/data/keys/rsa.pem");
 const IMPORT: &[&str] = &["keys", "import"];
 const FROM_PEM: &[&str] = &["jwk", "from-pem"];
 const SIGN: &[&str] = &["jwt", "sign", "--key-file"];
@@ -59,15 +59,15 @@ fn a_key_in_a_foreign_format_is_named_with_the_command_that_converts_it() {
     let public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJjGE5UwbjlPZ5oA6jZPbhhsVaT6SEqDWSqXcjpSGDLx me@here\n";
     let escaped = RSA.trim_end().replace('\n', "\\n");
     for (input, words) in [
-        (&include_bytes!("../data/keys/openssh.key")[..], openssh),
-        (include_bytes!("../data/keys/encrypted-pkcs8.pem"), encrypted),
-        (include_bytes!("../data/keys/encrypted-traditional.pem"), encrypted),
-        (&der(include_str!("../data/keys/encrypted-pkcs8.pem")), encrypted),
-        (&der(include_str!("../data/keys/rsa.p12.base64")), pkcs12),
-        (include_bytes!("../data/keys/three-primes.pem"), primes),
-        (include_bytes!("../data/keys/rsa-pss.pem"), pss),
-        (include_bytes!("../data/keys/secp256k1.pem"), unsupported),
-        (include_bytes!("../data/keys/ed448.pem"), unsupported),
+        (&include_bytes!("../../crates/jose/tests/data/keys/openssh.key")[..], openssh),
+        (include_bytes!("../../crates/jose/tests/data/keys/encrypted-pkcs8.pem"), encrypted),
+        (include_bytes!("../../crates/jose/tests/data/keys/encrypted-traditional.pem"), encrypted),
+        (&der(include_str!("../../crates/jose/tests/data/keys/encrypted-pkcs8.pem")), encrypted),
+        (&der(include_str!("../../crates/jose/tests/data/keys/rsa.p12.base64")), pkcs12),
+        (include_bytes!("../../crates/jose/tests/data/keys/three-primes.pem"), primes),
+        (include_bytes!("../../crates/jose/tests/data/keys/rsa-pss.pem"), pss),
+        (include_bytes!("../../crates/jose/tests/data/keys/secp256k1.pem"), unsupported),
+        (include_bytes!("../../crates/jose/tests/data/keys/ed448.pem"), unsupported),
         (&utf16(RSA), utf16_words),
         (&RSA.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>(), utf16_words),
         (
@@ -152,7 +152,7 @@ fn a_jwk_is_named_where_pem_is_required_and_the_other_way_round() {
          jwk from-pem KEY.pem`",
     );
     refused(
-        &der(include_str!("../data/keys/rsa.p12.base64")),
+        &der(include_str!("../../crates/jose/tests/data/keys/rsa.p12.base64")),
         jwk_readers,
         "this is a PKCS#12 file: extract its key with `openssl pkcs12 -in FILE -nocerts -nodes -out KEY.pem`",
     );

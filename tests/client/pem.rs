@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::WorkDir;
 
 /// An RSA key in lines of 76 characters, as Java writes it.
-const KEY: &str = include_str!("../data/keys/rsa.pem");
+const KEY: &str = include_str!("../../crates/jose/tests/data/keys/rsa.pem");
 
 fn base64_of(pem: &str) -> String {
     pem.lines().filter(|line| !line.starts_with("-----")).collect()

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwksd::domain::jose::algorithm::Algorithm;
-use jwksd::domain::jose::json::SecretJson;
-use jwksd::domain::jose::private_key::PrivateJwk;
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::json::SecretJson;
+use jwksd_jose::private_key::PrivateJwk;
 use serde_json::{Value, json};
 
 use crate::{WorkDir, examples};

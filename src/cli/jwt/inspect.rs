@@ -7,8 +7,8 @@ use super::token_args::TokenArgs;
 use crate::cli::output;
 use crate::cli::text::printable_lines;
 use crate::domain::clock::{Clock as _, SystemClock};
-use crate::domain::jose::inspect;
-use crate::domain::jose::jws::Jws;
+use jwksd_jose::inspect;
+use jwksd_jose::jws::Jws;
 
 pub(super) fn run(token: &TokenArgs, json: bool) -> anyhow::Result<()> {
     let now = SystemClock::start().now();

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::text::printable;
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::numeric_date;
+use jwksd_jose::numeric_date;
 
 /// A heading and one line for each member. Times are also shown as dates.
 pub(super) fn members(heading: &str, members: &Map<String, Value>, now: Timestamp) -> Vec<String> {

@@ -14,13 +14,13 @@ use super::super::files;
 use super::super::jwk::{algorithm_from_name, cannot_use, parse_pem};
 use super::super::output;
 use crate::domain::clock::{Clock as _, SystemClock};
-use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::invalid_pem::InvalidPem;
-use crate::domain::jose::json::{self, InvalidJson, SecretJson};
-use crate::domain::jose::members::check_kid;
-use crate::domain::jose::pem::Key;
-use crate::domain::jose::private_key::PrivateJwk;
-use crate::domain::jose::{claims, jws};
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::invalid_pem::InvalidPem;
+use jwksd_jose::json::{self, InvalidJson, SecretJson};
+use jwksd_jose::members::check_kid;
+use jwksd_jose::pem::Key;
+use jwksd_jose::private_key::PrivateJwk;
+use jwksd_jose::{claims, jws};
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SignArgs {

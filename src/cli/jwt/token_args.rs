@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::files;
-use crate::domain::jose::text_encoding::{is_utf16, without_bom};
+use jwksd_jose::text_encoding::{is_utf16, without_bom};
 
 /// The token to read.
 #[derive(Args, Debug)]

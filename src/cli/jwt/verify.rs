@@ -16,11 +16,11 @@ use super::super::text::{printable, printable_lines, without_secrets};
 use super::show;
 use super::token_args::TokenArgs;
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
-use crate::domain::jose::jwk_set::{self, TrustedKeys};
-use crate::domain::jose::jws::Jws;
-use crate::domain::jose::validation::{self, Validation};
-use crate::domain::jose::verify_error::VerifyError;
-use crate::domain::jose::{inspect, json};
+use jwksd_jose::jwk_set::{self, TrustedKeys};
+use jwksd_jose::jws::Jws;
+use jwksd_jose::validation::{self, Validation};
+use jwksd_jose::verify_error::VerifyError;
+use jwksd_jose::{inspect, json};
 
 /// Exit status for an invalid token.
 const INVALID: u8 = 1;

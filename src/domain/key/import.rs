@@ -4,13 +4,13 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::profile::KeyProfile;
-use crate::domain::jose::algorithm::KeyType;
-use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::invalid_pem::InvalidPem;
-use crate::domain::jose::json::SecretJson;
-use crate::domain::jose::key_encoding::KeyEncoding;
-use crate::domain::jose::pem::{contains_private_key, read_private_key};
-use crate::domain::jose::private_key::PrivateKey;
+use jwksd_jose::algorithm::KeyType;
+use jwksd_jose::invalid_jwk::InvalidJwk;
+use jwksd_jose::invalid_pem::InvalidPem;
+use jwksd_jose::json::SecretJson;
+use jwksd_jose::key_encoding::KeyEncoding;
+use jwksd_jose::pem::{contains_private_key, read_private_key};
+use jwksd_jose::private_key::PrivateKey;
 
 /// Maximum number of encodings around a key: base64 of a JWK in UTF-16, for example.
 const MAX_ENCODINGS: usize = 3;
@@ -108,12 +108,12 @@ pub enum InvalidImport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::jose::algorithm::Curve;
-    use crate::domain::jose::pem::{private_pem, public_pem, to_stored_pem};
-    use crate::domain::jose::private_key::NewKey;
+    use jwksd_jose::algorithm::Curve;
+    use jwksd_jose::pem::{private_pem, public_pem, to_stored_pem};
+    use jwksd_jose::private_key::NewKey;
 
     // 1024 bits, made for this test.
-    const SHORT: &str = include_str!("../../../tests/data/rsa-1024.pem");
+    const SHORT: &str = include_str!("../../../crates/jose/tests/data/rsa-1024.pem");
 
     #[test]
     fn keys_of_every_type_that_signs_are_read_from_pkcs1_and_pkcs8() {

@@ -2,6 +2,7 @@
 
 mod encoded_key;
 mod expiry;
+pub mod external_key;
 pub mod import;
 mod kid;
 pub mod lifecycle;
@@ -10,6 +11,7 @@ pub mod seal;
 pub mod self_check;
 mod signing_key;
 pub mod status;
+pub mod uploaded_set;
 
 pub use self::expiry::InvalidExp;
 pub(crate) use self::expiry::{EARLIEST_FOREIGN_EXP, LATEST_EXP};

@@ -1,10 +1,10 @@
 //! Which keys are created, and what is recorded about each of them: its algorithm, and the form of its published `kid`.
 
 use super::kid::Kid;
-use crate::domain::jose::algorithm::{Algorithm, KeyType};
-use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::private_key::{NewKey, PrivateKey};
-use crate::domain::jose::public_key::PublicKey;
+use jwksd_jose::algorithm::{Algorithm, KeyType};
+use jwksd_jose::invalid_jwk::InvalidJwk;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
+use jwksd_jose::public_key::PublicKey;
 
 /// The algorithms of the server's own keys, the default first. ES512 is not among them, because the library of the
 /// self-check does not know it; nor is `Ed25519`, because more verifiers know the name `EdDSA`.
@@ -158,7 +158,7 @@ impl KeySpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::jose::algorithm::Curve;
+    use jwksd_jose::algorithm::Curve;
 
     fn spec(algorithm: Algorithm) -> KeySpec {
         KeySpec { profile: KeyProfile { algorithm, ..KeyProfile::default() }, ..KeySpec::default() }

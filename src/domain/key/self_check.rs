@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::kid::Kid;
 use super::signing_key::{KeyError, SigningKey};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::jws;
-use crate::domain::jose::token_type::TokenType;
+use jwksd_jose::jws;
+use jwksd_jose::token_type::TokenType;
 
 /// Lifetime of the probe token in seconds. The token never leaves this process.
 const PROBE_TTL: i64 = 1;
@@ -100,10 +100,10 @@ pub enum SelfCheckError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::jose::algorithm::{Algorithm, Curve};
-    use crate::domain::jose::jwk::Jwk;
-    use crate::domain::jose::private_key::{NewKey, PrivateKey};
     use crate::domain::key::{KEY_ALGORITHMS, KeyProfile, KidFormat};
+    use jwksd_jose::algorithm::{Algorithm, Curve};
+    use jwksd_jose::jwk::Jwk;
+    use jwksd_jose::private_key::{NewKey, PrivateKey};
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 

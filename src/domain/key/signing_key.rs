@@ -7,12 +7,12 @@ use thiserror::Error;
 use super::kid::Kid;
 use super::profile::KeyProfile;
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::jwk::Jwk;
-use crate::domain::jose::jws;
-use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::jose::token_type::TokenType;
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::invalid_jwk::InvalidJwk;
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::jws;
+use jwksd_jose::private_key::PrivateKey;
+use jwksd_jose::token_type::TokenType;
 
 /// A private key that is ready to sign. Key pair and header are prepared once, because every token needs them.
 pub struct SigningKey {
@@ -110,8 +110,8 @@ pub enum KeyError {
 mod tests {
     use super::*;
 
-    use crate::domain::jose::private_key::NewKey;
     use crate::domain::key::KidFormat;
+    use jwksd_jose::private_key::NewKey;
 
     const EXP: Timestamp = Timestamp::from_secs(0);
 

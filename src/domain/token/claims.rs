@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::overrides::{Audience, ExtraClaims, TokenOverrides};
 use crate::domain::account::UserId;
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::token_type::TokenType;
 use crate::domain::key::SigningKey;
+use jwksd_jose::token_type::TokenType;
 
 /// Whom a token is about.
 #[derive(Clone, Copy, Debug)]

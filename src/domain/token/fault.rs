@@ -13,11 +13,11 @@ use super::claims::Claims;
 use super::overrides::Audience;
 use super::signed::Token;
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::algorithm::{Algorithm, KeyType};
-use crate::domain::jose::invalid_jwk::InvalidJwk;
-use crate::domain::jose::jwk::Jwk;
-use crate::domain::jose::{jws, pem};
 use crate::domain::key::{KeyError, SigningKey};
+use jwksd_jose::algorithm::{Algorithm, KeyType};
+use jwksd_jose::invalid_jwk::InvalidJwk;
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::{jws, pem};
 
 /// Distance between now and the times in a fault token. Longer than any verifier allows for clock differences.
 const FAR: Duration = Duration::from_hours(1);

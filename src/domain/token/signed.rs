@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::claims::Claims;
-use crate::domain::jose::jws;
 use crate::domain::key::{KeyError, SigningKey};
+use jwksd_jose::jws;
 
 /// A signed JWT in compact form.
 #[derive(Clone, Serialize)]

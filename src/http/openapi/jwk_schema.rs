@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::domain::jose::algorithm::{Algorithm, Curve, KeyType};
+use jwksd_jose::algorithm::{Algorithm, Curve, KeyType};
 
 const BASE64URL: &str = "^[A-Za-z0-9_-]+$";
 

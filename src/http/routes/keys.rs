@@ -15,9 +15,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::jwk_set::SkippedKey;
-use crate::domain::jose::uploaded_set::UploadedSet;
 use crate::domain::key::lifecycle::Phase;
+use crate::domain::key::uploaded_set::UploadedSet;
 use crate::http::body;
 use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode, is_too_large};
@@ -26,6 +25,7 @@ use crate::http::openapi::{
 };
 use crate::http::response::json as json_response;
 use crate::issuer::{Keyring, PublishedKey, Uploaded};
+use jwksd_jose::jwk_set::SkippedKey;
 
 /// Maximum size of an upload in bytes.
 const MAX_LEN: usize = 256 * 1024;

@@ -9,13 +9,13 @@ use super::error::KeyCommandError;
 use super::inspect::{open_private_key, open_signing_key};
 use super::rotation::Intent;
 use super::state::Keyring;
-use crate::domain::jose::pem;
-use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::status::KeyStatus;
 use crate::domain::key::{Kid, SigningKey};
 use crate::issuer::error::IssuerError;
 use crate::store::{SealedKey, SealedRows};
+use jwksd_jose::pem;
+use jwksd_jose::private_key::PrivateKey;
 
 impl Keyring {
     /// The key of this number, or the one with this published `kid` or thumbprint.

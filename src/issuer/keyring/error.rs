@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
-use crate::domain::jose::algorithm::KeyType;
-use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX};
 use crate::domain::key::Kid;
+use crate::domain::key::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX};
 use crate::domain::key::lifecycle::{MAX_PUBLISHED, Phase};
 use crate::domain::key::seal::SealError;
+use jwksd_jose::algorithm::KeyType;
 
 /// Why an operator's command cannot be carried out on these keys.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

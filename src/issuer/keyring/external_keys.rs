@@ -5,14 +5,14 @@ use super::inspect::open_external;
 use super::master_key::APPLY_ATTEMPTS;
 use super::state::{Keyring, Reloaded};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
 use crate::domain::key::Kid;
+use crate::domain::key::external_key::{EXTERNAL_KEYS_BYTES, EXTERNAL_KEYS_MAX, ExternalKey};
 use crate::domain::key::lifecycle::Phase;
 use crate::domain::key::seal::{SealContext, SealError};
 use crate::domain::key::status::KeyStatus;
 use crate::issuer::error::IssuerError;
 use crate::store::{Applied, KeyChange, KeySnapshot, KnownKey, SealedExternalKey};
+use jwksd_jose::algorithm::Algorithm;
 
 /// A key as it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]

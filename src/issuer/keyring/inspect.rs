@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use super::master_key::MasterKey;
-use crate::domain::jose::external_key::ExternalKey;
-use crate::domain::jose::key_encoding::KeyEncoding;
-use crate::domain::jose::pem;
-use crate::domain::jose::private_key::PrivateKey;
+use crate::domain::key::external_key::ExternalKey;
 use crate::domain::key::import::Plaintext;
 use crate::domain::key::lifecycle::KeyMetadata;
 use crate::domain::key::seal::{SealContext, SealError, Sealer};
 use crate::domain::key::{KeyProfile, Kid, SigningKey};
 use crate::store::{InvalidExpKey, SealedExternalKey, SealedKey};
+use jwksd_jose::key_encoding::KeyEncoding;
+use jwksd_jose::pem;
+use jwksd_jose::private_key::PrivateKey;
 
 /// A row of `keys` that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use rand::Rng as _;
 use thiserror::Error;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::pem;
 use crate::domain::key::KeyProfile;
 use crate::domain::key::import::Plaintext;
 use crate::domain::key::lifecycle::{Deletable, KeyMetadata};
@@ -12,6 +11,7 @@ use crate::domain::key::seal::{KdfError, MasterSecret, SALT_LEN, SealContext, Se
 use crate::issuer::blocking_pool::WorkError;
 use crate::issuer::context::Context;
 use crate::store::{Applied, KeyChange, KeySnapshot, MasterKeyRecord, SealedKey, SealedRows, StoreError};
+use jwksd_jose::pem;
 
 /// How often changes are planned again because other processes changed the keys meanwhile.
 pub(super) const APPLY_ATTEMPTS: usize = 8;

@@ -8,8 +8,6 @@ use super::duplicates::duplicates;
 use super::error::KeyCommandError;
 use super::inspect::{open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::pem;
-use crate::domain::jose::private_key::PrivateKey;
 use crate::domain::key::lifecycle::{
     self, Action, Activation, KeyMetadata, KeyTimeline, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy,
 };
@@ -17,6 +15,8 @@ use crate::domain::key::seal::{SealContext, Sealer};
 use crate::domain::key::{KeyProfile, KeySpec, Kid, KidFormat, LAST_KID, SigningKey};
 use crate::issuer::context::SharedRng;
 use crate::store::{KeyChange, KeySnapshot, KnownKey};
+use jwksd_jose::pem;
+use jwksd_jose::private_key::PrivateKey;
 
 const DELETED: &str = "deleted";
 

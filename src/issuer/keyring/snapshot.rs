@@ -12,14 +12,14 @@ use bytes::Bytes;
 use super::duplicates::duplicates;
 use super::inspect::{UnreadableRow, open_external, open_signing_key};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::external_key::ExternalKey;
-use crate::domain::jose::jwk::Jwk;
-use crate::domain::jose::jwk_set::{Entry, JwkSet, TrustedKeys};
+use crate::domain::key::external_key::ExternalKey;
 use crate::domain::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::domain::key::seal::Sealer;
 use crate::domain::key::self_check::{SelfCheck, SelfCheckError};
 use crate::domain::key::{Kid, KidFormat, SigningKey};
 use crate::store::{KeySnapshot, KeyVersion, SealedKey, UnloadedKeys};
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::jwk_set::{Entry, JwkSet, TrustedKeys};
 
 /// The keys of a store, opened.
 #[derive(Debug)]

@@ -16,10 +16,7 @@ use super::rotation::{Basis, Draft, Intent, Settled, log_all};
 use super::self_check_log::SelfCheckLog;
 use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
 use crate::domain::clock::Timestamp;
-use crate::domain::jose::external_key::ExternalKey;
-use crate::domain::jose::jws::Jws;
-use crate::domain::jose::private_key::PrivateKey;
-use crate::domain::jose::verify_error::VerifyError;
+use crate::domain::key::external_key::ExternalKey;
 use crate::domain::key::lifecycle::{self, Action, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::domain::key::status::{KeyStatus, RotationStatus, StatusReport};
@@ -29,6 +26,9 @@ use crate::issuer::context::Context;
 use crate::issuer::error::IssuerError;
 use crate::issuer::mutex::lock;
 use crate::store::{Applied, KeyChange, KeySnapshot, SealedRows};
+use jwksd_jose::jws::Jws;
+use jwksd_jose::private_key::PrivateKey;
+use jwksd_jose::verify_error::VerifyError;
 
 /// Keys that are generated at the same time: the two of a first start.
 const PARALLEL_KEYS: usize = 2;

@@ -11,16 +11,16 @@ use tempfile::TempDir;
 use super::state::{Keyring, Reloaded};
 use super::{NotReady, initialize};
 use crate::domain::clock::{Clock as _, ManualClock, Timestamp};
-use crate::domain::jose::algorithm::Algorithm;
-use crate::domain::jose::jwk::Jwk;
-use crate::domain::jose::private_key::{NewKey, PrivateKey};
-use crate::domain::jose::uploaded_set::UploadedSet;
 use crate::domain::key::lifecycle::{Phase, RotationPolicy};
 use crate::domain::key::seal::MasterSecret;
 use crate::domain::key::self_check::{self, SelfCheck, SelfCheckError};
+use crate::domain::key::uploaded_set::UploadedSet;
 use crate::domain::key::{KeySpec, Kid, SigningKey};
 use crate::issuer::{BlockingPool, Context, IssuerError, SharedRng};
 use crate::store::sqlite::{DatabaseFile, SqliteStore};
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::private_key::{NewKey, PrivateKey};
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::algorithm::{KeyType, RSA_BITS, RSA_EXPONENT_BITS};
 
 /// Maximum length of a `kid` in bytes. Every token contains one.
-pub(super) const KID_MAX: usize = 256;
+pub const KID_MAX: usize = 256;
 
 /// Maximum number of characters of an untrusted value that an error quotes.
 const QUOTE_MAX: usize = 40;
@@ -115,19 +115,19 @@ pub enum InvalidJwk {
 }
 
 impl InvalidJwk {
-    pub(super) fn algorithm(name: &str, key_type: KeyType) -> Self {
+    pub(crate) fn algorithm(name: &str, key_type: KeyType) -> Self {
         Self::Algorithm { name: quoted(name), key_type }
     }
 
-    pub(super) fn curve(kty: &'static str, crv: &str) -> Self {
+    pub(crate) fn curve(kty: &'static str, crv: &str) -> Self {
         Self::Curve { kty, crv: quoted(crv) }
     }
 
-    pub(super) fn key_type(kty: &str) -> Self {
+    pub(crate) fn key_type(kty: &str) -> Self {
         Self::KeyType(quoted(kty))
     }
 
-    pub(super) fn key_use(purpose: &str) -> Self {
+    pub(crate) fn key_use(purpose: &str) -> Self {
         Self::Use(quoted(purpose))
     }
 }

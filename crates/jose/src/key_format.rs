@@ -17,7 +17,7 @@ const PKCS12: &[u8] = b"\x02\x01\x03\x30";
 
 /// A structure in DER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DerFormat {
+pub(crate) enum DerFormat {
     /// `Certificate` or `CertificationRequest`.
     Certificate,
     /// OpenSSL's own structure of a DSA private key.
@@ -38,7 +38,7 @@ pub(super) enum DerFormat {
 
 impl DerFormat {
     /// Tells the structures apart by the types of their first elements.
-    pub(super) fn new(der: &[u8]) -> Option<Self> {
+    pub(crate) fn new(der: &[u8]) -> Option<Self> {
         let sequence = AnyRef::from_der(der).ok().filter(|any| any.tag() == Tag::Sequence)?;
         Some(match tags(sequence.value())?.as_slice() {
             [Tag::Integer, Tag::Sequence, Tag::OctetString, ..] => Self::Pkcs8,
@@ -56,7 +56,7 @@ impl DerFormat {
     }
 
     /// Whether it is a private key that is not encrypted.
-    pub(super) fn is_plaintext_private_key(self) -> bool {
+    pub(crate) fn is_plaintext_private_key(self) -> bool {
         matches!(self, Self::DsaPrivate | Self::Pkcs1 | Self::Pkcs8 | Self::Sec1)
     }
 
@@ -82,7 +82,7 @@ fn tags(content: &[u8]) -> Option<Vec<Tag>> {
 }
 
 /// What an input without a PEM block is instead.
-pub(super) fn instead_of_pem(input: &[u8]) -> InvalidPem {
+pub(crate) fn instead_of_pem(input: &[u8]) -> InvalidPem {
     if JAVA_KEYSTORES.iter().any(|magic| input.starts_with(magic)) {
         return InvalidPem::JavaKeystore;
     }

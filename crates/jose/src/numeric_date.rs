@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::domain::clock::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Numbers from here on are milliseconds: the year 5138 in seconds, the year 1973 in milliseconds.
-pub(super) const MILLISECONDS: f64 = 1e11;
+pub const MILLISECONDS: f64 = 1e11;
 
 /// Reads a number of seconds, which may have a fraction. `None` for other types and numbers out of range.
-pub(crate) fn numeric_date(value: &Value) -> Option<Timestamp> {
+pub fn numeric_date(value: &Value) -> Option<Timestamp> {
     let Value::Number(number) = value else {
         return None;
     };
@@ -36,14 +36,14 @@ pub fn describe(name: &str, value: &Value, now: Timestamp) -> Option<String> {
 }
 
 /// `5m 3s ago` or `in 14m 59s`.
-pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
+pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
     let (before, after) = (now.since(time), time.since(now));
     let span = in_words(before.max(after));
     if before > Duration::ZERO { format!("{span} ago") } else { format!("in {span}") }
 }
 
 /// A span in its two largest units.
-pub(super) fn in_words(span: Duration) -> String {
+pub(crate) fn in_words(span: Duration) -> String {
     let words = humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
     words.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

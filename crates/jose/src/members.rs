@@ -10,7 +10,7 @@ use super::json;
 pub const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// Reads a string member.
-pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<&'a str, InvalidJwk> {
+pub(crate) fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<&'a str, InvalidJwk> {
     match members.get(name) {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(InvalidJwk::NotString(name)),
@@ -19,20 +19,20 @@ pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &'static str) -> R
 }
 
 /// Reads a base64url member that is not empty.
-pub(super) fn bytes(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
+pub(crate) fn bytes(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
     let text = text(members, name)?;
     // An empty string is valid base64url, but not a valid key parameter.
     json::bytes(text).filter(|bytes| !bytes.is_empty()).ok_or(InvalidJwk::NotBase64Url(name))
 }
 
 /// Reads a `Base64urlUInt` member, which must not start with a zero byte (RFC 7518 §2).
-pub(super) fn number(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
+pub(crate) fn number(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
     let bytes = bytes(members, name)?;
     if bytes.first() == Some(&0) { Err(InvalidJwk::LeadingZero(name)) } else { Ok(bytes) }
 }
 
 /// Checks that `use` and `key_ops`, if present, allow this signature operation (RFC 7517 §4.2 and §4.3).
-pub(super) fn check_purpose(members: &Map<String, Value>, operation: &'static str) -> Result<(), InvalidJwk> {
+pub fn check_purpose(members: &Map<String, Value>, operation: &'static str) -> Result<(), InvalidJwk> {
     if members.contains_key("use") {
         let purpose = text(members, "use")?;
         if purpose != "sig" {
@@ -49,7 +49,7 @@ pub(super) fn check_purpose(members: &Map<String, Value>, operation: &'static st
 }
 
 /// Reads `kid`, if present.
-pub(super) fn kid(members: &Map<String, Value>) -> Result<Option<String>, InvalidJwk> {
+pub(crate) fn kid(members: &Map<String, Value>) -> Result<Option<String>, InvalidJwk> {
     if !members.contains_key("kid") {
         return Ok(None);
     }
@@ -62,14 +62,14 @@ pub(super) fn kid(members: &Map<String, Value>) -> Result<Option<String>, Invali
 ///
 /// # Errors
 /// [`InvalidJwk::Kid`] for an empty or overlong `kid`, and for one with control characters.
-pub(crate) fn check_kid(kid: &str) -> Result<(), InvalidJwk> {
+pub fn check_kid(kid: &str) -> Result<(), InvalidJwk> {
     // Logs and tables show the kid, and control characters could forge lines in them.
     let is_valid = !kid.is_empty() && kid.len() <= KID_MAX && !kid.contains(char::is_control);
     if is_valid { Ok(()) } else { Err(InvalidJwk::Kid) }
 }
 
 /// Reads `alg`, if present. It must fit the key type.
-pub(super) fn algorithm(
+pub(crate) fn algorithm(
     members: &Map<String, Value>,
     key_type: KeyType,
 ) -> Result<Option<Algorithm>, InvalidJwk> {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::numeric_date::numeric_date;
-use crate::domain::clock::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Reads `name=value`. A value that is valid JSON is read as JSON: `n=1` is a number, `n="1"` and `n=x` are strings.
 ///
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<(String, Value), InvalidClaims> {
 ///
 /// # Errors
 /// [`InvalidClaims`] for a duplicate claim, and for a registered claim of the wrong type (RFC 7519 §4.1).
-pub(crate) fn assemble(
+pub fn assemble(
     payload: Map<String, Value>,
     given: Vec<(String, Value)>,
     ttl: Option<Duration>,

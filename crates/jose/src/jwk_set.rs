@@ -9,9 +9,9 @@ use super::jwk::Jwk;
 
 /// A JWK Set to publish.
 #[derive(Debug, Serialize)]
-pub(crate) struct JwkSet<'a> {
+pub struct JwkSet<'a> {
     /// The keys, in the order verifiers see them.
-    pub(crate) keys: Vec<&'a Jwk>,
+    pub keys: Vec<&'a Jwk>,
 }
 
 /// The keys that a verifier trusts.
@@ -75,7 +75,7 @@ pub struct SkippedKey {
 
 /// One sentence for each skipped key, up to a limit.
 #[must_use]
-pub(crate) fn notes(skipped: &[SkippedKey]) -> Vec<String> {
+pub fn notes(skipped: &[SkippedKey]) -> Vec<String> {
     let mut notes: Vec<_> = skipped.iter().take(NOTES_MAX).map(SkippedKey::note).collect();
     if let Some(more) = skipped.len().checked_sub(NOTES_MAX).filter(|more| *more > 0) {
         notes.push(format!("{more} more keys of the set were skipped"));

@@ -5,7 +5,7 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 /// Whether the bytes are the canonical encoding of a point (RFC 8032 §5.1.3) that does not have small order.
 ///
 /// Anyone can forge signatures that verify under a point of small order, without a private key.
-pub(super) fn is_valid_public_key(encoded: &[u8]) -> bool {
+pub(crate) fn is_valid_public_key(encoded: &[u8]) -> bool {
     let Ok(encoded) = CompressedEdwardsY::from_slice(encoded) else {
         return false;
     };

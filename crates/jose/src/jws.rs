@@ -18,7 +18,7 @@ use super::token_type::TokenType;
 use super::verify_error::{Reason, VerifyError};
 
 /// Header parameters that contain a key or a URL of one (RFC 7515 §4.1.2, §4.1.3, §4.1.5 and §4.1.6).
-pub(super) const EMBEDDED: [&str; 4] = ["jku", "jwk", "x5u", "x5c"];
+pub(crate) const EMBEDDED: [&str; 4] = ["jku", "jwk", "x5u", "x5c"];
 
 /// Maximum number of characters of an untrusted value that a message quotes.
 const QUOTE_MAX: usize = 80;
@@ -68,7 +68,7 @@ impl Jws {
     ///
     /// # Errors
     /// [`Reason::Malformed`] for a payload that is not a JSON object.
-    pub(crate) fn unverified_claims(&self) -> Result<Map<String, Value>, VerifyError> {
+    pub fn unverified_claims(&self) -> Result<Map<String, Value>, VerifyError> {
         json::object(&self.payload).map_err(|error| malformed(format!("the payload is invalid: {error}")))
     }
 
@@ -99,7 +99,7 @@ impl Jws {
     ///
     /// # Errors
     /// [`Reason::WrongTyp`] for another type, or none.
-    pub(crate) fn expect_typ(&self, expected: &str) -> Result<(), VerifyError> {
+    pub fn expect_typ(&self, expected: &str) -> Result<(), VerifyError> {
         let typ = self.header.get("typ").and_then(Value::as_str);
         if typ.is_some_and(|typ| media_type(typ) == media_type(expected)) {
             return Ok(());
@@ -112,7 +112,7 @@ impl Jws {
     }
 
     /// The algorithm that the header names.
-    pub(super) fn algorithm(&self) -> Result<Algorithm, VerifyError> {
+    pub(crate) fn algorithm(&self) -> Result<Algorithm, VerifyError> {
         let name = match self.header.get("alg") {
             Some(Value::String(name)) => name,
             Some(_) => return Err(malformed("\"alg\" in the header is not a string")),
@@ -242,7 +242,7 @@ fn key_list(entries: &[Entry]) -> String {
 
 /// Signs claims (RFC 7515 §5.1). `None` if the algorithm does not fit the key.
 #[must_use]
-pub(crate) fn sign(
+pub fn sign(
     key: &PrivateKey,
     algorithm: Algorithm,
     kid: &str,
@@ -256,14 +256,14 @@ pub(crate) fn sign(
 }
 
 /// The base64url of the header that all our tokens have: `alg`, `kid`, `typ`.
-pub(crate) fn header(typ: TokenType, algorithm: Algorithm, kid: &str) -> String {
+pub fn header(typ: TokenType, algorithm: Algorithm, kid: &str) -> String {
     // Written as JSON, because `jwt sign` takes any kid from the user.
     let header = json!({"alg": algorithm.name(), "kid": kid, "typ": typ.name()});
     URL_SAFE_NO_PAD.encode(header.to_string())
 }
 
 /// Joins an encoded header, a payload and the signature that `sign` makes of both.
-pub(crate) fn compact<E>(
+pub fn compact<E>(
     header: &str,
     payload: &[u8],
     sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
@@ -280,7 +280,7 @@ pub(crate) fn compact<E>(
 }
 
 /// The DER form (RFC 3279 §2.2.3) of an ECDSA signature. JWS uses the other one, `r ‖ s` (RFC 7518 §3.4).
-pub(crate) fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
+pub fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
     let (r, s) = signature.split_at_checked(signature.len() / 2)?;
     // A sequence of two INTEGERs, whatever their types are called.
     [UintRef::new(r).ok()?, UintRef::new(s).ok()?].to_der().ok()

@@ -12,12 +12,13 @@ pub struct VerifyError {
 }
 
 impl VerifyError {
-    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    /// An error with this reason, and a sentence for people.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
     /// The key that the token names cannot verify signatures.
-    pub(super) fn key(error: &InvalidJwk) -> Self {
+    pub(crate) fn key(error: &InvalidJwk) -> Self {
         let reason = match error {
             InvalidJwk::Use(_) | InvalidJwk::KeyOps(_) => Reason::KeyUse,
             InvalidJwk::Algorithm { .. } => Reason::AlgMismatch,

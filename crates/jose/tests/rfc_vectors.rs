@@ -4,17 +4,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use jwksd::domain::jose::algorithm::{Algorithm, Curve, KeyType};
-use jwksd::domain::jose::invalid_jwk::InvalidJwk;
-use jwksd::domain::jose::invalid_pem::InvalidPem;
-use jwksd::domain::jose::json::SecretJson;
-use jwksd::domain::jose::jwk::{Jwk, to_public};
-use jwksd::domain::jose::jwk_set::TrustedKeys;
-use jwksd::domain::jose::jws::Jws;
-use jwksd::domain::jose::members::PRIVATE_MEMBERS;
-use jwksd::domain::jose::pem::{self, Key};
-use jwksd::domain::jose::private_key::{NewKey, PrivateJwk, PrivateKey, private_jwk};
-use jwksd::domain::jose::public_key::PublicKey;
+use jwksd_jose::algorithm::{Algorithm, Curve, KeyType};
+use jwksd_jose::invalid_jwk::InvalidJwk;
+use jwksd_jose::invalid_pem::InvalidPem;
+use jwksd_jose::json::SecretJson;
+use jwksd_jose::jwk::{Jwk, to_public};
+use jwksd_jose::jwk_set::TrustedKeys;
+use jwksd_jose::jws::Jws;
+use jwksd_jose::members::PRIVATE_MEMBERS;
+use jwksd_jose::pem::{self, Key};
+use jwksd_jose::private_key::{NewKey, PrivateJwk, PrivateKey, private_jwk};
+use jwksd_jose::public_key::PublicKey;
 
 fn examples() -> Value {
     serde_json::from_str(include_str!("data/jose.json")).unwrap()

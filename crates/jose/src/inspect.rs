@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::jws::{EMBEDDED, Jws};
 use super::numeric_date::{MILLISECONDS, in_words, numeric_date, relative};
-use crate::domain::clock::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Lifetimes above this are reported as long, because tokens cannot be revoked one by one.
 const LONG: Duration = Duration::from_hours(24);
@@ -47,7 +47,7 @@ fn header_oddities(jws: &Jws) -> Vec<String> {
 
 /// Describes a `typ` other than JWT and access token (RFC 8725 §3.11).
 #[must_use]
-pub(crate) fn unusual_typ(header: &Map<String, Value>) -> Option<String> {
+pub fn unusual_typ(header: &Map<String, Value>) -> Option<String> {
     match header.get("typ") {
         None => None,
         Some(Value::String(typ)) => {

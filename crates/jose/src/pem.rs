@@ -256,11 +256,11 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::domain::jose::private_key::NewKey;
+    use crate::private_key::NewKey;
 
     macro_rules! data {
         ($name:literal) => {
-            include_bytes!(concat!("../../../tests/data/", $name))
+            include_bytes!(concat!("../tests/data/", $name))
         };
     }
 

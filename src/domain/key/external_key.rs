@@ -5,11 +5,11 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use super::invalid_jwk::InvalidJwk;
-use super::json;
-use super::jwk::Jwk;
-use super::numeric_date::MILLISECONDS;
 use crate::domain::clock::Timestamp;
+use jwksd_jose::invalid_jwk::InvalidJwk;
+use jwksd_jose::json;
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::numeric_date::MILLISECONDS;
 
 /// Maximum number of external keys. Bounded, because every verifier reads the whole set.
 pub(crate) const EXTERNAL_KEYS_MAX: usize = 100;

@@ -63,7 +63,7 @@ pub fn document(text: &[u8]) -> Result<Value, InvalidJson> {
 
 /// Whether a file begins like a JSON object. Other formats of keys never do.
 #[must_use]
-pub(crate) fn begins_like_object(text: &[u8]) -> bool {
+pub fn begins_like_object(text: &[u8]) -> bool {
     without_bom(text).trim_ascii_start().starts_with(b"{")
 }
 
@@ -90,7 +90,7 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, InvalidJson> {
 }
 
 /// Decodes base64url; `None` unless the text is the canonical encoding of its bytes.
-pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 

@@ -106,7 +106,7 @@ impl PublicKey {
     }
 
     /// An ECDSA key from its uncompressed point `04 ‖ x ‖ y` (SEC 1 §2.3.3).
-    pub(super) fn ec_point(curve: Curve, point: &[u8]) -> Result<Self, InvalidJwk> {
+    pub(crate) fn ec_point(curve: Curve, point: &[u8]) -> Result<Self, InvalidJwk> {
         match point.split_first() {
             Some((4, coordinates)) if coordinates.len() == 2 * curve.size() => {
                 let (x, y) = coordinates.split_at(curve.size());
@@ -179,7 +179,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`InvalidJwk::Library`] if aws-lc-rs cannot encode the key.
-    pub(crate) fn to_spki(&self) -> Result<Vec<u8>, InvalidJwk> {
+    pub fn to_spki(&self) -> Result<Vec<u8>, InvalidJwk> {
         let der = match &self.0 {
             PublicParameters::Rsa { n, e } => PublicKeyComponents { n, e }.as_der().ok(),
             PublicParameters::Ec { .. } | PublicParameters::Ed25519 { .. } => {
@@ -200,12 +200,12 @@ impl PublicKey {
     }
 
     /// The size of the modulus of an RSA key in bits.
-    pub(crate) fn rsa_bits(&self) -> Option<usize> {
+    pub fn rsa_bits(&self) -> Option<usize> {
         self.rsa_parameters().map(|(n, _)| bits(n))
     }
 
     /// The modulus and exponent of an RSA key.
-    pub(super) fn rsa_parameters(&self) -> Option<(&[u8], &[u8])> {
+    pub(crate) fn rsa_parameters(&self) -> Option<(&[u8], &[u8])> {
         match &self.0 {
             PublicParameters::Rsa { n, e } => Some((n, e)),
             _ => None,
@@ -214,7 +214,7 @@ impl PublicKey {
 
     /// The bytes of the key without any structure: the modulus of an RSA key, the uncompressed point of an ECDSA key, or the
     /// bytes of an Ed25519 key.
-    pub(crate) fn raw(&self) -> Vec<u8> {
+    pub fn raw(&self) -> Vec<u8> {
         match &self.0 {
             PublicParameters::Rsa { n, .. } => n.clone(),
             PublicParameters::Ec { x, y, .. } => point(x, y),
@@ -223,7 +223,7 @@ impl PublicKey {
     }
 
     /// The uncompressed point of an ECDSA key, or the bytes of an Ed25519 key.
-    pub(super) fn octets(&self) -> Option<Vec<u8>> {
+    pub(crate) fn octets(&self) -> Option<Vec<u8>> {
         match &self.0 {
             PublicParameters::Rsa { .. } => None,
             PublicParameters::Ec { x, y, .. } => Some(point(x, y)),

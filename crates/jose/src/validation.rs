@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::numeric_date::{numeric_date, relative};
 use super::verify_error::{Reason, VerifyError};
-use crate::domain::clock::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// What a token must say to be valid.
 #[derive(Clone, Debug, Default)]

@@ -5,13 +5,13 @@ use std::fmt;
 use aws_lc_rs::signature as lib;
 
 /// Allowed sizes of an RSA modulus in bits. RFC 7518 §3.3 sets the minimum, aws-lc-rs the maximum.
-pub(crate) const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// Maximum size of an RSA public exponent in bits, set by aws-lc-rs.
-pub(crate) const RSA_EXPONENT_BITS: usize = 33;
+pub const RSA_EXPONENT_BITS: usize = 33;
 
 /// Length in bytes of an Ed25519 public key, and of its seed.
-pub(super) const ED25519_LEN: usize = 32;
+pub(crate) const ED25519_LEN: usize = 32;
 
 /// A signature algorithm. `none` and HMAC are missing on purpose: keys are never shared secrets (RFC 8725 §3.1, §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Algorithm {
     }
 
     /// The verification parameters of an RSA algorithm; `None` for all others.
-    pub(super) const fn rsa_verification(self) -> Option<&'static lib::RsaParameters> {
+    pub(crate) const fn rsa_verification(self) -> Option<&'static lib::RsaParameters> {
         match self {
             Self::Rs256 => Some(&lib::RSA_PKCS1_2048_8192_SHA256),
             Self::Rs384 => Some(&lib::RSA_PKCS1_2048_8192_SHA384),
@@ -115,7 +115,7 @@ impl Algorithm {
 
     /// The signing parameters of an RSA algorithm; `None` for all others.
     // These PSS encodings use a salt as long as the hash, as RFC 7518 §3.5 requires.
-    pub(super) const fn rsa_signing(self) -> Option<&'static dyn lib::RsaEncoding> {
+    pub(crate) const fn rsa_signing(self) -> Option<&'static dyn lib::RsaEncoding> {
         match self {
             Self::Rs256 => Some(&lib::RSA_PKCS1_SHA256),
             Self::Rs384 => Some(&lib::RSA_PKCS1_SHA384),
@@ -161,7 +161,7 @@ impl KeyType {
 
     /// The names of all algorithms for this key type, separated by commas.
     #[must_use]
-    pub(crate) fn algorithm_names(self) -> String {
+    pub fn algorithm_names(self) -> String {
         let names: Vec<_> = Algorithm::ALL
             .into_iter()
             .filter(|algorithm| algorithm.key_type() == self)
@@ -217,7 +217,7 @@ impl Curve {
         }
     }
 
-    pub(super) const fn verification(self) -> &'static lib::EcdsaVerificationAlgorithm {
+    pub(crate) const fn verification(self) -> &'static lib::EcdsaVerificationAlgorithm {
         match self {
             // FIXED is `r ‖ s`, which JWS requires (RFC 7518 §3.4); X.509 uses ASN.1 instead.
             Self::P256 => &lib::ECDSA_P256_SHA256_FIXED,
@@ -226,7 +226,7 @@ impl Curve {
         }
     }
 
-    pub(super) const fn signing(self) -> &'static lib::EcdsaSigningAlgorithm {
+    pub(crate) const fn signing(self) -> &'static lib::EcdsaSigningAlgorithm {
         match self {
             Self::P256 => &lib::ECDSA_P256_SHA256_FIXED_SIGNING,
             Self::P384 => &lib::ECDSA_P384_SHA384_FIXED_SIGNING,

@@ -16,9 +16,9 @@ const LABEL_MAX: usize = 64;
 const EC_PARAMETERS: &str = "EC PARAMETERS";
 
 /// A block: a label and base64.
-pub(super) struct PemBlock<'a> {
+pub(crate) struct PemBlock<'a> {
     /// The label, such as `PRIVATE KEY`.
-    pub(super) label: &'a str,
+    pub(crate) label: &'a str,
     content: &'a [u8],
 }
 
@@ -27,7 +27,7 @@ impl<'a> PemBlock<'a> {
     ///
     /// Text around it is skipped, in any character encoding (RFC 7468 §2), and so are blocks of other kinds next to a key:
     /// servers keep certificates and Diffie-Hellman parameters in one file with it.
-    pub(super) fn only(text: &'a [u8]) -> Result<Option<Self>, InvalidPem> {
+    pub(crate) fn only(text: &'a [u8]) -> Result<Option<Self>, InvalidPem> {
         let (keys, others): (Vec<_>, Vec<_>) = boundaries(text)
             .filter(|(label, _)| *label != EC_PARAMETERS)
             .partition(|(label, _)| label.ends_with(" KEY"));
@@ -45,7 +45,7 @@ impl<'a> PemBlock<'a> {
     }
 
     /// Decodes the content, which may be secret.
-    pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, InvalidPem> {
+    pub(crate) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, InvalidPem> {
         // OpenSSL's traditional encryption keeps the label of the plain key and adds the header `Proc-Type`.
         if split_once(self.content, b"4,ENCRYPTED").is_some() {
             return Err(InvalidPem::Encrypted);
@@ -61,7 +61,7 @@ impl<'a> PemBlock<'a> {
 }
 
 /// The labels of all blocks, each with the text after its BEGIN boundary.
-pub(super) fn boundaries(text: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+pub(crate) fn boundaries(text: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     let mut rest = text;
     std::iter::from_fn(move || {
         while let Some((_, after)) = split_once(rest, BEGIN) {

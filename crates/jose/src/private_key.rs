@@ -42,7 +42,7 @@ pub enum NewKey {
 impl NewKey {
     /// The key to generate for an algorithm; RSA keys have the minimum size.
     #[must_use]
-    pub(crate) const fn for_algorithm(algorithm: Algorithm) -> Self {
+    pub const fn for_algorithm(algorithm: Algorithm) -> Self {
         match algorithm.key_type() {
             KeyType::Rsa => Self::Rsa2048,
             KeyType::Ec(curve) => Self::Ec(curve),
@@ -111,7 +111,7 @@ impl PrivateKey {
     }
 
     /// Reads the PKCS#1 DER of an RSA key.
-    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, InvalidJwk> {
+    pub(crate) fn from_pkcs1(der: &[u8]) -> Result<Self, InvalidJwk> {
         // The size is checked first, because aws-lc-rs rejects short keys without saying why.
         let numbers = pkcs1::RsaPrivateKey::from_der(der).map_err(|_| InvalidJwk::Inconsistent)?;
         if numbers.other_prime_infos.is_some() {
@@ -122,13 +122,13 @@ impl PrivateKey {
     }
 
     /// Reads the PKCS#8 or SEC 1 DER of a key on this curve.
-    pub(super) fn from_ec_der(curve: Curve, der: &[u8]) -> Result<Self, InvalidJwk> {
+    pub(crate) fn from_ec_der(curve: Curve, der: &[u8]) -> Result<Self, InvalidJwk> {
         let pair = EcdsaKeyPair::from_private_key_der(curve.signing(), der);
         Self::from_pair(Pair::Ec(pair.map_err(|_| InvalidJwk::Inconsistent)?))
     }
 
     /// Reads the PKCS#8 DER of an Ed25519 key.
-    pub(super) fn from_ed25519_pkcs8(der: &[u8]) -> Result<Self, InvalidJwk> {
+    pub(crate) fn from_ed25519_pkcs8(der: &[u8]) -> Result<Self, InvalidJwk> {
         let pair = Ed25519KeyPair::from_pkcs8(der);
         Self::from_pair(Pair::Ed25519(pair.map_err(|_| InvalidJwk::Inconsistent)?))
     }
@@ -181,7 +181,7 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`InvalidJwk::Library`] if aws-lc-rs fails.
-    pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, InvalidJwk> {
+    pub(crate) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, InvalidJwk> {
         let der = match &self.pair {
             Pair::Rsa(pair) => pair.as_der().map(|der| der.as_ref().to_vec()),
             Pair::Ec(pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
@@ -191,7 +191,7 @@ impl PrivateKey {
     }
 
     /// PKCS#1 (RFC 8017 §A.1.2) in DER; `None` for a key that is not RSA.
-    pub(super) fn to_pkcs1(&self) -> Result<Option<Zeroizing<Vec<u8>>>, InvalidJwk> {
+    pub(crate) fn to_pkcs1(&self) -> Result<Option<Zeroizing<Vec<u8>>>, InvalidJwk> {
         if self.public.key_type() != KeyType::Rsa {
             return Ok(None);
         }

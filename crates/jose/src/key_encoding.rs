@@ -21,7 +21,7 @@ const HEX_PREFIXES: [&[u8]; 5] = [b"x'", b"X'", b"\\x", b"0x", b"0X"];
 
 /// An encoding of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyEncoding {
+pub enum KeyEncoding {
     /// base64 or base64url, without BEGIN and END lines.
     Base64,
     /// Hex digits.
@@ -38,7 +38,7 @@ pub(crate) enum KeyEncoding {
 
 impl KeyEncoding {
     /// Removes one encoding; `None` if the input has none of these. A JWK is not decoded here.
-    pub(crate) fn decode(input: &[u8]) -> Option<(Self, Zeroizing<Vec<u8>>)> {
+    pub fn decode(input: &[u8]) -> Option<(Self, Zeroizing<Vec<u8>>)> {
         if is_utf16(input) {
             return Some(utf16(input));
         }
@@ -51,7 +51,7 @@ impl KeyEncoding {
     }
 
     /// The name in messages.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Base64 => "base64",
             Self::Hex => "hex",
@@ -62,7 +62,7 @@ impl KeyEncoding {
     }
 
     /// The command of a shell that removes it between standard input and standard output.
-    pub(crate) const fn filter(self) -> &'static str {
+    pub const fn filter(self) -> &'static str {
         match self {
             Self::Base64 => "perl -MMIME::Base64 -0777 -ne 'tr{_-}{/+}; print decode_base64($_)'",
             Self::Hex => r#"perl -0777 -ne 's/^0x//i; s/[^0-9a-f]//gi; print pack("H*", $_)'"#,

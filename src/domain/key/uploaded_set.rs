@@ -3,13 +3,13 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use super::algorithm::Algorithm;
 use super::external_key::{EXTERNAL_KEYS_MAX, ExternalKey, InvalidExternalKey};
-use super::invalid_jwk::{InvalidJwk, KID_MAX};
-use super::json::{InvalidJson, SecretJson};
-use super::jwk::Jwk;
-use super::jwk_set::SkippedKey;
-use super::members::{PRIVATE_MEMBERS, check_purpose};
+use jwksd_jose::algorithm::Algorithm;
+use jwksd_jose::invalid_jwk::{InvalidJwk, KID_MAX};
+use jwksd_jose::json::{InvalidJson, SecretJson};
+use jwksd_jose::jwk::Jwk;
+use jwksd_jose::jwk_set::SkippedKey;
+use jwksd_jose::members::{PRIVATE_MEMBERS, check_purpose};
 
 /// Maximum number of keys in one upload. Above [`EXTERNAL_KEYS_MAX`], because a fetched set may contain our own keys too.
 const UPLOAD_MAX: usize = 2 * EXTERNAL_KEYS_MAX;
