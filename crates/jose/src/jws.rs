@@ -256,6 +256,7 @@ pub fn sign(
 }
 
 /// The base64url of the header that all our tokens have: `alg`, `kid`, `typ`.
+#[must_use]
 pub fn header(typ: TokenType, algorithm: Algorithm, kid: &str) -> String {
     // Written as JSON, because `jwt sign` takes any kid from the user.
     let header = json!({"alg": algorithm.name(), "kid": kid, "typ": typ.name()});
@@ -280,6 +281,7 @@ pub fn compact<E>(
 }
 
 /// The DER form (RFC 3279 §2.2.3) of an ECDSA signature. JWS uses the other one, `r ‖ s` (RFC 7518 §3.4).
+#[must_use]
 pub fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
     let (r, s) = signature.split_at_checked(signature.len() / 2)?;
     // A sequence of two INTEGERs, whatever their types are called.

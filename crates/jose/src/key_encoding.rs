@@ -38,6 +38,7 @@ pub enum KeyEncoding {
 
 impl KeyEncoding {
     /// Removes one encoding; `None` if the input has none of these. A JWK is not decoded here.
+    #[must_use]
     pub fn decode(input: &[u8]) -> Option<(Self, Zeroizing<Vec<u8>>)> {
         if is_utf16(input) {
             return Some(utf16(input));
@@ -51,6 +52,7 @@ impl KeyEncoding {
     }
 
     /// The name in messages.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Base64 => "base64",
@@ -62,6 +64,7 @@ impl KeyEncoding {
     }
 
     /// The command of a shell that removes it between standard input and standard output.
+    #[must_use]
     pub const fn filter(self) -> &'static str {
         match self {
             Self::Base64 => "perl -MMIME::Base64 -0777 -ne 'tr{_-}{/+}; print decode_base64($_)'",

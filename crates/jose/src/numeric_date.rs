@@ -10,6 +10,7 @@ use crate::timestamp::Timestamp;
 pub const MILLISECONDS: f64 = 1e11;
 
 /// Reads a number of seconds, which may have a fraction. `None` for other types and numbers out of range.
+#[must_use]
 pub fn numeric_date(value: &Value) -> Option<Timestamp> {
     let Value::Number(number) = value else {
         return None;

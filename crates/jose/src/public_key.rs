@@ -200,6 +200,7 @@ impl PublicKey {
     }
 
     /// The size of the modulus of an RSA key in bits.
+    #[must_use]
     pub fn rsa_bits(&self) -> Option<usize> {
         self.rsa_parameters().map(|(n, _)| bits(n))
     }
@@ -214,6 +215,7 @@ impl PublicKey {
 
     /// The bytes of the key without any structure: the modulus of an RSA key, the uncompressed point of an ECDSA key, or the
     /// bytes of an Ed25519 key.
+    #[must_use]
     pub fn raw(&self) -> Vec<u8> {
         match &self.0 {
             PublicParameters::Rsa { n, .. } => n.clone(),

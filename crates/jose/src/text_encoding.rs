@@ -10,6 +10,7 @@ pub fn without_bom(text: &[u8]) -> &[u8] {
 }
 
 /// Whether a text is UTF-16: with a byte order mark, or with every other byte zero, as ASCII text has it.
+#[must_use]
 pub fn is_utf16(text: &[u8]) -> bool {
     let has_zeros = |at: usize| text.len() >= 8 && text.iter().skip(at).step_by(2).all(|byte| *byte == 0);
     text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || has_zeros(0) || has_zeros(1)

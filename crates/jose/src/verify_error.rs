@@ -1,9 +1,12 @@
 //! Why a token is invalid: a stable code for scripts, and a sentence for people.
 
+use thiserror::Error;
+
 use super::invalid_jwk::InvalidJwk;
 
 /// A token is invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{message}")]
 pub struct VerifyError {
     /// The kind of error.
     pub reason: Reason,
