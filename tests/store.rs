@@ -90,7 +90,7 @@ async fn snapshot(store: &Arc<dyn Store>) -> KeySnapshot {
 }
 
 fn sign_in(user: UserId, checked: PasswordHash, signed_by: Option<Kid>) -> NewSignIn {
-    NewSignIn { user, checked, signed_by, from: [127, 0, 0, 1].into(), at: NOW }
+    NewSignIn { user, checked, signed_out_at: None, signed_by, from: [127, 0, 0, 1].into(), at: NOW }
 }
 
 #[tokio::test]
@@ -310,6 +310,23 @@ async fn a_sign_in_is_recorded_only_while_its_key_is_valid() {
         let outcome = store.record_sign_in(NewSignIn { at, ..sign_in(id, hash(), signed_by) }).await.unwrap();
         assert_eq!(outcome, expected, "{signed_by:?}");
     }
+    assert_eq!(store.newest_sign_in().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_does_not_know_of_the_latest_sign_out_is_not_recorded() {
+    let (_dir, [store, other]) = two_handles().await;
+    let id = store.register(account("alice", None), NOW).await.unwrap();
+    let record = async |signed_out_at| {
+        let sign_in = NewSignIn { signed_out_at, ..sign_in(id, hash(), None) };
+        store.record_sign_in(sign_in).await.unwrap()
+    };
+    assert_eq!(record(None).await, SignInOutcome::Recorded);
+    assert!(other.change_account(id, &AccountChange::SignOut, NOW).await.unwrap());
+    assert_eq!(record(None).await, SignInOutcome::AccountChanged);
+    let earlier = NOW.minus(Duration::from_millis(1));
+    assert_eq!(record(Some(earlier)).await, SignInOutcome::AccountChanged);
+    assert_eq!(record(Some(NOW)).await, SignInOutcome::Recorded);
     assert_eq!(store.newest_sign_in().await.unwrap(), 2);
 }
 

@@ -80,8 +80,10 @@ impl Issuer {
             let (token, signed_by) = self.issue(subject, kind, audience, not_before)?;
             let sign_in = NewSignIn {
                 user: account.id,
-                // The store compares it under its write lock: the password may be reset while the token is signed.
+                // The store compares both under its write lock: the password may be reset, or the account signed
+                // out, while the token is signed.
                 checked: account.password_hash.clone(),
+                signed_out_at: account.signed_out_at,
                 // The key of an expired token has ended by intention.
                 signed_by: (kind == TokenKind::Valid).then_some(signed_by),
                 from,

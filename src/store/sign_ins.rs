@@ -14,6 +14,8 @@ pub struct NewSignIn {
     pub user: UserId,
     /// The hash that the password was checked against.
     pub checked: PasswordHash,
+    /// The latest sign-out that the token takes account of.
+    pub signed_out_at: Option<Timestamp>,
     /// The key that signed the token. Without one (a token that is made expired) no key is checked.
     pub signed_by: Option<Kid>,
     /// The address of the client.
@@ -26,7 +28,7 @@ pub struct NewSignIn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum SignInOutcome {
-    /// The account may not sign in any more, or its password hash has changed.
+    /// The account may not sign in any more, its password hash has changed, or it was signed out.
     AccountChanged,
     /// The key that signed the token was revoked, or has expired.
     KeyEnded,

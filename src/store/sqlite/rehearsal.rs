@@ -253,7 +253,14 @@ async fn try_sign_ins(
     from: IpAddr,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let sign_in = NewSignIn { user, checked: hash(DEFAULT_COST), signed_by: Some(Kid(3)), from, at: now };
+    let sign_in = NewSignIn {
+        user,
+        checked: hash(DEFAULT_COST),
+        signed_out_at: None,
+        signed_by: Some(Kid(3)),
+        from,
+        at: now,
+    };
     let recorded = [sign_in.clone(), sign_in];
     for _ in 0..2 {
         sign_in_batcher::insert_all(db, &recorded).await?;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{failed, unavailable};
 use super::pool::{Durability, Writer};
+use crate::domain::clock::Timestamp;
 use crate::store::{NewSignIn, SignInOutcome, StoreError};
 
 /// Maximum number of sign-ins in one transaction. As many again may wait for the next.
@@ -139,14 +140,15 @@ async fn record(writer: Writer, sign_ins: Vec<NewSignIn>) -> Result<Vec<SignInOu
     Ok(outcomes)
 }
 
-/// A sign-in as SQL reads it: user, hash, address, time, key. A batch is one JSON parameter, so it costs few statements.
+/// A sign-in as SQL reads it: user, hash, address, time, key, latest sign-out. A batch is one JSON parameter, so it costs few statements.
 #[derive(Serialize)]
-struct Row<'a>(i64, &'a str, IpAddr, i64, Option<i64>);
+struct Row<'a>(i64, &'a str, IpAddr, i64, Option<i64>, Option<i64>);
 
 impl<'a> Row<'a> {
     fn new(sign_in: &'a NewSignIn) -> Self {
         let kid = sign_in.signed_by.map(|kid| kid.0);
-        Self(sign_in.user.0, sign_in.checked.as_str(), sign_in.from, sign_in.at.as_secs(), kid)
+        let signed_out_at = sign_in.signed_out_at.map(Timestamp::as_millis);
+        Self(sign_in.user.0, sign_in.checked.as_str(), sign_in.from, sign_in.at.as_secs(), kid, signed_out_at)
     }
 }
 
@@ -160,7 +162,8 @@ async fn check(
     rows: &str,
     count: usize,
 ) -> Result<Vec<SignInOutcome>, StoreError> {
-    // Compares the hash that was checked: a password that was reset meanwhile must not sign in once more.
+    // Compares the hash that was checked: a password that was reset meanwhile must not sign in once more. And the sign-out:
+    // /verify would refuse the token of an earlier second, and must refuse it even if its `iat` is a later one.
     // The `key` that json_each gives an element of an array is its position.
     let found: Vec<(i64, bool)> = sqlx::query_as(
         "SELECT sign_in.key,
@@ -169,10 +172,11 @@ async fn check(
                             AND ended.expired_at IS NULL AND ended.revoked_at IS NULL, 0)
          FROM json_each(?) AS sign_in
          JOIN users ON users.id = sign_in.value ->> 0 AND CAST(password_hash AS TEXT) = sign_in.value ->> 1
-         LEFT JOIN account_states ON user_id = users.id
+         LEFT JOIN account_states ON account_states.user_id = users.id
+         LEFT JOIN sign_outs ON sign_outs.user_id = users.id
          LEFT JOIN keys ON keys.kid = sign_in.value ->> 4
          LEFT JOIN key_lives AS ended ON ended.kid = sign_in.value ->> 4
-         WHERE disabled_at IS NULL AND account_states.deleted_at IS NULL",
+         WHERE disabled_at IS NULL AND account_states.deleted_at IS NULL AND signed_out_at IS sign_in.value ->> 5",
     )
     .bind(rows)
     .fetch_all(db)
@@ -222,13 +226,13 @@ mod tests {
 
     use super::*;
     use crate::domain::account::UserId;
-    use crate::domain::clock::Timestamp;
     use crate::domain::password::PasswordHash;
 
     fn sign_in(user: i64) -> NewSignIn {
         NewSignIn {
             user: UserId(user),
             checked: PasswordHash::stored(String::new()),
+            signed_out_at: None,
             signed_by: None,
             from: Ipv4Addr::LOCALHOST.into(),
             at: Timestamp::from_secs(0),
