@@ -8,11 +8,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::domain::token::TokenPolicy;
 use crate::http::{self, AuthMode, FastPath, Metrics, Services};
-use crate::issuer::{Accounts, Context, Issuer, IssuerError, Keyring, MasterKey, Retention, Swept};
-use crate::rate_limit::LocalRateLimiter;
-use crate::telemetry::{Outage, error_chain};
+use jwksd_core::issuer::{Accounts, Context, Issuer, IssuerError, Keyring, MasterKey, Retention, Swept};
+use jwksd_core::outage::{Outage, error_chain};
+use jwksd_core::rate_limit::LocalRateLimiter;
+use jwksd_core::token::TokenPolicy;
 
 /// Time between two rotation ticks. A change by another process is served within two seconds.
 const TICK: Duration = Duration::from_millis(250);

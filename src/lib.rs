@@ -5,10 +5,9 @@
 //! - [`cli`]: the commands; [`app`]: the wired server
 //! - [`config`]: all settings, from flags, environment and `.env`
 //! - [`http`]: routes, and the JSON of requests and responses
-//! - [`issuer`]: the use cases
-//! - [`store`]: the database
-//! - [`domain`]: keys, passwords, tokens, accounts, time
-//! - [`setting`], [`telemetry`], [`rate_limit`]: settings, logs and limits; every layer above `domain` may use them
+//! - [`telemetry`]: log lines
+//!
+//! Below them are crates: `jwksd-store-sqlite`, `jwksd-core` and `jwksd-jose`.
 //!
 //! `ARCHITECTURE.md` follows one request through them.
 
@@ -17,13 +16,6 @@
 pub mod app;
 pub mod cli;
 pub mod config;
-mod directory;
-pub mod domain;
 mod file_access;
 pub mod http;
-pub mod issuer;
-pub mod rate_limit;
-pub mod setting;
-pub mod store;
 pub mod telemetry;
-mod trim;

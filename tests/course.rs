@@ -159,7 +159,7 @@ async fn project_2_the_database_has_exactly_three_columns_and_a_valid_and_an_exp
 
 #[test]
 fn project_2_the_query_uses_parameters_in_a_file_that_the_grader_reaches() {
-    let found = walk(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").as_path())
+    let found = walk(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates").as_path())
         .into_iter()
         .filter(|file| fs::read_to_string(file).unwrap().lines().any(is_parameterised_insert))
         .count();
@@ -372,7 +372,7 @@ fn the_readme_says_where_the_grader_is_from_what_it_counts_asks_and_uploads() {
         "uploads every source file",
         "`--server-url` decides to which one",
         "`Submit results to server? (y/n)`",
-        "`--code-dir src`",
+        "`--code-dir crates`",
     ] {
         assert!(course.contains(fact), "{fact}");
     }

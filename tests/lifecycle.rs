@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use jwksd::domain::clock::Timestamp;
-use jwksd::domain::key::lifecycle::{
+use jwksd_core::clock::Timestamp;
+use jwksd_core::key::lifecycle::{
     Action, Activation, KeyMetadata, KeyTimeline, Phase, PlanContext, RotationPolicy, plan,
 };
-use jwksd::domain::key::{KeyProfile, Kid};
+use jwksd_core::key::{KeyProfile, Kid};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);

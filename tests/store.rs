@@ -6,17 +6,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwksd::domain::account::{AccountReport, AccountState, Email, NewAccount, TokenHolder, UserId, Username};
-use jwksd::domain::clock::Timestamp;
-use jwksd::domain::key::lifecycle::{Activation, Deletable, KeyMetadata};
-use jwksd::domain::key::{KeyProfile, Kid};
-use jwksd::domain::password::{HashCost, PasswordHash};
-use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
-use jwksd::store::{
+use jwksd_core::account::{AccountReport, AccountState, Email, NewAccount, TokenHolder, UserId, Username};
+use jwksd_core::clock::Timestamp;
+use jwksd_core::key::lifecycle::{Activation, Deletable, KeyMetadata};
+use jwksd_core::key::{KeyProfile, Kid};
+use jwksd_core::password::{HashCost, PasswordHash};
+use jwksd_core::store::{
     AccountChange, Applied, KeyChange, KeySnapshot, KeyVersion, MAX_DELETABLE, MAX_DELETED_NEXT,
     MasterKeyRecord, NewSignIn, Page, SealedExternalKey, SealedRows, ServingMode, SignIn, SignInFilter,
     SignInOutcome, Store, StoreError, Unique,
 };
+use jwksd_store_sqlite::{DatabaseFile, SqliteStore};
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinSet;

@@ -1,7 +1,7 @@
 //! The username and email address of a registration, and the password that a user chooses.
 
-use jwksd::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
-use jwksd::domain::password::{ChosenPassword, InvalidChoice, Password};
+use jwksd_core::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
+use jwksd_core::password::{ChosenPassword, InvalidChoice, Password};
 
 /// Visible ASCII within the limits, and nothing around an address. A password within its rule, which is the same when it is
 /// chosen again.

@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use jwksd::domain::clock::Timestamp;
-use jwksd::domain::key::external_key::ExternalKey;
-use jwksd::domain::key::import;
-use jwksd::domain::key::uploaded_set::UploadedSet;
+use jwksd_core::clock::Timestamp;
+use jwksd_core::key::external_key::ExternalKey;
+use jwksd_core::key::import;
+use jwksd_core::key::uploaded_set::UploadedSet;
 use jwksd_jose::json::{self, SecretJson};
 use jwksd_jose::jwk::{Jwk, to_public};
 use jwksd_jose::jwk_set::TrustedKeys;

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use jwksd::domain::clock::Timestamp;
-use jwksd::domain::key::Kid;
-use jwksd::domain::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
+use jwksd_core::clock::Timestamp;
+use jwksd_core::key::Kid;
+use jwksd_core::key::seal::{MasterSecret, PASSPHRASE_MIN, SALT_LEN, SealContext, SealError, Sealer};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 

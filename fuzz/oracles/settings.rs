@@ -2,7 +2,7 @@
 
 use axum::http::Uri;
 use jwksd::config::{Config, parse_dotenv};
-use jwksd::setting::{ConfigError, Secret, SecretDeclaration, Source};
+use jwksd_core::setting::{ConfigError, Secret, SecretDeclaration, Source};
 
 /// Settings with these texts; all others are unset.
 struct Texts<'a>(&'a [(&'static str, &'a str)]);

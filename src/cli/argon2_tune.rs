@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::output;
-use crate::domain::clock::{Clock as _, SystemClock};
-use crate::domain::password::{Argon2Backend, Hasher, Password, Salt};
+use jwksd_core::clock::{Clock as _, SystemClock};
+use jwksd_core::password::{Argon2Backend, Hasher, Password, Salt};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 

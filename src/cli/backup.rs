@@ -8,9 +8,9 @@ use clap::Args;
 use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interrupted, unopened_kids};
 use super::{output, progress};
 use crate::config::Config;
-use crate::directory::{persist_new, sync_directory_of};
-use crate::issuer::MasterKey;
-use crate::store::sqlite::{Counts, DatabaseFile, Depth, Inspection};
+use jwksd_core::issuer::MasterKey;
+use jwksd_store_sqlite::directory::{persist_new, sync_directory_of};
+use jwksd_store_sqlite::{Counts, DatabaseFile, Depth, Inspection};
 
 #[derive(Args, Debug)]
 pub(super) struct BackupArgs {

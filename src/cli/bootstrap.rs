@@ -13,11 +13,13 @@ use rand::rngs::{StdRng, SysRng};
 use super::exit::{NotFound, UsageError};
 use super::master_key;
 use crate::config::Config;
-use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::key::seal::MasterSecret;
-use crate::issuer::{self, Accounts, BlockingPool, Context, Keyring, MasterKey, MasterKeyError, SharedRng};
-use crate::store::sqlite::{Contents, DatabaseFile, Probe, SqliteStore};
-use crate::store::{MasterKeyRecord, StoreError};
+use jwksd_core::clock::{Clock, SystemClock};
+use jwksd_core::issuer::{
+    self, Accounts, BlockingPool, Context, Keyring, MasterKey, MasterKeyError, SharedRng,
+};
+use jwksd_core::key::seal::MasterSecret;
+use jwksd_core::store::{MasterKeyRecord, StoreError};
+use jwksd_store_sqlite::{Contents, DatabaseFile, Probe, SqliteStore};
 
 /// Maximum time to close the store. SQLite writes the WAL back at the next start instead.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);

@@ -7,9 +7,9 @@ use thiserror::Error;
 
 use super::output;
 use super::text::without_secrets;
-use crate::issuer::{ExternalKeyError, IssuerError, KeyCommandError};
-use crate::setting::ConfigError;
-use crate::store::StoreError;
+use jwksd_core::issuer::{ExternalKeyError, IssuerError, KeyCommandError};
+use jwksd_core::setting::ConfigError;
+use jwksd_core::store::StoreError;
 
 /// The part of `--help` about exit statuses.
 pub(super) const HELP: &str = "Exit status:

@@ -13,7 +13,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 use url::{Host, Url};
 
-use crate::setting::Secret;
+use jwksd_core::setting::Secret;
 use jwksd_jose::json;
 
 /// Timeout of one request, from the DNS lookup to the last byte.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
-use crate::directory::{directory_of, persist_new, sync_directory_of};
+use jwksd_store_sqlite::directory::{directory_of, persist_new, sync_directory_of};
 
 /// Maximum length of an input in bytes.
 const LIMIT: usize = 1024 * 1024;

@@ -11,11 +11,11 @@ use super::confirm::confirm;
 use super::files;
 use super::output::{self, or_dash};
 use crate::config::Config;
-use crate::domain::clock::Clock;
-use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::status::KeyStatus;
-use crate::domain::key::{Kid, import};
-use crate::issuer::{Keyring, PublishedKey};
+use jwksd_core::clock::Clock;
+use jwksd_core::issuer::{Keyring, PublishedKey};
+use jwksd_core::key::lifecycle::Phase;
+use jwksd_core::key::status::KeyStatus;
+use jwksd_core::key::{Kid, import};
 use jwksd_jose::algorithm::Algorithm;
 use jwksd_jose::private_key::PrivateKey;
 

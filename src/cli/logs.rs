@@ -11,9 +11,9 @@ use super::bootstrap::{self, OpenStore};
 use super::output::{self, or_dash};
 use super::text::printable;
 use crate::config::Config;
-use crate::domain::clock::Timestamp;
-use crate::issuer::IssuerError;
-use crate::store::{Page, SignIn, SignInFilter, Store};
+use jwksd_core::clock::Timestamp;
+use jwksd_core::issuer::IssuerError;
+use jwksd_core::store::{Page, SignIn, SignInFilter, Store};
 
 /// Rows of one query.
 const PAGE: u32 = 1000;

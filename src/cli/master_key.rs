@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::exit::UsageError;
 use crate::config::{self, Config, DOTENV};
-use crate::directory::{persist_new, sync_directory_of};
-use crate::domain::key::seal::MasterSecret;
-use crate::issuer::SharedRng;
-use crate::issuer::config::MASTER_KEY;
-use crate::store::sqlite::{Contents, DatabaseFile};
+use jwksd_core::issuer::SharedRng;
+use jwksd_core::issuer::config::MASTER_KEY;
+use jwksd_core::key::seal::MasterSecret;
+use jwksd_store_sqlite::directory::{persist_new, sync_directory_of};
+use jwksd_store_sqlite::{Contents, DatabaseFile};
 
 /// The master key from the settings, or a new one if it is clear where to keep it.
 pub(super) fn for_store(

@@ -7,7 +7,7 @@ use url::{Host, Url};
 use super::exit::UsageError;
 use crate::config::Config;
 use crate::http::AuthMode;
-use crate::store::ServingMode;
+use jwksd_core::store::ServingMode;
 
 /// Refuses open mode on an address that other machines can reach.
 pub(super) fn refuse_public_address(config: &Config, listening_on: IpAddr) -> Result<(), UsageError> {

@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::exit::UsageError;
 use super::{bootstrap, master_key, output};
 use crate::config::Config;
-use crate::domain::key::Kid;
-use crate::domain::key::seal::MasterSecret;
-use crate::issuer::config::NEW_MASTER_KEY;
-use crate::issuer::{self, RekeyReport};
+use jwksd_core::issuer::config::NEW_MASTER_KEY;
+use jwksd_core::issuer::{self, RekeyReport};
+use jwksd_core::key::Kid;
+use jwksd_core::key::seal::MasterSecret;
 
 #[derive(Args, Debug)]
 pub(super) struct RekeyArgs {

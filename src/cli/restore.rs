@@ -10,10 +10,10 @@ use super::exit::UsageError;
 use super::output;
 use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interrupted, unopened_kids};
 use crate::config::Config;
-use crate::domain::clock::{Clock as _, SystemClock};
-use crate::issuer::MasterKey;
-use crate::store::StoreError;
-use crate::store::sqlite::{DatabaseFile, ExclusiveLock, Inspection, MergeOutcome};
+use jwksd_core::clock::{Clock as _, SystemClock};
+use jwksd_core::issuer::MasterKey;
+use jwksd_core::store::StoreError;
+use jwksd_store_sqlite::{DatabaseFile, ExclusiveLock, Inspection, MergeOutcome};
 
 #[derive(Args, Debug)]
 pub(super) struct RestoreArgs {

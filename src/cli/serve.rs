@@ -12,9 +12,9 @@ use super::{open_mode, process_limits};
 use crate::app::App;
 use crate::config::{self, Config};
 use crate::http::AuthMode;
-use crate::store::sqlite::Contents;
-use crate::store::{ServingMode, Store, StoreError};
-use crate::telemetry::error_chain;
+use jwksd_core::outage::error_chain;
+use jwksd_core::store::{ServingMode, Store, StoreError};
+use jwksd_store_sqlite::Contents;
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {

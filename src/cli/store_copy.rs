@@ -9,11 +9,11 @@ use super::exit::{NotFound, UsageError};
 use super::shutdown_signal::shutdown_signal;
 use super::{bootstrap, progress};
 use crate::config::Config;
-use crate::directory::directory_of;
-use crate::domain::key::Kid;
-use crate::issuer::{self, MasterKey};
-use crate::store::StoreError;
-use crate::store::sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection, Probe};
+use jwksd_core::issuer::{self, MasterKey};
+use jwksd_core::key::Kid;
+use jwksd_core::store::StoreError;
+use jwksd_store_sqlite::directory::directory_of;
+use jwksd_store_sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection, Probe};
 
 /// Prefix of the directory in which a copy is made. `doctor` looks for directories that a killed command left.
 pub(super) const DIRECTORY_PREFIX: &str = ".jwksd-copy-";

@@ -13,7 +13,7 @@ mod notify {
 
     use sd_notify::NotifyState;
 
-    use crate::domain::clock::{Clock as _, SystemClock};
+    use jwksd_core::clock::{Clock as _, SystemClock};
 
     /// Maximum number of messages that wait to be sent. Further ones are dropped.
     const MAX_QUEUED: usize = 8;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::setting::{may_contain_secret, published_may_contain_secret};
-use crate::trim::is_invisible;
+use jwksd_core::setting::{may_contain_secret, published_may_contain_secret};
+use jwksd_core::trim::is_invisible;
 
 /// What a message says in place of an argument.
 const HIDDEN: &str = "(not shown, because it may contain a secret)";

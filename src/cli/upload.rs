@@ -9,7 +9,7 @@ use super::exit::UsageError;
 use super::fetch::{self, Client};
 use super::output;
 use crate::config;
-use crate::setting::Secret;
+use jwksd_core::setting::Secret;
 use jwksd_jose::json;
 use jwksd_jose::jwk::Jwk;
 

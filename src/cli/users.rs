@@ -13,9 +13,9 @@ use super::exit::UsageError;
 use super::output::{self, or_dash};
 use super::text::printable;
 use crate::config::Config;
-use crate::domain::account::{AccountReport, AccountState, Email, UserId, Username};
-use crate::domain::password::{ChosenPassword, PASSWORD_MAX, Password};
-use crate::issuer::{Accounts, Requester};
+use jwksd_core::account::{AccountReport, AccountState, Email, UserId, Username};
+use jwksd_core::issuer::{Accounts, Requester};
+use jwksd_core::password::{ChosenPassword, PASSWORD_MAX, Password};
 
 /// Accounts of one query.
 const PAGE: u32 = 1000;

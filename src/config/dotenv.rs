@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::dotenv_file::DOTENV;
 use super::small_file::{self, Pipes, SmallFile, UnreadableFile};
 use super::table::{SECRETS, SETTINGS};
-use crate::setting::ConfigError;
-use crate::trim::{is_invisible, trim_invisible};
+use jwksd_core::setting::ConfigError;
+use jwksd_core::trim::{is_invisible, trim_invisible};
 
 /// Words that shells of Unix and Windows write before a name. Only `export` is part of the format.
 const PREFIXES: [&str; 6] = ["export ", "export\t", "set ", "SET ", "setenv ", "$env:"];

@@ -10,13 +10,13 @@ use super::sources::Sources;
 use super::table::SECRETS;
 use crate::http::config::OPEN_AUTH_ANYWAY;
 use crate::http::{HttpConfig, ListenConfig};
-use crate::issuer::config::LOG_RETENTION;
-use crate::issuer::{KeyConfig, PasswordConfig, TokenConfig};
-use crate::rate_limit::RateLimits;
-use crate::setting::{ConfigError, Source};
-use crate::store::config::DATABASE_URL;
-use crate::store::sqlite::DatabaseFile;
 use crate::telemetry::LogConfig;
+use jwksd_core::issuer::config::LOG_RETENTION;
+use jwksd_core::issuer::{KeyConfig, PasswordConfig, TokenConfig};
+use jwksd_core::rate_limit::RateLimits;
+use jwksd_core::setting::{ConfigError, Source};
+use jwksd_store_sqlite::DATABASE_URL;
+use jwksd_store_sqlite::DatabaseFile;
 
 /// All settings, parsed.
 #[derive(Debug)]

@@ -9,15 +9,15 @@ use crate::http::config::{
     TRUSTED_PROXIES,
 };
 use crate::http::listener::{HOST, ISSUER, PORT};
-use crate::issuer::config::{
+use crate::telemetry::{LOG_FORMAT, RUST_LOG};
+use jwksd_core::issuer::config::{
     ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, AUTH_FAILURE_LIMIT,
     AUTH_FAILURE_WINDOW, CREDENTIAL_CACHE_TTL, JWKS_MAX_AGE, KEY_ALG, KEY_LEAD, KEY_LIFETIME, KEY_RETENTION,
     KID_FORMAT, LOG_RETENTION, MASTER_KEY, NEW_MASTER_KEY, RSA_BITS, TOKEN_TTL, TOKEN_TYP,
 };
-use crate::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
-use crate::setting::{Declaration, SecretDeclaration};
-use crate::store::config::DATABASE_URL;
-use crate::telemetry::{LOG_FORMAT, RUST_LOG};
+use jwksd_core::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
+use jwksd_core::setting::{Declaration, SecretDeclaration};
+use jwksd_store_sqlite::DATABASE_URL;
 
 /// Every setting that is not a secret.
 pub const SETTINGS: &[Declaration] = &[

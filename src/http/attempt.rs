@@ -3,8 +3,8 @@
 use super::credentials::Credentials;
 use super::error::ApiError;
 use super::metrics::AttemptResult;
-use crate::domain::password::Password;
-use crate::issuer::{IssuerError, RefusalReason, RefusedSignIn};
+use jwksd_core::issuer::{IssuerError, RefusalReason, RefusedSignIn};
+use jwksd_core::password::Password;
 
 /// Runs `attempt` with both parts of the credentials, and passes its result to `count`.
 ///

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::client_ip::ClientIp;
 use super::error::ApiError;
 use super::rate_limit::{Limit, refusal};
-use crate::rate_limit::Decision;
+use jwksd_core::rate_limit::Decision;
 
 /// A secret bearer token (RFC 6750) from the settings. Only its digest is kept.
 #[derive(Clone)]

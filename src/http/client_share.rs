@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::activity::Activity;
-use crate::domain::client::ClientKey;
+use jwksd_core::client::ClientKey;
 
 /// One client may hold this part of all connections.
 const PART: usize = 4;

@@ -8,11 +8,11 @@ use ipnet::IpNet;
 use super::bearer_auth::SecretToken;
 use super::browser::{ALLOWED_ORIGINS, AllowedOrigins, BrowserConfig};
 use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
-use crate::issuer::config::JWKS_MAX_AGE;
-use crate::setting::values::{list, one_of, text};
-use crate::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
-use crate::store::ServingMode;
-use crate::trim::trim_invisible;
+use jwksd_core::issuer::config::JWKS_MAX_AGE;
+use jwksd_core::setting::values::{list, one_of, text};
+use jwksd_core::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
+use jwksd_core::store::ServingMode;
+use jwksd_core::trim::trim_invisible;
 
 pub(crate) const AUTH_MODE: Setting<AuthMode> = Setting {
     name: "AUTH_MODE",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::telemetry::Outage;
+use jwksd_core::outage::Outage;
 
 /// Idle timeout in ticks of one second. Above the 60 s that proxies keep connections.
 ///

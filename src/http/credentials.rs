@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::body::RequestBody;
 use super::error::ApiError;
-use crate::domain::password::Password;
+use jwksd_core::password::Password;
 
 const EXPECTED: &str = "an object with the texts `username` and `password`, perhaps `aud`, and nothing else";
 const EXPECTED_FORM: &str =

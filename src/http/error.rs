@@ -13,10 +13,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::json;
-use crate::domain::account::{InvalidEmail, InvalidUsername};
-use crate::domain::password::InvalidChoice;
-use crate::issuer::{ExternalKeyError, IssuerError, NotReady, RefusedSignIn, WorkError};
-use crate::store::{StoreError, Unique};
+use jwksd_core::account::{InvalidEmail, InvalidUsername};
+use jwksd_core::issuer::{ExternalKeyError, IssuerError, NotReady, RefusedSignIn, WorkError};
+use jwksd_core::password::InvalidChoice;
+use jwksd_core::store::{StoreError, Unique};
 
 /// `Retry-After` in seconds while the store fails. The minimum, because most failures of the store are short.
 const RETRY_STORE: u64 = 1;

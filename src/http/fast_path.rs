@@ -30,9 +30,9 @@ use super::response::set_no_store;
 use super::router::{RouteLimits, is_checked_before_routing, router};
 use super::routes::{self, Route};
 use super::state::{AppState, Services};
-use crate::domain::clock::Clock;
-use crate::issuer::{Keyring, RefusedSignIn};
-use crate::rate_limit::{Bucket, Decision, RateLimiter};
+use jwksd_core::clock::Clock;
+use jwksd_core::issuer::{Keyring, RefusedSignIn};
+use jwksd_core::rate_limit::{Bucket, Decision, RateLimiter};
 
 /// All routes, behind the fast path. Cheap to clone.
 #[derive(Clone)]

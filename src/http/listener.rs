@@ -7,8 +7,8 @@ use axum::http::Uri;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use url::Url;
 
-use crate::setting::values::number;
-use crate::setting::{ConfigError, OptionalSetting, Setting, Source};
+use jwksd_core::setting::values::number;
+use jwksd_core::setting::{ConfigError, OptionalSetting, Setting, Source};
 
 pub(crate) const HOST: Setting<String> = Setting {
     name: "HOST",

@@ -15,9 +15,9 @@ use prometheus::{
 };
 
 use super::error::{Failure, was_rate_limited};
-use crate::domain::clock::Clock;
-use crate::domain::key::lifecycle::Phase;
-use crate::issuer::{Accounts, BlockingPool, Keyring};
+use jwksd_core::clock::Clock;
+use jwksd_core::issuer::{Accounts, BlockingPool, Keyring};
+use jwksd_core::key::lifecycle::Phase;
 
 /// Upper bounds of the histograms in seconds, from a JWKS response to a sign-in in a long queue.
 const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::body::RequestBody;
 use super::credentials::Credentials;
 use super::error::ApiError;
-use crate::domain::token::{Audience, ExtraClaims, RESERVED_CLAIMS, TokenOverrides};
+use jwksd_core::token::{Audience, ExtraClaims, RESERVED_CLAIMS, TokenOverrides};
 
 const EXPECTED: &str = "an object with any of `sub` or `username` (texts), `aud` (a text or a list of texts), `ttl` \
                         (seconds, or a text such as 15m), `claims` (an object), and nothing else";

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::client_ip::ClientIp;
 use super::error::{ApiError, whole_seconds};
-use crate::rate_limit::{Bucket, Decision, RateLimiter};
+use jwksd_core::rate_limit::{Bucket, Decision, RateLimiter};
 
 /// The limiter and the bucket of one route.
 #[derive(Clone)]

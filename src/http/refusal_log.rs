@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::domain::client::ClientKey;
-use crate::domain::clock::Clock;
-use crate::issuer::{RefusalReason, RefusedSignIn};
+use jwksd_core::client::ClientKey;
+use jwksd_core::clock::Clock;
+use jwksd_core::issuer::{RefusalReason, RefusedSignIn};
 
 /// Maximum number of lines about guesses in one [`WINDOW`]. Enough to see each of many addresses within a minute.
 const MAX_GUESSES: usize = 20;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client_share::FullShare;
-use crate::domain::clock::Clock;
+use jwksd_core::clock::Clock;
 
 /// Minimum time between two lines, because a flood of connections must not fill the disk.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -73,7 +73,7 @@ impl RefusedConnections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::clock::{ManualClock, Timestamp};
+    use jwksd_core::clock::{ManualClock, Timestamp};
 
     #[test]
     fn one_refused_connection_a_minute_is_logged_and_the_others_are_counted() {

@@ -16,7 +16,7 @@ use tower_governor::{GovernorError, GovernorLayer};
 
 use super::client_ip::ClientIp;
 use super::error::ApiError;
-use crate::domain::client::ClientKey;
+use jwksd_core::client::ClientKey;
 
 /// Number of counters. Bounded, because `tower_governor`'s store never forgets a key.
 const COUNTERS: u64 = 1 << 18;

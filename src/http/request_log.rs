@@ -12,8 +12,8 @@ use axum::response::Response;
 
 use super::error::Failure;
 use super::refusal_log::RefusalLog;
-use crate::domain::clock::Clock;
-use crate::telemetry::{Ended, Outages, QUIET, error_chain};
+use jwksd_core::clock::Clock;
+use jwksd_core::outage::{Ended, Outages, QUIET, error_chain};
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -14,7 +14,7 @@ use super::register_guard;
 use super::response::no_store;
 use super::routes::Route;
 use super::state::AppState;
-use crate::rate_limit::{Bucket, RateLimiter};
+use jwksd_core::rate_limit::{Bucket, RateLimiter};
 
 /// Returns a router of all routes. Requests must carry the client's address.
 pub(super) fn router(routes: Vec<Route>, state: AppState, limits: RouteLimits) -> Router {

@@ -8,7 +8,7 @@ use axum::extract::FromRef;
 use super::config::{AuthMode, HttpConfig, Registration};
 use super::metrics::Metrics;
 use super::openapi::LazyDocument;
-use crate::issuer::{Accounts, Issuer, Keyring};
+use jwksd_core::issuer::{Accounts, Issuer, Keyring};
 
 /// The use cases behind the routes.
 #[derive(Clone)]

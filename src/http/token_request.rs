@@ -1,8 +1,8 @@
 //! The query of `POST /auth`: which kind of token the client requests.
 
 use super::error::ApiError;
-use crate::domain::token::TokenKind;
-use crate::domain::token::fault::Fault;
+use jwksd_core::token::TokenKind;
+use jwksd_core::token::fault::Fault;
 
 /// The token that a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

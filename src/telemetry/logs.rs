@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::setting::values::one_of;
-use crate::setting::{ConfigError, Setting, Source};
+use jwksd_core::setting::values::one_of;
+use jwksd_core::setting::{ConfigError, Setting, Source};
 
 pub(crate) const LOG_FORMAT: Setting<LogFormat> = Setting {
     name: "LOG_FORMAT",

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwksd::domain::account::Email;
-use jwksd::domain::clock::Clock as _;
-use jwksd::domain::password::Hasher;
-use jwksd::issuer::{Retention, Swept};
+use jwksd_core::account::Email;
+use jwksd_core::clock::Clock as _;
+use jwksd_core::issuer::{Retention, Swept};
+use jwksd_core::password::Hasher;
 
 use crate::helpers::{DAY, Setup, TestApp, TestResponse, context, verify};
 

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use jwksd::domain::account::Username;
-use jwksd::domain::password::Password;
-use jwksd::issuer::Requester;
+use jwksd_core::account::Username;
+use jwksd_core::issuer::Requester;
+use jwksd_core::password::Password;
 use sqlx::Executor as _;
 
 use crate::helpers::{MINUTE, Setup, TestApp, TestResponse};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwksd::domain::clock::Clock as _;
-use jwksd::domain::key::seal::MasterSecret;
-use jwksd::issuer;
+use jwksd_core::clock::Clock as _;
+use jwksd_core::issuer;
+use jwksd_core::key::seal::MasterSecret;
 use jwksd_jose::algorithm::Algorithm;
 use jwksd_jose::jwk::Jwk;
 use jwksd_jose::private_key::{NewKey, PrivateKey};
@@ -258,7 +258,7 @@ async fn our_keys_cannot_be_published_under_another_kid() {
     let sentence = "The keys cannot be published: the key \"alias\" is our own key 1";
     upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
     app.keyring.rotate(true).await.unwrap();
-    app.keyring.revoke(jwksd::domain::key::Kid(1)).await.unwrap();
+    app.keyring.revoke(jwksd_core::key::Kid(1)).await.unwrap();
     upload(&app, alias.to_string()).await.expect_error(400, "invalid_jwk", sentence);
     assert_eq!(upload(&app, ours.to_string()).await.json["message"], "0 added, 1 left as they are");
     assert_eq!(app.published_kids().await, ["3"]);

@@ -1,6 +1,6 @@
 //! Private keys in the database of another program, as PEM in the shapes that other tools write (RFC 7468 §2).
 
-use jwksd::domain::clock::Clock as _;
+use jwksd_core::clock::Clock as _;
 use jwksd_jose::pem::read_private_key;
 use sqlx::Executor as _;
 

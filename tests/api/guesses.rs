@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use jwksd::domain::clock::Timestamp;
+use jwksd_core::clock::Timestamp;
 use reqwest::Method;
 use serde_json::json;
 
@@ -179,7 +179,7 @@ async fn after_a_restart_clients_are_still_known_and_the_others_begin_again() {
     auth(&app, "198.51.100.1", "alice", &password).await.token();
 
     // Thirty days later it is new again.
-    let clock = std::sync::Arc::new(jwksd::domain::clock::ManualClock::at(Timestamp::from_secs(app.now())));
+    let clock = std::sync::Arc::new(jwksd_core::clock::ManualClock::at(Timestamp::from_secs(app.now())));
     clock.advance(30 * DAY + MINUTE);
     let app = TestApp::with(Setup { dir: app.dir, clock, ..limited() }).await;
     expect_wrong(&app, 1..=3, "alice").await;

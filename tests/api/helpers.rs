@@ -9,25 +9,25 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use jwksd::app::App;
 use jwksd::config::Config;
-use jwksd::domain::clock::{Clock as _, ManualClock, Timestamp};
-use jwksd::domain::key::KeySpec;
-use jwksd::domain::key::lifecycle::RotationPolicy;
-use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::password::Hasher;
 use jwksd::http::{
     AuthMode, BrowserConfig, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
     SecretToken,
 };
-use jwksd::issuer::{
+use jwksd::telemetry::{LogConfig, LogFormat};
+use jwksd_core::clock::{Clock as _, ManualClock, Timestamp};
+use jwksd_core::issuer::{
     self, Accounts, BackendChoice, BlockingPool, Context, GuessLimits, KeyConfig, Keyring, MasterKey,
     PasswordConfig, SharedRng, TokenConfig,
 };
-use jwksd::rate_limit::RateLimits;
-use jwksd::store::sqlite::{DatabaseFile, SqliteStore};
-use jwksd::telemetry::{LogConfig, LogFormat};
+use jwksd_core::key::KeySpec;
+use jwksd_core::key::lifecycle::RotationPolicy;
+use jwksd_core::key::seal::MasterSecret;
+use jwksd_core::password::Hasher;
+use jwksd_core::rate_limit::RateLimits;
 use jwksd_jose::pem::to_stored_pem;
 use jwksd_jose::private_key::{NewKey, PrivateKey};
 use jwksd_jose::token_type::TokenType;
+use jwksd_store_sqlite::{DatabaseFile, SqliteStore};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwksd::domain::clock::{Clock as _, ManualClock};
-use jwksd::domain::key::lifecycle::{Phase, RotationPolicy};
-use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::key::status::KeyStatus;
-use jwksd::domain::key::{KeySpec, Kid};
-use jwksd::issuer::{self, IssuerError, Keyring};
+use jwksd_core::clock::{Clock as _, ManualClock};
+use jwksd_core::issuer::{self, IssuerError, Keyring};
+use jwksd_core::key::lifecycle::{Phase, RotationPolicy};
+use jwksd_core::key::seal::MasterSecret;
+use jwksd_core::key::status::KeyStatus;
+use jwksd_core::key::{KeySpec, Kid};
 use proptest::prelude::*;
 
 use crate::helpers::{DAY, HOUR, MASTER_KEY, MINUTE, Setup, TTL, context};

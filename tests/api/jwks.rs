@@ -81,7 +81,7 @@ async fn a_key_that_left_the_jwks_stays_out_when_the_clock_is_set_back() {
     app.pass(DAY - 2 * HOUR).await;
     app.clock.advance(2 * HOUR);
     assert_eq!(app.published_kids().await, ["3"]);
-    let later = jwksd::domain::clock::Clock::now(app.clock.as_ref());
+    let later = jwksd_core::clock::Clock::now(app.clock.as_ref());
     app.clock.set(later.minus(HOUR));
     assert_eq!(app.published_kids().await, ["3"]);
     app.clock.set(later);
@@ -109,7 +109,7 @@ async fn a_key_that_left_the_jwks_stays_out_even_if_its_expiry_was_not_recorded_
     app.pass(DAY - 2 * HOUR).await;
     app.clock.advance(2 * HOUR);
     assert_eq!(app.published_kids().await, ["3"]);
-    app.clock.set(jwksd::domain::clock::Clock::now(app.clock.as_ref()).minus(HOUR));
+    app.clock.set(jwksd_core::clock::Clock::now(app.clock.as_ref()).minus(HOUR));
     // Another process changes a key, so that the snapshot is reloaded.
     let touch = sqlx::query("UPDATE key_lives SET made_at = made_at");
     touch.execute(&mut app.db().await).await.unwrap();

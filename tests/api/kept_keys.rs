@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use jwksd::domain::clock::Clock as _;
-use jwksd::domain::key::Kid;
-use jwksd::domain::key::lifecycle::Phase;
+use jwksd_core::clock::Clock as _;
+use jwksd_core::key::Kid;
+use jwksd_core::key::lifecycle::Phase;
 
 use crate::helpers::{DAY, TestApp};
 

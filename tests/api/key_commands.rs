@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use jwksd::domain::clock::Clock as _;
-use jwksd::domain::key::lifecycle::Phase;
-use jwksd::domain::key::seal::MasterSecret;
-use jwksd::domain::key::{KeySpec, Kid, import};
-use jwksd::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
-use jwksd::store::sqlite::Contents;
+use jwksd_core::clock::Clock as _;
+use jwksd_core::issuer::{self, IssuerError, KeyCommandError, Keyring, RekeyError};
+use jwksd_core::key::lifecycle::Phase;
+use jwksd_core::key::seal::MasterSecret;
+use jwksd_core::key::{KeySpec, Kid, import};
 use jwksd_jose::private_key::{NewKey, PrivateKey};
+use jwksd_store_sqlite::Contents;
 use serde_json::json;
 use sqlx::Row as _;
 use tokio::task::JoinSet;
@@ -31,8 +31,8 @@ async fn command(app: &TestApp) -> Keyring {
     .unwrap()
 }
 
-fn policy() -> jwksd::domain::key::lifecycle::RotationPolicy {
-    jwksd::domain::key::lifecycle::RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap()
+fn policy() -> jwksd_core::key::lifecycle::RotationPolicy {
+    jwksd_core::key::lifecycle::RotationPolicy::new(DAY, 7 * DAY, 2 * HOUR, TTL, 5 * MINUTE).unwrap()
 }
 
 async fn master_key(app: &TestApp, secret: &str) -> issuer::MasterKey {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
-use jwksd::domain::clock::Clock as _;
-use jwksd::domain::key::KeySpec;
-use jwksd::domain::key::lifecycle::RotationPolicy;
-use jwksd::domain::key::seal::MasterSecret;
-use jwksd::issuer::{self, Keyring, MasterKeyError};
-use jwksd::store::sqlite::Contents;
+use jwksd_core::clock::Clock as _;
+use jwksd_core::issuer::{self, Keyring, MasterKeyError};
+use jwksd_core::key::KeySpec;
+use jwksd_core::key::lifecycle::RotationPolicy;
+use jwksd_core::key::seal::MasterSecret;
 use jwksd_jose::private_key::{NewKey, PrivateKey};
+use jwksd_store_sqlite::Contents;
 use sqlx::{Executor as _, Row as _};
 
 use crate::helpers::{

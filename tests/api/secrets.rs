@@ -1,14 +1,14 @@
 //! Secret types: what they print, serialize and leave in memory.
 
-use jwksd::domain::key::SigningKey;
-use jwksd::domain::key::seal::{MasterSecret, Sealer};
-use jwksd::domain::password::{CredentialCache, Password, PasswordHash};
 use jwksd::http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration, SecretToken};
-use jwksd::issuer::{self, MasterKey};
-use jwksd::setting::Secret;
-use jwksd::store::sqlite::Contents;
+use jwksd_core::issuer::{self, MasterKey};
+use jwksd_core::key::SigningKey;
+use jwksd_core::key::seal::{MasterSecret, Sealer};
+use jwksd_core::password::{CredentialCache, Password, PasswordHash};
+use jwksd_core::setting::Secret;
 use jwksd_jose::json::SecretJson;
 use jwksd_jose::private_key::{PrivateJwk, PrivateKey};
+use jwksd_store_sqlite::Contents;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};

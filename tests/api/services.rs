@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use jwksd::domain::clock::Timestamp;
-use jwksd::domain::token::fault::Fault;
 use jwksd::http::AuthMode;
+use jwksd_core::clock::Timestamp;
+use jwksd_core::token::fault::Fault;
 use jwksd_jose::algorithm::Algorithm;
 use jwksd_jose::jwk_set::TrustedKeys;
 use jwksd_jose::jws::Jws;
@@ -275,7 +275,7 @@ async fn expired_tokens_and_those_of_revoked_keys_are_refused() {
     app.clock.advance(Duration::from_secs(1));
     expect_ended(&app, &token).await;
     let token = app.auth("alice", &password).await.token();
-    app.keyring.revoke(jwksd::domain::key::Kid(1)).await.unwrap();
+    app.keyring.revoke(jwksd_core::key::Kid(1)).await.unwrap();
     expect_ended(&app, &token).await;
 }
 

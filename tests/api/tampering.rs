@@ -1,9 +1,9 @@
 //! What an attacker who writes the store's file, but does not have `NOT_MY_KEY`, can and cannot do.
 
-use jwksd::domain::key::Kid;
-use jwksd::domain::key::uploaded_set::UploadedSet;
-use jwksd::domain::password::{Hasher, Password, Salt};
-use jwksd::issuer::Keyring;
+use jwksd_core::issuer::Keyring;
+use jwksd_core::key::Kid;
+use jwksd_core::key::uploaded_set::UploadedSet;
+use jwksd_core::password::{Hasher, Password, Salt};
 use jwksd_jose::jwk::Jwk;
 use jwksd_jose::private_key::{NewKey, PrivateKey};
 use rand::SeedableRng as _;

@@ -1,7 +1,7 @@
 //! One key is published once, under one `kid`, and what was revoked never comes back.
 
-use jwksd::domain::key::{KeySpec, Kid};
-use jwksd::issuer::{IssuerError, Keyring};
+use jwksd_core::issuer::{IssuerError, Keyring};
+use jwksd_core::key::{KeySpec, Kid};
 use jwksd_jose::jwk::Jwk;
 use jwksd_jose::private_key::{NewKey, PrivateKey};
 use serde_json::Value;

@@ -22,7 +22,8 @@ pub(crate) fn rust_files() -> impl Iterator<Item = (String, String)> {
 
 /// Every text below these places, if they exist, except recorded data, lists of passwords with their licences, and the lists of this test itself.
 pub(crate) fn texts(places: &[&str]) -> Vec<(String, String)> {
-    let exceptions = ["tests/data/", "tests/style/", "src/domain/password/common/"];
+    let exceptions =
+        ["tests/data/", "crates/jose/tests/data/", "tests/style/", "crates/core/src/password/common/"];
     places
         .iter()
         .flat_map(|place| files(&root().join(place)))

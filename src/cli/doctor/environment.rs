@@ -10,8 +10,8 @@ use super::findings::Findings;
 use crate::cli::open_mode;
 use crate::cli::store_copy::DIRECTORY_PREFIX;
 use crate::config::{self, Config, DOTENV};
-use crate::directory::directory_of;
 use crate::file_access::{self, Strictness};
+use jwksd_store_sqlite::directory::directory_of;
 
 /// Free space in bytes, below which sign-ins will soon fail.
 const ERROR_SPACE: u64 = 16 << 20;

@@ -3,12 +3,12 @@
 use super::findings::Findings;
 use crate::cli::{bootstrap, master_key, open_mode};
 use crate::config::Config;
-use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
-use crate::domain::key::lifecycle::{MAX_PUBLISHED, Phase};
-use crate::domain::key::status::StatusReport;
-use crate::issuer::{self, MasterKey};
-use crate::store::StoreError;
-use crate::store::sqlite::{Contents, Counts, Depth, Inspection, newest_schema};
+use jwksd_core::clock::{Clock as _, SystemClock, Timestamp};
+use jwksd_core::issuer::{self, MasterKey};
+use jwksd_core::key::lifecycle::{MAX_PUBLISHED, Phase};
+use jwksd_core::key::status::StatusReport;
+use jwksd_core::store::StoreError;
+use jwksd_store_sqlite::{Contents, Counts, Depth, Inspection, newest_schema};
 
 const ABOUT: &str = "store";
 

@@ -6,7 +6,7 @@ use super::show;
 use super::token_args::TokenArgs;
 use crate::cli::output;
 use crate::cli::text::printable_lines;
-use crate::domain::clock::{Clock as _, SystemClock};
+use jwksd_core::clock::{Clock as _, SystemClock};
 use jwksd_jose::inspect;
 use jwksd_jose::jws::Jws;
 

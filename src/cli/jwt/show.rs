@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::text::printable;
-use crate::domain::clock::Timestamp;
+use jwksd_core::clock::Timestamp;
 use jwksd_jose::numeric_date;
 
 /// A heading and one line for each member. Times are also shown as dates.

@@ -13,7 +13,7 @@ use super::super::exit::UsageError;
 use super::super::files;
 use super::super::jwk::{algorithm_from_name, cannot_use, parse_pem};
 use super::super::output;
-use crate::domain::clock::{Clock as _, SystemClock};
+use jwksd_core::clock::{Clock as _, SystemClock};
 use jwksd_jose::algorithm::Algorithm;
 use jwksd_jose::invalid_pem::InvalidPem;
 use jwksd_jose::json::{self, InvalidJson, SecretJson};
@@ -40,7 +40,7 @@ pub(in crate::cli) struct SignArgs {
     #[arg(long = "claim", value_name = "NAME=VALUE")]
     claims: Vec<String>,
     /// Lifetime: from now to exp [default: 15m]
-    #[arg(long, value_name = "TIME", value_parser = crate::setting::values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = jwksd_core::setting::values::duration)]
     ttl: Option<Duration>,
     /// Write the token to a file: mode 0600, never replacing a file
     #[arg(long, value_name = "FILE")]

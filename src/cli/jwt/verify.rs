@@ -15,7 +15,7 @@ use super::super::output;
 use super::super::text::{printable, printable_lines, without_secrets};
 use super::show;
 use super::token_args::TokenArgs;
-use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
+use jwksd_core::clock::{Clock as _, SystemClock, Timestamp};
 use jwksd_jose::jwk_set::{self, TrustedKeys};
 use jwksd_jose::jws::Jws;
 use jwksd_jose::validation::{self, Validation};
@@ -54,7 +54,7 @@ pub(in crate::cli) struct VerifyArgs {
     #[arg(long)]
     ignore_exp: bool,
     /// Allowed difference between the clocks
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = crate::setting::values::duration)]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = jwksd_core::setting::values::duration)]
     leeway: Duration,
     /// As JSON
     #[arg(long)]

@@ -4,8 +4,8 @@ use url::Host;
 
 use super::origin::AllowedOrigins;
 use crate::http::listener::HOST;
-use crate::setting::values::list;
-use crate::setting::{ConfigError, OptionalSetting, Source};
+use jwksd_core::setting::values::list;
+use jwksd_core::setting::{ConfigError, OptionalSetting, Source};
 
 pub(crate) const ALLOWED_HOSTS: OptionalSetting<Vec<String>> = OptionalSetting {
     name: "ALLOWED_HOSTS",

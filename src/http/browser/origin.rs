@@ -3,7 +3,7 @@
 use url::{Origin as UrlOrigin, Url};
 
 use crate::http::host::Authority;
-use crate::setting::values::list;
+use jwksd_core::setting::values::list;
 
 /// The origin of a page, as its browser writes it.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use super::operation::{Access, Operation};
 use super::types::Types;
 use crate::http::config::AuthMode;
 use crate::http::error::ErrorCode;
-use crate::rate_limit::Bucket;
+use jwksd_core::rate_limit::Bucket;
 
 /// Whether requests of this method can change something, so that pages of other origins may not send them.
 pub(crate) fn changes_something(method: &Method) -> bool {

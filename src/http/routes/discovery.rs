@@ -11,7 +11,7 @@ use crate::http::config::AuthMode;
 use crate::http::openapi::{Operation, Success, Types};
 use crate::http::response::{json, set_cacheable};
 use crate::http::state::MaxAge;
-use crate::issuer::{Issuer, Keyring};
+use jwksd_core::issuer::{Issuer, Keyring};
 
 /// There is no OAuth flow here: no grant and no authorization endpoint. The lists that say so are empty or minimal.
 #[derive(Serialize, JsonSchema)]

@@ -4,10 +4,10 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::domain::token::fault::Fault;
 use crate::http::config::AuthMode;
 use crate::http::openapi::{Operation, Success, Types};
 use crate::http::response::json;
+use jwksd_core::token::fault::Fault;
 
 /// The ways in which a token can be wrong.
 #[derive(Serialize, JsonSchema)]

@@ -11,7 +11,7 @@ use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, Success, Types};
 use crate::http::response::json;
-use crate::issuer::{Issuer, Keyring, NotReady};
+use jwksd_core::issuer::{Issuer, Keyring, NotReady};
 
 /// All is well.
 #[derive(Serialize, JsonSchema)]

@@ -11,7 +11,7 @@ use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
-use crate::issuer::{CheckedToken, Issuer};
+use jwksd_core::issuer::{CheckedToken, Issuer};
 
 const EXPECTED: &str = "an object with the text `token`";
 const EXPECTED_FORM: &str = "a form with `token`, once";

@@ -16,7 +16,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, Success, Types, jwk_schema};
 use crate::http::response::{set_cacheable, set_readable};
 use crate::http::state::MaxAge;
-use crate::issuer::{Keyring, Publication};
+use jwksd_core::issuer::{Keyring, Publication};
 
 /// The standard path, and a short one.
 pub(crate) const PATH: &str = "/.well-known/jwks.json";

@@ -14,9 +14,6 @@ use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::domain::clock::Timestamp;
-use crate::domain::key::lifecycle::Phase;
-use crate::domain::key::uploaded_set::UploadedSet;
 use crate::http::body;
 use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode, is_too_large};
@@ -24,7 +21,10 @@ use crate::http::openapi::{
     Operation, Parameter, ParameterLocation, RequestContent, Success, Types, jwk_schema,
 };
 use crate::http::response::json as json_response;
-use crate::issuer::{Keyring, PublishedKey, Uploaded};
+use jwksd_core::clock::Timestamp;
+use jwksd_core::issuer::{Keyring, PublishedKey, Uploaded};
+use jwksd_core::key::lifecycle::Phase;
+use jwksd_core::key::uploaded_set::UploadedSet;
 use jwksd_jose::jwk_set::SkippedKey;
 
 /// Maximum size of an upload in bytes.

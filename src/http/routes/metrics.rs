@@ -11,7 +11,7 @@ use crate::http::config::AuthMode;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::metrics::{Exposition, Metrics};
 use crate::http::openapi::{Operation, Success, Types};
-use crate::issuer::{Accounts, Keyring};
+use jwksd_core::issuer::{Accounts, Keyring};
 
 pub(super) async fn get(
     State(accounts): State<Accounts>,

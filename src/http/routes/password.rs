@@ -9,7 +9,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::domain::password::{CHOSEN_MAX, CHOSEN_MIN, Password};
 use crate::http::attempt::attempt;
 use crate::http::body::RequestBody;
 use crate::http::client_ip::ClientIp;
@@ -19,7 +18,8 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::metrics::Metrics;
 use crate::http::openapi::{Operation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
-use crate::issuer::Accounts;
+use jwksd_core::issuer::Accounts;
+use jwksd_core::password::{CHOSEN_MAX, CHOSEN_MIN, Password};
 
 const EXPECTED: &str = "an object with the texts `username`, `password` and, if you choose one, `new_password`, and nothing else";
 const EXPECTED_FORM: &str =

@@ -8,14 +8,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::password::GeneratedPassword;
-use crate::domain::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
 use crate::http::body::RequestBody;
 use crate::http::client_ip::ClientIp;
 use crate::http::config::{AuthMode, Registration};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{Operation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
-use crate::issuer::{Accounts, Requester};
+use jwksd_core::account::{EMAIL_MAX, Email, USERNAME_MAX, Username};
+use jwksd_core::issuer::{Accounts, Requester};
 
 const EXPECTED: &str = "an object with the texts `username` and `email`, and nothing else";
 

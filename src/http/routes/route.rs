@@ -7,7 +7,7 @@ use axum::routing::{self, MethodRouter};
 use crate::http::config::AuthMode;
 use crate::http::openapi::{Access, Endpoint, Operation, Types};
 use crate::http::state::AppState;
-use crate::rate_limit::Bucket;
+use jwksd_core::rate_limit::Bucket;
 
 /// An endpoint and its handler.
 pub(crate) struct Route {

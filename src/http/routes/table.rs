@@ -5,7 +5,7 @@ use super::{
     discovery, faults, health, introspect, jwks, keys, metrics, openapi, password, register, token, verify,
 };
 use crate::http::openapi::Access::{Account, Admin, Bearer, Introspection, Probe, Public};
-use crate::rate_limit::Bucket;
+use jwksd_core::rate_limit::Bucket;
 
 /// Method, path, handler, OpenAPI operation, limit and access of each route.
 pub(in crate::http) fn table() -> Vec<Route> {

@@ -9,8 +9,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::domain::token::Token;
-use crate::domain::token::fault::Fault;
 use crate::http::attempt::attempt;
 use crate::http::body::RequestBody;
 use crate::http::client_ip::ClientIp;
@@ -22,7 +20,9 @@ use crate::http::open_mode::{OpenTokenFields, OpenTokenForm, read_token_override
 use crate::http::openapi::{Operation, Parameter, ParameterLocation, RequestContent, Success, Types};
 use crate::http::response::json as json_response;
 use crate::http::token_request::TokenRequest;
-use crate::issuer::Issuer;
+use jwksd_core::issuer::Issuer;
+use jwksd_core::token::Token;
+use jwksd_core::token::fault::Fault;
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";

@@ -12,7 +12,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::openapi::{
     Operation, Parameter, ParameterLocation, Success, Types, X_AUTH_SUBJECT, X_AUTH_UID,
 };
-use crate::issuer::{CheckedToken, Issuer};
+use jwksd_core::issuer::{CheckedToken, Issuer};
 
 /// What a header cannot carry unchanged, and the sign of the encoding itself. Usernames of our own have none of these.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');

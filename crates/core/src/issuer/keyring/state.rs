@@ -1,0 +1,486 @@
+//! The keyring itself: one snapshot of the keys that requests read, brought up to date tick by tick.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
+use tokio::sync::MutexGuard;
+
+use super::anchors::Anchors;
+use super::inspect::UnreadableRow;
+use super::master_key::{APPLY_ATTEMPTS, MasterKey};
+use super::rotation::{Basis, Draft, Intent, Settled, log_all};
+use super::self_check_log::SelfCheckLog;
+use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
+use crate::clock::Timestamp;
+use crate::issuer::blocking_pool::{BlockingPool, WorkError};
+use crate::issuer::context::Context;
+use crate::issuer::error::IssuerError;
+use crate::issuer::mutex::lock;
+use crate::key::external_key::ExternalKey;
+use crate::key::lifecycle::{self, Action, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
+use crate::key::self_check::{self, SelfCheck, SelfCheckError};
+use crate::key::status::{KeyStatus, RotationStatus, StatusReport};
+use crate::key::{KeyError, KeySpec, Kid, SigningKey};
+use crate::store::{Applied, KeyChange, KeySnapshot, SealedRows};
+use jwksd_jose::jws::Jws;
+use jwksd_jose::private_key::PrivateKey;
+use jwksd_jose::verify_error::VerifyError;
+
+/// Keys that are generated at the same time: the two of a first start.
+const PARALLEL_KEYS: usize = 2;
+
+/// The keys of a store.
+pub struct Keyring {
+    pub(super) context: Context,
+    pub(super) master_key: MasterKey,
+    pub(super) policy: RotationPolicy,
+    /// Which keys this process creates.
+    pub(super) spec: KeySpec,
+    /// A pool of its own: many sign-ins must not delay the rotation.
+    pub(super) pool: BlockingPool,
+    pub(super) snapshot: ArcSwap<KeyringSnapshot>,
+    /// For each key, both clocks at the time this process first saw it, or when the wall clock last went back.
+    pub(super) anchors: Mutex<Anchors>,
+    /// The key that this process has created last, and when.
+    last_created: Mutex<Option<(Kid, Timestamp)>>,
+    /// When keys could not be deleted, by the monotonic clock. Nothing after a success.
+    pub(super) deletion_failed_at: Mutex<Option<Duration>>,
+    pub(super) last_tick: Mutex<Duration>,
+    pub(super) failed_ticks: AtomicU32,
+    pub(super) master_key_changed: AtomicBool,
+    /// Whether there are keys whose thumbprints are not recorded.
+    pub(super) lacks_thumbprints: AtomicBool,
+    /// The key that this process has last recorded to sign in open mode.
+    pub(super) open_mode_key: AtomicI64,
+    /// Held by each reload: an older snapshot must not replace a newer one, with keys that were revoked between them.
+    reloading: tokio::sync::Mutex<()>,
+    pub(super) self_check: SelfCheck,
+    pub(super) self_check_log: SelfCheckLog,
+}
+
+impl Keyring {
+    /// Opens the keys of the store. A store without keys gets its first two.
+    ///
+    /// # Errors
+    /// [`IssuerError`] when the store or the generation of a key fails.
+    pub async fn open(
+        context: Context,
+        master_key: MasterKey,
+        policy: RotationPolicy,
+        spec: KeySpec,
+    ) -> Result<Self, IssuerError> {
+        Self::open_with(context, master_key, policy, spec, self_check::check).await
+    }
+
+    /// A keyring with a self-check of the caller, for tests.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(
+        context: Context,
+        master_key: MasterKey,
+        policy: RotationPolicy,
+        spec: KeySpec,
+        self_check: SelfCheck,
+    ) -> Result<Self, IssuerError> {
+        let pool = BlockingPool::new(PARALLEL_KEYS, Arc::clone(&context.clock))?;
+        let keyring = Self {
+            last_tick: Mutex::new(context.clock.monotonic()),
+            anchors: Mutex::new(Anchors::new(context.clock.as_ref())),
+            context,
+            master_key,
+            policy,
+            spec,
+            pool,
+            snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
+            last_created: Mutex::default(),
+            deletion_failed_at: Mutex::default(),
+            failed_ticks: AtomicU32::new(0),
+            master_key_changed: AtomicBool::new(false),
+            lacks_thumbprints: AtomicBool::new(false),
+            open_mode_key: AtomicI64::new(i64::MIN),
+            reloading: tokio::sync::Mutex::default(),
+            self_check,
+            self_check_log: SelfCheckLog::default(),
+        };
+        keyring.reload().await?;
+        // Waits for the first keys, so that a new server does not start with an empty JWKS.
+        if keyring.snapshot.load().keys().is_empty() {
+            keyring.tick().await?;
+        }
+        Ok(keyring)
+    }
+
+    /// One tick of the rotation: takes over what other processes have changed, and changes what is due.
+    ///
+    /// # Errors
+    /// [`IssuerError`] when the store or the generation of a key fails. What was published before still is, except for keys
+    /// that have ended.
+    pub async fn tick(&self) -> Result<(), IssuerError> {
+        let ticked = self.try_tick().await;
+        match ticked {
+            Ok(()) => self.failed_ticks.store(0, Ordering::Relaxed),
+            Err(_) => drop(self.failed_ticks.fetch_add(1, Ordering::Relaxed)),
+        }
+        ticked
+    }
+
+    async fn try_tick(&self) -> Result<(), IssuerError> {
+        // A set that was kept says nothing about the keys as they are stored.
+        let is_kept = matches!(self.refresh().await?, Some(Reloaded::Kept(_)));
+        self.record_some_thumbprints().await?;
+        let snapshot = self.snapshot.load_full();
+        let context = self.plan_context(snapshot.newest_signer());
+        let planned = lifecycle::plan(snapshot.keys(), &self.policy, &context);
+        if is_kept
+            || snapshot.has_adoptable()
+            || snapshot.has_duplicates()
+            || snapshot.has_unrecorded_expiry()
+            || !snapshot.twins().is_empty()
+            || !planned.iter().all(Action::is_deletion)
+        {
+            self.change(&Intent::Keep).await?;
+        }
+        if planned.iter().any(Action::is_deletion) {
+            self.delete_ended().await?;
+        }
+        // Only after a complete tick, so that readiness notices a rotation that fails or hangs.
+        *lock(&self.last_tick) = self.context.clock.monotonic();
+        Ok(())
+    }
+
+    /// The keys that a round of the rotation needs, with their phases and times: all that are published, and some that have
+    /// ended.
+    #[must_use]
+    pub fn report(&self) -> Vec<KeyStatus> {
+        self.status_report().keys()
+    }
+
+    /// Every key in the store that can be used, with its phase and times: also those that ended long ago, which
+    /// [`report`](Self::report) may leave out.
+    ///
+    /// # Errors
+    /// [`IssuerError::Store`] when the store fails.
+    pub async fn full_report(&self) -> Result<Vec<KeyStatus>, IssuerError> {
+        let stored = self.stored_keys(&SealedRows::None).await?;
+        let unreadable: HashSet<_> = self.unreadable_kids().into_iter().collect();
+        let keys = stored.keys.into_iter().filter(|key| !unreadable.contains(&key.kid)).collect();
+        Ok(StatusReport::new(keys, stored.newest_signer, self.policy, self.context.clock.now()).keys())
+    }
+
+    /// The state of the rotation.
+    #[must_use]
+    pub fn rotation_status(&self) -> RotationStatus {
+        let mut status = self.status_report().rotation_status();
+        let unloaded = self.snapshot.load().unloaded();
+        for (phase, keys) in [(Phase::Expired, unloaded.expired), (Phase::Revoked, unloaded.revoked)] {
+            if keys > 0 {
+                *status.by_phase.entry(phase).or_default() += keys;
+            }
+        }
+        status
+    }
+
+    fn status_report(&self) -> StatusReport {
+        let snapshot = self.snapshot.load();
+        let (keys, newest_signer) = (snapshot.keys().to_vec(), snapshot.newest_signer());
+        StatusReport::new(keys, newest_signer, self.policy, self.context.clock.now())
+    }
+
+    /// How many ticks in a row have failed.
+    #[must_use]
+    pub fn failed_ticks(&self) -> u32 {
+        self.failed_ticks.load(Ordering::Relaxed)
+    }
+
+    /// How many key sets were not published because a probe token did not verify.
+    #[must_use]
+    pub fn self_check_failures(&self) -> u64 {
+        self.self_check_log.failures()
+    }
+
+    /// The rows of `keys` that are left out, each with the reason.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<UnreadableRow> {
+        self.snapshot.load().unreadable().to_vec()
+    }
+
+    /// What verifiers get now: nothing if there is no key to publish.
+    #[must_use]
+    pub fn publication(&self) -> Option<Publication> {
+        self.snapshot.load().publication(self.context.clock.now())
+    }
+
+    /// The `alg` values of all published keys, each once, in the order of the JWKS.
+    #[must_use]
+    pub fn published_algorithms(&self) -> Vec<&'static str> {
+        self.snapshot.load().algorithms(self.context.clock.now())
+    }
+
+    /// The external keys that are published now.
+    pub(super) fn external(&self) -> Vec<ExternalKey> {
+        self.snapshot.load().external(self.context.clock.now()).cloned().collect()
+    }
+
+    /// Verifies the signature of a token with our own published keys, and returns its claims.
+    pub(in crate::issuer) fn verify(&self, token: &str) -> Result<Map<String, Value>, VerifyError> {
+        let keys = self.snapshot.load().trusted(self.context.clock.now());
+        Jws::parse(token)?.verify(&keys)
+    }
+
+    /// The key that signs at this time.
+    pub fn signer(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
+        self.snapshot.load().signer(now, self.policy.token_ttl())
+    }
+
+    /// The key that signs tokens that are made expired.
+    pub(in crate::issuer) fn expired_signer(&self) -> Option<Arc<SigningKey>> {
+        self.snapshot.load().expired_signer()
+    }
+
+    /// Changes the keys as intended and then as the plan says, and takes over the result.
+    ///
+    /// Plans from a snapshot of the store, and again from a newer one if the keys have changed before the plan was
+    /// stored. Keys that the plan needs are generated in between.
+    pub(super) async fn change(&self, intent: &Intent<'_>) -> Result<(), IssuerError> {
+        let mut generated = Vec::new();
+        for _ in 0..APPLY_ATTEMPTS {
+            let stored = self.stored_keys(&self.usable_rows()).await?;
+            // Keys to delete may be in memory only now. The wall clock by itself must not decide about them.
+            lock(&self.anchors).see(&stored.keys, self.context.clock.as_ref());
+            let context = self.plan_context(stored.newest_signer);
+            // Keys that this process saw expire stay expired, also if the clock went back before the store knew.
+            let ended = self.snapshot.load().ended();
+            let known = self.known_keys(&stored, &self.wanted_by(intent, &stored)).await?;
+            let basis = Basis {
+                stored: &stored,
+                sealer: &self.master_key.sealer,
+                policy: &self.policy,
+                spec: self.spec,
+                context: &context,
+                known: &known,
+            };
+            let draft = Draft::new(basis, &ended.keys, self.twins(&stored).await?);
+            let (changes, log) =
+                match draft.intend(intent)?.plan(intent).settle(&generated, &self.context.rng)? {
+                    Settled::Changes(changes, log) => (changes, log),
+                    Settled::NeedsKeys(needed) => {
+                        // That takes a while, so the time of this plan is stale afterwards: plan again.
+                        self.generate_keys(&mut generated, needed).await?;
+                        continue;
+                    }
+                };
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let created = newest_created(&changes);
+            if self.context.store.apply(stored.version, changes).await? == Applied::Yes {
+                if created.is_some() {
+                    *lock(&self.last_created) = created;
+                }
+                // Not earlier: a plan that was not stored has not happened.
+                log_all(log);
+                return match (intent, self.reload().await?) {
+                    // No caller waits for a tick's result. Readiness and the log say what stays published.
+                    (Intent::Keep | Intent::DeleteEnded, _) | (_, Reloaded::Swapped) => Ok(()),
+                    (_, Reloaded::Kept(error)) => Err(IssuerError::NotPublished(error)),
+                };
+            }
+        }
+        Err(IssuerError::Contention)
+    }
+
+    pub(super) fn usable_rows(&self) -> SealedRows {
+        self.usable_rows_at(self.context.clock.now(), self.unreadable_kids())
+    }
+
+    fn usable_rows_at(&self, now: Timestamp, unreadable: Vec<Kid>) -> SealedRows {
+        // The wall clock only selects what to read. Whether to delete is decided by the clock that is trusted.
+        SealedRows::Usable { now, deletable: self.policy.deletable_at(now), unreadable }
+    }
+
+    fn unreadable_kids(&self) -> Vec<Kid> {
+        self.snapshot.load().unreadable().iter().map(|row| row.kid).collect()
+    }
+
+    /// Generates keys in parallel until there are `needed`.
+    async fn generate_keys(&self, generated: &mut Vec<PrivateKey>, needed: usize) -> Result<(), IssuerError> {
+        let tasks: Vec<_> = (generated.len()..needed)
+            .map(|_| {
+                let (pool, spec) = (self.pool.clone(), self.spec);
+                tokio::spawn(async move { pool.run(move || spec.generate()).await })
+            })
+            .collect();
+        for task in tasks {
+            let key = task.await.map_err(|_| WorkError::Lost)??;
+            generated.push(key.map_err(KeyError::from)?);
+        }
+        Ok(())
+    }
+
+    /// Generates a key outside of the threads that hash passwords.
+    pub(in crate::issuer) async fn generate(&self, spec: KeySpec) -> Result<PrivateKey, IssuerError> {
+        Ok(self.pool.run(move || spec.generate()).await?.map_err(KeyError::from)?)
+    }
+
+    /// Takes over what has changed in the store, if anything.
+    pub(in crate::issuer) async fn refresh(&self) -> Result<Option<Reloaded>, IssuerError> {
+        let reloading = self.reloading.lock().await;
+        // Four times a second, and for many sign-ins at a time if their key was revoked. So it reads one number before it
+        // reads and opens all keys.
+        let is_current = Some(self.context.store.key_version().await?) == self.snapshot.load().version();
+        // A self-check that failed is done again, until it passes.
+        if is_current && self.self_check_log.failure().is_none() {
+            return Ok(None);
+        }
+        let reloaded = self.reload_locked(&reloading).await?;
+        if reloaded == Reloaded::Swapped {
+            let summary = self.snapshot.load().summary(self.context.clock.now());
+            tracing::info!("the keys in the store have changed: {summary}");
+        }
+        Ok(Some(reloaded))
+    }
+
+    /// Takes over the keys as they are stored, unless the key set that they make fails the self-check.
+    pub(super) async fn reload(&self) -> Result<Reloaded, IssuerError> {
+        self.reload_locked(&self.reloading.lock().await).await
+    }
+
+    async fn reload_locked(&self, _: &MutexGuard<'_, ()>) -> Result<Reloaded, IssuerError> {
+        let mut unreadable = Vec::new();
+        let opened = loop {
+            let opened = self.open_snapshot(unreadable.clone()).await?;
+            let known = unreadable.len();
+            unreadable = opened.snapshot.unreadable().iter().map(|row| row.kid).collect();
+            // The newest expired key does not open: read again, with the next one.
+            if !opened.snapshot.lacks_expired(self.context.clock.now()) || unreadable.len() <= known {
+                break opened;
+            }
+        };
+        // Whether or not they are published: the plan of the next tick is about these keys.
+        lock(&self.anchors).see(opened.snapshot.keys(), self.context.clock.as_ref());
+        self.self_check_log.record(&opened.checked);
+        // Verifiers can still use the old set. With the new one they would refuse every new token.
+        if let Err(error) = opened.checked {
+            self.keep_published(opened.snapshot);
+            return Ok(Reloaded::Kept(error));
+        }
+        let before = self.snapshot.swap(Arc::new(opened.snapshot));
+        self.log_left_out(&before);
+        self.log_other_policy(&before);
+        Ok(Reloaded::Swapped)
+    }
+
+    /// Keeps the published set instead of a newer one. At the start there is no set yet, so nothing is published.
+    fn keep_published(&self, newer: KeyringSnapshot) {
+        if self.snapshot.load().version().is_none() {
+            self.snapshot.store(Arc::new(newer.withheld()));
+        } else {
+            // A revocation counts whatever the self-check says: the old set must not outlive what its keys may do.
+            self.remove_ended(&newer.present(self.context.clock.now()));
+        }
+    }
+
+    async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
+        let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
+        let stored = self.context.store.keys(&self.usable_rows_at(now, unreadable)).await?;
+        if !self.is_ours(&stored) {
+            self.master_key_changed.store(true, Ordering::Relaxed);
+            // Revocations are not sealed: they still count, although the keys themselves no longer open.
+            self.remove_ended(&LaterKeys::sealed(&stored));
+            return Err(IssuerError::MasterKeyChanged);
+        }
+        self.lacks_thumbprints.store(stored.lacks_thumbprints, Ordering::Relaxed);
+        let twins = self.twins(&stored).await?;
+        let (sealer, check) = (self.master_key.sealer.clone(), self.self_check);
+        let open = move || {
+            let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended, twins);
+            Opened { checked: snapshot.check(check, now), snapshot }
+        };
+        // Parsing RSA keys and signing the probe take milliseconds, too long for an async thread.
+        Ok(self.pool.run(open).await?)
+    }
+
+    /// The keys as they are stored, if they are still sealed under our master key.
+    pub(super) async fn stored_keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, IssuerError> {
+        let stored = self.context.store.keys(sealed).await?;
+        if !self.is_ours(&stored) {
+            // What to do about it is decided in one place, by one caller at a time.
+            self.reload().await?;
+            return Err(IssuerError::MasterKeyChanged);
+        }
+        Ok(stored)
+    }
+
+    fn is_ours(&self, stored: &KeySnapshot) -> bool {
+        stored.master_key.as_ref() == Some(&self.master_key.record)
+    }
+
+    fn remove_ended(&self, later: &LaterKeys<'_>) {
+        let now = self.context.clock.now();
+        self.snapshot.rcu(|snapshot| snapshot.without_ended(later, now));
+    }
+
+    /// Names the rows that are left out, once each.
+    fn log_left_out(&self, before: &KeyringSnapshot) {
+        let snapshot = self.snapshot.load();
+        for row in snapshot.unreadable().iter().filter(|row| !before.unreadable().contains(row)) {
+            let (kid, why, remedy) = (row.kid, &row.why, row.remedy.in_words(row.kid));
+            tracing::warn!(%kid, "key {kid} is left out of signing and of the JWKS: {why}; {remedy}");
+        }
+        let surplus = snapshot.surplus();
+        if surplus > 0 && before.surplus() == 0 {
+            tracing::warn!(
+                "{surplus} keys are not published, because the JWKS has at most {MAX_PUBLISHED} of ours: revoke or expire \
+                 those that are not needed"
+            );
+        }
+        for kid in snapshot.twins().iter().filter(|kid| !before.twins().contains(kid)) {
+            tracing::warn!(
+                kid,
+                "the external key {kid:?} is withdrawn: it is a key of our own, and one key must not be published twice"
+            );
+        }
+        for kid in snapshot.tampered().iter().filter(|kid| !before.tampered().contains(kid)) {
+            tracing::warn!(
+                kid,
+                "the external key {kid:?} is left out of the JWKS: it was changed after it was sealed"
+            );
+        }
+    }
+
+    fn plan_context(&self, newest_signer: Option<Kid>) -> PlanContext {
+        let (wall, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
+        let watched = lock(&self.anchors).trusted_now(wall, monotonic);
+        PlanContext { wall, watched, newest_signer, last_created: *lock(&self.last_created) }
+    }
+}
+
+/// The newest key that these changes publish, and when it was created.
+fn newest_created(changes: &[KeyChange]) -> Option<(Kid, Timestamp)> {
+    let created = changes.iter().filter_map(|change| match change {
+        // The expired key of a new store is not published.
+        KeyChange::Insert { key, .. } if key.published_at.is_some() => Some((key.kid, key.created_at)),
+        _ => None,
+    });
+    created.max()
+}
+
+/// A snapshot that was opened, and the result of its self-check.
+struct Opened {
+    snapshot: KeyringSnapshot,
+    checked: Result<(), SelfCheckError>,
+}
+
+/// Whether a reload replaced the snapshot.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::issuer) enum Reloaded {
+    /// The old one stays, because the new one failed its self-check.
+    Kept(SelfCheckError),
+    /// The new one is in place.
+    Swapped,
+}
