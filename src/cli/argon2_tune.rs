@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::output;
 use jwksd_core::clock::{Clock as _, SystemClock};
-use jwksd_core::password::{Argon2Backend, Hasher, Password, Salt};
+use jwksd_core::password::{Argon2Backend, Hasher, Password, Salt, max_iterations};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -32,7 +32,7 @@ pub(super) struct TuneArgs {
     #[arg(long, default_value = "50ms", value_parser = target)]
     target: Duration,
     /// Maximum memory of one hash in MiB; one hash per core runs at a time
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(19..=4096))]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(19..=2048))]
     max_memory: u32,
 }
 
@@ -93,7 +93,12 @@ fn tune(
     }
     while best.0.memory_kib >= most_kib & !1023 {
         // At least one more pass each time, so that the loop ends.
-        let iterations = scaled(best.0.iterations, target, best.1).max(best.0.iterations.saturating_add(1));
+        let iterations = scaled(best.0.iterations, target, best.1)
+            .max(best.0.iterations.saturating_add(1))
+            .min(max_iterations(best.0.memory_kib));
+        if iterations == best.0.iterations {
+            break;
+        }
         let cost = Cost { iterations, ..best.0 };
         let takes = time(cost)?;
         if takes > target {
@@ -153,6 +158,12 @@ mod tests {
     fn more_passes_are_added_at_the_maximum_of_memory() {
         let tuned = tune(Duration::from_millis(100), 64 * 1024, machine(200)).unwrap();
         assert_eq!(tuned, (Cost { memory_kib: 64 * 1024, iterations: 7 }, Duration::from_micros(89_600)));
+    }
+
+    #[test]
+    fn no_cost_is_found_that_the_settings_refuse() {
+        let tuned = tune(Duration::from_secs(10), 256 * 1024, machine(1)).unwrap();
+        assert_eq!(tuned.0, Cost { memory_kib: 256 * 1024, iterations: 16 });
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interrupted, unopened_kids};
+use super::store_copy::{
+    StoreCopy, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
+};
 use super::{output, progress};
 use crate::config::Config;
 use jwksd_core::issuer::MasterKey;
@@ -50,6 +52,7 @@ async fn back_up(store: &DatabaseFile, file: &Path, master_key: &MasterKey) -> a
     persist_new(copy.file, file).with_context(|| format!("cannot keep the copy as {}", file.display()))?;
     sync_directory_of(file).context("cannot write the copy to the disk")?;
     output::message(&format!("{} is a complete copy: {}", file.display(), summary(&verified, &unopened)));
+    print_faults(file, &verified);
     output::message("it does not contain NOT_MY_KEY: keep that too, in another place");
     Ok(())
 }

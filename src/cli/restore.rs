@@ -8,7 +8,9 @@ use clap::Args;
 
 use super::exit::UsageError;
 use super::output;
-use super::store_copy::{StoreCopy, master_key_of, refuse, summary, unless_interrupted, unopened_kids};
+use super::store_copy::{
+    StoreCopy, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
+};
 use crate::config::Config;
 use jwksd_core::clock::{Clock as _, SystemClock};
 use jwksd_core::issuer::MasterKey;
@@ -43,9 +45,10 @@ pub(super) async fn run(config: Config, args: RestoreArgs) -> anyhow::Result<()>
     let suffix = format!(".replaced-{}", SystemClock::start().now().to_string().replace(':', "-"));
     // Not in `unless_interrupted`: it is short, and must not stop half-way.
     let kept = lock.replace_by(copy.file, &suffix).await.map_err(cannot_replace)?;
-    let (source, store) = (source.path().display(), store.path().display());
     let summary = summary(&verified, &unopened_kids(&master_key, &verified));
-    output::message(&format!("restored {store} from {source}: {summary}"));
+    let (name, source) = (store.path().display(), source.path().display());
+    output::message(&format!("restored {name} from {source}: {summary}"));
+    print_faults(store.path(), &verified);
     if let Some(kept) = kept {
         output::message(&format!("the old store is kept as {}", kept.display()));
     }

@@ -7,7 +7,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use super::exit::{NotFound, UsageError};
 use super::shutdown_signal::shutdown_signal;
-use super::{bootstrap, progress};
+use super::{bootstrap, output, progress};
 use crate::config::Config;
 use jwksd_core::issuer::{self, MasterKey};
 use jwksd_core::key::Kid;
@@ -105,6 +105,13 @@ pub(super) fn summary(verified: &Inspection, unopened: &[Kid]) -> String {
         format!("of which NOT_MY_KEY does not open {}, as in the original", listed.join(", "))
     };
     format!("keys: {keys}, {opening}; accounts: {accounts}; sign-ins: {sign_ins}; integrity: ok")
+}
+
+/// Names the differences of a copy's schema that do not keep it from being used, such as a missing index.
+pub(super) fn print_faults(name: &Path, verified: &Inspection) {
+    for fault in &verified.schema_faults {
+        output::message(&format!("{} can be used, but {fault}", name.display()));
+    }
 }
 
 /// Cancels the work at a shutdown signal. Dropping a copy deletes it.

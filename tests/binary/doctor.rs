@@ -150,7 +150,7 @@ fn other_hash_costs_are_listed_and_are_not_a_finding() {
     assert_eq!(doctor(dir.path(), &dearer), (0, Vec::new()));
     let text = String::from_utf8(run(dir.path(), &["doctor"], &dearer, "").stdout).unwrap();
     let costs = "new hashes cost argon2id v=19 m=19456,t=3,p=1; until their owners sign in or are reset, each refused sign-in also costs \
-                 argon2id v=19 m=19456,t=2,p=1 (1 accounts)";
+                 argon2id v=19 m=19456,t=2,p=1 (accounts: 1)";
     assert!(text.contains(costs), "{text}");
 }
 

@@ -275,7 +275,12 @@ async fn a_store_that_has_lost_a_trigger_is_refused_and_one_that_has_lost_an_ind
     )
     .await;
     done(dir, &["users", "reset", "alice"]);
-    done(dir, &["backup", "copy.db"]);
+    let lost = "can be used, but its index jwksd_auth_logs_user is missing or different: replace it by a backup with \
+                `jwksd restore`\n";
+    let said = command(dir, &["backup", "copy.db"]);
+    assert!(said.0 == 0 && said.2.contains(&format!("\ncopy.db {lost}")), "{said:?}");
+    let said = command(dir, &["restore", "copy.db"]);
+    assert!(said.0 == 0 && said.2.contains(&format!("\n{DB} {lost}")), "{said:?}");
     sql(dir, DB, "DROP TRIGGER users_email_changed").await;
     let expected = format!(
         "jwksd: DATABASE_URL names {DB}, but its trigger users_email_changed is missing or different: replace it by a \

@@ -81,7 +81,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     ),
     ("LOG_FORMAT", "xml", "LOG_FORMAT is xml: use text or json"),
     ("ARGON2_ITERATIONS", "101", "ARGON2_ITERATIONS is 101: use a number from 1 to 100"),
-    ("ARGON2_MEMORY_KIB", "7", "ARGON2_MEMORY_KIB is 7: use a number from 8 to 4194304"),
+    ("ARGON2_MEMORY_KIB", "7", "ARGON2_MEMORY_KIB is 7: use a number from 8 to 2097152"),
     (
         "NOT_MY_KEY",
         "s3cret",
@@ -96,6 +96,10 @@ fn an_invalid_setting_is_refused_in_one_line_that_says_what_to_set() {
     let message =
         "jwksd: ARGON2_MEMORY_KIB is 15: use 16 or more, which is 8 for each lane of ARGON2_PARALLELISM\n";
     assert_eq!(stderr(&run(dir.path(), &["serve"], &lanes, "")), message);
+    let passes = [("ARGON2_MEMORY_KIB", "1048576"), ("ARGON2_ITERATIONS", "5")];
+    let message = "jwksd: ARGON2_ITERATIONS is 5: use 4 or less with ARGON2_MEMORY_KIB=1048576, or less memory, because \
+                   each sign-in would take too long\n";
+    assert_eq!(stderr(&run(dir.path(), &["serve"], &passes, "")), message);
     for (name, value, message) in INVALID {
         let output = run(dir.path(), &["serve"], &[(name, value)], "");
         assert_eq!(
@@ -186,6 +190,8 @@ fn a_refusal_shows_no_secret_that_got_into_another_setting() {
         "mysql://db.example/x?password=hunter2",
         "jdbc:postgresql://db.example/x?user=u&password=hunter2",
         "host=db password=hunter2",
+        "Server=db;User=u;Pwd=hunter2",
+        "mysql:host=db;dbname=x;pass=hunter2",
         "redis://:hunter2@db.example",
         "sqlite://u:hunter2@db.example/x",
         "u:hunter2@db.example/x",

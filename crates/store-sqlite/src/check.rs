@@ -92,7 +92,7 @@ async fn inspect(db: &mut SqliteConnection, depth: Depth) -> Result<Inspection, 
     let has_external = has_table(db, "uploaded_keys").await?;
     let key_metadata = if has_metadata { keys::metadata_before_migration(db).await? } else { Vec::new() };
     let (keys, invalid_exp) =
-        if has_table(db, "keys").await? { keys::rows(db, &key_metadata).await? } else { Default::default() };
+        if has_table(db, "keys").await? { keys::rows(db, has_metadata).await? } else { Default::default() };
     Ok(Inspection {
         external: if has_external { keys::external(db).await? } else { Vec::new() },
         external_rows: if has_external { external_rows(db).await? } else { 0 },

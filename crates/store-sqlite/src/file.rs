@@ -25,14 +25,15 @@ impl DatabaseFile {
     /// [`InvalidDatabaseUrl`] for another database and for one in memory.
     pub fn parse(url: &str) -> Result<Self, InvalidDatabaseUrl> {
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
-        let has_scheme = path.split_once("://").is_some();
+        let has_scheme = path.contains("://") || (path.len() == url.len() && begins_with_scheme(path));
         // SQLite takes these names for a temporary database, one in memory or a URI. Keys in the first two would be
         // lost when the process ends.
         if path.is_empty()
             || path.starts_with(":memory:")
             || path.starts_with("file:")
             || path.contains(['?', '\0'])
-            || has_credentials(path)
+            || has_user_info(path)
+            || has_parameters(path)
             || has_scheme
         {
             return Err(InvalidDatabaseUrl);
@@ -176,13 +177,75 @@ pub(super) fn identity(file: &Path) -> Option<(u64, u64)> {
     }
 }
 
-/// Whether a text has the password of another database: as a path it would be shown.
-fn has_credentials(text: &str) -> bool {
-    let has_user_info = |part: &str| part.split_once('@').is_some_and(|(before, _)| before.contains(':'));
-    text.split(['/', '\\']).any(has_user_info) || text.to_ascii_lowercase().contains("password=")
+/// Whether a text is of the form `mysql:…`. A drive of Windows has one letter.
+fn begins_with_scheme(text: &str) -> bool {
+    let is_scheme =
+        |before: &str| before.len() > 1 && before.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    text.split_once(':').is_some_and(|(before, _)| is_scheme(before))
+}
+
+/// Whether a text has the user-info of a URL. As a path, the password in it would be shown.
+fn has_user_info(text: &str) -> bool {
+    let is_user_info = |part: &str| part.split_once('@').is_some_and(|(before, _)| before.contains(':'));
+    text.contains("@//") || text.split(['/', '\\']).any(is_user_info)
+}
+
+/// Whether a text has the parameters of another database, such as `Server=db;Pwd=x` or `host=db password=x`. As a path, the
+/// password among them would be shown.
+fn has_parameters(text: &str) -> bool {
+    const SECRETS: [&str; 7] = ["key", "pass", "passphrase", "passwd", "password", "pwd", "secret"];
+    let is_secret = |name: &String| name.is_empty() || SECRETS.iter().any(|secret| name.ends_with(secret));
+    let names: Vec<_> = text
+        .split(|c: char| c.is_whitespace() || matches!(c, ';' | ',' | '&'))
+        .filter_map(|part| part.split_once('='))
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
+    names.len() > 1 || names.iter().any(is_secret)
 }
 
 /// The text does not name a file for a store.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("use sqlite://FILE or the path of a file")]
 pub struct InvalidDatabaseUrl;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_strings_of_other_databases_are_refused() {
+        for text in [
+            "postgres://u:hunter2@db/x",
+            "Server=db;User=u;Pwd=hunter2",
+            "Data Source=db; Password = hunter2",
+            "host=db user=u",
+            "password = hunter2",
+            "host=/run/db user=u",
+            "Pwd=hunter2",
+            "mysql:host=db",
+            "jdbc:oracle:thin:scott/tiger@db:1521:x",
+            "scott/tiger@//db:1521/x",
+            "u:hunter2@tcp(db:3306)/x",
+            "DefaultEndpointsProtocol=https;AccountKey=aHVudGVyMg==",
+        ] {
+            assert_eq!(DatabaseFile::parse(text), Err(InvalidDatabaseUrl), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_read_as_they_are() {
+        for path in [
+            "store.db",
+            "/srv/a=b/c=d/store.db",
+            r"C:\jwksd\store.db",
+            "a b.db",
+            "/home/u@x.example/store.db",
+            "./a:b.db",
+        ] {
+            assert_eq!(DatabaseFile::parse(path).unwrap().path(), Path::new(path));
+        }
+        for url in ["sqlite://a:b.db", "sqlite:a:b.db"] {
+            assert_eq!(DatabaseFile::parse(url).unwrap().path(), Path::new("a:b.db"));
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! The tables `keys`, `key_lives`, `key_changes`, `uploaded_keys`, `rotation_policy` and `master_key`.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
@@ -123,9 +122,14 @@ pub(super) async fn snapshot(
 }
 
 /// A row of `keys`; the rest of the query says which one. Another program may have left out NOT NULL.
+/// The columns of a [`Row`]. `$is_ours` tells whether jwksd made the key or took it over.
 macro_rules! select_row {
-    () => {
-        "SELECT kid, typeof(exp), coalesce(CAST(exp AS INTEGER), 0), coalesce(CAST(key AS BLOB), x'') FROM keys"
+    ($is_ours:literal) => {
+        concat!(
+            "SELECT kid, typeof(exp), coalesce(CAST(exp AS INTEGER), 0), coalesce(CAST(key AS BLOB), x''), ",
+            $is_ours,
+            " FROM keys"
+        )
     };
 }
 
@@ -259,33 +263,33 @@ async fn unloaded(
 
 // CAST, here and above: other programs store a PEM as TEXT and a time as REAL.
 async fn sealed_key(db: &mut SqliteConnection, kid: Kid) -> Result<Option<SealedKey>, StoreError> {
-    let row: Option<Row> = sqlx::query_as(concat!(select_row!(), " WHERE kid = ?"))
+    let row: Option<Row> = sqlx::query_as(concat!(select_row!("TRUE"), " WHERE kid = ?"))
         .bind(kid.0)
         .fetch_optional(db)
         .await
         .map_err(failed)?;
-    Ok(row.and_then(|row| sealed_row(row, i64::MIN).ok()))
+    Ok(row.and_then(|row| sealed_row(row).ok()))
 }
 
 /// Every row, including those of other programs: first those with an `exp` that is believed, then the others.
+/// `has_metadata`: whether there is a table of what is recorded about keys.
 pub(super) async fn rows(
     db: &mut SqliteConnection,
-    managed: &[KeyMetadata],
+    has_metadata: bool,
 ) -> Result<(Vec<SealedKey>, Vec<InvalidExpKey>), StoreError> {
-    let rows: Vec<Row> =
-        sqlx::query_as(concat!(select_row!(), " ORDER BY kid")).fetch_all(db).await.map_err(failed)?;
-    let managed: HashSet<_> = managed.iter().map(|key| key.kid.0).collect();
-    Ok(part(rows.into_iter().map(|row| {
-        // Our own keys have small numbers if the clock was wrong.
-        let earliest = if managed.contains(&row.0) { i64::MIN } else { EARLIEST_FOREIGN_EXP };
-        sealed_row(row, earliest)
-    })))
+    let sql = if has_metadata {
+        concat!(select_row!("kid IN (SELECT kid FROM key_lives)"), " ORDER BY kid")
+    } else {
+        concat!(select_row!("FALSE"), " ORDER BY kid")
+    };
+    let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(db).await.map_err(failed)?;
+    Ok(part(rows.into_iter().map(sealed_row)))
 }
 
 /// The rows that jwksd does not manage, parted as in [`rows`], and those of ours whose `exp` was changed into something else.
 async fn unmanaged(db: &mut SqliteConnection) -> Result<(Vec<SealedKey>, Vec<InvalidExpKey>), StoreError> {
     let rows: Vec<Row> = sqlx::query_as(concat!(
-        select_row!(),
+        select_row!("kid IN (SELECT kid FROM key_lives)"),
         // Their thumbprints are missing too. Looking there first spares a look at every row.
         " WHERE kid IN (
               SELECT kid FROM keys_without_thumbprint WHERE kid NOT IN (SELECT kid FROM key_lives)
@@ -297,19 +301,21 @@ async fn unmanaged(db: &mut SqliteConnection) -> Result<(Vec<SealedKey>, Vec<Inv
     .fetch_all(db)
     .await
     .map_err(failed)?;
-    Ok(part(rows.into_iter().map(|row| sealed_row(row, EARLIEST_FOREIGN_EXP))))
+    Ok(part(rows.into_iter().map(sealed_row)))
 }
 
-/// `kid`, the type of `exp`, `exp`, `key`.
-type Row = (i64, String, i64, Vec<u8>);
+/// `kid`, the type of `exp`, `exp`, `key`, and whether the key is ours.
+type Row = (i64, String, i64, Vec<u8>, bool);
 
 /// The row, or what is wrong with its `exp`.
-fn sealed_row((kid, class, exp, bytes): Row, earliest: i64) -> Result<SealedKey, InvalidExpKey> {
+fn sealed_row((kid, class, exp, bytes, is_ours): Row) -> Result<SealedKey, InvalidExpKey> {
     let kid = Kid(kid);
+    // Our own keys have small numbers if the clock was wrong.
+    let earliest = if is_ours { i64::MIN } else { EARLIEST_FOREIGN_EXP };
     if matches!(&*class, "integer" | "real") && (earliest..=LATEST_EXP).contains(&exp) {
         Ok(SealedKey { kid, exp: Timestamp::from_secs(exp), bytes })
     } else {
-        Err(InvalidExpKey { kid, exp: InvalidExp::new(&class, exp), bytes })
+        Err(InvalidExpKey { kid, exp: InvalidExp::new(&class, exp), bytes, is_ours })
     }
 }
 

@@ -271,7 +271,7 @@ async fn try_sign_ins(
 const DEFAULT_COST: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 
 /// The one that needs the most digits.
-const HIGHEST_COST: &str = "$argon2id$v=19$m=4194304,t=1000,p=16$";
+const HIGHEST_COST: &str = "$argon2id$v=19$m=1048576,t=4,p=64$";
 
 fn hash(cost: &str) -> PasswordHash {
     PasswordHash::dummy(&HashCost(cost.to_owned()))

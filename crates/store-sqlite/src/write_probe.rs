@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::error::{failed, not_writable};
-use super::file::BUSY_TIMEOUT;
 use super::pool::{Durability, Writer};
 use jwksd_core::store::{NotWritable, StoreError};
 
-/// Time limit of the probe. Longer than SQLite waits for the lock, and shorter than two transactions in a row wait.
-const TIME_LIMIT: Duration = BUSY_TIMEOUT.saturating_add(Duration::from_millis(500));
+/// Time limit of the probe. Shorter than sign-ins wait for the lock: who probes seldom waits longer than some seconds.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// Writes one page, with the content that it had before, and commits that.
 pub(super) async fn probe(writer: &Writer) -> Result<(), NotWritable> {

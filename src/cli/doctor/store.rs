@@ -7,6 +7,7 @@ use jwksd_core::clock::{Clock as _, SystemClock, Timestamp};
 use jwksd_core::issuer::{self, MasterKey};
 use jwksd_core::key::lifecycle::{MAX_PUBLISHED, Phase};
 use jwksd_core::key::status::StatusReport;
+use jwksd_core::password::PasswordHash;
 use jwksd_core::store::StoreError;
 use jwksd_store_sqlite::{Contents, Counts, Depth, Inspection, newest_schema};
 
@@ -219,8 +220,8 @@ fn policy(config: &Config, store: &Inspection, now: Timestamp, findings: &mut Fi
 fn unusable_hashes(store: &Inspection, findings: &mut Findings) {
     if store.unusable_hashes > 0 {
         let text = format!(
-            "{} accounts have a hash that no password matches, because it is not Argon2: give each a new password with \
-             `jwksd users reset NAME`",
+            "accounts with a hash that no password matches, because it is not Argon2 or costs too much: {}; give each a \
+             new password with `jwksd users reset NAME`",
             store.unusable_hashes
         );
         findings.warning("passwords", text);
@@ -230,15 +231,21 @@ fn unusable_hashes(store: &Inspection, findings: &mut Findings) {
 /// Old costs matter: refusing a sign-in takes one hash of each stored cost.
 fn passwords(config: &Config, store: &Inspection, findings: &mut Findings) {
     unusable_hashes(store, findings);
-    let old: Vec<_> =
-        store.costs.iter().filter(|(cost, _)| *cost != config.passwords.hasher.cost()).collect();
-    let listed: Vec<_> = old.iter().map(|(cost, accounts)| format!("{cost} ({accounts} accounts)")).collect();
+    let new = config.passwords.hasher.cost();
+    // A hash that costs too much is refused at once.
+    let old: Vec<_> = store
+        .costs
+        .iter()
+        .filter(|(cost, _)| *cost != new && PasswordHash::dummy(cost).is_usable())
+        .collect();
+    let listed: Vec<_> =
+        old.iter().map(|(cost, accounts)| format!("{cost} (accounts: {accounts})")).collect();
     findings.ok(
         "passwords",
         if listed.is_empty() {
-            format!("new hashes cost {}", config.passwords.hasher.cost())
+            format!("new hashes cost {new}")
         } else {
-            let (new, listed) = (config.passwords.hasher.cost(), listed.join(", "));
+            let listed = listed.join(", ");
             format!(
                 "new hashes cost {new}; until their owners sign in or are reset, each refused sign-in also costs {listed}"
             )

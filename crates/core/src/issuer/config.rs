@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::key::lifecycle::{InvalidPolicy, RotationPolicy};
 use crate::key::seal::MasterSecret;
 use crate::key::{KEY_ALGORITHMS, KeyProfile, KeySpec, KidFormat, RsaBits};
-use crate::password::{Hasher, MAX_COST};
+use crate::password::{Hasher, InvalidCost, MAX_COST};
 use crate::setting::values::{MAX_DURATION, duration, list, number, one_of, positive_duration, text};
 use crate::setting::{ConfigError, OptionalSetting, SecretSetting, Setting, Source};
 use jwksd_jose::algorithm::Algorithm;
@@ -321,11 +321,20 @@ fn at_least(least: Duration, before: &str, after: &str, instead: &str) -> String
 fn hasher(source: &dyn Source) -> Result<Hasher, ConfigError> {
     let (memory, iterations) = (ARGON2_MEMORY_KIB.read(source)?, ARGON2_ITERATIONS.read(source)?);
     let parallelism = ARGON2_PARALLELISM.read(source)?;
-    Hasher::new(memory, iterations, parallelism).map_err(|_| {
-        let least = MIN_LANE_KIB.saturating_mul(parallelism);
-        let remedy =
-            format!("use {least} or more, which is {MIN_LANE_KIB} for each lane of ARGON2_PARALLELISM");
-        ARGON2_MEMORY_KIB.invalid(source, remedy)
+    Hasher::new(memory, iterations, parallelism).map_err(|error| match error {
+        InvalidCost::NotArgon2(_) => {
+            let least = MIN_LANE_KIB.saturating_mul(parallelism);
+            let remedy =
+                format!("use {least} or more, which is {MIN_LANE_KIB} for each lane of ARGON2_PARALLELISM");
+            ARGON2_MEMORY_KIB.invalid(source, remedy)
+        }
+        InvalidCost::TooHigh { max_iterations } => {
+            let remedy = format!(
+                "use {max_iterations} or less with ARGON2_MEMORY_KIB={memory}, or less memory, because each \
+                         sign-in would take too long"
+            );
+            ARGON2_ITERATIONS.invalid(source, remedy)
+        }
     })
 }
 

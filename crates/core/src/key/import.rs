@@ -39,7 +39,9 @@ pub(crate) enum Plaintext {
     EncodedKey(Vec<KeyEncoding>),
     /// A private key that cannot sign, and why.
     UnusableKey(String),
-    /// No private key that we can read: encrypted, or something else.
+    /// A format that protects a key with a password. The reason says how to extract the key.
+    Protected(InvalidPem),
+    /// No private key that we know: encrypted by another program, or something else.
     Unknown,
 }
 
@@ -51,6 +53,7 @@ impl Plaintext {
             Err(error) => error,
         };
         let mut unusable = contains_private_key(bytes).then(|| error.to_string());
+        let protected = if unusable.is_none() { protected(error) } else { None };
         let mut encodings = Vec::new();
         let mut content = Zeroizing::new(bytes.to_vec());
         while encodings.len() < MAX_ENCODINGS
@@ -67,7 +70,19 @@ impl Plaintext {
                 Err(_) => {}
             }
         }
-        unusable.map_or(Self::Unknown, Self::UnusableKey)
+        match (unusable, protected) {
+            (Some(why), _) => Self::UnusableKey(why),
+            (None, Some(why)) => Self::Protected(why),
+            (None, None) => Self::Unknown,
+        }
+    }
+}
+
+fn protected(error: InvalidImport) -> Option<InvalidPem> {
+    use InvalidPem::{Encrypted, JavaKeystore, OpenSsh, Pkcs12, Putty};
+    match error {
+        InvalidImport::Pem(why @ (Encrypted | JavaKeystore | OpenSsh | Pkcs12 | Putty)) => Some(why),
+        _ => None,
     }
 }
 

@@ -195,11 +195,6 @@ impl Sealer {
         Ok([&[FORMAT], nonce.as_slice(), &sealed].concat())
     }
 
-    /// Whether bytes may be a sealed value. Only opening them can tell for certain.
-    pub(crate) fn has_format(bytes: &[u8]) -> bool {
-        bytes.first() == Some(&FORMAT) && bytes.len() > NONCE_LEN + TAG_LEN
-    }
-
     /// Opens a value that was sealed for this context.
     ///
     /// # Errors

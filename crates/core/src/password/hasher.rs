@@ -11,9 +11,14 @@ use super::backend::{Argon2Backend, Job};
 use super::cleartext::Password;
 use super::hash::{HashCost, PasswordHash, Salt};
 
-/// Maximum cost of a hash in KiB, passes and lanes: 4 GiB, and seconds to minutes on one core. Above that, one check could
-/// block a thread for days or exhaust the memory.
-pub const MAX_COST: [u32; 3] = [4 << 20, 100, 64];
+/// Maximum cost of a hash in KiB, passes and lanes. The memory is that of the highest recommendation of RFC 9106 (§4).
+pub const MAX_COST: [u32; 3] = [2 << 20, 100, 64];
+
+/// Maximum product of KiB and passes, to which the time is proportional: some seconds on one core. It is that of libsodium's
+/// highest limits (1 GiB and four passes).
+///
+/// Refusing a sign-in takes one hash of each stored cost. Without this bound, one row could keep all users out.
+const MAX_KIB_PASSES: u64 = 4 << 20;
 
 /// The minimum costs of OWASP's Password Storage Cheat Sheet for one lane, as KiB and passes. It treats them as equal.
 const OWASP: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
@@ -31,11 +36,14 @@ impl Hasher {
     /// A hasher whose new hashes have this cost: memory in KiB, passes, lanes.
     ///
     /// # Errors
-    /// [`InvalidCost`] for a combination that Argon2 does not allow (RFC 9106 §3.1).
+    /// [`InvalidCost`] for a combination that Argon2 does not allow, and for one that costs too much.
     pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, InvalidCost> {
-        Params::new(memory_kib, iterations, parallelism, None)
-            .map(|params| Self { params, backend: Argon2Backend::Reference })
-            .map_err(|source| InvalidCost(source.to_string()))
+        let params = Params::new(memory_kib, iterations, parallelism, None)
+            .map_err(|source| InvalidCost::NotArgon2(source.to_string()))?;
+        if !is_bounded(&params) {
+            return Err(InvalidCost::TooHigh { max_iterations: max_iterations(memory_kib) });
+        }
+        Ok(Self { params, backend: Argon2Backend::Reference })
     }
 
     /// The same hasher with another backend.
@@ -74,7 +82,8 @@ impl Hasher {
 
     /// Verifies a password against a stored hash, with the cost of that hash. Slow by design.
     ///
-    /// Returns [`VerifyOutcome::Unreadable`] immediately for text that is not an Argon2 hash, or one above `MAX_COST`.
+    /// Returns [`VerifyOutcome::Unreadable`] immediately for text that is not an Argon2 hash, or one that costs too
+    /// much.
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> VerifyOutcome {
         let Some(Argon2Hash { algorithm, version, params, salt, tag: expected }) = Argon2Hash::read(stored)
         else {
@@ -102,7 +111,7 @@ struct Argon2Hash {
 }
 
 impl Argon2Hash {
-    /// `None` for text that is not an Argon2 hash within `MAX_COST`.
+    /// `None` for text that is not an Argon2 hash, and for one that costs too much.
     fn read(stored: &PasswordHash) -> Option<Self> {
         let hash = Phc::new(&stored.0).ok()?;
         let (tag, salt) = (hash.hash?, hash.salt?);
@@ -110,11 +119,24 @@ impl Argon2Hash {
         // By the PHC string format, a hash without a version has version 0x10.
         let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from).ok()?;
         let params = Params::try_from(&hash).ok()?;
-        let cost = [params.m_cost(), params.t_cost(), params.p_cost()];
         // Rows may come from a database file that someone else wrote.
-        let is_bounded = cost.iter().zip(MAX_COST).all(|(cost, most)| *cost <= most);
-        is_bounded.then_some(Self { algorithm, version, params, salt, tag })
+        is_bounded(&params).then_some(Self { algorithm, version, params, salt, tag })
     }
+}
+
+fn is_bounded(params: &Params) -> bool {
+    let [memory, _, lanes] = MAX_COST;
+    params.m_cost() <= memory
+        && params.t_cost() <= max_iterations(params.m_cost())
+        && params.p_cost() <= lanes
+}
+
+/// Maximum passes of a hash with this much memory.
+#[must_use]
+pub fn max_iterations(memory_kib: u32) -> u32 {
+    let [_, passes, _] = MAX_COST;
+    let affordable = MAX_KIB_PASSES / u64::from(memory_kib.max(1));
+    u32::try_from(affordable).map_or(passes, |affordable| affordable.min(passes))
 }
 
 impl PasswordHash {
@@ -135,14 +157,23 @@ pub enum VerifyOutcome {
     Mismatch,
     /// Not known, because the memory could not be allocated.
     NotComputed,
-    /// The stored text is not an Argon2 hash within `MAX_COST`, so no password matches it.
+    /// The stored text is not an Argon2 hash, or costs too much: no password matches it.
     Unreadable,
 }
 
-/// Argon2 does not allow this cost.
+/// Why new hashes cannot have a cost.
 #[derive(Debug, Error)]
-#[error("Argon2 does not allow this cost: {0}")]
-pub struct InvalidCost(String);
+pub enum InvalidCost {
+    /// Argon2 does not allow it (RFC 9106 §3.1).
+    #[error("Argon2 does not allow this cost: {0}")]
+    NotArgon2(String),
+    /// A check would take too long or too much memory.
+    #[error("a hash of this cost takes too long: use {max_iterations} passes or fewer, or less memory")]
+    TooHigh {
+        /// Maximum passes with this much memory.
+        max_iterations: u32,
+    },
+}
 
 /// A hash could not be computed.
 #[derive(Debug, Error)]
@@ -204,12 +235,27 @@ mod tests {
 
     #[test]
     fn a_hash_above_the_maximum_cost_is_not_computed() {
-        for cost in
-            ["m=4194305,t=1,p=1", "m=8,t=101,p=1", "m=520,t=1,p=65", "m=4294967295,t=4294967295,p=16777215"]
-        {
+        for cost in [
+            "m=2097153,t=1,p=1",
+            "m=2097152,t=3,p=1",
+            "m=1048576,t=5,p=1",
+            "m=41944,t=100,p=1",
+            "m=8,t=101,p=1",
+            "m=520,t=1,p=65",
+            "m=4294967295,t=4294967295,p=16777215",
+        ] {
             let stored = PasswordHash::dummy(&HashCost(format!("$argon2id$v=19${cost}$")));
             let outcome = cheap().verify(&Password::typed("x".into()), &stored);
             assert_eq!(outcome, VerifyOutcome::Unreadable, "{cost}");
+        }
+    }
+
+    #[test]
+    fn the_highest_costs_that_others_recommend_can_be_verified() {
+        let rfc_9106 = ["m=2097152,t=1,p=4", "m=65536,t=3,p=4"];
+        let libsodium = ["m=1048576,t=4,p=1", "m=262144,t=3,p=1"];
+        for cost in rfc_9106.into_iter().chain(libsodium) {
+            assert!(PasswordHash::dummy(&HashCost(format!("$argon2id$v=19${cost}$"))).is_usable(), "{cost}");
         }
     }
 }

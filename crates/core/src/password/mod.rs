@@ -14,5 +14,4 @@ pub use self::cleartext::PASSWORD_MAX;
 pub use self::cleartext::{InvalidPassword, Password};
 pub use self::credential_cache::CredentialCache;
 pub use self::hash::{HashCost, PasswordHash, Salt};
-pub use self::hasher::MAX_COST;
-pub use self::hasher::{HashError, Hasher, InvalidCost, VerifyOutcome};
+pub use self::hasher::{HashError, Hasher, InvalidCost, MAX_COST, VerifyOutcome, max_iterations};

@@ -166,6 +166,8 @@ pub struct InvalidExpKey {
     pub exp: InvalidExp,
     /// What it holds.
     pub bytes: Vec<u8>,
+    /// Whether jwksd made the key or took it over, so that its `exp` was changed since.
+    pub is_ours: bool,
 }
 
 /// A row of `uploaded_keys`: an external key.

@@ -31,6 +31,8 @@ pub enum Remedy {
     ConvertAndDelete(String),
     /// Another program can open it.
     Export,
+    /// A known format, which a password opens.
+    Extract,
     /// A private key lies in the file in the clear, and it can be imported.
     ImportAndDelete,
     /// A private key lies in the file in the clear.
@@ -51,6 +53,9 @@ impl Remedy {
             Self::Export => {
                 "if it is still needed, export it with the program that sealed it, and use `jwksd keys import`".to_owned()
             }
+            Self::Extract => format!(
+                "if it is still needed, save it with {save}, do with KEY what this says, and use `jwksd keys import`"
+            ),
             Self::ConvertAndDelete(command) => format!(
                 "if it is still needed, save it with {save}, convert it with `(umask 077; {command})` and use \
                  `jwksd keys import KEY.pem`; then delete it with {delete}"
@@ -65,17 +70,24 @@ impl Remedy {
 }
 
 impl UnreadableRow {
-    fn sealed(row: &SealedKey, error: OpenError) -> Self {
+    /// `is_ours`: whether something is recorded about the key. Nothing is about the keys of other programs.
+    fn sealed(row: &SealedKey, is_ours: bool, error: OpenError) -> Self {
         let kid = row.kid;
         match error {
             OpenError::Seal(SealError::UnknownFormat) => Self::foreign(kid, None, &row.bytes),
+            // Bytes of another program may begin like ours.
+            OpenError::Seal(_) if !is_ours => Self::foreign(kid, None, &row.bytes),
             OpenError::Seal(error) => Self { kid, why: error.to_string(), remedy: Remedy::Restore },
             OpenError::Content(why) => Self { kid, why, remedy: Remedy::Restore },
         }
     }
 
     pub(super) fn invalid_exp(row: &InvalidExpKey) -> Self {
-        Self::foreign(row.kid, Some(row.exp.to_string()), &row.bytes)
+        let found = Self::foreign(row.kid, Some(row.exp.to_string()), &row.bytes);
+        if row.is_ours && found.remedy == Remedy::Export {
+            return Self { remedy: Remedy::Restore, ..found };
+        }
+        found
     }
 
     fn foreign(kid: Kid, exp: Option<String>, bytes: &[u8]) -> Self {
@@ -90,8 +102,7 @@ impl UnreadableRow {
             Plaintext::UnusableKey(why) => {
                 (Some(format!("{in_the_clear}, and cannot be used: {why}")), Remedy::Delete)
             }
-            // A row of ours, whose exp was changed.
-            Plaintext::Unknown if exp.is_some() && Sealer::has_format(bytes) => (None, Remedy::Restore),
+            Plaintext::Protected(why) => (Some(format!("it is not sealed by jwksd: {why}")), Remedy::Extract),
             Plaintext::Unknown if exp.is_some() => (None, Remedy::Export),
             Plaintext::Unknown => {
                 (Some("it is not sealed by jwksd: another program wrote it".to_owned()), Remedy::Export)
@@ -171,7 +182,7 @@ fn open(
     recorded: Option<&KeyMetadata>,
     sealer: &Sealer,
 ) -> Result<SigningKey, UnreadableRow> {
-    let unreadable = |error| UnreadableRow::sealed(row, error);
+    let unreadable = |error| UnreadableRow::sealed(row, recorded.is_some(), error);
     let key = open_private_key(row, sealer).map_err(unreadable)?;
     let profile = match recorded {
         Some(recorded) => recorded

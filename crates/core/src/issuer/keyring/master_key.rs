@@ -135,15 +135,15 @@ async fn log_take_over(context: &Context, sealed: &[String], left: usize) -> Res
     if left > 0 {
         // Each of them is named when the keys are opened.
         tracing::warn!(
-            "{left} rows of another program in the table keys are left out and left as they are: see \
+            "rows of another program in the table keys that are left out and left as they are: {left}; see \
              `jwksd keys list`"
         );
     }
     let unusable = context.store.unusable_hashes().await?;
     if unusable > 0 {
         tracing::warn!(
-            "{unusable} accounts of another program have a password hash that no password matches, because it is not \
-             Argon2: give each a new password with `jwksd users reset NAME`"
+            "accounts of another program with a password hash that no password matches, because it is not Argon2 or \
+             costs too much: {unusable}; give each a new password with `jwksd users reset NAME`"
         );
     }
     Ok(())
