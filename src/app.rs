@@ -8,11 +8,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::http::{self, AuthMode, FastPath, Metrics, Services};
 use jwksd_core::issuer::{Accounts, Context, Issuer, IssuerError, Keyring, MasterKey, Retention, Swept};
 use jwksd_core::outage::{Outage, error_chain};
 use jwksd_core::rate_limit::LocalRateLimiter;
 use jwksd_core::token::TokenPolicy;
+use jwksd_http::{AuthMode, FastPath, Metrics, MetricsError, Services};
 
 /// Time between two rotation ticks. A change by another process is served within two seconds.
 const TICK: Duration = Duration::from_millis(250);
@@ -97,7 +97,7 @@ impl App {
         // Tasks of their own: with many keys a tick computes for a while, and no connection waits for that. The rotation
         // stays in the caller's task, because a worker that computes may be the one that waits for the sockets of all.
         let mut tasks = JoinSet::new();
-        tasks.spawn(http::serve(listener, self.fast_path, max_connections, shutdown));
+        tasks.spawn(jwksd_http::serve(listener, self.fast_path, max_connections, shutdown));
         tasks.spawn(retention_loop(self.retention));
         tokio::select! {
             // Only the server ends by itself. What else ends has panicked, and the others must not go on without it.
@@ -160,5 +160,5 @@ pub enum AppError {
     Keys(#[from] IssuerError),
     /// Two metrics have the same name.
     #[error("cannot set up the metrics")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] MetricsError),
 }

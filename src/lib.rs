@@ -4,10 +4,9 @@
 //!
 //! - [`cli`]: the commands; [`app`]: the wired server
 //! - [`config`]: all settings, from flags, environment and `.env`
-//! - [`http`]: routes, and the JSON of requests and responses
 //! - [`telemetry`]: log lines
 //!
-//! Below them are crates: `jwksd-store-sqlite`, `jwksd-core` and `jwksd-jose`.
+//! Below them are crates: `jwksd-http`, `jwksd-store-sqlite`, `jwksd-core` and `jwksd-jose`.
 //!
 //! `ARCHITECTURE.md` follows one request through them.
 
@@ -17,5 +16,4 @@ pub mod app;
 pub mod cli;
 pub mod config;
 mod file_access;
-pub mod http;
 pub mod telemetry;

@@ -12,11 +12,11 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jwksd::http::{
-    ClientIpHeader, ClientIpPolicy, Credentials, RequestBody, TokenRequest, read_token_overrides,
-};
 use jwksd_core::password::Password;
 use jwksd_core::token::TokenKind;
+use jwksd_http::{
+    ClientIpHeader, ClientIpPolicy, Credentials, RequestBody, TokenRequest, read_token_overrides,
+};
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
 

@@ -6,8 +6,8 @@ use url::{Host, Url};
 
 use super::exit::UsageError;
 use crate::config::Config;
-use crate::http::AuthMode;
 use jwksd_core::store::ServingMode;
+use jwksd_http::AuthMode;
 
 /// Refuses open mode on an address that other machines can reach.
 pub(super) fn refuse_public_address(config: &Config, listening_on: IpAddr) -> Result<(), UsageError> {

@@ -11,9 +11,9 @@ use super::systemd::{Supervisor, Watchdog};
 use super::{open_mode, process_limits};
 use crate::app::App;
 use crate::config::{self, Config};
-use crate::http::AuthMode;
 use jwksd_core::outage::error_chain;
 use jwksd_core::store::{ServingMode, Store, StoreError};
+use jwksd_http::AuthMode;
 use jwksd_store_sqlite::Contents;
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]

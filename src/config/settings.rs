@@ -8,13 +8,13 @@ use clap::ArgMatches;
 
 use super::sources::Sources;
 use super::table::SECRETS;
-use crate::http::config::OPEN_AUTH_ANYWAY;
-use crate::http::{HttpConfig, ListenConfig};
 use crate::telemetry::LogConfig;
 use jwksd_core::issuer::config::LOG_RETENTION;
 use jwksd_core::issuer::{KeyConfig, PasswordConfig, TokenConfig};
 use jwksd_core::rate_limit::RateLimits;
 use jwksd_core::setting::{ConfigError, Source};
+use jwksd_http::config::OPEN_AUTH_ANYWAY;
+use jwksd_http::{HttpConfig, ListenConfig};
 use jwksd_store_sqlite::DATABASE_URL;
 use jwksd_store_sqlite::DatabaseFile;
 

@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 use super::dotenv::{self, Dotenv};
 use super::small_file::{self, Pipes, UnreadableFile};
 use super::table::{SECRETS, SETTINGS};
-use crate::http::config::ADMIN_TOKEN;
 use jwksd_core::issuer::config::MASTER_KEY;
 use jwksd_core::key::seal::MasterSecret;
 use jwksd_core::setting::{ConfigError, Secret, SecretDeclaration, Source};
 use jwksd_core::trim::trim_invisible;
+use jwksd_http::config::ADMIN_TOKEN;
 
 /// Minimum length of a secret that no setting may contain. Shorter ones are parts of other words.
 const CONTAINED_LENGTH: usize = 16;

@@ -3,12 +3,6 @@
 use clap::Arg;
 use clap::builder::OsStringValueParser;
 
-use crate::http::browser::{ALLOWED_HOSTS, ALLOWED_ORIGINS};
-use crate::http::config::{
-    ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, INTROSPECT_TOKEN, OPEN_AUTH_ANYWAY, REGISTRATION,
-    TRUSTED_PROXIES,
-};
-use crate::http::listener::{HOST, ISSUER, PORT};
 use crate::telemetry::{LOG_FORMAT, RUST_LOG};
 use jwksd_core::issuer::config::{
     ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, AUTH_FAILURE_LIMIT,
@@ -17,6 +11,12 @@ use jwksd_core::issuer::config::{
 };
 use jwksd_core::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
 use jwksd_core::setting::{Declaration, SecretDeclaration};
+use jwksd_http::config::{
+    ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, INTROSPECT_TOKEN, OPEN_AUTH_ANYWAY, REGISTRATION,
+    TRUSTED_PROXIES,
+};
+use jwksd_http::listener::{HOST, ISSUER, PORT};
+use jwksd_http::{ALLOWED_HOSTS, ALLOWED_ORIGINS};
 use jwksd_store_sqlite::DATABASE_URL;
 
 /// Every setting that is not a secret.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jwksd::http::AuthMode;
 use jwksd_core::issuer::Keyring;
 use jwksd_core::key::lifecycle::{Phase, RotationPolicy};
 use jwksd_core::key::{KeyProfile, KeySpec, Kid, KidFormat, RsaBits};
+use jwksd_http::AuthMode;
 use jwksd_jose::algorithm::Algorithm;
 use jwksd_jose::jwk::Jwk;
 use jwksd_jose::private_key::{NewKey, PrivateKey};

@@ -1,7 +1,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jwksd::http::AuthMode;
 use jwksd_core::password::Hasher;
+use jwksd_http::AuthMode;
 use rsa::BigUint;
 use rsa::sha2::{Digest as _, Sha256};
 use serde_json::json;

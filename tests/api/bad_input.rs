@@ -1,6 +1,6 @@
 //! Invalid input: the response is always a 4xx error object, and nothing is stored.
 
-use jwksd::http::AuthMode;
+use jwksd_http::AuthMode;
 use reqwest::StatusCode;
 
 use crate::helpers::{Setup, TestApp, TestResponse};

@@ -1,6 +1,6 @@
 //! What pages in browsers may do: `Host`, `Origin`, `Sec-Fetch-Site` and CORS.
 
-use jwksd::http::{AllowedOrigins, AuthMode, BrowserConfig};
+use jwksd_http::{AllowedOrigins, AuthMode, BrowserConfig};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use jsonschema::Validator;
-use jwksd::http::AuthMode;
+use jwksd_http::AuthMode;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;

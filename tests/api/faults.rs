@@ -2,8 +2,8 @@
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use jwksd::http::AuthMode;
 use jwksd_core::key::{KeyProfile, KeySpec, Kid, KidFormat};
+use jwksd_http::AuthMode;
 use jwksd_jose::algorithm as jose;
 use jwksd_jose::pem::public_pem;
 use jwksd_jose::public_key::PublicKey;

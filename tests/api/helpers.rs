@@ -9,10 +9,6 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use jwksd::app::App;
 use jwksd::config::Config;
-use jwksd::http::{
-    AuthMode, BrowserConfig, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
-    SecretToken,
-};
 use jwksd::telemetry::{LogConfig, LogFormat};
 use jwksd_core::clock::{Clock as _, ManualClock, Timestamp};
 use jwksd_core::issuer::{
@@ -24,6 +20,10 @@ use jwksd_core::key::lifecycle::RotationPolicy;
 use jwksd_core::key::seal::MasterSecret;
 use jwksd_core::password::Hasher;
 use jwksd_core::rate_limit::RateLimits;
+use jwksd_http::{
+    AuthMode, BrowserConfig, ClientIpHeader, ClientIpPolicy, HttpConfig, ListenConfig, Registration,
+    SecretToken,
+};
 use jwksd_jose::pem::to_stored_pem;
 use jwksd_jose::private_key::{NewKey, PrivateKey};
 use jwksd_jose::token_type::TokenType;
@@ -167,7 +167,7 @@ impl TestApp {
         let (test_app, app, listener) = Self::build(setup).await;
         let connections = test_app.connections;
         // Without the rotation loop: a test lets the keyring tick when it has moved the clock.
-        tokio::spawn(jwksd::http::serve(listener, app.fast_path, connections, std::future::pending()));
+        tokio::spawn(jwksd_http::serve(listener, app.fast_path, connections, std::future::pending()));
         test_app
     }
 

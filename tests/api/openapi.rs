@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 
-use jwksd::http::AuthMode;
+use jwksd_http::AuthMode;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -31,9 +31,9 @@ async fn the_document_is_openapi_3_1_and_publicly_cacheable() {
     }
 }
 
-/// Every string literal under src/http/routes that could be a path.
+/// Every string literal under crates/http/src/routes that could be a path.
 fn paths_in_the_code() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/routes");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/http/src/routes");
     let files =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
     let mut paths = BTreeSet::new();

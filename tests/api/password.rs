@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jwksd::http::AuthMode;
 use jwksd_core::issuer::{Accounts, BackendChoice, GuessLimits, PasswordConfig};
 use jwksd_core::password::{Hasher, Password, Salt};
+use jwksd_http::AuthMode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use reqwest::RequestBuilder;

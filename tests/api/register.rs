@@ -1,4 +1,4 @@
-use jwksd::http::Registration;
+use jwksd_http::Registration;
 use serde_json::json;
 use sqlx::Row as _;
 

@@ -1,11 +1,11 @@
 //! Secret types: what they print, serialize and leave in memory.
 
-use jwksd::http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration, SecretToken};
 use jwksd_core::issuer::{self, MasterKey};
 use jwksd_core::key::SigningKey;
 use jwksd_core::key::seal::{MasterSecret, Sealer};
 use jwksd_core::password::{CredentialCache, Password, PasswordHash};
 use jwksd_core::setting::Secret;
+use jwksd_http::{AuthMode, ClientIpHeader, ClientIpPolicy, HttpConfig, Registration, SecretToken};
 use jwksd_jose::json::SecretJson;
 use jwksd_jose::private_key::{PrivateJwk, PrivateKey};
 use jwksd_store_sqlite::Contents;
@@ -74,7 +74,7 @@ async fn debug_shows_no_secret() {
         auth_mode: AuthMode::Password,
         registration: Registration::Open,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },
-        browsers: jwksd::http::BrowserConfig::default(),
+        browsers: jwksd_http::BrowserConfig::default(),
         admin_token: Some(SecretToken::new("hunter2")),
         introspect_token: Some(SecretToken::new("hunter2")),
     };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use jwksd::http::AuthMode;
 use jwksd_core::clock::Timestamp;
 use jwksd_core::token::fault::Fault;
+use jwksd_http::AuthMode;
 use jwksd_jose::algorithm::Algorithm;
 use jwksd_jose::jwk_set::TrustedKeys;
 use jwksd_jose::jws::Jws;

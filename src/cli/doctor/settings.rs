@@ -4,7 +4,7 @@ use url::{Host, Url};
 
 use super::findings::Findings;
 use crate::config::Config;
-use crate::http::{AuthMode, Registration, SecretToken};
+use jwksd_http::{AuthMode, Registration, SecretToken};
 
 const ABOUT: &str = "settings";
 
