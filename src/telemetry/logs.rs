@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_log_filter_takes_targets_but_not_spans() {
-        assert_eq!(log_filter("warn,jwksd::http=trace").as_deref(), Ok("warn,jwksd::http=trace"));
+        assert_eq!(log_filter("warn,jwksd_http=trace").as_deref(), Ok("warn,jwksd_http=trace"));
         for spans in ["[sign_in]=debug", "jwksd[{user=alice}]", "info,[span{a=....  *   a=1}]=trace"] {
             assert!(log_filter(spans).is_err(), "{spans}");
         }

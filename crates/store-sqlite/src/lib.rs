@@ -26,7 +26,7 @@ mod restore;
 mod schema;
 mod schema_check;
 mod serving_mode;
-mod sign_in_batcher;
+mod sign_in_batch;
 mod sign_ins;
 mod store;
 mod text;

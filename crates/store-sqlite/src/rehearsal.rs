@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use super::error::{WAY_OUT, failed, in_words, unavailable};
 use super::schema::{has_table, run_migrations};
-use super::{accounts, keys, sign_in_batcher, sign_ins};
+use super::{accounts, keys, sign_in_batch, sign_ins};
 use jwksd_core::account::{EMAIL_MAX, Email, NewAccount, USERNAME_MAX, UserId, Username};
 use jwksd_core::clock::Timestamp;
 use jwksd_core::key::Kid;
@@ -263,7 +263,7 @@ async fn try_sign_ins(
     };
     let recorded = [sign_in.clone(), sign_in];
     for _ in 0..2 {
-        sign_in_batcher::insert_all(db, &recorded).await?;
+        sign_in_batch::insert_all(db, &recorded).await?;
     }
     sign_ins::delete_before(db, now.plus(HOUR), u32::MAX).await.map(drop)
 }

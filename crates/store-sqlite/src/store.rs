@@ -10,15 +10,15 @@ use super::account_watch::AccountWatch;
 use super::error::{failed, unavailable};
 use super::file::DatabaseFile;
 use super::pool::{Durability, Readers, Writer};
-use super::sign_in_batcher::SignInBatcher;
-use super::{accounts, keys, serving_mode, sign_ins, thumbprints, write_probe};
+use super::{accounts, keys, serving_mode, sign_in_batch, sign_ins, thumbprints, write_probe};
 use jwksd_core::account::{AccountReport, NewAccount, TokenHolder, UserId};
 use jwksd_core::client::ClientKey;
 use jwksd_core::clock::Timestamp;
 use jwksd_core::key::Kid;
 use jwksd_core::store::{
     AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, NotWritable,
-    Page, SealedRows, ServingMode, SignIn, SignInCandidate, SignInFilter, SignInOutcome, Store, StoreError,
+    Page, SealedRows, ServingMode, SignIn, SignInBatcher, SignInCandidate, SignInFilter, SignInOutcome,
+    Store, StoreError,
 };
 
 /// Maximum wait for the write lock before the time in a plan counts as stale.
@@ -50,7 +50,10 @@ impl SqliteStore {
         let writer = Writer::open(database).await?;
         // After the migration: a read-only connection can neither switch the file to WAL nor create a table.
         let readers = Readers::open(database).await?;
-        let batcher = SignInBatcher::start(writer.clone());
+        let batcher = SignInBatcher::new({
+            let writer = writer.clone();
+            move |sign_ins| sign_in_batch::record(writer.clone(), sign_ins)
+        });
         Ok(Self { writer, readers, batcher, account_watch: AccountWatch::new(database) })
     }
 

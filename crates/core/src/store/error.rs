@@ -72,6 +72,11 @@ pub enum NotWritable {
 }
 
 impl StoreError {
+    /// The store does not answer, because of this.
+    pub fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Box::new(cause))
+    }
+
     /// Whether the same call may work a moment later without an operator's help.
     #[must_use]
     pub const fn is_transient(&self) -> bool {

@@ -7,6 +7,7 @@ mod accounts;
 mod error;
 mod keys;
 mod serving_mode;
+mod sign_in_batcher;
 mod sign_ins;
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ pub use self::keys::{
     MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows, UnloadedKeys,
 };
 pub use self::serving_mode::ServingMode;
+pub use self::sign_in_batcher::SignInBatcher;
 pub use self::sign_ins::{Cursor, NewSignIn, Page, SignIn, SignInFilter, SignInOutcome};
 
 /// Where keys, accounts and sign-ins are kept.
