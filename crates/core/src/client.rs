@@ -13,6 +13,30 @@ impl ClientKey {
     pub const fn first_address(self) -> IpAddr {
         self.0
     }
+
+    /// The ranges of texts, by their bytes, that contain all addresses of this client, each from its first text to its last. For a
+    /// few networks they contain others too.
+    #[must_use]
+    pub fn text_ranges(self) -> Vec<(String, String)> {
+        let first = match self.0 {
+            IpAddr::V4(address) => return vec![(address.to_string(), address.to_string())],
+            IpAddr::V6(address) => address,
+        };
+        let [a, b, c, d, ..] = first.segments();
+        let [shortest, longest] =
+            [first, Ipv6Addr::from_bits(first.to_bits() | 0x1_0001_0001_0001)].map(|it| it.to_string());
+        // RFC 5952 writes the longest run of zeros as `::`, which lies before, behind or across the end of the network.
+        let mut prefixes = vec![
+            format!("{a:x}:{b:x}:{c:x}:{d:x}:"),
+            longest.strip_suffix("1:1:1:1").unwrap_or(&longest).to_owned(),
+            shortest,
+        ];
+        prefixes.sort_unstable();
+        // A text that begins with the longer one begins with the shorter one too.
+        prefixes.dedup_by(|longer, shorter| longer.starts_with(shorter.as_str()));
+        // The `g` sorts behind all characters of an address.
+        prefixes.into_iter().map(|prefix| (prefix.clone(), prefix + "g")).collect()
+    }
 }
 
 impl From<IpAddr> for ClientKey {

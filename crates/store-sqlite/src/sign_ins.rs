@@ -3,7 +3,7 @@
 //! Rows are read in the order of their time, as the indexes have it. A row whose time another program wrote as something
 //! other than text has no place in that order. It is neither listed nor deleted.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
@@ -124,7 +124,7 @@ pub(super) async fn has_any(
     client: ClientKey,
     since: Timestamp,
 ) -> Result<bool, StoreError> {
-    for (first, last) in spellings(client) {
+    for (first, last) in client.text_ranges() {
         let addresses: Vec<String> = sqlx::query_scalar(
             // From one address to the one before it, so that many sign-ins from one address cost no more than one. A client
             // has one IPv4 address, but may use any number of IPv6 addresses.
@@ -153,28 +153,6 @@ pub(super) async fn has_any(
         }
     }
     Ok(false)
-}
-
-/// The ranges of texts that contain all addresses of a client, and for a few networks also others.
-fn spellings(client: ClientKey) -> Vec<(String, String)> {
-    let first = match client.first_address() {
-        IpAddr::V4(address) => return vec![(address.to_string(), address.to_string())],
-        IpAddr::V6(address) => address,
-    };
-    let [a, b, c, d, ..] = first.segments();
-    let [shortest, longest] =
-        [first, Ipv6Addr::from_bits(first.to_bits() | 0x1_0001_0001_0001)].map(|it| it.to_string());
-    // RFC 5952 writes the longest run of zeros as `::`, which lies before, behind or across the end of the network.
-    let mut prefixes = vec![
-        format!("{a:x}:{b:x}:{c:x}:{d:x}:"),
-        longest.strip_suffix("1:1:1:1").unwrap_or(&longest).to_owned(),
-        shortest,
-    ];
-    prefixes.sort_unstable();
-    // A text that begins with the longer one begins with the shorter one too.
-    prefixes.dedup_by(|longer, shorter| longer.starts_with(shorter.as_str()));
-    // The `g` sorts behind all characters of an address.
-    prefixes.into_iter().map(|prefix| (prefix.clone(), prefix + "g")).collect()
 }
 
 pub(super) async fn newest(db: &mut SqliteConnection) -> Result<i64, StoreError> {

@@ -1,0 +1,114 @@
+//! From PostgreSQL's SQLSTATE codes to [`StoreError`].
+
+use thiserror::Error;
+
+use jwksd_core::store::{NotWritable, StoreError, Unique};
+
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const SERIALIZATION_FAILURE: &str = "40001";
+const DEADLOCK_DETECTED: &str = "40P01";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const READ_ONLY_SQL_TRANSACTION: &str = "25006";
+const DISK_FULL: &str = "53100";
+const UNIQUE_VIOLATION: &str = "23505";
+const DUPLICATE_TABLE: &str = "42P07";
+const DUPLICATE_SCHEMA: &str = "42P06";
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// The act took longer than `DATABASE_TIMEOUT`.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("it took longer than DATABASE_TIMEOUT")]
+pub(crate) struct TimedOut;
+
+/// The error of a statement that did not run.
+pub(crate) fn failed(error: sqlx::Error) -> StoreError {
+    match state(&error).as_deref() {
+        Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED | LOCK_NOT_AVAILABLE) => {
+            StoreError::Busy(Box::new(error))
+        }
+        _ => StoreError::unavailable(error),
+    }
+}
+
+/// As [`failed`], for a statement that writes what must be unique.
+pub(crate) fn conflict(error: sqlx::Error) -> StoreError {
+    let constraint = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
+    match constraint {
+        Some("accounts_email") => StoreError::Conflict(Unique::Email),
+        Some("accounts_username" | "reserved_usernames_username") => StoreError::Conflict(Unique::Username),
+        _ => failed(error),
+    }
+}
+
+/// Whether the whole act may be done again: another transaction was in its way, and nothing of it was stored.
+pub(crate) fn is_repeatable(error: &StoreError) -> bool {
+    matches!(state_of(error).as_deref(), Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED))
+}
+
+/// Whether a lock was not free in time.
+pub(crate) fn is_lock_timeout(error: &StoreError) -> bool {
+    state_of(error).as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
+
+/// Whether two processes have created the same object at the same time.
+pub(crate) fn is_duplicate_object(error: &StoreError) -> bool {
+    matches!(state_of(error).as_deref(), Some(UNIQUE_VIOLATION | DUPLICATE_TABLE | DUPLICATE_SCHEMA))
+}
+
+/// Whether the role of `DATABASE_URL` may not do it.
+pub(crate) fn is_forbidden(error: &StoreError) -> bool {
+    state_of(error).as_deref() == Some(INSUFFICIENT_PRIVILEGE)
+}
+
+/// Whether the connection is broken, or leads to a server that no longer writes: its pool should open new ones.
+pub(crate) fn is_of_connection(error: &StoreError) -> bool {
+    let (StoreError::Unavailable(cause) | StoreError::Busy(cause)) = error else {
+        return false;
+    };
+    match cause.downcast_ref::<sqlx::Error>() {
+        Some(
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed,
+        ) => true,
+        // Class 08 is about connections, class 57 about a server that is shutting down.
+        Some(error) => state(error).is_some_and(|state| {
+            state == READ_ONLY_SQL_TRANSACTION || state.starts_with("08") || state.starts_with("57P")
+        }),
+        None => false,
+    }
+}
+
+/// Whether a statement may have been carried out although it failed: the connection ended before its answer.
+pub(crate) fn is_unknown_commit(error: &StoreError) -> bool {
+    let is_timeout = matches!(error, StoreError::Unavailable(cause) if cause.is::<TimedOut>());
+    is_timeout || is_of_connection(error) && state_of(error).as_deref() != Some(READ_ONLY_SQL_TRANSACTION)
+}
+
+/// Why a write failed.
+pub(crate) fn not_writable(error: StoreError) -> NotWritable {
+    match state_of(&error).as_deref() {
+        Some(DISK_FULL) => NotWritable::Full(error),
+        Some(READ_ONLY_SQL_TRANSACTION) => NotWritable::ReadOnly(error),
+        Some(LOCK_NOT_AVAILABLE) => NotWritable::Locked(Some(error)),
+        _ => NotWritable::Failed(error),
+    }
+}
+
+fn state_of(error: &StoreError) -> Option<String> {
+    let (StoreError::Unavailable(cause) | StoreError::Busy(cause)) = error else {
+        return None;
+    };
+    state(cause.downcast_ref()?)
+}
+
+fn state(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(Into::into)
+}
+
+/// The server's own sentence.
+pub(crate) fn reason(error: &StoreError) -> String {
+    let (StoreError::Unavailable(cause) | StoreError::Busy(cause)) = error else {
+        return error.to_string();
+    };
+    let sentence = cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    sentence.map_or_else(|| cause.to_string(), |error| error.message().to_owned())
+}

@@ -1,0 +1,243 @@
+//! The [`Store`] in PostgreSQL.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use super::connections::{Connections, act};
+use super::error::{failed, is_lock_timeout, is_unknown_commit, not_writable};
+use super::server::ServerUrl;
+use super::{accounts, keys, schema, sign_in_batch, sign_ins};
+use jwksd_core::account::{AccountReport, NewAccount, TokenHolder, UserId};
+use jwksd_core::client::ClientKey;
+use jwksd_core::clock::Timestamp;
+use jwksd_core::key::Kid;
+use jwksd_core::password::PasswordHash;
+use jwksd_core::store::{
+    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, NotWritable,
+    Page, SealedRows, ServingMode, SignIn, SignInBatcher, SignInCandidate, SignInFilter, SignInOutcome,
+    Store, StoreError,
+};
+
+/// Maximum wait for the lock before the time in a plan counts as stale.
+const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
+
+/// A store in a database of a PostgreSQL server.
+#[derive(Debug)]
+pub struct PostgresStore {
+    /// For the rotation: it must not wait behind sign-ins.
+    rounds: Connections,
+    requests: Connections,
+    batcher: SignInBatcher,
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema up to date. At most `connections` serve requests; `limit` ends every act.
+    ///
+    /// # Errors
+    /// [`StoreError`] says in words what is wrong with the database.
+    pub async fn open(server: &ServerUrl, connections: u32, limit: Duration) -> Result<Self, StoreError> {
+        let rounds = Connections::new(server.options(), 1, limit);
+        let requests = Connections::new(server.options(), connections, limit);
+        schema::migrate(&rounds).await?;
+        let batcher = SignInBatcher::new({
+            let requests = requests.clone();
+            move |sign_ins: Vec<NewSignIn>| {
+                let requests = requests.clone();
+                async move {
+                    if sign_ins.is_empty() {
+                        return Ok(Vec::new());
+                    }
+                    act!(requests, |db| sign_in_batch::record(db, &sign_ins))
+                }
+            }
+        });
+        Ok(Self { rounds, requests, batcher })
+    }
+}
+
+impl PostgresStore {
+    async fn insert(&self, account: &NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
+        act!(self.requests, |db| accounts::insert(db, account, now))
+    }
+
+    /// Writes a row that has no other meaning.
+    async fn write(&self) -> Result<(), StoreError> {
+        act!(self.rounds, |db| write_probe(db))
+    }
+}
+
+async fn write_probe(db: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("UPDATE jwksd.write_probe SET number = 1 - number")
+        .execute(db)
+        .await
+        .map(drop)
+        .map_err(failed)
+}
+
+/// One transaction, so that all queries of the snapshot see the same commit.
+async fn snapshot(db: &mut PgConnection, sealed: &SealedRows) -> Result<KeySnapshot, StoreError> {
+    let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await.map_err(failed)?;
+    keys::snapshot(&mut tx, sealed).await
+}
+
+/// Applies the changes in one transaction.
+async fn apply(
+    db: &mut PgConnection,
+    version: KeyVersion,
+    changes: &[KeyChange],
+) -> Result<Applied, StoreError> {
+    let mut tx = db.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
+    sqlx::query(LOCK_WAIT).execute(&mut *tx).await.map_err(failed)?;
+    match keys::claim(&mut tx, version).await {
+        Ok(Applied::Yes) => {}
+        Ok(Applied::Conflict) => return Ok(Applied::Conflict),
+        Err(error) if is_lock_timeout(&error) => return Ok(Applied::Conflict),
+        Err(error) => return Err(error),
+    }
+    if keys::apply(&mut tx, changes).await? == Applied::Conflict {
+        // Dropping `tx` rolls back.
+        return Ok(Applied::Conflict);
+    }
+    tx.commit().await.map_err(failed)?;
+    Ok(Applied::Yes)
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, StoreError> {
+        act!(self.rounds, |db| snapshot(db, sealed))
+    }
+
+    async fn known_keys(&self, thumbprints: &[String]) -> Result<Vec<KnownKey>, StoreError> {
+        act!(self.rounds, |db| keys::known(db, thumbprints))
+    }
+
+    async fn thumbprint_kids(&self) -> Result<Vec<(Kid, String)>, StoreError> {
+        act!(self.rounds, |db| keys::thumbprint_kids(db))
+    }
+
+    async fn key_version(&self) -> Result<KeyVersion, StoreError> {
+        act!(self.rounds, |db| keys::version(db))
+    }
+
+    async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError> {
+        act!(self.rounds, |db| apply(db, version, &changes))
+    }
+
+    async fn serving_mode(&self) -> Result<Option<ServingMode>, StoreError> {
+        act!(self.rounds, |db| keys::serving_mode(db))
+    }
+
+    async fn record_serving_mode(&self, mode: ServingMode) -> Result<Option<ServingMode>, StoreError> {
+        act!(self.rounds, |db| keys::record_serving_mode(db, mode))
+    }
+
+    async fn record_open_mode_key(&self, kid: Kid) -> Result<(), StoreError> {
+        act!(self.requests, |db| keys::record_open_mode_key(db, kid))
+    }
+
+    async fn has_accounts(&self) -> Result<bool, StoreError> {
+        act!(self.requests, |db| accounts::any(db))
+    }
+
+    async fn register(&self, account: NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
+        match self.insert(&account, now).await {
+            // Whether it was committed is not known. If it was, its name is given out, and only this answer has its password.
+            Err(error) if is_unknown_commit(&error) => {
+                act!(self.requests, |db| accounts::find_registered(db, &account))?.ok_or(error)
+            }
+            known => known,
+        }
+    }
+
+    async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
+        act!(self.requests, |db| accounts::candidate(db, username))
+    }
+
+    async fn token_holder(&self, user: UserId) -> Result<Option<TokenHolder>, StoreError> {
+        act!(self.requests, |db| accounts::token_holder(db, user))
+    }
+
+    async fn account(&self, username: &str) -> Result<Option<AccountReport>, StoreError> {
+        act!(self.requests, |db| accounts::report(db, username))
+    }
+
+    async fn accounts(&self, after: UserId, at_most: u32) -> Result<Vec<AccountReport>, StoreError> {
+        act!(self.requests, |db| accounts::reports(db, after, at_most))
+    }
+
+    async fn unusable_hashes(&self) -> Result<u64, StoreError> {
+        // Page by page, because there may be millions.
+        let (mut after, mut unusable) = (i64::MIN, 0);
+        loop {
+            let page = act!(self.requests, |db| accounts::hashes(db, after))?;
+            let Some((last, _)) = page.last() else {
+                return Ok(unusable);
+            };
+            after = *last;
+            for (_, hash) in page {
+                unusable += u64::from(!PasswordHash::stored(hash).is_usable());
+            }
+        }
+    }
+
+    async fn change_account(
+        &self,
+        user: UserId,
+        change: &AccountChange,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        act!(self.requests, |db| accounts::change(db, user, change, now))
+    }
+
+    async fn record_sign_in(&self, sign_in: NewSignIn) -> Result<SignInOutcome, StoreError> {
+        self.batcher.record(sign_in).await
+    }
+
+    async fn has_signed_in(
+        &self,
+        user: UserId,
+        client: ClientKey,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        act!(self.requests, |db| sign_ins::has_any(db, user, client, since))
+    }
+
+    async fn sign_ins(
+        &self,
+        filter: &SignInFilter,
+        page: &Page,
+        at_most: u32,
+    ) -> Result<Vec<SignIn>, StoreError> {
+        act!(self.requests, |db| sign_ins::page(db, filter, page, at_most))
+    }
+
+    async fn before_last_sign_ins(
+        &self,
+        filter: &SignInFilter,
+        count: u32,
+        up_to: i64,
+    ) -> Result<Option<Cursor>, StoreError> {
+        act!(self.requests, |db| sign_ins::before_last(db, filter, count, up_to))
+    }
+
+    async fn newest_sign_in(&self) -> Result<i64, StoreError> {
+        act!(self.requests, |db| sign_ins::newest(db))
+    }
+
+    async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {
+        act!(self.requests, |db| sign_ins::delete_before(db, before, at_most))
+    }
+
+    async fn probe_write(&self) -> Result<(), NotWritable> {
+        self.write().await.map_err(not_writable)
+    }
+
+    async fn close(&self) {
+        self.rounds.close().await;
+        self.requests.close().await;
+    }
+}
