@@ -3,10 +3,11 @@
 //! The layers, each of which uses only those below it:
 //!
 //! - [`cli`]: the commands; [`app`]: the wired server
+//! - [`database`]: where the store is
 //! - [`config`]: all settings, from flags, environment and `.env`
 //! - [`telemetry`]: log lines
 //!
-//! Below them are crates: `jwksd-http`, `jwksd-store-sqlite`, `jwksd-core` and `jwksd-jose`.
+//! Below them are crates: `jwksd-http`, `jwksd-store-sqlite`, `jwksd-store-postgres`, `jwksd-core` and `jwksd-jose`.
 //!
 //! `ARCHITECTURE.md` follows one request through them.
 
@@ -15,5 +16,6 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod database;
 mod file_access;
 pub mod telemetry;

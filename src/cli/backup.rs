@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::store_copy::{
-    StoreCopy, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
+    StoreCopy, file_of, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
 };
 use super::{output, progress};
 use crate::config::Config;
@@ -21,7 +21,7 @@ pub(super) struct BackupArgs {
 }
 
 pub(super) async fn run(config: Config, args: BackupArgs) -> anyhow::Result<()> {
-    let (store, file) = (&config.database, &args.file);
+    let (store, file) = (file_of(&config, "backup")?, &args.file);
     // Checked early, because copying may take minutes. `persist_new` checks again at the end.
     if file.symlink_metadata().is_ok() {
         return refuse(format!("{} already exists: use another name", file.display()));

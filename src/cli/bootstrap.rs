@@ -3,23 +3,26 @@
 //! The first command creates the store. The order of the steps matters: a wrong master key is found before anything is
 //! written, and a new master key is on disk before anything is sealed under it.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
+use thiserror::Error;
 
 use super::exit::{NotFound, UsageError};
 use super::master_key;
 use crate::config::Config;
-use jwksd_core::clock::{Clock, SystemClock};
+use crate::database::Database;
 use jwksd_core::issuer::{
     self, Accounts, BlockingPool, Context, Keyring, MasterKey, MasterKeyError, SharedRng,
 };
 use jwksd_core::key::seal::MasterSecret;
+use jwksd_core::outage::error_chain;
 use jwksd_core::store::{MasterKeyRecord, StoreError};
-use jwksd_store_sqlite::{Contents, DatabaseFile, Probe, SqliteStore};
+use jwksd_store_sqlite::{Contents, DatabaseFile, Probe};
 
 /// Maximum time to close the store. SQLite writes the WAL back at the next start instead.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
@@ -81,7 +84,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<OpenStore> {
 pub(super) async fn open_existing(config: &Config) -> anyhow::Result<OpenStore> {
     let probe = probe(config).await?;
     if probe.contents == Contents::Nothing {
-        return Err(NotFound(format!("there is no store in {}", config.database.path().display())).into());
+        return Err(NotFound(format!("there is no store in {}", config.database)).into());
     }
     open_probed(config, probe).await
 }
@@ -92,25 +95,27 @@ pub(super) async fn open_probed(config: &Config, probe: Probe) -> anyhow::Result
     let rng = SharedRng::new(
         StdRng::try_from_rng(&mut SysRng).context("the operating system provides no random numbers")?,
     );
-    // Before `SqliteStore::open`, which migrates the schema: a wrong master key must change nothing.
+    // Before the store is opened, which migrates the schema: a wrong master key must change nothing.
     let secret = master_key::for_store(config, &contents, &rng)?;
     let unlocked = match contents {
         Contents::Ours(record) => {
-            Some(issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, &secret, error))?)
+            Some(issuer::unlock(&secret, record).map_err(|error| cannot_unlock(&database, &secret, error))?)
         }
         Contents::Foreign | Contents::Nothing => None,
     };
-    let store = SqliteStore::open(database).await.map_err(|error| unusable(database, error))?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let store = database.open().await.map_err(|error| unusable(database, error))?;
+    let clock = database.clock();
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let pool =
         BlockingPool::new(cores, Arc::clone(&clock)).context("the operating system provides no threads")?;
-    let context = Context { store: Arc::new(store), clock, rng, pool };
+    let context = Context { store, clock, rng, pool };
+    // Before anything is planned: many machines must agree on the time.
+    context.observe_store().await.map_err(|error| unusable(database, error))?;
     let master_key = match unlocked {
         Some(master_key) => master_key,
         None => issuer::initialize(&secret, &context)
             .await
-            .map_err(|error| cannot_unlock(database, &secret, error))?,
+            .map_err(|error| cannot_unlock(&database, &secret, error))?,
     };
     Ok(OpenStore { context, master_key })
 }
@@ -118,17 +123,34 @@ pub(super) async fn open_probed(config: &Config, probe: Probe) -> anyhow::Result
 /// Checks the master key against the record of a store, without opening the store.
 pub(super) fn unlock(
     config: &Config,
-    database: &DatabaseFile,
+    name: &dyn Display,
     record: MasterKeyRecord,
 ) -> anyhow::Result<MasterKey> {
     let Some(secret) = master_key::configured(config)? else {
-        return Err(master_key::missing(database).into());
+        return Err(master_key::missing(name).into());
     };
-    issuer::unlock(&secret, record).map_err(|error| cannot_unlock(database, &secret, error))
+    issuer::unlock(&secret, record).map_err(|error| cannot_unlock(name, &secret, error))
 }
 
-/// The error of a store's file that cannot be opened.
-pub(super) fn unusable(database: &DatabaseFile, error: StoreError) -> anyhow::Error {
+/// The error of a store that cannot be opened.
+pub(super) fn unusable(database: &Database, error: StoreError) -> anyhow::Error {
+    match (database, error) {
+        (Database::File(file), error) => unusable_file(file, error),
+        (Database::Server(_), StoreError::Corrupt(what) | StoreError::Foreign(what)) => {
+            UsageError(format!("DATABASE_URL names {database}, but {what}")).into()
+        }
+        (Database::Server(_), error) => {
+            Unreachable(format!("cannot reach {database}: {}", error_chain(&error))).into()
+        }
+    }
+}
+
+/// The server of the store does not answer now.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct Unreachable(String);
+
+fn unusable_file(database: &DatabaseFile, error: StoreError) -> anyhow::Error {
     let name = database.path().display();
     match error {
         // Status 2, because trying again cannot help.
@@ -152,8 +174,7 @@ pub(super) fn unusable(database: &DatabaseFile, error: StoreError) -> anyhow::Er
     }
 }
 
-fn cannot_unlock(database: &DatabaseFile, secret: &MasterSecret, error: MasterKeyError) -> anyhow::Error {
-    let name = database.path().display();
+fn cannot_unlock(name: &dyn Display, secret: &MasterSecret, error: MasterKeyError) -> anyhow::Error {
     match error {
         MasterKeyError::WrongMasterKey if secret.wraps_key() => {
             UsageError(format!("{name}: {error}; it {}", master_key::WRAPPED)).into()

@@ -1,5 +1,6 @@
 //! Where the master key of a store comes from: the settings, or a new `.env` at the first start.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -9,8 +10,8 @@ use crate::config::{self, Config, DOTENV};
 use jwksd_core::issuer::SharedRng;
 use jwksd_core::issuer::config::MASTER_KEY;
 use jwksd_core::key::seal::MasterSecret;
+use jwksd_store_sqlite::Contents;
 use jwksd_store_sqlite::directory::{persist_new, sync_directory_of};
-use jwksd_store_sqlite::{Contents, DatabaseFile};
 
 /// The master key from the settings, or a new one if it is clear where to keep it.
 pub(super) fn for_store(
@@ -73,23 +74,23 @@ pub(super) fn why_none(config: &Config, contents: &Contents) -> anyhow::Result<O
 }
 
 /// The error of a store that has keys, when there is no master key.
-pub(super) fn missing(database: &DatabaseFile) -> UsageError {
+pub(super) fn missing(name: &dyn Display) -> UsageError {
     UsageError(format!(
-        "NOT_MY_KEY is not set, and the keys in {} were sealed with one: add the line NOT_MY_KEY=… with that key to \
-         {DOTENV}",
-        database.path().display()
+        "NOT_MY_KEY is not set, and the keys in {name} were sealed with one: add the line NOT_MY_KEY=… with that key to {DOTENV}"
     ))
 }
 
 /// A new master key is generated only if the store and its `.env` will be in one place.
 fn why_none_is_generated(config: &Config, contents: &Contents, has_dotenv: bool) -> Option<String> {
-    let database = config.database.path();
-    let name = database.display();
+    let name = &config.database;
+    let Some(file) = name.file() else {
+        return Some(format!("all processes on {name} need the same one"));
+    };
     if *contents != Contents::Nothing {
         Some(format!("{name} has keys of another program"))
     } else if has_dotenv {
         Some(format!("there is a {DOTENV} without it"))
-    } else if !is_in_working_directory(database) {
+    } else if !is_in_working_directory(file.path()) {
         Some(format!("{name} is not in the working directory"))
     } else {
         None

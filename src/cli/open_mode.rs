@@ -64,7 +64,7 @@ pub(super) fn other_mode(config: &Config) -> UsageError {
     UsageError(format!(
         "AUTH_MODE is {mode}, and {} was last served in {other} mode and is still in use, by a server or another program: \
          stop it first, or set another DATABASE_URL",
-        config.database.path().display()
+        config.database
     ))
 }
 
@@ -76,7 +76,7 @@ pub(super) fn refuse_accounts(config: &Config, has_accounts: bool) -> Result<(),
     Err(UsageError(format!(
         "AUTH_MODE is open, so anyone gets a token for any name, and {} has accounts: set another DATABASE_URL, or \
          OPEN_AUTH_ANYWAY=true if you want that",
-        config.database.path().display()
+        config.database
     )))
 }
 

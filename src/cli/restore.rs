@@ -9,7 +9,7 @@ use clap::Args;
 use super::exit::UsageError;
 use super::output;
 use super::store_copy::{
-    StoreCopy, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
+    StoreCopy, file_of, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
 };
 use crate::config::Config;
 use jwksd_core::clock::{Clock as _, SystemClock};
@@ -25,7 +25,7 @@ pub(super) struct RestoreArgs {
 
 pub(super) async fn run(config: Config, args: RestoreArgs) -> anyhow::Result<()> {
     // Resolved, because the copy must replace the file and not a symbolic link to it.
-    let (store, source) = (config.database.resolved(), DatabaseFile::new(args.file));
+    let (store, source) = (file_of(&config, "restore")?.resolved(), DatabaseFile::new(args.file));
     if !source.path().exists() {
         return refuse(format!("cannot restore {}: there is no such file", source.path().display()));
     }

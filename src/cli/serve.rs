@@ -1,10 +1,13 @@
 //! `jwksd serve`: bind the listener, open the store, serve until a shutdown signal, close the store.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
-use super::bootstrap::{self, OpenStore};
+use super::bootstrap::{self, OpenStore, Unreachable};
 use super::exit::UsageError;
 use super::shutdown_signal::Shutdown;
 use super::systemd::{Supervisor, Watchdog};
@@ -15,6 +18,12 @@ use jwksd_core::outage::error_chain;
 use jwksd_core::store::{ServingMode, Store, StoreError};
 use jwksd_http::AuthMode;
 use jwksd_store_sqlite::Contents;
+
+/// How long a start waits for the server of the store.
+const REACHABLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Time between two attempts to reach it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServeArgs {
@@ -39,6 +48,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
         tracing::warn!("{risk}");
     }
     open_mode::refuse_proxies(&config)?;
+    refuse_missing_issuer(&config)?;
     // Before the store is opened, so that a second server on the port fails without touching the store.
     let listener = config.listen.bind().await?;
     let address = listener.local_addr().context("cannot tell the address of the listener")?;
@@ -48,7 +58,7 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     process_limits::turn_file_size_signal_into_error();
     // Opening may wait for another process.
     let open_store = tokio::select! {
-        open_store = open(&config) => open_store?,
+        open_store = open_when_reachable(&config) => open_store?,
         // Status 0: the operator asked for it.
         () = shutdown.clone().requested() => return Ok(()),
     };
@@ -56,6 +66,31 @@ pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     let served = open_store.close(served).await;
     tracing::info!("stopped");
     served
+}
+
+/// Without `ISSUER`, each process on a shared store would issue in the name of its own address.
+fn refuse_missing_issuer(config: &Config) -> Result<(), UsageError> {
+    if config.database.file().is_some() || config.listen.issuer.is_some() {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "ISSUER is not set, and all processes on {} issue under one: set it to the URL under which clients reach them",
+        config.database
+    )))
+}
+
+/// Waits for a server that is starting as well.
+async fn open_when_reachable(config: &Config) -> anyhow::Result<OpenStore> {
+    let begun = Instant::now();
+    loop {
+        match open(config).await {
+            Err(error) if error.is::<Unreachable>() && begun.elapsed() < REACHABLE_WITHIN => {
+                tracing::warn!("{error:#}; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 async fn open(config: &Config) -> anyhow::Result<OpenStore> {
@@ -66,8 +101,11 @@ async fn open(config: &Config) -> anyhow::Result<OpenStore> {
     if let Some(open_store) = open_in_mode(config, mode).await? {
         return Ok(open_store);
     }
+    let Some(file) = config.database.file() else {
+        return Err(open_mode::other_mode(config).into());
+    };
     // It was last served in the other mode, perhaps by a server that still runs.
-    match config.database.switch_mode(mode).await {
+    match file.switch_mode(mode).await {
         // If that was another start in this mode, it has recorded it by now.
         Ok(()) | Err(StoreError::InUse) => {}
         Err(error) => return Err(bootstrap::unusable(&config.database, error)),
@@ -87,7 +125,7 @@ async fn open_in_mode(config: &Config, mode: ServingMode) -> anyhow::Result<Opti
     match begin(open_store.context.store.as_ref(), mode, is_new).await {
         Ok(true) => {
             for fault in faults {
-                tracing::warn!("{} can be used, but {fault}", config.database.path().display());
+                tracing::warn!("{} can be used, but {fault}", config.database);
             }
             Ok(Some(open_store))
         }
@@ -124,11 +162,7 @@ async fn serve(
     let (context, master_key) = (open_store.context.clone(), open_store.master_key.clone());
     let app = App::build(config, context, master_key, address.port()).await?;
     let max_connections = process_limits::max_connections();
-    tracing::info!(
-        "serving on http://{address}, issuer {}, database {}",
-        app.issuer.url(),
-        config.database.path().display()
-    );
+    tracing::info!("serving on http://{address}, issuer {}, database {}", app.issuer.url(), config.database);
 
     let supervisor = Supervisor::connect();
     // The keys are published, and the kernel already queues connections of early clients.

@@ -79,7 +79,7 @@ pub(super) async fn master_key_of(config: &Config, store: &DatabaseFile) -> anyh
         return refuse(format!("cannot use {name}: {why}"));
     }
     match probe.contents {
-        Contents::Ours(record) => bootstrap::unlock(config, store, record),
+        Contents::Ours(record) => bootstrap::unlock(config, &name, record),
         Contents::Nothing if store.path().exists() => refuse(format!("there is no store in {name}")),
         Contents::Nothing => Err(NotFound(format!("there is no store in {name}")).into()),
         Contents::Foreign => refuse(format!(
@@ -121,6 +121,18 @@ pub(super) async fn unless_interrupted<T>(
     tokio::select! {
         done = work => done,
         () = shutdown_signal()? => bail!("interrupted; nothing was changed"),
+    }
+}
+
+/// The file of the store. Other stores have tools of their own.
+pub(super) fn file_of<'a>(config: &'a Config, command: &str) -> anyhow::Result<&'a DatabaseFile> {
+    match config.database.file() {
+        Some(file) => Ok(file),
+        None => refuse(format!(
+            "`jwksd {command}` is for SQLite files, and DATABASE_URL names {}: use the tools of PostgreSQL, such as pg_dump and \
+             pg_restore, or the copies that its operator makes",
+            config.database
+        )),
     }
 }
 

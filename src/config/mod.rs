@@ -14,6 +14,6 @@ mod table;
 pub use self::dotenv::parse_dotenv;
 pub(crate) use self::dotenv_file::{DOTENV, check_dotenv_access};
 pub use self::settings::Config;
-pub(crate) use self::sources::{admin_token, dotenv_master_key, typed_setting};
+pub(crate) use self::sources::{admin_token, dotenv_master_key, secret_file, typed_setting};
 pub use self::table::{SECRETS, SETTINGS};
 pub(crate) use self::table::{args, secrets_help};

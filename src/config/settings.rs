@@ -8,6 +8,7 @@ use clap::ArgMatches;
 
 use super::sources::Sources;
 use super::table::SECRETS;
+use crate::database::{DATABASE_URL, DATABASE_URL_FILE, Database};
 use crate::telemetry::LogConfig;
 use jwksd_core::issuer::config::LOG_RETENTION;
 use jwksd_core::issuer::{KeyConfig, PasswordConfig, TokenConfig};
@@ -15,8 +16,6 @@ use jwksd_core::rate_limit::RateLimits;
 use jwksd_core::setting::{ConfigError, Source};
 use jwksd_http::config::OPEN_AUTH_ANYWAY;
 use jwksd_http::{HttpConfig, ListenConfig};
-use jwksd_store_sqlite::DATABASE_URL;
-use jwksd_store_sqlite::DatabaseFile;
 
 /// All settings, parsed.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub struct Config {
     /// Where the server listens.
     pub listen: ListenConfig,
     /// Where the store is.
-    pub database: DatabaseFile,
+    pub database: Database,
     /// Signing keys and the master key.
     pub keys: KeyConfig,
     /// Tokens.
@@ -55,7 +54,13 @@ impl Config {
     pub fn load(matches: &ArgMatches) -> Result<Self, ConfigError> {
         let sources = Sources::new(matches)?;
         sources.reject_secrets_in_settings()?;
-        Ok(Self { dotenv_file: sources.dotenv_file.clone(), ..Self::read(&sources)? })
+        let config = Self { dotenv_file: sources.dotenv_file.clone(), ..Self::read(&sources)? };
+        if config.database.has_password() && sources.is_typed(DATABASE_URL.name) {
+            let problem = "has a password, and every user of the machine can see a command line: set it in the environment, in \
+                           .env, or in the file that DATABASE_URL_FILE names";
+            return Err(ConfigError::Secret { name: DATABASE_URL.name, problem: problem.to_owned() });
+        }
+        Ok(config)
     }
 
     /// Reads all settings from one source.
@@ -64,10 +69,11 @@ impl Config {
     /// [`ConfigError`] for the first invalid setting.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
         // The names are kept, because `doctor` checks which users can read these files.
-        let secret_files = SECRETS.iter().filter_map(|secret| source.text(secret.file.name));
+        let names = SECRETS.iter().map(|secret| secret.file.name).chain([DATABASE_URL_FILE.name]);
+        let secret_files = names.filter_map(|name| source.text(name));
         Ok(Self {
             listen: ListenConfig::read(source)?,
-            database: DATABASE_URL.read(source)?,
+            database: Database::read(source)?,
             keys: KeyConfig::read(source)?,
             tokens: TokenConfig::read(source)?,
             passwords: PasswordConfig::read(source)?,

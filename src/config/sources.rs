@@ -98,6 +98,11 @@ impl<'a> Sources<'a> {
         }
     }
 
+    /// Whether the flag of a setting stands somewhere on the command line.
+    pub(super) fn is_typed(&self, name: &'static str) -> bool {
+        is_typed(self.level(name), name)
+    }
+
     /// The part of the command line that has the flag: before the command, or after it, which wins.
     fn level(&self, name: &'static str) -> &'a ArgMatches {
         let mut typed_at = self.matches;
@@ -177,7 +182,7 @@ fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, C
 }
 
 /// The secret in this file, without the end of its last line. Other white space is left to the parser of the secret.
-fn secret_file(path: &str) -> Result<Secret, String> {
+pub(crate) fn secret_file(path: &str) -> Result<Secret, String> {
     let bytes = small_file::read(Path::new(path), Pipes::Read).map(|file| file.bytes).map_err(|error| {
         let remedy = match &error {
             UnreadableFile::Io(_) => "name one that can",

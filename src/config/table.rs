@@ -3,6 +3,7 @@
 use clap::Arg;
 use clap::builder::OsStringValueParser;
 
+use crate::database::{DATABASE_CONNECTIONS, DATABASE_TIMEOUT, DATABASE_URL, DATABASE_URL_FILE};
 use crate::telemetry::{LOG_FORMAT, RUST_LOG};
 use jwksd_core::issuer::config::{
     ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, AUTH_FAILURE_LIMIT,
@@ -17,13 +18,15 @@ use jwksd_http::config::{
 };
 use jwksd_http::listener::{HOST, ISSUER, PORT};
 use jwksd_http::{ALLOWED_HOSTS, ALLOWED_ORIGINS};
-use jwksd_store_sqlite::DATABASE_URL;
 
 /// Every setting that is not a secret.
 pub const SETTINGS: &[Declaration] = &[
     HOST.declaration(),
     PORT.declaration(),
     DATABASE_URL.declaration(),
+    DATABASE_URL_FILE.declaration(),
+    DATABASE_CONNECTIONS.declaration(),
+    DATABASE_TIMEOUT.declaration(),
     MASTER_KEY.file.declaration(),
     ISSUER.declaration(),
     AUDIENCE.declaration(),

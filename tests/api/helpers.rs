@@ -9,6 +9,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use jwksd::app::App;
 use jwksd::config::Config;
+use jwksd::database::Database;
 use jwksd::telemetry::{LogConfig, LogFormat};
 use jwksd_core::clock::{Clock as _, ManualClock, Timestamp};
 use jwksd_core::issuer::{
@@ -99,7 +100,7 @@ impl Setup {
     fn config(&self) -> Config {
         Config {
             listen: ListenConfig { host: "127.0.0.1".into(), port: 0, issuer: Some(self.issuer.into()) },
-            database: database_file(&self.dir),
+            database: Database::File(database_file(&self.dir)),
             keys: KeyConfig {
                 master_key: Some(MasterSecret::parse(self.master_key).unwrap()),
                 new_master_key: None,

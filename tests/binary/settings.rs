@@ -53,7 +53,25 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("AUTH_RATE_LIMIT", "-1", "AUTH_RATE_LIMIT is -1: use a number from 0 to 4294967295"),
     ("AUTH_FAILURE_LIMIT", "101", "AUTH_FAILURE_LIMIT is 101: use a number from 0 to 100"),
     ("AUTH_FAILURE_WINDOW", "0", "AUTH_FAILURE_WINDOW is 0: use 1s or more, such as 12h, 30d or 1y"),
-    ("DATABASE_URL", "postgres://x", "DATABASE_URL is postgres://x: use sqlite://FILE or the path of a file"),
+    (
+        "DATABASE_URL",
+        "mysql://x",
+        "DATABASE_URL is mysql://x: use sqlite://FILE, the path of a file, or postgres://USER:PASSWORD@HOST/DATABASE",
+    ),
+    (
+        "DATABASE_URL",
+        "postgres://a,b/x",
+        "DATABASE_URL is postgres://a,b/x: use one host: a name or address that always leads to the server that can be written, \
+         such as that of a proxy",
+    ),
+    (
+        "DATABASE_URL",
+        "postgres://a/x?target_session_attrs=read-write",
+        "DATABASE_URL is postgres://a/x?target_session_attrs=read-write: remove its parameter target_session_attrs, which is not \
+         supported",
+    ),
+    ("DATABASE_CONNECTIONS", "0", "DATABASE_CONNECTIONS is 0: use a number from 1 to 1000"),
+    ("DATABASE_TIMEOUT", "0", "DATABASE_TIMEOUT is 0: use 1s or more, such as 12h, 30d or 1y"),
     (
         "ISSUER",
         "example.com",
@@ -184,9 +202,10 @@ fn a_refusal_shows_no_secret_that_got_into_another_setting() {
         expect_refusal(b"", &[(name, value)], &format!("{name} {problem}"));
     }
     let hidden = "invalid, and not shown because it may contain a secret";
-    let database = format!("DATABASE_URL is {hidden}: use sqlite://FILE or the path of a file");
+    let database = format!(
+        "DATABASE_URL is {hidden}: use sqlite://FILE, the path of a file, or postgres://USER:PASSWORD@HOST/DATABASE"
+    );
     for url in [
-        "postgres://u:hunter2@db.example/x",
         "mysql://db.example/x?password=hunter2",
         "jdbc:postgresql://db.example/x?user=u&password=hunter2",
         "host=db password=hunter2",

@@ -46,6 +46,10 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// Time since this clock was created. It never goes back and cannot be set.
     fn monotonic(&self) -> Duration;
+
+    /// Takes note of the time of a store, which was asked for and answered at these moments of the monotonic clock. Most clocks have
+    /// no use for it.
+    fn observe(&self, _store_time: Timestamp, _asked: Duration, _answered: Duration) {}
 }
 
 /// The clocks of the operating system.
@@ -73,6 +77,61 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// Slower answers say too little about the time.
+const MAX_ROUND_TRIP: Duration = Duration::from_millis(250);
+
+/// Smaller differences are those of the network.
+const MIN_STEP: Duration = Duration::from_millis(50);
+
+/// The clock of a store that many machines share, so that all of them agree on the time. Between two answers, and while the store is
+/// away, the machine's monotonic clock goes on from the last one.
+#[derive(Debug)]
+pub struct StoreClock {
+    machine: SystemClock,
+    /// The store's time, and the monotonic time of the same moment.
+    latest: Mutex<Option<(Timestamp, Duration)>>,
+}
+
+impl StoreClock {
+    /// A clock that shows the machine's time until the store has answered once.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { machine: SystemClock::start(), latest: Mutex::new(None) }
+    }
+
+    fn latest(&self) -> std::sync::MutexGuard<'_, Option<(Timestamp, Duration)>> {
+        self.latest.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Clock for StoreClock {
+    fn now(&self) -> Timestamp {
+        match *self.latest() {
+            Some((store, then)) => store.plus(self.monotonic().saturating_sub(then)),
+            None => self.machine.now(),
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.machine.monotonic()
+    }
+
+    fn observe(&self, store_time: Timestamp, asked: Duration, answered: Duration) {
+        let round_trip = answered.saturating_sub(asked);
+        let mut latest = self.latest();
+        if round_trip > MAX_ROUND_TRIP && latest.is_some() {
+            return;
+        }
+        // The store looked at its clock somewhere in between.
+        let estimate = store_time.plus(round_trip / 2);
+        let shown = latest.map(|(store, then)| store.plus(answered.saturating_sub(then)));
+        let step = shown.map(|shown| shown.as_millis().abs_diff(estimate.as_millis()));
+        if step.is_none_or(|step| u128::from(step) >= MIN_STEP.as_millis()) {
+            *latest = Some((estimate, answered));
+        }
     }
 }
 
@@ -117,5 +176,31 @@ impl Clock for ManualClock {
 
     fn monotonic(&self) -> Duration {
         self.hands().1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_clock_shows_the_time_of_the_store_wherever_the_machine_stands() {
+        let clock = StoreClock::start();
+        let at = |seconds: i64| Timestamp::from_secs(2_000_000_000 + seconds);
+        let millis = Duration::from_millis;
+        let shown = |expected: Timestamp| {
+            let off = clock.now().as_millis() - expected.as_millis();
+            assert!((0..1000).contains(&off), "{off} ms");
+        };
+        let now = clock.monotonic();
+        clock.observe(at(0), now, now);
+        shown(at(0));
+        clock.observe(at(0).plus(millis(49)), now, now);
+        shown(at(0));
+        // An answer that took long says little, and one that jumps says that the store was set.
+        clock.observe(at(500), now, now + millis(251));
+        shown(at(0));
+        clock.observe(at(-90), now, now);
+        shown(at(-90));
     }
 }

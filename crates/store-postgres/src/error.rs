@@ -20,6 +20,11 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 #[error("it took longer than DATABASE_TIMEOUT")]
 pub(crate) struct TimedOut;
 
+/// The server cannot be written: it is a standby, or was demoted to one.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the database server can only be read now")]
+pub(crate) struct ReadOnly;
+
 /// The error of a statement that did not run.
 pub(crate) fn failed(error: sqlx::Error) -> StoreError {
     match state(&error).as_deref() {
@@ -73,7 +78,7 @@ pub(crate) fn is_of_connection(error: &StoreError) -> bool {
         Some(error) => state(error).is_some_and(|state| {
             state == READ_ONLY_SQL_TRANSACTION || state.starts_with("08") || state.starts_with("57P")
         }),
-        None => false,
+        None => cause.is::<ReadOnly>(),
     }
 }
 

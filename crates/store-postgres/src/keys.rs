@@ -5,21 +5,29 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row as _};
 
-use super::error::failed;
+use super::error::{ReadOnly, failed};
 use jwksd_core::clock::Timestamp;
 use jwksd_core::key::lifecycle::{Deletable, KeyMetadata, RotationTimes};
 use jwksd_core::key::{KeyProfile, Kid};
 use jwksd_core::store::{
     Applied, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_DELETABLE, MAX_DELETED_NEXT, MasterKeyRecord,
-    SealedExternalKey, SealedKey, SealedRows, ServingMode, StoreError, UnloadedKeys,
+    Pulse, SealedExternalKey, SealedKey, SealedRows, ServingMode, StoreError, UnloadedKeys,
 };
 
-pub(crate) async fn version(db: &mut PgConnection) -> Result<KeyVersion, StoreError> {
-    sqlx::query_scalar("SELECT key_version FROM jwksd.store")
-        .fetch_one(db)
-        .await
-        .map(KeyVersion)
-        .map_err(failed)
+/// The version of the keys and the server's time, from a server that can be written.
+pub(crate) async fn pulse(db: &mut PgConnection) -> Result<Pulse, StoreError> {
+    let (version, now, is_read_only): (i64, i64, bool) = sqlx::query_as(
+        "SELECT key_version, (extract(epoch FROM clock_timestamp()) * 1000)::int8,
+                pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
+         FROM jwksd.store",
+    )
+    .fetch_one(db)
+    .await
+    .map_err(failed)?;
+    if is_read_only {
+        return Err(StoreError::unavailable(ReadOnly));
+    }
+    Ok(Pulse { version: KeyVersion(version), now: Some(Timestamp::from_millis(now)) })
 }
 
 /// The row of the table `store`, and the server's time in milliseconds.
@@ -71,6 +79,16 @@ impl StoreRow {
             token_ttl: seconds(self.policy_token_ttl?),
         })
     }
+}
+
+/// The rotation policy of the server that started last.
+pub(crate) async fn policy(db: &mut PgConnection) -> Result<Option<RotationTimes>, StoreError> {
+    Ok(StoreRow::read(db).await?.policy())
+}
+
+/// The record of the master key, if the store has one.
+pub(crate) async fn master_key(db: &mut PgConnection) -> Result<Option<MasterKeyRecord>, StoreError> {
+    StoreRow::read(db).await?.master_key()
 }
 
 /// Reads everything in the transaction of `db`, so that it belongs to one moment.

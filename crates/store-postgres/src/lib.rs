@@ -8,6 +8,7 @@
 mod accounts;
 mod connections;
 mod error;
+mod inspect;
 mod keys;
 mod schema;
 mod server;
@@ -15,6 +16,7 @@ mod sign_in_batch;
 mod sign_ins;
 mod store;
 
+pub use self::inspect::Inspection;
 pub use self::schema::newest_schema;
 pub use self::server::{InvalidServerUrl, ServerUrl};
 pub use self::store::PostgresStore;

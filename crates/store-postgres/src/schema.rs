@@ -70,8 +70,9 @@ fn in_words(error: StoreError) -> StoreError {
 async fn migrate_once(db: &mut PgConnection) -> Result<(), StoreError> {
     expect_server(db).await?;
     let mut tx = db.begin().await.map_err(failed)?;
-    if let Some(readable_by) = lock_store(&mut tx).await? {
-        expect_readable(readable_by)?;
+    if exists(&mut tx).await? {
+        sqlx::query("SELECT one FROM jwksd.store FOR UPDATE").execute(&mut *tx).await.map_err(failed)?;
+        expect_readable(&mut tx).await?;
     }
     migrations().run_direct(None, &mut *tx, false).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => failed(error),
@@ -95,17 +96,6 @@ async fn expect_server(db: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Locks the row of the store, and returns the oldest version whose programs can work with it; nothing if there is no store yet.
-async fn lock_store(db: &mut PgConnection) -> Result<Option<i64>, StoreError> {
-    if !exists(db).await? {
-        return Ok(None);
-    }
-    sqlx::query_scalar("SELECT readable_by FROM jwksd.store FOR UPDATE")
-        .fetch_optional(db)
-        .await
-        .map_err(failed)
-}
-
 /// Whether the database has the tables of a store.
 pub(crate) async fn exists(db: &mut PgConnection) -> Result<bool, StoreError> {
     sqlx::query_scalar(
@@ -117,7 +107,9 @@ pub(crate) async fn exists(db: &mut PgConnection) -> Result<bool, StoreError> {
 }
 
 /// Refuses a store that a newer program has changed too much.
-fn expect_readable(readable_by: i64) -> Result<(), StoreError> {
+pub(crate) async fn expect_readable(db: &mut PgConnection) -> Result<(), StoreError> {
+    let readable_by: i64 =
+        sqlx::query_scalar("SELECT readable_by FROM jwksd.store").fetch_one(db).await.map_err(failed)?;
     if readable_by <= newest_schema() {
         return Ok(());
     }

@@ -26,7 +26,8 @@ const PARAMETERS: [&str; 12] = [
 /// The address of a database on a server, with the role and its password. Shown without these.
 #[derive(Clone)]
 pub struct ServerUrl {
-    options: PgConnectOptions,
+    /// Boxed, because it has the size of a page of text.
+    options: Box<PgConnectOptions>,
     shown: String,
     has_password: bool,
 }
@@ -59,8 +60,7 @@ impl ServerUrl {
             return Err(InvalidServerUrl::SeveralHosts);
         }
         let has_sslmode = url.query_pairs().any(|(name, _)| name == "sslmode");
-        let is_local = options.get_socket().is_some() || is_local(&options);
-        let options = match (has_sslmode, is_local) {
+        let options = match (has_sslmode, is_local(&options)) {
             (true, _) => options,
             (false, true) => options.ssl_mode(PgSslMode::Prefer),
             (false, false) => options.ssl_mode(PgSslMode::VerifyFull),
@@ -69,13 +69,19 @@ impl ServerUrl {
         let shown = shown(&options);
         // Poolers refuse parameters of a session that they do not know.
         let options = options.extra_float_digits(None);
-        Ok(Self { options, shown, has_password })
+        Ok(Self { options: Box::new(options), shown, has_password })
     }
 
     /// Whether the text is meant for this store.
     #[must_use]
     pub fn is_meant(text: &str) -> bool {
         ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+    }
+
+    /// Whether the server is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        is_local(&self.options)
     }
 
     /// Whether the text has a password in it.
@@ -85,17 +91,18 @@ impl ServerUrl {
     }
 
     pub(crate) fn options(&self) -> PgConnectOptions {
-        self.options.clone()
+        (*self.options).clone()
     }
 }
 
 fn is_local(options: &PgConnectOptions) -> bool {
-    match Host::parse(options.get_host()) {
-        Ok(Host::Domain(name)) => name == "localhost",
-        Ok(Host::Ipv4(address)) => address.is_loopback(),
-        Ok(Host::Ipv6(address)) => address.is_loopback(),
-        Err(_) => false,
-    }
+    options.get_socket().is_some()
+        || match Host::parse(options.get_host()) {
+            Ok(Host::Domain(name)) => name == "localhost",
+            Ok(Host::Ipv4(address)) => address.is_loopback(),
+            Ok(Host::Ipv6(address)) => address.is_loopback(),
+            Err(_) => false,
+        }
 }
 
 fn shown(options: &PgConnectOptions) -> String {

@@ -1,13 +1,16 @@
 //! The [`Store`] in PostgreSQL.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
+use thiserror::Error;
 
 use super::connections::{Connections, act};
 use super::error::{failed, is_lock_timeout, is_unknown_commit, not_writable};
+use super::inspect::{self, Inspection};
 use super::server::ServerUrl;
 use super::{accounts, keys, schema, sign_in_batch, sign_ins};
 use jwksd_core::account::{AccountReport, NewAccount, TokenHolder, UserId};
@@ -16,24 +19,70 @@ use jwksd_core::clock::Timestamp;
 use jwksd_core::key::Kid;
 use jwksd_core::password::PasswordHash;
 use jwksd_core::store::{
-    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, NotWritable,
-    Page, SealedRows, ServingMode, SignIn, SignInBatcher, SignInCandidate, SignInFilter, SignInOutcome,
-    Store, StoreError,
+    AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, MasterKeyRecord, NewSignIn,
+    NotWritable, Page, Pulse, SealedRows, ServingMode, SignIn, SignInBatcher, SignInCandidate, SignInFilter,
+    SignInOutcome, Store, StoreError,
 };
 
 /// Maximum wait for the lock before the time in a plan counts as stale.
 const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
+
+/// Maximum time of a pulse: after it, the server counts as away.
+const POLL_LIMIT: Duration = Duration::from_secs(1);
 
 /// A store in a database of a PostgreSQL server.
 #[derive(Debug)]
 pub struct PostgresStore {
     /// For the rotation: it must not wait behind sign-ins.
     rounds: Connections,
+    /// The same connection, for the question whether the server answers.
+    polls: Connections,
     requests: Connections,
     batcher: SignInBatcher,
+    /// Whether the latest pulse failed.
+    is_away: AtomicBool,
 }
 
+/// The latest pulse failed, so no request is worth its work.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the database server did not answer a moment ago")]
+struct Away;
+
 impl PostgresStore {
+    /// Looks at the database without changing it: the record of its master key, and whether there are accounts. Nothing if it has
+    /// no store yet.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn probe(
+        server: &ServerUrl,
+        limit: Duration,
+    ) -> Result<(Option<MasterKeyRecord>, bool), StoreError> {
+        let connections = Connections::new(server.options(), 1, limit);
+        let probed = Self::probe_on(&connections).await;
+        connections.close().await;
+        probed
+    }
+
+    async fn probe_on(connections: &Connections) -> Result<(Option<MasterKeyRecord>, bool), StoreError> {
+        act!(connections, |db| probe(db))
+    }
+
+    /// What an operator should know about the server and the store on it.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn inspect(server: &ServerUrl, limit: Duration) -> Result<Inspection, StoreError> {
+        let connections = Connections::new(server.options(), 1, limit);
+        let inspected = Self::inspect_on(&connections).await;
+        connections.close().await;
+        inspected
+    }
+
+    async fn inspect_on(connections: &Connections) -> Result<Inspection, StoreError> {
+        act!(connections, |db| inspect::inspect(db))
+    }
+
     /// Connects, and brings the schema up to date. At most `connections` serve requests; `limit` ends every act.
     ///
     /// # Errors
@@ -54,11 +103,16 @@ impl PostgresStore {
                 }
             }
         });
-        Ok(Self { rounds, requests, batcher })
+        let polls = rounds.with_limit(limit.min(POLL_LIMIT));
+        Ok(Self { rounds, polls, requests, batcher, is_away: AtomicBool::new(false) })
     }
 }
 
 impl PostgresStore {
+    async fn ask_pulse(&self) -> Result<Pulse, StoreError> {
+        act!(self.polls, |db| keys::pulse(db))
+    }
+
     async fn insert(&self, account: &NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
         act!(self.requests, |db| accounts::insert(db, account, now))
     }
@@ -67,6 +121,14 @@ impl PostgresStore {
     async fn write(&self) -> Result<(), StoreError> {
         act!(self.rounds, |db| write_probe(db))
     }
+}
+
+async fn probe(db: &mut PgConnection) -> Result<(Option<MasterKeyRecord>, bool), StoreError> {
+    if !schema::exists(db).await? {
+        return Ok((None, false));
+    }
+    schema::expect_readable(db).await?;
+    Ok((keys::master_key(db).await?, accounts::any(db).await?))
 }
 
 async fn write_probe(db: &mut PgConnection) -> Result<(), StoreError> {
@@ -119,8 +181,14 @@ impl Store for PostgresStore {
         act!(self.rounds, |db| keys::thumbprint_kids(db))
     }
 
-    async fn key_version(&self) -> Result<KeyVersion, StoreError> {
-        act!(self.rounds, |db| keys::version(db))
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        let pulse = self.ask_pulse().await;
+        self.is_away.store(pulse.is_err(), Ordering::Relaxed);
+        pulse
+    }
+
+    fn expect_reachable(&self) -> Result<(), StoreError> {
+        if self.is_away.load(Ordering::Relaxed) { Err(StoreError::unavailable(Away)) } else { Ok(()) }
     }
 
     async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError> {
@@ -140,6 +208,7 @@ impl Store for PostgresStore {
     }
 
     async fn has_accounts(&self) -> Result<bool, StoreError> {
+        self.expect_reachable()?;
         act!(self.requests, |db| accounts::any(db))
     }
 
@@ -154,10 +223,12 @@ impl Store for PostgresStore {
     }
 
     async fn sign_in_candidate(&self, username: &str) -> Result<SignInCandidate, StoreError> {
+        self.expect_reachable()?;
         act!(self.requests, |db| accounts::candidate(db, username))
     }
 
     async fn token_holder(&self, user: UserId) -> Result<Option<TokenHolder>, StoreError> {
+        self.expect_reachable()?;
         act!(self.requests, |db| accounts::token_holder(db, user))
     }
 

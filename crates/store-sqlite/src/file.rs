@@ -205,7 +205,7 @@ fn has_parameters(text: &str) -> bool {
 
 /// The text does not name a file for a store.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("use sqlite://FILE or the path of a file")]
+#[error("use sqlite://FILE, the path of a file, or postgres://USER:PASSWORD@HOST/DATABASE")]
 pub struct InvalidDatabaseUrl;
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ mod accounts;
 mod backup;
 mod check;
 mod compatibility;
-mod config;
 mod course_tables;
 pub mod directory;
 mod error;
@@ -35,7 +34,6 @@ mod unique_indexes;
 mod write_probe;
 
 pub use self::check::{Counts, Depth, Inspection};
-pub use self::config::DATABASE_URL;
 pub use self::file::{DatabaseFile, InvalidDatabaseUrl};
 pub use self::merge::MergeOutcome;
 pub use self::probe::{Contents, Probe};

@@ -17,8 +17,8 @@ use jwksd_core::clock::Timestamp;
 use jwksd_core::key::Kid;
 use jwksd_core::store::{
     AccountChange, Applied, Cursor, KeyChange, KeySnapshot, KeyVersion, KnownKey, NewSignIn, NotWritable,
-    Page, SealedRows, ServingMode, SignIn, SignInBatcher, SignInCandidate, SignInFilter, SignInOutcome,
-    Store, StoreError,
+    Page, Pulse, SealedRows, ServingMode, SignIn, SignInBatcher, SignInCandidate, SignInFilter,
+    SignInOutcome, Store, StoreError,
 };
 
 /// Maximum wait for the write lock before the time in a plan counts as stale.
@@ -124,9 +124,9 @@ impl Store for SqliteStore {
         thumbprints::as_kids(&mut connection).await
     }
 
-    async fn key_version(&self) -> Result<KeyVersion, StoreError> {
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
         let mut connection = self.readers.connection().await?;
-        keys::version(&mut connection).await
+        Ok(Pulse { version: keys::version(&mut connection).await?, now: None })
     }
 
     async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError> {

@@ -10,7 +10,9 @@ use super::findings::Findings;
 use crate::cli::open_mode;
 use crate::cli::store_copy::DIRECTORY_PREFIX;
 use crate::config::{self, Config, DOTENV};
+use crate::database::Database;
 use crate::file_access::{self, Strictness};
+use jwksd_store_sqlite::DatabaseFile;
 use jwksd_store_sqlite::directory::directory_of;
 
 /// Free space in bytes, below which sign-ins will soon fail.
@@ -23,7 +25,32 @@ const WARNING_SPACE: u64 = 256 << 20;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
-    let store = config.database.path();
+    if let Some(file) = config.database.file() {
+        examine_store_file(file.path(), findings);
+    }
+    for file in private_files(config) {
+        if let Some(mode) = mode_open_to_others(&file) {
+            findings.warning(
+                "files",
+                format!(
+                    "{} can be read by others (mode {mode:03o}): chmod 600 {}",
+                    file.display(),
+                    file.display()
+                ),
+            );
+        }
+    }
+    examine_access(config, findings);
+    let text = match config.database {
+        Database::File(_) => {
+            "only their owner can read them, no other user can change them, and the store is writable"
+        }
+        Database::Server(_) => "only their owner can read them, and no other user can change them",
+    };
+    findings.ok_otherwise("files", text);
+}
+
+fn examine_store_file(store: &Path, findings: &mut Findings) {
     let directory = directory_of(store);
     if !directory.is_dir() {
         return findings.error(
@@ -60,23 +87,6 @@ pub(super) fn examine_files(config: &Config, findings: &mut Findings) {
             format!("{} was left by a backup or restore that was killed: remove it", left.display()),
         );
     }
-    for file in private_files(config) {
-        if let Some(mode) = mode_open_to_others(&file) {
-            findings.warning(
-                "files",
-                format!(
-                    "{} can be read by others (mode {mode:03o}): chmod 600 {}",
-                    file.display(),
-                    file.display()
-                ),
-            );
-        }
-    }
-    examine_access(config, findings);
-    findings.ok_otherwise(
-        "files",
-        "only their owner can read them, no other user can change them, and the store is writable",
-    );
 }
 
 /// Reports which other users can change or replace a file. Without a mode that lets them, its owner can.
@@ -86,8 +96,10 @@ fn examine_access(config: &Config, findings: &mut Findings) {
     if let Some(risk) = &refused {
         findings.error("files", risk.to_string());
     }
-    let directory = directory_of(config.database.path());
-    let mut found = file_access::directory_risks(directory, Strictness::NoCreating).unwrap_or_default();
+    let directory = config.database.file().map(|file| directory_of(file.path()));
+    let risks =
+        |directory| file_access::directory_risks(directory, Strictness::NoCreating).unwrap_or_default();
+    let mut found = directory.map(risks).unwrap_or_default();
     let private = private_files(config).into_iter().map(|file| (file, Strictness::NoReplacing));
     for (file, strictness) in
         store_files(config).into_iter().map(|file| (file, Strictness::NoCreating)).chain(private)
@@ -105,7 +117,9 @@ fn examine_access(config: &Config, findings: &mut Findings) {
 }
 
 pub(super) fn examine_disk(config: &Config, findings: &mut Findings) {
-    let store = config.database.path();
+    let Some(store) = config.database.file().map(DatabaseFile::path) else {
+        return;
+    };
     let directory = directory_of(store);
     // Some file systems do not tell, which is not a fault of the operator.
     let Ok(free) = fs4::available_space(directory) else {
@@ -205,12 +219,16 @@ fn private_files(config: &Config) -> Vec<PathBuf> {
 }
 
 /// The WAL contains rows that are not in the database yet, so it is as private.
-fn store_files(config: &Config) -> [PathBuf; 3] {
-    ["", "-wal", "-shm"].map(|suffix| {
-        let mut name = config.database.path().as_os_str().to_owned();
+fn store_files(config: &Config) -> Vec<PathBuf> {
+    let Some(file) = config.database.file() else {
+        return Vec::new();
+    };
+    let with_suffix = |suffix| {
+        let mut name = file.path().as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
-    })
+    };
+    ["", "-wal", "-shm"].map(with_suffix).into()
 }
 
 /// Copies of commands that were killed.

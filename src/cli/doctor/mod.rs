@@ -5,6 +5,7 @@
 mod command;
 mod environment;
 mod findings;
+mod server;
 mod settings;
 mod store;
 

@@ -1,15 +1,17 @@
 //! Checks the store: whether it opens and is undamaged, whether its keys open and rotate.
 
 use super::findings::Findings;
+use super::server;
 use crate::cli::{bootstrap, master_key, open_mode};
 use crate::config::Config;
+use crate::database::Database;
 use jwksd_core::clock::{Clock as _, SystemClock, Timestamp};
 use jwksd_core::issuer::{self, MasterKey};
 use jwksd_core::key::lifecycle::{MAX_PUBLISHED, Phase};
 use jwksd_core::key::status::StatusReport;
 use jwksd_core::password::PasswordHash;
 use jwksd_core::store::StoreError;
-use jwksd_store_sqlite::{Contents, Counts, Depth, Inspection, newest_schema};
+use jwksd_store_sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection, newest_schema};
 
 const ABOUT: &str = "store";
 
@@ -32,7 +34,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     if let Err(error) = open_mode::refuse_proxies(config) {
         findings.error("settings", error.to_string());
     }
-    let name = config.database.path().display();
+    let name = &config.database;
     let probe = match config.database.probe().await {
         Ok(probe) => probe,
         Err(StoreError::Corrupt(what)) => {
@@ -43,10 +45,11 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
         }
         Err(error) => {
             let why = bootstrap::unusable(&config.database, error);
-            return findings.error(
-                ABOUT,
-                format!("{why:#}: change its owner or its mode, or wait until no other program uses it"),
-            );
+            let way_out = match config.database {
+                Database::File(_) => "change its owner or its mode, or wait until no other program uses it",
+                Database::Server(_) => "start it, or change DATABASE_URL",
+            };
+            return findings.error(ABOUT, format!("{why:#}: {way_out}"));
         }
     };
     for fault in &probe.schema_faults {
@@ -61,7 +64,10 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     }
     match probe.contents {
         Contents::Ours(record) => match bootstrap::unlock(config, &config.database, record) {
-            Ok(master_key) => inside(config, &master_key, now, findings).await,
+            Ok(master_key) => match &config.database {
+                Database::File(file) => inside(config, file, &master_key, now, findings).await,
+                Database::Server(it) => server::examine(config, it, findings).await,
+            },
             Err(error) => findings.error("sealing", format!("{error:#}: set the one it was sealed with")),
         },
         contents => not_ours(config, &contents, findings).await,
@@ -71,7 +77,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Findings) {
 
 /// A store that does not exist yet, one of another program, or one of ours that has lost its master-key record.
 async fn not_ours(config: &Config, contents: &Contents, findings: &mut Findings) {
-    let name = config.database.path().display();
+    let name = &config.database;
     match master_key::why_none(config, contents) {
         Err(error) => return findings.error("sealing", format!("{error:#}")),
         Ok(Some(why)) => {
@@ -83,7 +89,8 @@ async fn not_ours(config: &Config, contents: &Contents, findings: &mut Findings)
     if *contents == Contents::Nothing {
         return findings.ok(ABOUT, "it does not exist yet; the first start creates it");
     }
-    match config.database.inspect(Depth::Rows).await {
+    let Some(file) = config.database.file() else { return };
+    match file.inspect(Depth::Rows).await {
         // Only jwksd records a history of keys, so the store was ours.
         Ok(store) if !store.key_metadata.is_empty() => {
             findings.error("sealing", format!("{name} has lost the record of its master key: {RESTORE}"));
@@ -113,8 +120,14 @@ fn foreign(name: &str, findings: &mut Findings) {
     );
 }
 
-async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, findings: &mut Findings) {
-    let store = match config.database.inspect(Depth::Quick).await {
+async fn inside(
+    config: &Config,
+    file: &DatabaseFile,
+    master_key: &MasterKey,
+    now: Timestamp,
+    findings: &mut Findings,
+) {
+    let store = match file.inspect(Depth::Quick).await {
         Ok(store) => store,
         Err(error) => return findings.error(ABOUT, format!("it cannot be read ({error}): {RESTORE}")),
     };
@@ -133,7 +146,7 @@ async fn inside(config: &Config, master_key: &MasterKey, now: Timestamp, finding
     rotation(config, &store, now, findings);
     passwords(config, &store, findings);
     let Counts { keys, accounts, sign_ins } = store.counts;
-    let name = config.database.path().display();
+    let name = file.path().display();
     findings.ok_otherwise(ABOUT, format!("{name}: keys {keys}, accounts {accounts}, sign-ins {sign_ins}"));
 }
 

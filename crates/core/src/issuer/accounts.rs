@@ -83,6 +83,8 @@ impl Accounts {
         password: Password,
         requester: Requester,
     ) -> Result<UserId, IssuerError> {
+        // Before the work of hashing.
+        self.context.store.expect_reachable()?;
         let password_hash = self.hash(password, requester).await?;
         let account = NewAccount { username, email, password_hash };
         Ok(self.context.store.register(account, self.context.clock.now()).await?)

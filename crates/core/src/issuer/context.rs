@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use super::blocking_pool::BlockingPool;
 use super::mutex::lock;
 use crate::clock::Clock;
-use crate::store::Store;
+use crate::store::{Pulse, Store, StoreError};
 
 /// What accounts and keys have in common.
 #[derive(Clone)]
@@ -20,6 +20,21 @@ pub struct Context {
     pub rng: SharedRng,
     /// Where passwords are hashed.
     pub pool: BlockingPool,
+}
+
+impl Context {
+    /// Asks the store for the version of its keys, and takes over its time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it does not answer.
+    pub async fn observe_store(&self) -> Result<Pulse, StoreError> {
+        let asked = self.clock.monotonic();
+        let pulse = self.store.pulse().await?;
+        if let Some(now) = pulse.now {
+            self.clock.observe(now, asked, self.clock.monotonic());
+        }
+        Ok(pulse)
+    }
 }
 
 /// A random generator that is seeded once and shared by the whole program.

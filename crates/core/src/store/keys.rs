@@ -17,6 +17,15 @@ impl fmt::Display for KeyVersion {
     }
 }
 
+/// A sign of life of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// The version of the keys.
+    pub version: KeyVersion,
+    /// The store's own time, if it has a clock: many machines then agree on one. A file has none.
+    pub now: Option<Timestamp>,
+}
+
 /// The one row that says which master key a store is sealed under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterKeyRecord {

@@ -21,7 +21,7 @@ pub use self::accounts::{AccountChange, SignInCandidate};
 pub use self::error::{NotWritable, StoreError, Unique};
 pub use self::keys::{
     Applied, InvalidExpKey, KeyChange, KeySnapshot, KeyVersion, KnownKey, MAX_DELETABLE, MAX_DELETED_NEXT,
-    MasterKeyRecord, SealedExternalKey, SealedKey, SealedRows, UnloadedKeys,
+    MasterKeyRecord, Pulse, SealedExternalKey, SealedKey, SealedRows, UnloadedKeys,
 };
 pub use self::serving_mode::ServingMode;
 pub use self::sign_in_batcher::SignInBatcher;
@@ -41,8 +41,21 @@ pub trait Store: Send + Sync {
     /// The keys that are published under their thumbprints, with those.
     async fn thumbprint_kids(&self) -> Result<Vec<(Kid, String)>, StoreError>;
 
-    /// The version of the keys. Cheap enough to be asked several times a second.
-    async fn key_version(&self) -> Result<KeyVersion, StoreError>;
+    /// The version of the keys, and the store's own time. Cheap enough to be asked several times a second.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] also when the store can only be read: it may be behind one that can be written.
+    async fn pulse(&self) -> Result<Pulse, StoreError>;
+
+    /// The version of the keys.
+    async fn key_version(&self) -> Result<KeyVersion, StoreError> {
+        self.pulse().await.map(|pulse| pulse.version)
+    }
+
+    /// Whether requests may be worth their work: an error if the latest [`pulse`](Self::pulse) failed, at once and without asking.
+    fn expect_reachable(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Writes all these changes in one short transaction, if the keys still have this version.
     ///

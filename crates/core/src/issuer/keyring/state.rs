@@ -50,6 +50,7 @@ pub struct Keyring {
     /// When keys could not be deleted, by the monotonic clock. Nothing after a success.
     pub(super) deletion_failed_at: Mutex<Option<Duration>>,
     pub(super) last_tick: Mutex<Duration>,
+    last_pulse: Mutex<LastPulse>,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
     /// Whether there are keys whose thumbprints are not recorded.
@@ -90,6 +91,7 @@ impl Keyring {
         let pool = BlockingPool::new(PARALLEL_KEYS, Arc::clone(&context.clock))?;
         let keyring = Self {
             last_tick: Mutex::new(context.clock.monotonic()),
+            last_pulse: Mutex::new(LastPulse { at: context.clock.monotonic(), is_shared: false }),
             anchors: Mutex::new(Anchors::new(context.clock.as_ref())),
             context,
             master_key,
@@ -215,6 +217,13 @@ impl Keyring {
         self.snapshot.load().publication(self.context.clock.now())
     }
 
+    /// For how long a store that others change too has not answered; zero for a file.
+    #[must_use]
+    pub fn store_silence(&self) -> Duration {
+        let LastPulse { at, is_shared } = *lock(&self.last_pulse);
+        if is_shared { self.context.clock.monotonic().saturating_sub(at) } else { Duration::ZERO }
+    }
+
     /// The `alg` values of all published keys, each once, in the order of the JWKS.
     #[must_use]
     pub fn published_algorithms(&self) -> Vec<&'static str> {
@@ -332,7 +341,10 @@ impl Keyring {
         let reloading = self.reloading.lock().await;
         // Four times a second, and for many sign-ins at a time if their key was revoked. So it reads one number before it
         // reads and opens all keys.
-        let is_current = Some(self.context.store.key_version().await?) == self.snapshot.load().version();
+        let pulse = self.context.observe_store().await?;
+        *lock(&self.last_pulse) =
+            LastPulse { at: self.context.clock.monotonic(), is_shared: pulse.now.is_some() };
+        let is_current = Some(pulse.version) == self.snapshot.load().version();
         // A self-check that failed is done again, until it passes.
         if is_current && self.self_check_log.failure().is_none() {
             return Ok(None);
@@ -468,6 +480,13 @@ fn newest_created(changes: &[KeyChange]) -> Option<(Kid, Timestamp)> {
         _ => None,
     });
     created.max()
+}
+
+/// When the store has answered last, by the monotonic clock, and whether many machines share it.
+#[derive(Clone, Copy)]
+struct LastPulse {
+    at: Duration,
+    is_shared: bool,
 }
 
 /// A snapshot that was opened, and the result of its self-check.
