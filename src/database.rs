@@ -25,7 +25,7 @@ pub const DATABASE_URL: Setting<Location> = Setting {
 pub const DATABASE_CONNECTIONS: Setting<u32> = Setting {
     name: "DATABASE_CONNECTIONS",
     default: "8",
-    help: "PostgreSQL: how many connections of each process serve requests; one more serves the key rotation",
+    help: "PostgreSQL: how many connections of each process serve requests; two more serve the key rotation",
     parse: |text| number(text, &(1..=1000)),
 };
 

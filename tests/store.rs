@@ -3,6 +3,7 @@
 //! Most cases use two handles on one store, as two processes do.
 
 #[path = "support/postgres.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
 mod support;
 
 use std::net::IpAddr;

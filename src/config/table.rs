@@ -13,8 +13,8 @@ use jwksd_core::issuer::config::{
 use jwksd_core::rate_limit::{AUTH_RATE_LIMIT, REGISTER_RATE_LIMIT};
 use jwksd_core::setting::{Declaration, SecretDeclaration};
 use jwksd_http::config::{
-    ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, INTROSPECT_TOKEN, OPEN_AUTH_ANYWAY, REGISTRATION,
-    TRUSTED_PROXIES,
+    ADMIN_TOKEN, AUTH_MODE, CLIENT_IP_HEADER, INTROSPECT_TOKEN, JWKS_MAX_SILENCE, OPEN_AUTH_ANYWAY,
+    REGISTRATION, TRUSTED_PROXIES,
 };
 use jwksd_http::listener::{HOST, ISSUER, PORT};
 use jwksd_http::{ALLOWED_HOSTS, ALLOWED_ORIGINS};
@@ -39,6 +39,7 @@ pub const SETTINGS: &[Declaration] = &[
     KEY_RETENTION.declaration(),
     KEY_LEAD.declaration(),
     JWKS_MAX_AGE.declaration(),
+    JWKS_MAX_SILENCE.declaration(),
     AUTH_MODE.declaration(),
     OPEN_AUTH_ANYWAY.declaration(),
     AUTH_RATE_LIMIT.declaration(),

@@ -136,6 +136,7 @@ impl Setup {
     fn http_config(&self) -> HttpConfig {
         HttpConfig {
             max_age: 5 * MINUTE,
+            max_silence: Duration::ZERO,
             auth_mode: self.auth_mode,
             registration: self.registration,
             client_ip: ClientIpPolicy {

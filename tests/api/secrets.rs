@@ -71,6 +71,7 @@ async fn debug_shows_no_secret() {
     assert_eq!(format!("{:?}", SecretJson::parse(br#"{"d":"hunter2"}"#).unwrap()), "SecretJson");
     let settings = HttpConfig {
         max_age: MINUTE,
+        max_silence: std::time::Duration::ZERO,
         auth_mode: AuthMode::Password,
         registration: Registration::Open,
         client_ip: ClientIpPolicy { trusted: Vec::new(), header: ClientIpHeader::XForwardedFor },

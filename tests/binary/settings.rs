@@ -67,8 +67,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "DATABASE_URL",
         "postgres://a/x?target_session_attrs=read-write",
-        "DATABASE_URL is postgres://a/x?target_session_attrs=read-write: remove its parameter target_session_attrs, which is not \
-         supported",
+        r#"DATABASE_URL is "postgres://a/x?…": remove its parameter target_session_attrs, which is not supported"#,
     ),
     ("DATABASE_CONNECTIONS", "0", "DATABASE_CONNECTIONS is 0: use a number from 1 to 1000"),
     ("DATABASE_TIMEOUT", "0", "DATABASE_TIMEOUT is 0: use 1s or more, such as 12h, 30d or 1y"),

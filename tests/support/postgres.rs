@@ -50,7 +50,7 @@ impl TestDatabase {
 }
 
 /// Waits as long as the server starts.
-async fn connect(url: &str) -> PgConnection {
+pub(crate) async fn connect(url: &str) -> PgConnection {
     for _ in 0..100 {
         if let Ok(connection) = PgConnection::connect(url).await {
             return connection;
@@ -95,30 +95,56 @@ fn given(url: &str) -> PostgresServer {
     PostgresServer { prefix, suffix: parameters.map(|it| format!("?{it}")).unwrap_or_default(), _own: None }
 }
 
-/// Ends with the process of the tests.
-struct OwnServer {
-    port: u16,
+/// A server that ends with the process of the tests.
+pub(crate) struct OwnServer {
+    pub(crate) port: u16,
     /// Its standard input ends with this process, which ends the server.
     _child: Child,
     _directory: TempDir,
 }
 
 impl OwnServer {
-    fn start() -> Option<Self> {
+    /// Starts a new one. Nothing if PostgreSQL is not installed.
+    pub(crate) fn start() -> Option<Self> {
+        Self::create("initdb", |initdb| {
+            initdb.args([
+                "--auth=trust",
+                "--username=postgres",
+                "--no-sync",
+                "--encoding=UTF8",
+                "--locale=C",
+            ]);
+        })
+    }
+
+    /// Starts a server that repeats what this one does.
+    pub(crate) fn start_standby(&self) -> Self {
+        let standby = Self::create("pg_basebackup", |copy| {
+            copy.args([
+                "--host=127.0.0.1",
+                "--username=postgres",
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+            ]);
+            copy.args(["--no-sync", "--port", &self.port.to_string()]);
+        });
+        standby.unwrap()
+    }
+
+    /// The URL of one of its databases.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Starts a server with the files that this program of PostgreSQL makes.
+    fn create(program: &str, options: impl Fn(&mut Command)) -> Option<Self> {
         let bin = binaries()?;
         let directory = tempfile::tempdir().unwrap();
         own(directory.path());
         let data = directory.path().join("data");
-        let mut initdb = unprivileged(Command::new(bin.join("initdb")));
-        initdb.args([
-            "--auth=trust",
-            "--username=postgres",
-            "--no-sync",
-            "--encoding=UTF8",
-            "--locale=C",
-            "-D",
-        ]);
-        let made = initdb.arg(&data).current_dir(directory.path()).output().unwrap();
+        let mut maker = unprivileged(Command::new(bin.join(program)));
+        options(&mut maker);
+        let made = maker.arg("-D").arg(&data).current_dir(directory.path()).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
         let script = "\"$0\" \"$@\" </dev/null >server.log 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait; rm -rf data";
@@ -165,7 +191,10 @@ fn binaries() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut packages: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
     packages.sort();
-    std::env::split_paths(&path).chain(packages.into_iter().rev()).find(|dir| dir.join("initdb").exists())
+    let mut places = std::env::split_paths(&path).chain(packages.into_iter().rev());
+    // A link may stand apart from the other programs.
+    let initdb = places.find_map(|dir| dir.join("initdb").canonicalize().ok())?;
+    initdb.parent().map(Path::to_owned)
 }
 
 /// PostgreSQL refuses to run as root.

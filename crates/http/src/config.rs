@@ -11,7 +11,7 @@ use super::bearer_auth::SecretToken;
 use super::browser::{ALLOWED_ORIGINS, AllowedOrigins, BrowserConfig};
 use super::client_ip::{ClientIpHeader, ClientIpPolicy, UnknownHeader};
 use jwksd_core::issuer::config::JWKS_MAX_AGE;
-use jwksd_core::setting::values::{list, one_of, text};
+use jwksd_core::setting::values::{duration, list, one_of, text};
 use jwksd_core::setting::{ConfigError, OptionalSetting, Secret, SecretSetting, Setting, Source};
 use jwksd_core::store::ServingMode;
 use jwksd_core::trim::trim_invisible;
@@ -68,11 +68,24 @@ pub const INTROSPECT_TOKEN: SecretSetting<Secret> = SecretSetting {
     parse: bearer_token,
 };
 
+// Two seconds pass while a server is replaced by another.
+pub const JWKS_MAX_SILENCE: Setting<Duration> = Setting {
+    name: "JWKS_MAX_SILENCE",
+    default: "0",
+    help: "PostgreSQL: how long the JWKS is served while the store does not answer, which may hide revocations; 0 for no end",
+    parse: |text| match duration(text)? {
+        silence if silence.is_zero() || silence >= Duration::from_secs(2) => Ok(silence),
+        _ => Err("use 0, or 2s or more".to_owned()),
+    },
+};
+
 /// The settings of the HTTP layer. The limits themselves belong to the rate limiter.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// How long verifiers may cache what is published.
     pub max_age: Duration,
+    /// How long the JWKS is served while a store that others change too does not answer. Zero for no end.
+    pub max_silence: Duration,
     /// Whether /auth checks passwords.
     pub auth_mode: AuthMode,
     /// Whether /register creates accounts.
@@ -101,6 +114,7 @@ impl HttpConfig {
         }
         Ok(Self {
             max_age: JWKS_MAX_AGE.read(source)?,
+            max_silence: JWKS_MAX_SILENCE.read(source)?,
             auth_mode,
             registration: REGISTRATION.read(source)?,
             client_ip: ClientIpPolicy {

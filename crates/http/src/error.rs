@@ -447,6 +447,11 @@ impl IntoResponse for ApiError {
 }
 
 impl ApiError {
+    /// What the store keeps from being answered for now.
+    pub(super) fn without_store(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable { cause: Box::new(cause), retry_after: RETRY_STORE }
+    }
+
     /// A registration that failed. In the database of another program, a rule may forbid some names and addresses.
     pub(super) fn of_registration(error: IssuerError) -> Self {
         match error {

@@ -223,7 +223,7 @@ impl Inner {
         host::of(request).ok()?;
         let started = self.clock.monotonic();
         // hyper omits the body of a response to HEAD.
-        let response = routes::jwks::respond(&self.keyring, self.config.max_age, request.headers()).ok()?;
+        let response = routes::jwks::respond(&self.keyring, &self.config, request.headers()).ok()?;
         let is_ok = response.status() == StatusCode::OK;
         let metrics = if is_ok { &path.ok } else { &path.not_modified };
         metrics.count(started);

@@ -34,6 +34,12 @@ pub(super) struct AppState {
 #[derive(Clone, Copy)]
 pub(super) struct MaxAge(pub(super) Duration);
 
+impl FromRef<AppState> for Arc<HttpConfig> {
+    fn from_ref(state: &AppState) -> Self {
+        Arc::clone(&state.config)
+    }
+}
+
 impl FromRef<AppState> for Issuer {
     fn from_ref(state: &AppState) -> Self {
         state.services.issuer.clone()

@@ -37,7 +37,21 @@ pub(crate) struct Connections {
 impl Connections {
     /// At most `number` connections. None is opened before it is needed.
     pub(crate) fn new(options: PgConnectOptions, number: u32, limit: Duration) -> Self {
-        let staleness = Arc::new(Staleness::new());
+        Self::with_staleness(options, number, limit, Arc::new(Staleness::new()))
+    }
+
+    /// More connections to the same server. What one of these finds out about it counts for the others.
+    pub(crate) fn more(&self, number: u32, limit: Duration) -> Self {
+        let options = (*self.pool.connect_options()).clone();
+        Self::with_staleness(options, number, limit, Arc::clone(&self.staleness))
+    }
+
+    fn with_staleness(
+        options: PgConnectOptions,
+        number: u32,
+        limit: Duration,
+        staleness: Arc<Staleness>,
+    ) -> Self {
         let stale = Arc::clone(&staleness);
         let pool = PgPoolOptions::new()
             .max_connections(number)
@@ -62,6 +76,11 @@ impl Connections {
     pub(crate) async fn lease(&self) -> Result<Lease<'_>, StoreError> {
         let connection = self.pool.acquire().await.map_err(failed)?;
         Ok(Lease { connection, connections: self })
+    }
+
+    /// Uses none of those that are open now again: they may lead to a server that is away, or was demoted.
+    pub(crate) fn distrust(&self) {
+        self.staleness.begin();
     }
 
     /// Closes all of them.
@@ -117,7 +136,10 @@ impl Lease<'_> {
         {
             // Detached and dropped: closing it politely would wait for a server that does not answer.
             drop(self.connection.detach());
-            self.connections.staleness.begin();
+            // One act that took too long says nothing about the others.
+            if !is_timeout(error) {
+                self.connections.distrust();
+            }
         }
         done
     }

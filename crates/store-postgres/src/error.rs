@@ -45,9 +45,13 @@ pub(crate) fn conflict(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// Whether the whole act may be done again: another transaction was in its way, and nothing of it was stored.
+/// Whether the whole act may be done again, because nothing of it was stored: another transaction was in its way, or its connection
+/// led to a server that was demoted.
 pub(crate) fn is_repeatable(error: &StoreError) -> bool {
-    matches!(state_of(error).as_deref(), Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED))
+    matches!(
+        state_of(error).as_deref(),
+        Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED | READ_ONLY_SQL_TRANSACTION)
+    )
 }
 
 /// Whether a lock was not free in time.

@@ -28,14 +28,14 @@ use jwksd_core::store::{
 const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
 
 /// Maximum time of a pulse: after it, the server counts as away.
-const POLL_LIMIT: Duration = Duration::from_secs(1);
+const POLL_LIMIT: Duration = Duration::from_millis(500);
 
 /// A store in a database of a PostgreSQL server.
 #[derive(Debug)]
 pub struct PostgresStore {
     /// For the rotation: it must not wait behind sign-ins.
     rounds: Connections,
-    /// The same connection, for the question whether the server answers.
+    /// For the question whether the server answers: it must not wait behind anything.
     polls: Connections,
     requests: Connections,
     batcher: SignInBatcher,
@@ -89,7 +89,7 @@ impl PostgresStore {
     /// [`StoreError`] says in words what is wrong with the database.
     pub async fn open(server: &ServerUrl, connections: u32, limit: Duration) -> Result<Self, StoreError> {
         let rounds = Connections::new(server.options(), 1, limit);
-        let requests = Connections::new(server.options(), connections, limit);
+        let requests = rounds.more(connections, limit);
         schema::migrate(&rounds).await?;
         let batcher = SignInBatcher::new({
             let requests = requests.clone();
@@ -103,7 +103,7 @@ impl PostgresStore {
                 }
             }
         });
-        let polls = rounds.with_limit(limit.min(POLL_LIMIT));
+        let polls = rounds.more(1, limit.min(POLL_LIMIT));
         Ok(Self { rounds, polls, requests, batcher, is_away: AtomicBool::new(false) })
     }
 }
@@ -184,6 +184,9 @@ impl Store for PostgresStore {
     async fn pulse(&self) -> Result<Pulse, StoreError> {
         let pulse = self.ask_pulse().await;
         self.is_away.store(pulse.is_err(), Ordering::Relaxed);
+        if pulse.is_err() {
+            self.polls.distrust();
+        }
         pulse
     }
 
@@ -309,6 +312,7 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         self.rounds.close().await;
+        self.polls.close().await;
         self.requests.close().await;
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn get(
         token_endpoint_auth_methods_supported: [],
         claims_supported: ["iss", "sub", "uid", "aud", "iat", "exp", "jti"],
     });
-    set_cacheable(response.headers_mut(), max_age);
+    set_cacheable(response.headers_mut(), keyring.limit_freshness(max_age));
     response
 }
 

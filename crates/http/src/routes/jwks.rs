@@ -1,7 +1,6 @@
 //! The JWKS (RFC 7517 §5): bytes that are ready, with headers for caches and browsers.
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,12 +9,12 @@ use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::json;
+use thiserror::Error;
 
-use crate::config::AuthMode;
+use crate::config::{AuthMode, HttpConfig};
 use crate::error::{ApiError, ErrorCode};
 use crate::openapi::{Operation, Parameter, ParameterLocation, Success, Types, jwk_schema};
 use crate::response::{set_cacheable, set_readable};
-use crate::state::MaxAge;
 use jwksd_core::issuer::{Keyring, Publication};
 
 /// The standard path, and a short one.
@@ -25,18 +24,27 @@ pub(crate) const ALIAS: &str = "/jwks";
 /// Handles GET on both paths, for requests that the fast path leaves to the router.
 pub(super) async fn get(
     State(keyring): State<Arc<Keyring>>,
-    State(MaxAge(max_age)): State<MaxAge>,
+    State(config): State<Arc<HttpConfig>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    respond(&keyring, max_age, &headers)
+    respond(&keyring, &config, &headers)
 }
+
+/// What is published may have been revoked by another process.
+#[derive(Debug, Error)]
+#[error("the store has been silent for {0:?}, longer than JWKS_MAX_SILENCE")]
+struct Silent(Duration);
 
 /// The response to a request with these headers.
 pub(crate) fn respond(
     keyring: &Keyring,
-    max_age: Duration,
+    config: &HttpConfig,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
+    let silence = keyring.store_silence();
+    if !config.max_silence.is_zero() && silence > config.max_silence {
+        return Err(ApiError::without_store(Silent(silence)));
+    }
     let Publication { body, etag, fresh_for } = keyring.publication().ok_or(ApiError::NoKeyToPublish)?;
     let is_current = has_version(headers, &etag);
     let etag = HeaderValue::from_maybe_shared(etag).map_err(|error| ApiError::Internal(error.into()))?;
@@ -47,7 +55,7 @@ pub(crate) fn respond(
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     // No cache may keep a key past its expiry.
-    set_cacheable(response.headers_mut(), max_age.min(fresh_for));
+    set_cacheable(response.headers_mut(), config.max_age.min(fresh_for));
     response.headers_mut().insert(ETAG, etag);
     // The fast path applies no grant.
     set_readable(response.headers_mut());
@@ -91,7 +99,7 @@ fn describe(id: &'static str) -> Operation {
     Operation {
         parameters: vec![if_none_match],
         successes: vec![complete, not_modified],
-        errors: vec![ErrorCode::NoKey, ErrorCode::Internal],
+        errors: vec![ErrorCode::NoKey, ErrorCode::Unavailable, ErrorCode::Internal],
         ..Operation::new(id, "The public keys of all unexpired signing keys (RFC 7517)")
     }
 }

@@ -10,6 +10,8 @@ mod duplicates;
 mod error;
 mod external_keys;
 mod inspect;
+mod last_pulse;
+mod lost;
 mod master_key;
 mod open_mode;
 mod policy;

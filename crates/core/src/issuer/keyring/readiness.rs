@@ -36,8 +36,17 @@ impl Keyring {
             return Err(NotReady::RotationStalled);
         }
         // Last, because it is the only check that may have to wait.
-        self.context.store.key_version().await.map_err(NotReady::Store)?;
-        Ok(())
+        self.expect_store().await.map_err(NotReady::Store)
+    }
+
+    /// Whether the store answers. A server that did so a moment ago is not asked.
+    async fn expect_store(&self) -> Result<(), StoreError> {
+        let store = &self.context.store;
+        store.expect_reachable()?;
+        if self.last_pulse.is_recent(self.context.clock.monotonic()) {
+            return Ok(());
+        }
+        self.observe_pulse().await.map(drop)
     }
 }
 

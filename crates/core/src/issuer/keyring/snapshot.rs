@@ -17,7 +17,7 @@ use crate::key::lifecycle::{KeyMetadata, KeyTimeline, RotationTimes};
 use crate::key::seal::Sealer;
 use crate::key::self_check::{SelfCheck, SelfCheckError};
 use crate::key::{Kid, KidFormat, SigningKey};
-use crate::store::{KeySnapshot, KeyVersion, SealedKey, UnloadedKeys};
+use crate::store::{KeyChange, KeySnapshot, KeyVersion, SealedKey, UnloadedKeys};
 use jwksd_jose::jwk::Jwk;
 use jwksd_jose::jwk_set::{Entry, JwkSet, TrustedKeys};
 
@@ -34,6 +34,8 @@ pub(super) struct KeyringSnapshot {
     open_mode_keys: Vec<Kid>,
     /// Published keys, oldest first.
     published: Vec<(KeyMetadata, Arc<SigningKey>)>,
+    /// The rows of `published`, in case the store loses one.
+    sealed: Arc<[SealedKey]>,
     expired_signer: Option<Arc<SigningKey>>,
     external: Arc<[ExternalKey]>,
     /// How many keys have ended that are not in `keys`.
@@ -141,6 +143,7 @@ impl KeyringSnapshot {
             newest_signer: stored.newest_signer,
             open_mode_keys: stored.open_mode_keys.into_iter().filter(is_published).collect(),
             documents: documents(&published, &external),
+            sealed: stored.sealed.into_iter().filter(|row| is_published(&row.kid)).collect(),
             published,
             expired_signer,
             external: external.into(),
@@ -166,6 +169,7 @@ impl KeyringSnapshot {
             newest_signer: None,
             open_mode_keys: Vec::new(),
             published: Vec::new(),
+            sealed: Arc::default(),
             expired_signer: None,
             external: Arc::default(),
             unloaded: UnloadedKeys::default(),
@@ -199,6 +203,7 @@ impl KeyringSnapshot {
             open_mode_keys: self.open_mode_keys.clone(),
             documents: documents(&published, &external),
             published,
+            sealed: Arc::clone(&self.sealed),
             expired_signer: self.expired_signer.clone(),
             external,
             unloaded: self.unloaded,
@@ -227,6 +232,16 @@ impl KeyringSnapshot {
             documents: Vec::new(),
             ..self
         }
+    }
+
+    /// The changes that store a published key again, with all that happened to it; none for a key that has ended.
+    pub(super) fn insertion(&self, kid: Kid, now: Timestamp) -> Option<[KeyChange; 2]> {
+        let is_alive = |key: &KeyMetadata| key.is_published(now) && !self.ended().keys.contains(&kid);
+        let (key, signing_key) = self.published.iter().find(|(key, _)| key.kid == kid && is_alive(key))?;
+        let row = self.sealed.iter().find(|row| row.kid == kid && row.exp == key.exp)?;
+        let thumbprint = signing_key.jwk().key().thumbprint();
+        let insert = KeyChange::Insert { key: *key, sealed: row.bytes.clone() };
+        Some([insert, KeyChange::RecordThumbprint { kid, thumbprint }])
     }
 
     /// Which keys it would publish, for an older snapshot that stays in place.

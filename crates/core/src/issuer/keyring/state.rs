@@ -11,6 +11,7 @@ use tokio::sync::MutexGuard;
 
 use super::anchors::Anchors;
 use super::inspect::UnreadableRow;
+use super::last_pulse::LastPulse;
 use super::master_key::{APPLY_ATTEMPTS, MasterKey};
 use super::rotation::{Basis, Draft, Intent, Settled, log_all};
 use super::self_check_log::SelfCheckLog;
@@ -25,13 +26,19 @@ use crate::key::lifecycle::{self, Action, MAX_PUBLISHED, Phase, PlanContext, Rot
 use crate::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::key::{KeyError, KeySpec, Kid, SigningKey};
-use crate::store::{Applied, KeyChange, KeySnapshot, SealedRows};
+use crate::store::{Applied, KeyChange, KeySnapshot, Pulse, SealedRows, StoreError};
 use jwksd_jose::jws::Jws;
 use jwksd_jose::private_key::PrivateKey;
 use jwksd_jose::verify_error::VerifyError;
 
 /// Keys that are generated at the same time: the two of a first start.
 const PARALLEL_KEYS: usize = 2;
+
+/// Time without an answer of the store after which the JWKS may only be cached briefly.
+const TOLERATED_SILENCE: Duration = Duration::from_secs(2);
+
+/// How long it may be cached then.
+const SILENT_FRESHNESS: Duration = Duration::from_secs(10);
 
 /// The keys of a store.
 pub struct Keyring {
@@ -50,7 +57,11 @@ pub struct Keyring {
     /// When keys could not be deleted, by the monotonic clock. Nothing after a success.
     pub(super) deletion_failed_at: Mutex<Option<Duration>>,
     pub(super) last_tick: Mutex<Duration>,
-    last_pulse: Mutex<LastPulse>,
+    pub(super) last_pulse: LastPulse,
+    /// Whether the store failed to answer since the last reload. What it says then may be of another server.
+    must_reload: AtomicBool,
+    /// The greatest number of a key that this process has seen. A store that lost changes would give it out again.
+    greatest_kid: AtomicI64,
     pub(super) failed_ticks: AtomicU32,
     pub(super) master_key_changed: AtomicBool,
     /// Whether there are keys whose thumbprints are not recorded.
@@ -91,7 +102,9 @@ impl Keyring {
         let pool = BlockingPool::new(PARALLEL_KEYS, Arc::clone(&context.clock))?;
         let keyring = Self {
             last_tick: Mutex::new(context.clock.monotonic()),
-            last_pulse: Mutex::new(LastPulse { at: context.clock.monotonic(), is_shared: false }),
+            last_pulse: LastPulse::default(),
+            must_reload: AtomicBool::new(false),
+            greatest_kid: AtomicI64::new(0),
             anchors: Mutex::new(Anchors::new(context.clock.as_ref())),
             context,
             master_key,
@@ -214,14 +227,22 @@ impl Keyring {
     /// What verifiers get now: nothing if there is no key to publish.
     #[must_use]
     pub fn publication(&self) -> Option<Publication> {
-        self.snapshot.load().publication(self.context.clock.now())
+        let mut publication = self.snapshot.load().publication(self.context.clock.now())?;
+        publication.fresh_for = self.limit_freshness(publication.fresh_for);
+        Some(publication)
+    }
+
+    /// How long something may be cached that could be so for this long: briefly while the store is silent, because other
+    /// processes may have changed it.
+    #[must_use]
+    pub fn limit_freshness(&self, fresh_for: Duration) -> Duration {
+        if self.store_silence() > TOLERATED_SILENCE { fresh_for.min(SILENT_FRESHNESS) } else { fresh_for }
     }
 
     /// For how long a store that others change too has not answered; zero for a file.
     #[must_use]
     pub fn store_silence(&self) -> Duration {
-        let LastPulse { at, is_shared } = *lock(&self.last_pulse);
-        if is_shared { self.context.clock.monotonic().saturating_sub(at) } else { Duration::ZERO }
+        self.last_pulse.silence(self.context.clock.monotonic())
     }
 
     /// The `alg` values of all published keys, each once, in the order of the JWKS.
@@ -341,20 +362,30 @@ impl Keyring {
         let reloading = self.reloading.lock().await;
         // Four times a second, and for many sign-ins at a time if their key was revoked. So it reads one number before it
         // reads and opens all keys.
-        let pulse = self.context.observe_store().await?;
-        *lock(&self.last_pulse) =
-            LastPulse { at: self.context.clock.monotonic(), is_shared: pulse.now.is_some() };
-        let is_current = Some(pulse.version) == self.snapshot.load().version();
-        // A self-check that failed is done again, until it passes.
-        if is_current && self.self_check_log.failure().is_none() {
+        let is_current = Some(self.observe_pulse().await?.version) == self.snapshot.load().version();
+        // A self-check that failed is done again, until it passes. And a number that is the same says nothing after a failover,
+        // which can turn it back.
+        if is_current && self.self_check_log.failure().is_none() && !self.must_reload.load(Ordering::Relaxed)
+        {
             return Ok(None);
         }
         let reloaded = self.reload_locked(&reloading).await?;
-        if reloaded == Reloaded::Swapped {
+        self.must_reload.store(false, Ordering::Relaxed);
+        if reloaded == Reloaded::Swapped && !is_current {
             let summary = self.snapshot.load().summary(self.context.clock.now());
             tracing::info!("the keys in the store have changed: {summary}");
         }
         Ok(Some(reloaded))
+    }
+
+    /// Asks the store whether it answers, and for the version of its keys.
+    pub(super) async fn observe_pulse(&self) -> Result<Pulse, StoreError> {
+        let pulse = self.context.observe_store().await;
+        match &pulse {
+            Ok(pulse) => self.last_pulse.record(pulse, self.context.clock.monotonic()),
+            Err(_) => self.must_reload.store(true, Ordering::Relaxed),
+        }
+        pulse
     }
 
     /// Takes over the keys as they are stored, unless the key set that they make fails the self-check.
@@ -399,7 +430,7 @@ impl Keyring {
 
     async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
         let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
-        let stored = self.context.store.keys(&self.usable_rows_at(now, unreadable)).await?;
+        let stored = self.complete_keys(&self.usable_rows_at(now, unreadable)).await?;
         if !self.is_ours(&stored) {
             self.master_key_changed.store(true, Ordering::Relaxed);
             // Revocations are not sealed: they still count, although the keys themselves no longer open.
@@ -419,13 +450,39 @@ impl Keyring {
 
     /// The keys as they are stored, if they are still sealed under our master key.
     pub(super) async fn stored_keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, IssuerError> {
-        let stored = self.context.store.keys(sealed).await?;
+        // Clients wait for most of these changes.
+        self.context.store.expect_reachable()?;
+        let mut stored = self.context.store.keys(sealed).await?;
+        self.reserve_kids(&mut stored);
         if !self.is_ours(&stored) {
             // What to do about it is decided in one place, by one caller at a time.
             self.reload().await?;
             return Err(IssuerError::MasterKeyChanged);
         }
         Ok(stored)
+    }
+
+    /// The keys as they are stored, once the store has back what it has lost of those in memory.
+    async fn complete_keys(&self, wanted: &SealedRows) -> Result<KeySnapshot, IssuerError> {
+        for _ in 0..APPLY_ATTEMPTS {
+            let mut stored = self.context.store.keys(wanted).await?;
+            let lost = self.snapshot.load().lost_by(&stored, self.context.clock.now());
+            self.reserve_kids(&mut stored);
+            if lost.is_empty() || !self.is_ours(&stored) {
+                return Ok(stored);
+            }
+            // After a conflict, another process may have put it back.
+            if self.context.store.apply(stored.version, lost.changes()).await? == Applied::Yes {
+                lost.log();
+            }
+        }
+        Err(IssuerError::Contention)
+    }
+
+    /// Keeps the store from giving out a number again that it has lost.
+    fn reserve_kids(&self, stored: &mut KeySnapshot) {
+        let greatest = self.greatest_kid.fetch_max(stored.next_kid.0.saturating_sub(1), Ordering::Relaxed);
+        stored.next_kid = stored.next_kid.max(Kid(greatest.saturating_add(1)));
     }
 
     fn is_ours(&self, stored: &KeySnapshot) -> bool {
@@ -480,13 +537,6 @@ fn newest_created(changes: &[KeyChange]) -> Option<(Kid, Timestamp)> {
         _ => None,
     });
     created.max()
-}
-
-/// When the store has answered last, by the monotonic clock, and whether many machines share it.
-#[derive(Clone, Copy)]
-struct LastPulse {
-    at: Duration,
-    is_shared: bool,
 }
 
 /// A snapshot that was opened, and the result of its self-check.
