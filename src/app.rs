@@ -8,9 +8,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::shared_limit;
 use jwksd_core::issuer::{Accounts, Context, Issuer, IssuerError, Keyring, MasterKey, Retention, Swept};
 use jwksd_core::outage::{Outage, error_chain};
-use jwksd_core::rate_limit::LocalRateLimiter;
 use jwksd_core::token::TokenPolicy;
 use jwksd_http::{AuthMode, FastPath, Metrics, MetricsError, Services};
 
@@ -74,7 +74,7 @@ impl App {
         let issuer = Issuer::new(context.clone(), accounts.clone(), Arc::clone(&keyring), tokens)
             .allowing_accounts(config.open_auth_anyway);
 
-        let limiter = Arc::new(LocalRateLimiter::new(config.limits));
+        let limiter = shared_limit::limiter(config.limit_server.as_ref(), config.limits).await;
         let services =
             Services { accounts: accounts.clone(), keyring: Arc::clone(&keyring), issuer: issuer.clone() };
         let fast_path =

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::secret_file;
+use crate::config::{expect_one, secret_file};
 use jwksd_core::clock::{Clock, StoreClock, SystemClock};
 use jwksd_core::setting::values::{number, positive_duration};
 use jwksd_core::setting::{ConfigError, OptionalSetting, Setting, Source};
@@ -100,11 +100,8 @@ impl Database {
     /// # Errors
     /// [`ConfigError`] for the first invalid setting.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
+        expect_one(source, DATABASE_URL.name, DATABASE_URL_FILE.name)?;
         let location = match DATABASE_URL_FILE.read(source)? {
-            Some(_) if source.text(DATABASE_URL.name).is_some() => {
-                let problem = format!("is set, and {} as well: keep one of them", DATABASE_URL_FILE.name);
-                return Err(ConfigError::Secret { name: DATABASE_URL.name, problem });
-            }
             Some(location) => location,
             None => DATABASE_URL.read(source)?,
         };

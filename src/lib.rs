@@ -18,4 +18,5 @@ pub mod cli;
 pub mod config;
 pub mod database;
 mod file_access;
+pub mod shared_limit;
 pub mod telemetry;

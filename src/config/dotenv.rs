@@ -11,7 +11,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::dotenv_file::DOTENV;
-use super::small_file::{self, Pipes, SmallFile, UnreadableFile};
+use super::small_file::{self, Pipes, SmallFile, UnreadableFile, is_utf16};
 use super::table::{SECRETS, SETTINGS};
 use jwksd_core::setting::ConfigError;
 use jwksd_core::trim::{is_invisible, trim_invisible};
@@ -94,11 +94,6 @@ fn pairs(text: &str) -> Option<Vec<(String, Zeroizing<String>)>> {
 fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
-}
-
-/// Bytes of UTF-16, with a byte order mark or without one: ASCII has a zero in every second byte.
-pub(super) fn is_utf16(bytes: &[u8]) -> bool {
-    matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, ..] | [_, 0, ..])
 }
 
 /// The number of the first line with a NUL byte.

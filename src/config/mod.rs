@@ -6,6 +6,7 @@
 
 mod dotenv;
 mod dotenv_file;
+mod secret_file;
 mod settings;
 mod small_file;
 mod sources;
@@ -13,7 +14,8 @@ mod table;
 
 pub use self::dotenv::parse_dotenv;
 pub(crate) use self::dotenv_file::{DOTENV, check_dotenv_access};
+pub(crate) use self::secret_file::{expect_one, secret_file};
 pub use self::settings::Config;
-pub(crate) use self::sources::{admin_token, dotenv_master_key, secret_file, typed_setting};
+pub(crate) use self::sources::{admin_token, dotenv_master_key, typed_setting};
 pub use self::table::{SECRETS, SETTINGS};
 pub(crate) use self::table::{args, secrets_help};

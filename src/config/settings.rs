@@ -9,6 +9,7 @@ use clap::ArgMatches;
 use super::sources::Sources;
 use super::table::SECRETS;
 use crate::database::{DATABASE_URL, DATABASE_URL_FILE, Database};
+use crate::shared_limit::{self, RATE_LIMIT_URL, RATE_LIMIT_URL_FILE};
 use crate::telemetry::LogConfig;
 use jwksd_core::issuer::config::LOG_RETENTION;
 use jwksd_core::issuer::{KeyConfig, PasswordConfig, TokenConfig};
@@ -16,6 +17,7 @@ use jwksd_core::rate_limit::RateLimits;
 use jwksd_core::setting::{ConfigError, Source};
 use jwksd_http::config::OPEN_AUTH_ANYWAY;
 use jwksd_http::{HttpConfig, ListenConfig};
+use jwksd_limit_valkey::LimitUrl;
 
 /// All settings, parsed.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Rate limits.
     pub limits: RateLimits,
+    /// Where they are counted for several processes together.
+    pub limit_server: Option<LimitUrl>,
     /// Lets open mode start where it otherwise refuses.
     pub open_auth_anyway: bool,
     /// How long `auth_logs` are kept; `None` for without limit.
@@ -55,10 +59,17 @@ impl Config {
         let sources = Sources::new(matches)?;
         sources.reject_secrets_in_settings()?;
         let config = Self { dotenv_file: sources.dotenv_file.clone(), ..Self::read(&sources)? };
-        if config.database.has_password() && sources.is_typed(DATABASE_URL.name) {
-            let problem = "has a password, and every user of the machine can see a command line: set it in the environment, in \
-                           .env, or in the file that DATABASE_URL_FILE names";
-            return Err(ConfigError::Secret { name: DATABASE_URL.name, problem: problem.to_owned() });
+        let limits_have_password = config.limit_server.as_ref().is_some_and(LimitUrl::has_password);
+        for (name, has_password) in
+            [(DATABASE_URL.name, config.database.has_password()), (RATE_LIMIT_URL.name, limits_have_password)]
+        {
+            if has_password && sources.is_typed(name) {
+                let problem = format!(
+                    "has a password, and every user of the machine can see a command line: set it in the environment, in .env, \
+                     or in the file that {name}_FILE names"
+                );
+                return Err(ConfigError::Secret { name, problem });
+            }
         }
         Ok(config)
     }
@@ -69,7 +80,10 @@ impl Config {
     /// [`ConfigError`] for the first invalid setting.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigError> {
         // The names are kept, because `doctor` checks which users can read these files.
-        let names = SECRETS.iter().map(|secret| secret.file.name).chain([DATABASE_URL_FILE.name]);
+        let names = SECRETS
+            .iter()
+            .map(|secret| secret.file.name)
+            .chain([DATABASE_URL_FILE.name, RATE_LIMIT_URL_FILE.name]);
         let secret_files = names.filter_map(|name| source.text(name));
         Ok(Self {
             listen: ListenConfig::read(source)?,
@@ -79,6 +93,7 @@ impl Config {
             passwords: PasswordConfig::read(source)?,
             http: HttpConfig::read(source)?,
             limits: RateLimits::read(source)?,
+            limit_server: shared_limit::read(source)?,
             open_auth_anyway: OPEN_AUTH_ANYWAY.read(source)?,
             log_retention: LOG_RETENTION.read(source)?,
             log: LogConfig::read(source)?,

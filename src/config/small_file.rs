@@ -116,3 +116,8 @@ fn is_pipe(metadata: &Metadata) -> bool {
 const fn is_pipe(_: &Metadata) -> bool {
     false
 }
+
+/// Bytes of UTF-16, with a byte order mark or without one: ASCII has a zero in every second byte.
+pub(super) fn is_utf16(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, ..] | [_, 0, ..])
+}

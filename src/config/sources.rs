@@ -3,14 +3,13 @@
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::fs::Metadata;
-use std::path::Path;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
 use super::dotenv::{self, Dotenv};
-use super::small_file::{self, Pipes, UnreadableFile};
+use super::secret_file::secret_file;
 use super::table::{SECRETS, SETTINGS};
 use jwksd_core::issuer::config::MASTER_KEY;
 use jwksd_core::key::seal::MasterSecret;
@@ -178,32 +177,5 @@ fn environment_secret(name: &'static str) -> Result<Option<Zeroizing<String>>, C
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(ConfigError::Secret { name, problem: "is not UTF-8: set it to a text".to_owned() })
         }
-    }
-}
-
-/// The secret in this file, without the end of its last line. Other white space is left to the parser of the secret.
-pub(crate) fn secret_file(path: &str) -> Result<Secret, String> {
-    let bytes = small_file::read(Path::new(path), Pipes::Read).map(|file| file.bytes).map_err(|error| {
-        let remedy = match &error {
-            UnreadableFile::Io(_) => "name one that can",
-            UnreadableFile::Kind(_) => "name a regular file or a pipe",
-            UnreadableFile::Silent => "name one that a program writes the secret to",
-            UnreadableFile::TooLong => "name a file that holds only the secret",
-        };
-        format!("{error}: {remedy}")
-    })?;
-    if dotenv::is_utf16(&bytes) {
-        return Err("the file is in UTF-16: save it as UTF-8".to_owned());
-    }
-    match str::from_utf8(&bytes) {
-        // Unlike an empty variable this is an error: the secret was probably not mounted.
-        Ok(text) if trim_invisible(text).is_empty() => {
-            Err("the file is empty: write the secret to it".to_owned())
-        }
-        // Editors add the line end.
-        Ok(text) if !text.contains('\0') => {
-            Ok(Secret::new(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
-        }
-        _ => Err("the file is not text: write the secret to it in UTF-8, bytes as base64".to_owned()),
     }
 }

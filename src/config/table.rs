@@ -4,6 +4,7 @@ use clap::Arg;
 use clap::builder::OsStringValueParser;
 
 use crate::database::{DATABASE_CONNECTIONS, DATABASE_TIMEOUT, DATABASE_URL, DATABASE_URL_FILE};
+use crate::shared_limit::{RATE_LIMIT_URL, RATE_LIMIT_URL_FILE};
 use crate::telemetry::{LOG_FORMAT, RUST_LOG};
 use jwksd_core::issuer::config::{
     ARGON2_ENGINE, ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, AUDIENCE, AUTH_FAILURE_LIMIT,
@@ -47,6 +48,8 @@ pub const SETTINGS: &[Declaration] = &[
     AUTH_FAILURE_WINDOW.declaration(),
     REGISTRATION.declaration(),
     REGISTER_RATE_LIMIT.declaration(),
+    RATE_LIMIT_URL.declaration(),
+    RATE_LIMIT_URL_FILE.declaration(),
     TRUSTED_PROXIES.declaration(),
     CLIENT_IP_HEADER.declaration(),
     ALLOWED_HOSTS.declaration(),

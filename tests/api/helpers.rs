@@ -124,6 +124,7 @@ impl Setup {
                 guesses: GuessLimits { limit: self.auth_failure_limit, window: 15 * MINUTE },
             },
             http: self.http_config(),
+            limit_server: None,
             limits: RateLimits { sign_in: self.auth_rate_limit, registration: self.register_rate_limit },
             open_auth_anyway: false,
             log_retention: None,

@@ -1,8 +1,9 @@
 //! What an attacker who writes the store's file, but does not have `NOT_MY_KEY`, can and cannot do.
 
+use jsonwebtoken::jwk::JwkSet;
 use jwksd_core::issuer::Keyring;
-use jwksd_core::key::Kid;
 use jwksd_core::key::uploaded_set::UploadedSet;
+use jwksd_core::key::{KeySpec, Kid};
 use jwksd_core::password::{Hasher, Password, Salt};
 use jwksd_jose::jwk::Jwk;
 use jwksd_jose::private_key::{NewKey, PrivateKey};
@@ -10,7 +11,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use sqlx::Executor as _;
 
-use crate::helpers::{Setup, TestApp, decode, rsa_pem, verify};
+use crate::helpers::{Setup, TestApp, context, decode, master_key, rsa_pem, verify};
 
 fn keyring(app: &TestApp) -> &Keyring {
     &app.keyring
@@ -20,6 +21,16 @@ fn keyring(app: &TestApp) -> &Keyring {
 async fn write(app: &TestApp, sql: &'static str) {
     app.db().await.execute(sqlx::raw_sql(sql)).await.unwrap();
     keyring(app).tick().await.unwrap();
+}
+
+/// What a server publishes that starts now.
+async fn kids_after_a_restart(app: &TestApp) -> Vec<String> {
+    let context = context(&app.dir, &app.clock).await;
+    let master_key = master_key(Setup::default().master_key, &context).await;
+    let keyring =
+        Keyring::open(context, master_key, Setup::default().policy, KeySpec::default()).await.unwrap();
+    let set: JwkSet = serde_json::from_slice(&keyring.publication().unwrap().body).unwrap();
+    set.keys.into_iter().map(|key| key.common.key_id.unwrap()).collect()
 }
 
 /// Uploads an external key for each `kid` and `exp`.
@@ -42,29 +53,31 @@ async fn upload(app: &TestApp, keys: &[(&str, Option<i64>)]) {
 }
 
 #[tokio::test]
-async fn an_old_copy_of_a_whole_row_is_accepted() {
+async fn an_old_copy_of_a_whole_row_is_accepted_by_the_next_start_but_not_by_a_server_that_saw_the_end() {
     let app = TestApp::spawn().await;
     write(&app, "CREATE TABLE kept AS SELECT * FROM keys WHERE kid = 1").await;
     keyring(&app).expire(Kid(1)).await.unwrap();
     assert_eq!(app.published_kids().await, ["3"]);
-    write(
-        &app,
-        "UPDATE keys SET key = (SELECT key FROM kept), exp = (SELECT exp FROM kept) WHERE kid = 1;
-         UPDATE key_lives SET expired_at = NULL WHERE kid = 1",
-    )
-    .await;
-    assert_eq!(app.published_kids().await, ["1", "3"], "a sealed row does not record its age");
+    let sql = "UPDATE keys SET key = (SELECT key FROM kept), exp = (SELECT exp FROM kept) WHERE kid = 1;
+               UPDATE key_lives SET expired_at = NULL WHERE kid = 1";
+    app.db().await.execute(sqlx::raw_sql(sql)).await.unwrap();
+    assert_eq!(kids_after_a_restart(&app).await, ["1", "3"], "a sealed row does not record its age");
+    keyring(&app).tick().await.unwrap();
+    assert_eq!(app.published_kids().await, ["3"]);
+    assert_eq!(kids_after_a_restart(&app).await, ["3"], "the end is recorded again");
 }
 
 #[tokio::test]
-async fn deleting_the_record_of_a_revocation_undoes_it() {
+async fn deleting_the_record_of_a_revocation_undoes_it_for_the_next_start_but_not_for_a_running_server() {
     let app = TestApp::spawn().await;
     let token = app.token().await;
     keyring(&app).revoke(Kid(1)).await.unwrap();
     assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
-    write(&app, "UPDATE key_lives SET revoked_at = NULL WHERE kid = 1").await;
-    assert_eq!(app.published_kids().await, ["1", "3"]);
-    verify(&token, &app.jwks().await).unwrap();
+    app.db().await.execute("UPDATE key_lives SET revoked_at = NULL WHERE kid = 1").await.unwrap();
+    assert_eq!(kids_after_a_restart(&app).await, ["1", "3"]);
+    keyring(&app).tick().await.unwrap();
+    assert_eq!(verify(&token, &app.jwks().await), Err("the kid is not in the JWKS".to_owned()));
+    assert_eq!(kids_after_a_restart(&app).await, ["3"], "the revocation is recorded again");
 }
 
 #[tokio::test]

@@ -13,9 +13,12 @@ mod members;
 #[expect(dead_code, reason = "other tests need more of it")]
 mod postgres;
 mod proxy;
+mod shared_limit;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod support;
+#[path = "../support/valkey.rs"]
+mod valkey;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

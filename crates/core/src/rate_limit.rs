@@ -41,7 +41,7 @@ pub trait RateLimiter: Send + Sync {
 }
 
 /// What a request counts for. Each bucket has a limit of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bucket {
     /// Requests with a password: for tokens, and for another password.
     SignIn,
@@ -146,6 +146,12 @@ impl<C: Clock + Clone> LocalRateLimiter<C> {
         }
     }
 
+    /// The limit of a bucket, in requests per second and client, if it has one.
+    #[must_use]
+    pub fn limit(&self, bucket: Bucket) -> Option<u32> {
+        self.window(bucket).map(|window| window.limit)
+    }
+
     fn window(&self, bucket: Bucket) -> Option<&Window<C>> {
         match bucket {
             Bucket::SignIn => self.sign_in.as_ref(),
@@ -155,13 +161,29 @@ impl<C: Clock + Clone> LocalRateLimiter<C> {
     }
 }
 
+impl<C> LocalRateLimiter<C>
+where
+    C: Clock<Instant: Send + Sync> + Clone + Send + Sync,
+{
+    /// Counts a request if it is admitted, without waiting for anything.
+    pub fn decide(&self, bucket: Bucket, client: ClientKey) -> Decision {
+        self.window(bucket).map_or(Decision::Admitted, |window| window.check(client))
+    }
+
+    /// Undoes the client's latest admission: another limiter has refused that request.
+    pub fn take_back(&self, bucket: Bucket, client: ClientKey) {
+        if let Some(window) = self.window(bucket) {
+            window.take_back(client);
+        }
+    }
+}
+
 impl<C> RateLimiter for LocalRateLimiter<C>
 where
     C: Clock<Instant: Send + Sync> + Clone + Send + Sync,
 {
     fn check(&self, bucket: Bucket, client: ClientKey) -> Check<'_> {
-        let decision = self.window(bucket).map_or(Decision::Admitted, |window| window.check(client));
-        Check::Decided(decision)
+        Check::Decided(self.decide(bucket, client))
     }
 
     fn evict_idle(&self) {
@@ -177,7 +199,10 @@ type Governor<C> = governor::RateLimiter<ClientKey, SlidingLogs, C, NoOpMiddlewa
 /// governor decides each admission, by a quota of one request per second. It is shown the oldest of the client's last n
 /// admissions instead of the latest: a request conforms exactly if that one is at least a second old.
 struct Window<C: Clock> {
+    limit: u32,
     limiter: Governor<C>,
+    /// Those that governor decides by.
+    admissions: Arc<Mutex<Logs>>,
     /// Set by the store when the table was full for a newcomer.
     has_overflowed: Arc<AtomicBool>,
     evicted_at: Mutex<C::Instant>,
@@ -186,15 +211,17 @@ struct Window<C: Clock> {
 impl<C: Clock + Clone> Window<C> {
     fn new(limit: u32, max_clients: usize, clock: C) -> Self {
         let has_overflowed = Arc::new(AtomicBool::new(false));
+        let admissions = Arc::new(Mutex::default());
         let logs = SlidingLogs {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             max_clients,
             has_overflowed: Arc::clone(&has_overflowed),
-            logs: Mutex::default(),
+            logs: Arc::clone(&admissions),
         };
         let evicted_at = Mutex::new(clock.now());
         let one_per_second = Quota::per_second(std::num::NonZeroU32::MIN);
-        Self { limiter: Governor::new(one_per_second, logs, clock), has_overflowed, evicted_at }
+        let limiter = Governor::new(one_per_second, logs, clock);
+        Self { limit, limiter, admissions, has_overflowed, evicted_at }
     }
 
     fn check(&self, client: ClientKey) -> Decision {
@@ -207,6 +234,14 @@ impl<C: Clock + Clone> Window<C> {
             // governor does not show when it decided. A later reading of the clock shortens the wait by
             // nanoseconds.
             Err(until) => Decision::Refused { retry_after: until.wait_time_from(self.limiter.clock().now()) },
+        }
+    }
+
+    fn take_back(&self, client: ClientKey) {
+        let mut logs = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
+        match logs.clients.get_mut(&client) {
+            Some(log) => drop(log.0.pop_back()),
+            None => drop(logs.overflow.0.pop_back()),
         }
     }
 
@@ -235,7 +270,7 @@ struct SlidingLogs {
     max_clients: usize,
     has_overflowed: Arc<AtomicBool>,
     /// One mutex for all clients: what runs under it takes less than a microsecond, except an eviction.
-    logs: Mutex<Logs>,
+    logs: Arc<Mutex<Logs>>,
 }
 
 #[derive(Default)]
@@ -373,6 +408,16 @@ mod tests {
     }
 
     #[test]
+    fn an_admission_that_is_taken_back_leaves_its_place_to_another() {
+        let (window, _) = window(2, 10);
+        assert_eq!(check(&window, A), Ok(()));
+        assert_eq!(check(&window, A), Ok(()));
+        window.take_back(A.into());
+        assert_eq!(check(&window, A), Ok(()));
+        assert!(check(&window, A).is_err());
+    }
+
+    #[test]
     fn ten_requests_within_900_ms_pass_and_the_eleventh_is_refused() {
         let (window, clock) = window(10, 10);
         for _ in 0..9 {
@@ -436,7 +481,8 @@ mod tests {
         clock.advance(2 * SECOND);
         window.evict_idle();
         let Window { limiter, .. } = window;
-        let logs = limiter.into_state_store().logs.into_inner().unwrap();
+        let logs = limiter.into_state_store().logs;
+        let logs = logs.lock().unwrap();
         assert_eq!((logs.clients.len(), logs.clients.capacity()), (0, 0));
     }
 
@@ -449,7 +495,7 @@ mod tests {
             clock.advance(Duration::from_micros(10));
         }
         assert!(window.limiter.len() <= MAX_CLIENTS);
-        let logs = window.limiter.into_state_store().logs.into_inner().unwrap();
+        let logs = window.admissions.lock().unwrap();
         assert!(logs.clients.capacity() <= 2 * MAX_CLIENTS, "{}", logs.clients.capacity());
         assert!(logs.clients.values().all(|log| log.0.capacity() == 1));
         assert!(logs.overflow.0.len() <= 10);

@@ -58,7 +58,7 @@ fn encryption(server: &Server, found: &Inspection, findings: &mut Findings) {
     }
     findings.warning(
         "tls",
-        "the connection is not encrypted, so whoever is on the way sees password hashes and can change what is stored: let \
+        "the connection is not encrypted, so a machine on the way sees password hashes and can change what is stored: let \
          the server use TLS, and remove sslmode from DATABASE_URL",
     );
 }
@@ -79,7 +79,7 @@ fn replication(found: &Inspection, findings: &mut Findings) {
     let about = "replicas";
     match found.replicas {
         None => findings.ok(about, "the role may not see them: grant it pg_monitor to let `doctor` look"),
-        Some(0) => findings.ok(about, "there are none: keep backups of the server"),
+        Some(0) => findings.ok(about, "the server has no standby: keep backups of it"),
         Some(_) if found.synchronous_replicas > 0 => {
             findings.ok(about, format!("{} confirm each commit", found.synchronous_replicas));
         }
