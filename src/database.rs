@@ -19,7 +19,7 @@ pub const DATABASE_URL: Setting<Location> = Setting {
     default: "sqlite://totally_not_my_privateKeys.db",
     help: "The store: sqlite://FILE, a path, or postgres://USER:PASSWORD@HOST/DATABASE for many machines. With a password in it, \
            it has no flag",
-    parse: location,
+    parse: Location::parse,
 };
 
 pub const DATABASE_CONNECTIONS: Setting<u32> = Setting {
@@ -39,7 +39,7 @@ pub const DATABASE_TIMEOUT: Setting<Duration> = Setting {
 pub const DATABASE_URL_FILE: OptionalSetting<Location> = OptionalSetting {
     name: "DATABASE_URL_FILE",
     help: "A file that holds DATABASE_URL",
-    parse: |path| location(secret_file(path)?.reveal()),
+    parse: |path| Location::parse(secret_file(path)?.reveal()),
 };
 
 /// What `DATABASE_URL` names.
@@ -51,11 +51,14 @@ pub enum Location {
     Server(ServerUrl),
 }
 
-fn location(text: &str) -> Result<Location, String> {
-    if ServerUrl::is_meant(text) {
-        return ServerUrl::parse(text).map(Location::Server).map_err(|error| error.to_string());
+impl Location {
+    /// Reads `sqlite://FILE`, a path, or `postgres://…`. An error says what to write instead, and does not repeat the text.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if ServerUrl::is_meant(text) {
+            return ServerUrl::parse(text).map(Self::Server).map_err(|error| error.to_string());
+        }
+        DatabaseFile::parse(text).map(Self::File).map_err(|error| error.to_string())
     }
-    DatabaseFile::parse(text).map(Location::File).map_err(|error| error.to_string())
 }
 
 /// Where the store is, and how it is reached.
@@ -76,6 +79,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Its address.
+    pub(crate) fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
     /// How many connections serve the requests of a process.
     #[must_use]
     pub fn connections(&self) -> u32 {

@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::store_copy::{
-    StoreCopy, file_of, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
+    StoreCopy, expect_vacant, file_of, master_key_of, print_faults, summary, unless_interrupted,
+    unopened_kids,
 };
 use super::{output, progress};
 use crate::config::Config;
@@ -22,13 +23,7 @@ pub(super) struct BackupArgs {
 
 pub(super) async fn run(config: Config, args: BackupArgs) -> anyhow::Result<()> {
     let (store, file) = (file_of(&config, "backup")?, &args.file);
-    // Checked early, because copying may take minutes. `persist_new` checks again at the end.
-    if file.symlink_metadata().is_ok() {
-        return refuse(format!("{} already exists: use another name", file.display()));
-    }
-    if file.to_str().is_none() {
-        return refuse(format!("{} is not UTF-8: use another name", file.display()));
-    }
+    expect_vacant(file)?;
     // A backup whose keys do not open is worthless, so the master key is needed to verify it.
     let master_key = master_key_of(&config, store).await?;
     unless_interrupted(Box::pin(back_up(store, file, &master_key))).await

@@ -9,8 +9,8 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use super::exit::{self, UsageError};
 use super::{
-    argon2_tune, backup, doctor, jwk, jwt, keys, logs, man, output, process_limits, rekey, restore, serve,
-    text, users,
+    argon2_tune, backup, doctor, jwk, jwt, keys, logs, man, move_store, output, process_limits, rekey,
+    restore, serve, text, users,
 };
 use crate::config::{self, Config};
 
@@ -63,6 +63,8 @@ enum Configured {
     Keys(keys::KeysCommand),
     /// Show who signed in, when and from where
     Logs(logs::LogsArgs),
+    /// Move a whole store from a SQLite file to PostgreSQL, or copy it back into a file, and prove that nothing is lost
+    Move(move_store::MoveArgs),
     /// Move the store from `NOT_MY_KEY` to `NEW_NOT_MY_KEY`, or to a key entered on the terminal
     Rekey(rekey::RekeyArgs),
     /// Replace the store by a backup, and keep the old store under another name; no server may run on it
@@ -198,6 +200,7 @@ fn run_configured(matches: &ArgMatches, command: Configured) -> anyhow::Result<(
             Configured::Backup(args) => backup::run(config, args).await,
             Configured::Keys(command) => keys::run(config, command).await,
             Configured::Logs(args) => logs::run(config, args).await,
+            Configured::Move(args) => move_store::run(config, args).await,
             Configured::Rekey(args) => rekey::run(config, args).await,
             Configured::Restore(args) => restore::run(config, args).await,
             Configured::Serve(args) => serve::run(config, args).await,

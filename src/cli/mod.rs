@@ -18,6 +18,7 @@ mod keys;
 mod logs;
 mod man;
 mod master_key;
+mod move_store;
 mod open_mode;
 mod output;
 mod process_limits;

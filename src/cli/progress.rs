@@ -1,6 +1,7 @@
 //! A progress bar for work that takes longer than a second, if standard error is a terminal.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,6 +19,14 @@ pub(super) async fn growing<T>(what: &str, file: &Path, bytes: u64, work: impl F
     // A mistake in the template must not stop a backup.
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     watch(what, &bar, work, || std::fs::metadata(file).map_or(0, |file| file.len())).await
+}
+
+/// Waits for `work`, and shows how far `done` has come towards this many rows.
+pub(super) async fn counting<T>(what: &str, rows: u64, done: &AtomicU64, work: impl Future<Output = T>) -> T {
+    let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} rows {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    watch(what, &bar, work, || done.load(Ordering::Relaxed)).await
 }
 
 /// Waits for `work`, and shows a spinner.

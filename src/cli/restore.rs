@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::exit::UsageError;
 use super::output;
 use super::store_copy::{
-    StoreCopy, file_of, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
+    StoreCopy, file_of, lock, master_key_of, print_faults, refuse, summary, unless_interrupted, unopened_kids,
 };
 use crate::config::Config;
 use jwksd_core::clock::{Clock as _, SystemClock};
@@ -66,17 +65,6 @@ async fn copy_next_to(
     copy.verify(master_key).await?;
     copy.database().migrate().await.context("cannot migrate the schema of the copy")?;
     Ok(copy)
-}
-
-/// From here on no server can start on the store, and no command can create one in its place.
-async fn lock(store: &DatabaseFile) -> anyhow::Result<ExclusiveLock> {
-    let name = store.path().display();
-    ExclusiveLock::take(store).await.map_err(|error| match error {
-        StoreError::InUse => {
-            UsageError(format!("{name} is in use, by a server or another program: stop it first")).into()
-        }
-        other => anyhow::Error::new(other).context(format!("cannot lock {name}")),
-    })
 }
 
 /// Merges into the copy what the store has done since and must not be undone, and verifies the result.

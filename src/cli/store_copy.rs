@@ -13,7 +13,7 @@ use jwksd_core::issuer::{self, MasterKey};
 use jwksd_core::key::Kid;
 use jwksd_core::store::StoreError;
 use jwksd_store_sqlite::directory::directory_of;
-use jwksd_store_sqlite::{Contents, Counts, DatabaseFile, Depth, Inspection, Probe};
+use jwksd_store_sqlite::{Contents, Counts, DatabaseFile, Depth, ExclusiveLock, Inspection, Probe};
 
 /// Prefix of the directory in which a copy is made. `doctor` looks for directories that a killed command left.
 pub(super) const DIRECTORY_PREFIX: &str = ".jwksd-copy-";
@@ -25,8 +25,8 @@ pub(super) struct StoreCopy {
 }
 
 impl StoreCopy {
-    /// Copies a store, to the disk on which `file` will be.
-    pub(super) async fn new(store: &DatabaseFile, file: &Path) -> anyhow::Result<Self> {
+    /// An empty file, on the disk on which `file` will be.
+    pub(super) fn empty(file: &Path) -> anyhow::Result<Self> {
         let parent = directory_of(file);
         let failing = || format!("cannot write to the directory {}", parent.display());
         // On Unix, temporary directories have mode 0700, and temporary files 0600.
@@ -34,7 +34,12 @@ impl StoreCopy {
         let directory =
             tempfile::Builder::new().prefix(DIRECTORY_PREFIX).tempdir_in(parent).with_context(failing)?;
         let file = NamedTempFile::new_in(directory.path()).with_context(failing)?;
-        let copy = Self { file, _directory: directory };
+        Ok(Self { file, _directory: directory })
+    }
+
+    /// Copies a store, to the disk on which `file` will be.
+    pub(super) async fn new(store: &DatabaseFile, file: &Path) -> anyhow::Result<Self> {
+        let copy = Self::empty(file)?;
         let failing = || format!("cannot copy {}", store.path().display());
         let bytes = store.size().await.with_context(failing)?;
         let copying = store.copy_to(copy.file.path());
@@ -124,13 +129,35 @@ pub(super) async fn unless_interrupted<T>(
     }
 }
 
+/// Refuses a name that a copy cannot get. Checked early, because copying may take minutes; `persist_new` checks again at the end.
+pub(super) fn expect_vacant(file: &Path) -> anyhow::Result<()> {
+    if file.symlink_metadata().is_ok() {
+        return refuse(format!("{} already exists: use another name", file.display()));
+    }
+    if file.to_str().is_none() {
+        return refuse(format!("{} is not UTF-8: use another name", file.display()));
+    }
+    Ok(())
+}
+
+/// From here on no server can start on the store, and no command can create one in its place.
+pub(super) async fn lock(store: &DatabaseFile) -> anyhow::Result<ExclusiveLock> {
+    let name = store.path().display();
+    ExclusiveLock::take(store).await.map_err(|error| match error {
+        StoreError::InUse => {
+            UsageError(format!("{name} is in use, by a server or another program: stop it first")).into()
+        }
+        other => anyhow::Error::new(other).context(format!("cannot lock {name}")),
+    })
+}
+
 /// The file of the store. Other stores have tools of their own.
 pub(super) fn file_of<'a>(config: &'a Config, command: &str) -> anyhow::Result<&'a DatabaseFile> {
     match config.database.file() {
         Some(file) => Ok(file),
         None => refuse(format!(
-            "`jwksd {command}` is for SQLite files, and DATABASE_URL names {}: use the tools of PostgreSQL, such as pg_dump and \
-             pg_restore, or the copies that its operator makes",
+            "`jwksd {command}` is for SQLite files, and DATABASE_URL names {}: use `jwksd move --to FILE` for a copy, or the tools \
+             of PostgreSQL, such as pg_dump and pg_restore",
             config.database
         )),
     }

@@ -9,6 +9,7 @@
 
 mod failover;
 mod members;
+mod moving;
 #[path = "../support/postgres.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod postgres;

@@ -13,7 +13,7 @@ use crate::postgres::TestDatabase;
 use crate::proxy::Proxy;
 use crate::support::{Server, jwksd, run};
 
-const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// The lifetime of keys is seconds, and hashes have the minimum cost.
 const SETTINGS: [(&str, &str); 11] = [

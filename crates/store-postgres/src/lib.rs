@@ -15,8 +15,10 @@ mod server;
 mod sign_in_batch;
 mod sign_ins;
 mod store;
+mod transfer;
 
 pub use self::inspect::Inspection;
 pub use self::schema::newest_schema;
 pub use self::server::{InvalidServerUrl, ServerUrl};
 pub use self::store::PostgresStore;
+pub use self::transfer::{ServerContent, ServerTarget};

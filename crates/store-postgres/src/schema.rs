@@ -57,7 +57,7 @@ async fn try_migrate(connections: &Connections) -> Result<(), StoreError> {
     act!(connections, |db| migrate_once(db))
 }
 
-fn in_words(error: StoreError) -> StoreError {
+pub(crate) fn in_words(error: StoreError) -> StoreError {
     if !is_forbidden(&error) {
         return error;
     }
@@ -74,17 +74,24 @@ async fn migrate_once(db: &mut PgConnection) -> Result<(), StoreError> {
         sqlx::query("SELECT one FROM jwksd.store FOR UPDATE").execute(&mut *tx).await.map_err(failed)?;
         expect_readable(&mut tx).await?;
     }
-    migrations().run_direct(None, &mut *tx, false).await.map_err(|error| match error {
+    migrate_in(&mut tx).await?;
+    tx.commit().await.map_err(failed)
+}
+
+/// Brings the schema up to date in the transaction of `db`.
+pub(crate) async fn migrate_in(db: &mut PgConnection) -> Result<(), StoreError> {
+    // Without notices that what is there already is skipped.
+    sqlx::raw_sql("SET LOCAL client_min_messages = warning").execute(&mut *db).await.map_err(failed)?;
+    migrations().run_direct(None, db, false).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => failed(error),
         MigrateError::VersionMismatch(version) => {
             StoreError::Corrupt(format!("step {version} of its schema is not that of jwksd"))
         }
         other => StoreError::unavailable(other),
-    })?;
-    tx.commit().await.map_err(failed)
+    })
 }
 
-async fn expect_server(db: &mut PgConnection) -> Result<(), StoreError> {
+pub(crate) async fn expect_server(db: &mut PgConnection) -> Result<(), StoreError> {
     let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int4")
         .fetch_one(db)
         .await

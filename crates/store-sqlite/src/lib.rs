@@ -30,6 +30,7 @@ mod sign_ins;
 mod store;
 mod text;
 mod thumbprints;
+mod transfer;
 mod unique_indexes;
 mod write_probe;
 
@@ -41,3 +42,4 @@ pub use self::restore::ExclusiveLock;
 pub use self::schema::newest_schema;
 pub use self::schema_check::SchemaFault;
 pub use self::store::SqliteStore;
+pub use self::transfer::{FileContent, FileTarget};

@@ -124,6 +124,22 @@ impl ExclusiveLock {
         Ok(kept)
     }
 
+    /// Gives the store another name, which is returned, so that no process opens it by mistake.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the file system does not allow it. Then the store keeps its name.
+    pub async fn put_aside(mut self, suffix: &str) -> Result<PathBuf, StoreError> {
+        let store = self.database.path().to_owned();
+        let aside = free_name(&store, suffix);
+        // Windows does not rename a file that is open.
+        if cfg!(not(unix)) {
+            self.release().await;
+        }
+        let renamed = rename_new(&store, &aside).and_then(|()| sync_directory_of(&store));
+        self.release().await;
+        renamed.map(|()| aside).map_err(unavailable)
+    }
+
     /// The connection that holds the lock; nothing if the file is not a database.
     pub(super) fn connection(&mut self) -> Option<&mut SqliteConnection> {
         self.db.as_mut()

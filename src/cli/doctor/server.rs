@@ -95,7 +95,7 @@ fn replication(found: &Inspection, findings: &mut Findings) {
 
 fn connections(server: &Server, found: &Inspection, findings: &mut Findings) {
     let (open, max) = (found.open_connections, found.max_connections);
-    let own = i64::from(server.connections()) + 1;
+    let own = i64::from(server.connections()) + 2;
     if open + own > max {
         let text = format!(
             "{open} of {max} are open, and a process needs {own}: raise max_connections, lower DATABASE_CONNECTIONS, or use \

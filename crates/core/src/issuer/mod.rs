@@ -36,6 +36,7 @@ pub use self::keyring::{
     ExternalKeyError, KeyCommandError, Keyring, MasterKey, MasterKeyError, NotReady, Publication,
     PublishedKey, RekeyError, RekeyReport, Remedy, UnreadableRow, Uploaded, initialize, rekey, unlock,
 };
+pub use self::keyring::{PublishedSet, published_set};
 pub use self::keyring::{differences, opened_external_keys, rows_left_out, unreadable_rows};
 pub use self::refused_sign_in::{RefusalReason, RefusedSignIn};
 pub use self::retention::{Retention, Swept};

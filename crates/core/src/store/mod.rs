@@ -9,6 +9,7 @@ mod keys;
 mod serving_mode;
 mod sign_in_batcher;
 mod sign_ins;
+pub mod transfer;
 
 use async_trait::async_trait;
 
