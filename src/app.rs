@@ -53,6 +53,7 @@ impl App {
 
         let keyring =
             Keyring::open(context.clone(), master_key, config.keys.policy, config.keys.spec).await?;
+        let keyring = keyring.with_successor(config.keys.new_master_key.clone());
         // A failure of the first tick stops the start. Later ones are logged and retried.
         keyring.tick().await?;
         // Not a reason to stop: other processes only learn later what differs.

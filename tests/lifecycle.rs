@@ -118,7 +118,13 @@ impl World {
         }
         let watched =
             self.sights.iter().map(|(kid, (wall, truth))| (*kid, wall.plus(self.truth - *truth))).collect();
-        PlanContext { wall: self.wall, watched, newest_signer: None, last_created: self.last_created }
+        PlanContext {
+            wall: self.wall,
+            watched,
+            newest_signer: None,
+            last_created: self.last_created,
+            longer_tokens_until: None,
+        }
     }
 
     fn happen(&mut self, event: Event) {

@@ -98,9 +98,7 @@ pub(super) async fn open_probed(config: &Config, probe: Probe) -> anyhow::Result
     // Before the store is opened, which migrates the schema: a wrong master key must change nothing.
     let secret = master_key::for_store(config, &contents, &rng)?;
     let unlocked = match contents {
-        Contents::Ours(record) => {
-            Some(issuer::unlock(&secret, record).map_err(|error| cannot_unlock(&database, &secret, error))?)
-        }
+        Contents::Ours(record) => Some(unlock_with(&secret, config, &database, record)?),
         Contents::Foreign | Contents::Nothing => None,
     };
     let store = database.open().await.map_err(|error| unusable(database, error))?;
@@ -129,7 +127,29 @@ pub(super) fn unlock(
     let Some(secret) = master_key::configured(config)? else {
         return Err(master_key::missing(name).into());
     };
-    issuer::unlock(&secret, record).map_err(|error| cannot_unlock(name, &secret, error))
+    unlock_with(&secret, config, name, record)
+}
+
+fn unlock_with(
+    secret: &MasterSecret,
+    config: &Config,
+    name: &dyn Display,
+    record: MasterKeyRecord,
+) -> anyhow::Result<MasterKey> {
+    match issuer::unlock(secret, record.clone()) {
+        Err(MasterKeyError::WrongMasterKey) => unlock_with_new(config, record)
+            .ok_or_else(|| cannot_unlock(name, secret, MasterKeyError::WrongMasterKey)),
+        unlocked => unlocked.map_err(|error| cannot_unlock(name, secret, error)),
+    }
+}
+
+/// A rekey may have moved the store already.
+fn unlock_with_new(config: &Config, record: MasterKeyRecord) -> Option<MasterKey> {
+    let master_key = issuer::unlock(config.keys.new_master_key.as_ref()?, record).ok()?;
+    tracing::warn!(
+        "the store is sealed under NEW_NOT_MY_KEY, and not under NOT_MY_KEY: make the new one NOT_MY_KEY"
+    );
+    Some(master_key)
 }
 
 /// The error of a store that cannot be opened.

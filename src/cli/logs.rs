@@ -1,11 +1,13 @@
 //! `jwksd logs`: lists sign-ins.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::bootstrap::{self, OpenStore};
 use super::output::{self, or_dash};
@@ -95,21 +97,26 @@ async fn list(open_store: &OpenStore, args: &LogsArgs) -> anyhow::Result<()> {
     // Present rows are listed in the order of their times, new ones in the order of their ids.
     let newest = store.newest_sign_in().await?;
     let header = format!("{:<20}  {:<39}  ACCOUNT", "TIME", "ADDRESS");
+    let mut window = Window::new(newest, store.sign_in_delay());
+    if args.follow {
+        window.skip_present(store, &filter).await?;
+    }
     if (args.json || output::lines([header])?)
-        && list_up_to(newest, store, &filter, args).await?
+        && list_up_to(newest, store, &filter, args, &mut window.shown).await?
         && args.follow
     {
-        follow(newest, store, &filter, args).await?;
+        follow(window, store, &filter, args).await?;
     }
     Ok(())
 }
 
-/// Lists the sign-ins up to this id. Returns false if the reader has closed the pipe.
+/// Lists the sign-ins up to this id, and notes them in `shown` for `--follow`. Returns false if the reader has closed the pipe.
 async fn list_up_to(
     newest: i64,
     store: &dyn Store,
     filter: &SignInFilter,
     args: &LogsArgs,
+    shown: &mut BTreeSet<i64>,
 ) -> anyhow::Result<bool> {
     let default = (args.follow && args.since.is_none()).then_some(DEFAULT_LAST);
     let mut left = args.last.or(default);
@@ -125,6 +132,9 @@ async fn list_up_to(
         };
         cursor = Some(last.cursor.clone());
         left = left.map(|left| left.saturating_sub(at_most));
+        if args.follow {
+            shown.extend(page.iter().map(|sign_in| sign_in.cursor.id));
+        }
         if !print_page(&page, args.json)? {
             return Ok(false);
         }
@@ -133,26 +143,80 @@ async fn list_up_to(
 }
 
 async fn follow(
-    mut newest: i64,
+    mut window: Window,
     store: &dyn Store,
     filter: &SignInFilter,
     args: &LogsArgs,
 ) -> anyhow::Result<()> {
     loop {
-        // Read before the page, so that a row inserted in between is in the next page.
+        // Read before the rows, so that one inserted in between is above this number.
         let seen = store.newest_sign_in().await?;
-        let page = store.sign_ins(filter, &Page::NewerThan(newest), PAGE).await?;
-        newest = match page.last() {
-            Some(last) if page.len() == PAGE as usize => last.cursor.id,
-            // Older rows that are not in the page do not match the filter.
-            last => last.map_or(seen, |last| last.cursor.id.max(seen)),
-        };
-        if !print_page(&page, args.json)? {
+        let new = window.new_rows(store, filter).await?;
+        window.advance(seen);
+        if !print_page(&new, args.json)? {
             return Ok(());
         }
-        if page.is_empty() {
+        if new.is_empty() {
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+/// Numbers below which a row may still appear.
+const LATE_ROWS: i64 = 10_000;
+
+/// The part of `auth_logs` in which rows may still appear: on a server, a number is drawn before its row is visible.
+struct Window {
+    delay: Duration,
+    /// All rows up to here are visible.
+    floor: i64,
+    /// Rows above the floor that were printed.
+    shown: BTreeSet<i64>,
+    /// The greatest number at some moments, from the last `delay`.
+    greatest: VecDeque<(Instant, i64)>,
+}
+
+impl Window {
+    fn new(newest: i64, delay: Duration) -> Self {
+        let floor = if delay.is_zero() { newest } else { newest.saturating_sub(LATE_ROWS) };
+        let greatest = VecDeque::from([(Instant::now(), newest)]);
+        Self { delay, floor, shown: BTreeSet::new(), greatest }
+    }
+
+    /// Leaves out the rows that are visible now: it is for the list of the beginning to say which of them are printed.
+    async fn skip_present(&mut self, store: &dyn Store, filter: &SignInFilter) -> anyhow::Result<()> {
+        let newest = self.greatest.front().map_or(self.floor, |(_, newest)| *newest);
+        self.new_rows(store, filter).await?;
+        // Those that have come since are new.
+        self.shown.retain(|id| *id <= newest);
+        Ok(())
+    }
+
+    /// The rows above the floor that were not printed yet.
+    async fn new_rows(&mut self, store: &dyn Store, filter: &SignInFilter) -> anyhow::Result<Vec<SignIn>> {
+        let (mut new, mut from) = (Vec::new(), self.floor);
+        loop {
+            let page = store.sign_ins(filter, &Page::NewerThan(from), PAGE).await?;
+            let is_last = page.len() < PAGE as usize;
+            from = page.last().map_or(from, |last| last.cursor.id);
+            new.extend(page.into_iter().filter(|row| self.shown.insert(row.cursor.id)));
+            if is_last {
+                return Ok(new);
+            }
+        }
+    }
+
+    /// Raises the floor to the greatest number of the time before the delay.
+    fn advance(&mut self, seen: i64) {
+        let now = Instant::now();
+        self.greatest.push_back((now, seen));
+        while let Some((at, number)) = self.greatest.front().copied()
+            && now.duration_since(at) >= self.delay
+        {
+            self.floor = self.floor.max(number);
+            self.greatest.pop_front();
+        }
+        self.shown = self.shown.split_off(&self.floor.saturating_add(1));
     }
 }
 

@@ -68,6 +68,6 @@ fn print(report: &RekeyReport, dry_run: bool) {
         "nothing was changed (--dry-run)"
     } else {
         "now set NOT_MY_KEY to the new master key, in .env or wherever it is set, and restart every server on this \
-         store: until then they sign and publish from memory, but rotate nothing"
+         store: until then, those that do not have NEW_NOT_MY_KEY sign and publish from memory, but rotate nothing"
     });
 }

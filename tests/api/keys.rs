@@ -328,6 +328,21 @@ async fn a_first_start_a_year_ahead_leaves_no_key_published_after_the_tokens_of_
 }
 
 #[tokio::test]
+async fn a_shorter_token_ttl_ends_no_key_before_the_tokens_of_the_longer_one() {
+    let app = TestApp::spawn().await;
+    let token = app.token().await;
+    let TestApp { dir, clock, .. } = app;
+    let (ttl, second) = (Duration::from_secs(5), Duration::from_secs(1));
+    let policy = RotationPolicy::new(HOUR, 7 * DAY, Duration::ZERO, ttl, second).unwrap();
+    let app = TestApp::with(Setup { dir, policy, clock, ..Setup::default() }).await;
+    assert_eq!(app.published_kids().await, ["1", "3"]);
+    app.pass(TTL - second).await;
+    verify(&token, &app.jwks().await).unwrap();
+    app.pass(Duration::from_secs(5)).await;
+    assert_eq!(app.published_kids().await, ["3"]);
+}
+
+#[tokio::test]
 async fn a_taken_over_key_that_has_expired_is_kept_for_a_week_whatever_the_retention() {
     let policy = RotationPolicy::new(DAY, Duration::ZERO, 2 * HOUR, TTL, 5 * MINUTE).unwrap();
     let setup = Setup { policy, ..Setup::default() };

@@ -10,6 +10,7 @@
 mod failover;
 mod members;
 mod moving;
+mod operating;
 #[path = "../support/postgres.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod postgres;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::jwk::JwkSet;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use tempfile::TempDir;
 use url::Url;
 
-use crate::postgres::TestDatabase;
+use crate::postgres::{TestDatabase, connect};
 use crate::proxy::Proxy;
 use crate::support::{Server, jwksd, run};
 
@@ -76,6 +77,17 @@ impl Fleet {
             members.push(start.await.unwrap());
         }
         Self { members, env: environment(&url, settings), _database: None }
+    }
+
+    /// The settings of commands.
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.env
+    }
+
+    /// A connection to the database itself.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        let url = self.env.iter().find(|(name, _)| name == "DATABASE_URL");
+        connect(&url.unwrap().1).await
     }
 
     /// Runs a command of an operator, on the database itself.

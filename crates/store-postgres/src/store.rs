@@ -30,6 +30,9 @@ const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
 /// Maximum time of a pulse: after it, the server counts as away.
 const POLL_LIMIT: Duration = Duration::from_millis(500);
 
+/// Time in which the server ends what a dropped connection has asked.
+const MAX_CLOSING: Duration = Duration::from_secs(5);
+
 /// A store in a database of a PostgreSQL server.
 #[derive(Debug)]
 pub struct PostgresStore {
@@ -38,6 +41,8 @@ pub struct PostgresStore {
     /// For the question whether the server answers: it must not wait behind anything.
     polls: Connections,
     requests: Connections,
+    /// Maximum time of an act.
+    limit: Duration,
     batcher: SignInBatcher,
     /// Whether the latest pulse failed.
     is_away: AtomicBool,
@@ -104,7 +109,7 @@ impl PostgresStore {
             }
         });
         let polls = rounds.more(1, limit.min(POLL_LIMIT));
-        Ok(Self { rounds, polls, requests, batcher, is_away: AtomicBool::new(false) })
+        Ok(Self { rounds, polls, requests, limit, batcher, is_away: AtomicBool::new(false) })
     }
 }
 
@@ -300,6 +305,11 @@ impl Store for PostgresStore {
 
     async fn newest_sign_in(&self) -> Result<i64, StoreError> {
         act!(self.requests, |db| sign_ins::newest(db))
+    }
+
+    /// Numbers are drawn before the commit, and an act ends by its time limit.
+    fn sign_in_delay(&self) -> Duration {
+        self.limit * 2 + MAX_CLOSING
     }
 
     async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError> {

@@ -427,6 +427,8 @@ pub struct PlanContext {
     pub newest_signer: Option<Kid>,
     /// The key that this process has created last, and when.
     pub last_created: Option<(Kid, Timestamp)>,
+    /// Until when tokens may be valid that a server with a longer `TOKEN_TTL` has issued.
+    pub longer_tokens_until: Option<Timestamp>,
 }
 
 impl PlanContext {
@@ -530,7 +532,7 @@ pub fn plan(keys: &[KeyMetadata], policy: &RotationPolicy, context: &PlanContext
     let mut actions = expiries(keys, context.wall);
     actions.extend(corrections(timeline));
     let succession = succession(timeline, policy, context);
-    let endings = endings(timeline, policy, &succession);
+    let endings = endings(timeline, policy, context, &succession);
     actions.extend(succession);
     actions.extend(endings);
     if timeline.newest_expired().is_none() {
@@ -629,7 +631,12 @@ fn is_overtaken(timeline: KeyTimeline<'_>, policy: &RotationPolicy, context: &Pl
 }
 
 /// Ends retired keys that would be published for longer than the policy allows.
-fn endings(timeline: KeyTimeline<'_>, policy: &RotationPolicy, succession: &[Action]) -> Vec<Action> {
+fn endings(
+    timeline: KeyTimeline<'_>,
+    policy: &RotationPolicy,
+    context: &PlanContext,
+    succession: &[Action],
+) -> Vec<Action> {
     let now = timeline.now;
     let is_replaced =
         |action: &Action| matches!(action, Action::Create { signs: Activation::Immediately, .. });
@@ -645,7 +652,8 @@ fn endings(timeline: KeyTimeline<'_>, policy: &RotationPolicy, succession: &[Act
     } else {
         promoted.or(current.map(|key| key.kid))
     };
-    let end = Timestamp::from_secs(now.plus(policy.token_ttl).plus(HANDOVER).as_secs() + 1);
+    let tokens_until = now.plus(policy.token_ttl).max(context.longer_tokens_until.unwrap_or(now));
+    let end = Timestamp::from_secs(tokens_until.plus(HANDOVER).as_secs() + 1);
     timeline
         .alive()
         .filter(|key| Some(key.kid) < signer && policy.is_outlived_by(key, now) && key.exp > end)

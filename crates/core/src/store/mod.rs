@@ -11,6 +11,8 @@ mod sign_in_batcher;
 mod sign_ins;
 pub mod transfer;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::account::{AccountReport, NewAccount, TokenHolder, UserId};
@@ -142,8 +144,14 @@ pub trait Store: Send + Sync {
         up_to: i64,
     ) -> Result<Option<Cursor>, StoreError>;
 
-    /// The greatest row number in `auth_logs`. Later rows have greater ones.
+    /// The greatest row number in `auth_logs`. Rows that appear more than [`sign_in_delay`](Self::sign_in_delay) later have greater
+    /// ones.
     async fn newest_sign_in(&self) -> Result<i64, StoreError>;
+
+    /// How long after a sign-in got its number it may appear.
+    fn sign_in_delay(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Deletes at most `at_most` rows of `auth_logs` from before this time. Returns how many.
     async fn delete_sign_ins_before(&self, before: Timestamp, at_most: u32) -> Result<u64, StoreError>;

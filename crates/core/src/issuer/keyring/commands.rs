@@ -102,7 +102,7 @@ impl Keyring {
     /// [`KeyCommandError::Unknown`] for a key that is missing or does not open.
     pub async fn export(&self, kid: Kid) -> Result<Zeroizing<String>, IssuerError> {
         let row = self.sealed_row(kid).await?;
-        let key = row.and_then(|row| open_private_key(&row, &self.master_key.sealer).ok());
+        let key = row.and_then(|row| open_private_key(&row, &self.master_key().sealer).ok());
         let key = key.ok_or(KeyCommandError::Unknown(kid))?;
         Ok(pem::to_stored_pem(&key).map_err(crate::key::KeyError::from)?)
     }
@@ -116,7 +116,7 @@ impl Keyring {
         // From the store, because a snapshot does not keep the private keys of revoked ones.
         let stored = self.stored_keys(&SealedRows::One(kid)).await?;
         let row = stored.sealed.first();
-        let key = row.and_then(|row| open_signing_key(row, &stored.keys, &self.master_key.sealer).ok());
+        let key = row.and_then(|row| open_signing_key(row, &stored.keys, &self.master_key().sealer).ok());
         Ok(key.map(Arc::new))
     }
 

@@ -109,7 +109,7 @@ impl Keyring {
         let mut changes: Vec<_> =
             expired.iter().map(|row| KeyChange::Withdraw { kid: row.kid.clone() }).collect();
         // A row that does not open is not published, so it takes no room.
-        let opened = live.iter().filter_map(|row| open_external(row, &self.master_key.sealer));
+        let opened = live.iter().filter_map(|row| open_external(row, &self.master_key().sealer));
         let mut kept: Vec<ExternalKey> = opened.collect();
         let mut added = Vec::new();
         for upload in uploads {
@@ -125,7 +125,7 @@ impl Keyring {
     fn publish(&self, key: &ExternalKey, now: Timestamp) -> Result<KeyChange, ExternalKeyError> {
         let jwk = serde_json::to_vec(key.jwk()).map_err(|_| SealError::Overlong)?;
         let context = SealContext::External(key.kid(), key.exp());
-        let sealed = self.context.rng.with(|rng| self.master_key.sealer.seal(context, &jwk, rng))?;
+        let sealed = self.context.rng.with(|rng| self.master_key().sealer.seal(context, &jwk, rng))?;
         let (kid, exp) = (key.kid().to_owned(), key.exp());
         Ok(KeyChange::Publish(SealedExternalKey { kid, exp, added_at: now, sealed }))
     }

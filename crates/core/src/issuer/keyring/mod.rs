@@ -22,6 +22,7 @@ mod rotation;
 mod self_check_log;
 mod snapshot;
 mod state;
+mod successor;
 mod thumbprints;
 
 pub use self::error::{ExternalKeyError, KeyCommandError};

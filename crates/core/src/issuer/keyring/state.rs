@@ -12,10 +12,11 @@ use tokio::sync::MutexGuard;
 use super::anchors::Anchors;
 use super::inspect::UnreadableRow;
 use super::last_pulse::LastPulse;
-use super::master_key::{APPLY_ATTEMPTS, MasterKey};
+use super::master_key::{APPLY_ATTEMPTS, MasterKey, unlock};
 use super::rotation::{Basis, Draft, Intent, Settled, log_all};
 use super::self_check_log::SelfCheckLog;
 use super::snapshot::{KeyringSnapshot, LaterKeys, Publication};
+use super::successor::Successor;
 use crate::clock::Timestamp;
 use crate::issuer::blocking_pool::{BlockingPool, WorkError};
 use crate::issuer::context::Context;
@@ -23,6 +24,7 @@ use crate::issuer::error::IssuerError;
 use crate::issuer::mutex::lock;
 use crate::key::external_key::ExternalKey;
 use crate::key::lifecycle::{self, Action, MAX_PUBLISHED, Phase, PlanContext, RotationPolicy};
+use crate::key::seal::MasterSecret;
 use crate::key::self_check::{self, SelfCheck, SelfCheckError};
 use crate::key::status::{KeyStatus, RotationStatus, StatusReport};
 use crate::key::{KeyError, KeySpec, Kid, SigningKey};
@@ -43,7 +45,8 @@ const SILENT_FRESHNESS: Duration = Duration::from_secs(10);
 /// The keys of a store.
 pub struct Keyring {
     pub(super) context: Context,
-    pub(super) master_key: MasterKey,
+    master_key: ArcSwap<MasterKey>,
+    successor: Successor,
     pub(super) policy: RotationPolicy,
     /// Which keys this process creates.
     pub(super) spec: KeySpec,
@@ -54,6 +57,8 @@ pub struct Keyring {
     pub(super) anchors: Mutex<Anchors>,
     /// The key that this process has created last, and when.
     last_created: Mutex<Option<(Kid, Timestamp)>>,
+    /// Until when tokens may be valid that a server with a longer `TOKEN_TTL` has issued.
+    longer_tokens_until: Mutex<Option<Timestamp>>,
     /// When keys could not be deleted, by the monotonic clock. Nothing after a success.
     pub(super) deletion_failed_at: Mutex<Option<Duration>>,
     pub(super) last_tick: Mutex<Duration>,
@@ -107,12 +112,14 @@ impl Keyring {
             greatest_kid: AtomicI64::new(0),
             anchors: Mutex::new(Anchors::new(context.clock.as_ref())),
             context,
-            master_key,
+            master_key: ArcSwap::from_pointee(master_key),
+            successor: Successor::default(),
             policy,
             spec,
             pool,
             snapshot: ArcSwap::from_pointee(KeyringSnapshot::empty()),
             last_created: Mutex::default(),
+            longer_tokens_until: Mutex::default(),
             deletion_failed_at: Mutex::default(),
             failed_ticks: AtomicU32::new(0),
             master_key_changed: AtomicBool::new(false),
@@ -128,6 +135,18 @@ impl Keyring {
             keyring.tick().await?;
         }
         Ok(keyring)
+    }
+
+    /// The same keyring, which goes over to this master key when a rekey moves the store to it.
+    #[must_use]
+    pub fn with_successor(mut self, successor: Option<MasterSecret>) -> Self {
+        self.successor = Successor::new(successor);
+        self
+    }
+
+    /// The master key that the store is sealed under.
+    pub(super) fn master_key(&self) -> Arc<MasterKey> {
+        self.master_key.load_full()
     }
 
     /// One tick of the rotation: takes over what other processes have changed, and changes what is due.
@@ -286,9 +305,10 @@ impl Keyring {
             // Keys that this process saw expire stay expired, also if the clock went back before the store knew.
             let ended = self.snapshot.load().ended();
             let known = self.known_keys(&stored, &self.wanted_by(intent, &stored)).await?;
+            let master_key = self.master_key();
             let basis = Basis {
                 stored: &stored,
-                sealer: &self.master_key.sealer,
+                sealer: &master_key.sealer,
                 policy: &self.policy,
                 spec: self.spec,
                 context: &context,
@@ -412,10 +432,22 @@ impl Keyring {
             self.keep_published(opened.snapshot);
             return Ok(Reloaded::Kept(error));
         }
+        self.note_longer_tokens(&opened.snapshot);
         let before = self.snapshot.swap(Arc::new(opened.snapshot));
         self.log_left_out(&before);
         self.log_other_policy(&before);
         Ok(Reloaded::Swapped)
+    }
+
+    /// Remembers tokens that a server with a longer `TOKEN_TTL` may have issued until now, by the policy that it has recorded.
+    fn note_longer_tokens(&self, snapshot: &KeyringSnapshot) {
+        if let Some(recorded) = snapshot.policy()
+            && recorded.token_ttl > self.policy.token_ttl()
+        {
+            let until = self.context.clock.now().plus(recorded.token_ttl);
+            let mut longest = lock(&self.longer_tokens_until);
+            *longest = (*longest).max(Some(until));
+        }
     }
 
     /// Keeps the published set instead of a newer one. At the start there is no set yet, so nothing is published.
@@ -431,7 +463,7 @@ impl Keyring {
     async fn open_snapshot(&self, unreadable: Vec<Kid>) -> Result<Opened, IssuerError> {
         let (now, ended) = (self.context.clock.now(), self.snapshot.load().ended());
         let stored = self.complete_keys(&self.usable_rows_at(now, unreadable)).await?;
-        if !self.is_ours(&stored) {
+        if !self.is_ours(&stored) && !self.follow_rekey(&stored).await? {
             self.master_key_changed.store(true, Ordering::Relaxed);
             // Revocations are not sealed: they still count, although the keys themselves no longer open.
             self.remove_ended(&LaterKeys::sealed(&stored));
@@ -439,7 +471,7 @@ impl Keyring {
         }
         self.lacks_thumbprints.store(stored.lacks_thumbprints, Ordering::Relaxed);
         let twins = self.twins(&stored).await?;
-        let (sealer, check) = (self.master_key.sealer.clone(), self.self_check);
+        let (sealer, check) = (self.master_key().sealer.clone(), self.self_check);
         let open = move || {
             let snapshot = KeyringSnapshot::open(stored, &sealer, now, ended, twins);
             Opened { checked: snapshot.check(check, now), snapshot }
@@ -485,8 +517,26 @@ impl Keyring {
         stored.next_kid = stored.next_kid.max(Kid(greatest.saturating_add(1)));
     }
 
+    /// Goes over to the master key that a rekey has moved the store to, if this process has it.
+    async fn follow_rekey(&self, stored: &KeySnapshot) -> Result<bool, IssuerError> {
+        let Some(record) = stored.master_key.clone() else { return Ok(false) };
+        let Some(secret) = self.successor.for_record(&record) else { return Ok(false) };
+        let wanted = record.clone();
+        // A passphrase takes a while.
+        let Ok(master_key) = self.pool.run(move || unlock(&secret, wanted)).await? else {
+            self.successor.refuse(record);
+            return Ok(false);
+        };
+        self.master_key.store(Arc::new(master_key));
+        self.master_key_changed.store(false, Ordering::Relaxed);
+        tracing::info!(
+            "the store was moved to the master key NEW_NOT_MY_KEY, which this process uses from now on: make it NOT_MY_KEY"
+        );
+        Ok(true)
+    }
+
     fn is_ours(&self, stored: &KeySnapshot) -> bool {
-        stored.master_key.as_ref() == Some(&self.master_key.record)
+        stored.master_key.as_ref() == Some(&self.master_key().record)
     }
 
     fn remove_ended(&self, later: &LaterKeys<'_>) {
@@ -525,7 +575,13 @@ impl Keyring {
     fn plan_context(&self, newest_signer: Option<Kid>) -> PlanContext {
         let (wall, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
         let watched = lock(&self.anchors).trusted_now(wall, monotonic);
-        PlanContext { wall, watched, newest_signer, last_created: *lock(&self.last_created) }
+        PlanContext {
+            wall,
+            watched,
+            newest_signer,
+            last_created: *lock(&self.last_created),
+            longer_tokens_until: *lock(&self.longer_tokens_until),
+        }
     }
 }
 

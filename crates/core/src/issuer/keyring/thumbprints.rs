@@ -20,7 +20,7 @@ impl Keyring {
         }
         let stored = self.stored_keys(&SealedRows::WithoutThumbprint { at_most: BATCH }).await?;
         let (version, is_last) = (stored.version, stored.sealed.len() < usize::try_from(BATCH).unwrap_or(0));
-        let sealer = self.master_key.sealer.clone();
+        let sealer = self.master_key().sealer.clone();
         let changes = self.pool.run(move || thumbprints(&stored.sealed, &sealer)).await?;
         if !changes.is_empty() {
             // After a conflict, the next call tries again.
@@ -53,7 +53,7 @@ impl Keyring {
         let mut known = self.context.store.known_keys(wanted).await?;
         // A row that another program sealed under our master key has no thumbprint before it is adopted.
         let unmanaged = stored.unmanaged.iter().filter_map(|row| {
-            let thumbprint = thumbprint(row, &self.master_key.sealer)?;
+            let thumbprint = thumbprint(row, &self.master_key().sealer)?;
             wanted.contains(&thumbprint).then_some(KnownKey {
                 thumbprint,
                 kid: Some(row.kid),
@@ -71,7 +71,7 @@ impl Keyring {
             Intent::Import(key) => Some(key.public().thumbprint()),
             _ => None,
         };
-        let adopted = stored.unmanaged.iter().filter_map(|row| thumbprint(row, &self.master_key.sealer));
+        let adopted = stored.unmanaged.iter().filter_map(|row| thumbprint(row, &self.master_key().sealer));
         imported.into_iter().chain(adopted).collect()
     }
 
@@ -81,7 +81,7 @@ impl Keyring {
             .external
             .iter()
             .filter_map(|row| {
-                let key = open_external(row, &self.master_key.sealer)?;
+                let key = open_external(row, &self.master_key().sealer)?;
                 Some((key.jwk().key().thumbprint(), row.kid.clone()))
             })
             .collect();

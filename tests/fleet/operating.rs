@@ -1,0 +1,78 @@
+//! Commands of an operator while several servers run.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use sqlx::Executor as _;
+
+use crate::members::{CALM, Fleet, kids};
+use crate::support::jwksd;
+use crate::{kid, verifies};
+
+const NEW_KEY: &str = "HxwdGhsYGRYXFBUSExAREg8ODQwLCgkIBwYFBAMCAQA=";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_have_the_new_master_key_go_over_to_it_by_themselves_when_the_store_does() {
+    let settings = [CALM.as_slice(), &[("NEW_NOT_MY_KEY", NEW_KEY)]].concat();
+    let Some(fleet) = Fleet::start::<2>(&settings).await else { return };
+    let password = fleet.members[0].register("alice").await;
+    let before = kids(&fleet.agree(|_| true).await);
+    fleet.command(&["rekey"]);
+    // A command that still has the old one in NOT_MY_KEY finds the new one too.
+    fleet.command(&["keys", "rotate", "--now"]);
+    let after = fleet.agree(|set| kids(set).len() == before.len() + 1).await;
+    for member in &fleet.members {
+        assert_eq!(member.ready().await, 200);
+        let token = member.sign_in("alice", &password).await.unwrap();
+        assert_eq!(kid(&token), *kids(&after).last().unwrap());
+        assert!(verifies(&token, &after));
+        let log = member.server.log();
+        assert!(log.contains("the store was moved to the master key NEW_NOT_MY_KEY"), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_follow_prints_each_sign_in_once_also_one_whose_number_was_drawn_before_it_was_stored() {
+    let Some(fleet) = Fleet::start::<1>(&CALM).await else { return };
+    let insert = |address: &str| {
+        sqlx::query("INSERT INTO jwksd.auth_logs (request_ip, at_seconds) VALUES ($1, 1000)")
+            .bind(address.to_owned())
+    };
+    let (mut slow, mut fast) = (fleet.connect().await, fleet.connect().await);
+    fast.execute(insert("192.0.2.1")).await.unwrap();
+    // It has number 2, and is stored after number 3.
+    slow.execute("BEGIN").await.unwrap();
+    slow.execute(insert("192.0.2.2")).await.unwrap();
+
+    let env = fleet.environment();
+    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let mut follow = jwksd(dir.path(), &["logs", "--follow", "--json"], &env)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = mpsc::channel();
+    let stdout = BufReader::new(follow.stdout.take().unwrap());
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let next = |within: Duration| -> Option<String> {
+        let line = lines.recv_timeout(within).ok()?;
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        Some(line["ip"].as_str().or(line["from"].as_str()).unwrap_or_else(|| panic!("{line}")).to_owned())
+    };
+    let long = Duration::from_secs(20);
+    assert_eq!(next(long).as_deref(), Some("192.0.2.1"));
+    fast.execute(insert("192.0.2.3")).await.unwrap();
+    assert_eq!(next(long).as_deref(), Some("192.0.2.3"));
+    slow.execute("COMMIT").await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(next(long).as_deref(), Some("192.0.2.2"));
+    println!("the late row came {:?} after its commit", begun.elapsed());
+    fast.execute(insert("192.0.2.4")).await.unwrap();
+    assert_eq!(next(long).as_deref(), Some("192.0.2.4"));
+    assert_eq!(next(Duration::from_secs(2)), None);
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
