@@ -11,6 +11,7 @@ mod failover;
 mod members;
 mod moving;
 mod operating;
+mod pooled;
 #[path = "../support/postgres.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod postgres;

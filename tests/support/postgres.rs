@@ -181,7 +181,7 @@ impl OwnServer {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -199,7 +199,7 @@ fn binaries() -> Option<PathBuf> {
 
 /// PostgreSQL refuses to run as root.
 #[cfg(unix)]
-fn unprivileged(mut command: Command) -> Command {
+pub(crate) fn unprivileged(mut command: Command) -> Command {
     use std::os::unix::process::CommandExt as _;
     if is_root() {
         command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
@@ -208,7 +208,7 @@ fn unprivileged(mut command: Command) -> Command {
 }
 
 #[cfg(unix)]
-fn own(directory: &Path) {
+pub(crate) fn own(directory: &Path) {
     if is_root() {
         std::os::unix::fs::chown(directory, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
     }
@@ -225,9 +225,9 @@ fn is_root() -> bool {
 const UNPRIVILEGED: u32 = 65534;
 
 #[cfg(not(unix))]
-fn unprivileged(command: Command) -> Command {
+pub(crate) fn unprivileged(command: Command) -> Command {
     command
 }
 
 #[cfg(not(unix))]
-fn own(_: &Path) {}
+pub(crate) fn own(_: &Path) {}

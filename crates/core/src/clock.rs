@@ -52,6 +52,20 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn observe(&self, _store_time: Timestamp, _asked: Duration, _answered: Duration) {}
 }
 
+impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
+    }
+
+    fn observe(&self, store_time: Timestamp, asked: Duration, answered: Duration) {
+        (**self).observe(store_time, asked, answered);
+    }
+}
+
 /// The clocks of the operating system.
 #[derive(Debug)]
 pub struct SystemClock {
@@ -89,8 +103,8 @@ const MIN_STEP: Duration = Duration::from_millis(50);
 /// The clock of a store that many machines share, so that all of them agree on the time. Between two answers, and while the store is
 /// away, the machine's monotonic clock goes on from the last one.
 #[derive(Debug)]
-pub struct StoreClock {
-    machine: SystemClock,
+pub struct StoreClock<C = SystemClock> {
+    machine: C,
     /// The store's time, and the monotonic time of the same moment.
     latest: Mutex<Option<(Timestamp, Duration)>>,
 }
@@ -99,7 +113,14 @@ impl StoreClock {
     /// A clock that shows the machine's time until the store has answered once.
     #[must_use]
     pub fn start() -> Self {
-        Self { machine: SystemClock::start(), latest: Mutex::new(None) }
+        Self::on(SystemClock::start())
+    }
+}
+
+impl<C> StoreClock<C> {
+    /// The same on a clock of the caller.
+    pub fn on(machine: C) -> Self {
+        Self { machine, latest: Mutex::new(None) }
     }
 
     fn latest(&self) -> std::sync::MutexGuard<'_, Option<(Timestamp, Duration)>> {
@@ -107,7 +128,7 @@ impl StoreClock {
     }
 }
 
-impl Clock for StoreClock {
+impl<C: Clock> Clock for StoreClock<C> {
     fn now(&self) -> Timestamp {
         match *self.latest() {
             Some((store, then)) => store.plus(self.monotonic().saturating_sub(then)),

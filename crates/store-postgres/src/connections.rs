@@ -11,6 +11,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep};
 
 use super::error::{TimedOut, failed, is_of_connection, is_repeatable};
+use super::server::ServerUrl;
 use jwksd_core::store::StoreError;
 
 /// How often an act is tried that other transactions keep from being done.
@@ -32,22 +33,26 @@ pub(crate) struct Connections {
     /// Maximum time of one act.
     limit: Duration,
     staleness: Arc<Staleness>,
+    /// Whether a pooler stands before the server that does not know prepared statements.
+    is_pooled: bool,
 }
 
 impl Connections {
     /// At most `number` connections. None is opened before it is needed.
-    pub(crate) fn new(options: PgConnectOptions, number: u32, limit: Duration) -> Self {
-        Self::with_staleness(options, number, limit, Arc::new(Staleness::new()))
+    pub(crate) fn new(server: &ServerUrl, number: u32, limit: Duration) -> Self {
+        let staleness = Arc::new(Staleness::new());
+        Self::with_staleness(server.options(), server.is_pooled(), number, limit, staleness)
     }
 
     /// More connections to the same server. What one of these finds out about it counts for the others.
     pub(crate) fn more(&self, number: u32, limit: Duration) -> Self {
         let options = (*self.pool.connect_options()).clone();
-        Self::with_staleness(options, number, limit, Arc::clone(&self.staleness))
+        Self::with_staleness(options, self.is_pooled, number, limit, Arc::clone(&self.staleness))
     }
 
     fn with_staleness(
         options: PgConnectOptions,
+        is_pooled: bool,
         number: u32,
         limit: Duration,
         staleness: Arc<Staleness>,
@@ -64,7 +69,7 @@ impl Connections {
                 Box::pin(async move { Ok(is_fresh) })
             })
             .connect_lazy_with(options);
-        Self { pool, limit, staleness }
+        Self { pool, limit, staleness, is_pooled }
     }
 
     /// The same connections, for acts that may take this long.
@@ -89,20 +94,65 @@ impl Connections {
     }
 }
 
+/// The transaction around an act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// None, because the act is one statement; but behind a pooler, one keeps its messages together.
+    IfPooled,
+    /// All queries see the same commit.
+    Snapshot,
+    /// Statements see what others have committed before.
+    Write,
+}
+
+impl Begin {
+    /// How to begin such a transaction; nothing if none is needed.
+    ///
+    /// Behind a pooler that gives each transaction another connection, statements that were prepared before, by any client, may have
+    /// the names of ours.
+    pub(crate) const fn sql(self, is_pooled: bool) -> Option<&'static str> {
+        match (self, is_pooled) {
+            (Self::IfPooled, false) => None,
+            (Self::IfPooled, true) => Some("BEGIN; DEALLOCATE ALL"),
+            (Self::Snapshot, false) => Some("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
+            (Self::Snapshot, true) => {
+                Some("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; DEALLOCATE ALL")
+            }
+            (Self::Write, false) => Some("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            (Self::Write, true) => Some("BEGIN ISOLATION LEVEL READ COMMITTED; DEALLOCATE ALL"),
+        }
+    }
+}
+
 /// Does something on one of these connections, again if another transaction was in its way. When it takes too long, its connection is
 /// dropped, and the server ends what it was asked.
 ///
 /// A macro, because the compiler cannot prove of a closure's future that it is `Send` if it borrows from its connection and from
 /// other places.
 macro_rules! act {
-    ($connections:expr, |$db:ident| $act:expr) => {{
+    ($connections:expr, |$db:ident| $act:expr) => {
+        $crate::connections::act!($connections, $crate::connections::Begin::IfPooled, |$db| $act)
+    };
+    ($connections:expr, $begin:expr, |$db:ident| $act:expr) => {{
         let mut attempts = $crate::connections::Attempts::default();
         loop {
             let mut lease = $connections.lease().await?;
             let done = {
-                let limit = lease.limit();
-                let $db = lease.connection();
-                tokio::time::timeout(limit, $act).await
+                let (limit, begin) = (lease.limit(), lease.sql_of($begin));
+                let connection = lease.connection();
+                tokio::time::timeout(limit, async {
+                    let Some(begin) = begin else {
+                        let $db = connection;
+                        return $act.await;
+                    };
+                    let begun = sqlx::Connection::begin_with(connection, begin).await;
+                    let mut tx = begun.map_err($crate::error::failed)?;
+                    let $db: &mut sqlx::postgres::PgConnection = &mut tx;
+                    let done = $act.await?;
+                    tx.commit().await.map_err($crate::error::failed)?;
+                    Ok(done)
+                })
+                .await
             };
             match lease.end(done) {
                 Err(error) if attempts.allow_another_after(&error) => attempts.pause().await,
@@ -124,6 +174,10 @@ impl Lease<'_> {
         self.connections.limit
     }
 
+    pub(crate) fn sql_of(&self, begin: Begin) -> Option<&'static str> {
+        begin.sql(self.connections.is_pooled)
+    }
+
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
@@ -132,12 +186,12 @@ impl Lease<'_> {
     pub(crate) fn end<T>(self, done: Result<Result<T, StoreError>, Elapsed>) -> Result<T, StoreError> {
         let done = done.unwrap_or_else(|_| Err(StoreError::unavailable(TimedOut)));
         if let Err(error) = &done
-            && (is_timeout(error) || is_of_connection(error))
+            && (is_timeout(error) || is_of_connection(error) || self.connections.is_pooled)
         {
             // Detached and dropped: closing it politely would wait for a server that does not answer.
             drop(self.connection.detach());
-            // One act that took too long says nothing about the others.
-            if !is_timeout(error) {
+            // One act that took too long or failed says nothing about the others.
+            if is_of_connection(error) {
                 self.connections.distrust();
             }
         }

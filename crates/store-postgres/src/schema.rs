@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 use tokio::time::sleep;
 
-use super::connections::{Connections, act};
+use super::connections::{Begin, Connections, act};
 use super::error::{failed, is_duplicate_object, is_forbidden, reason};
 use jwksd_core::store::StoreError;
 
@@ -54,7 +53,7 @@ pub(crate) async fn migrate(connections: &Connections) -> Result<(), StoreError>
 }
 
 async fn try_migrate(connections: &Connections) -> Result<(), StoreError> {
-    act!(connections, |db| migrate_once(db))
+    act!(connections, Begin::Write, |db| migrate_once(db))
 }
 
 pub(crate) fn in_words(error: StoreError) -> StoreError {
@@ -69,13 +68,11 @@ pub(crate) fn in_words(error: StoreError) -> StoreError {
 
 async fn migrate_once(db: &mut PgConnection) -> Result<(), StoreError> {
     expect_server(db).await?;
-    let mut tx = db.begin().await.map_err(failed)?;
-    if exists(&mut tx).await? {
-        sqlx::query("SELECT one FROM jwksd.store FOR UPDATE").execute(&mut *tx).await.map_err(failed)?;
-        expect_readable(&mut tx).await?;
+    if exists(db).await? {
+        sqlx::query("SELECT one FROM jwksd.store FOR UPDATE").execute(&mut *db).await.map_err(failed)?;
+        expect_readable(db).await?;
     }
-    migrate_in(&mut tx).await?;
-    tx.commit().await.map_err(failed)
+    migrate_in(db).await
 }
 
 /// Brings the schema up to date in the transaction of `db`.

@@ -30,6 +30,7 @@ pub struct ServerUrl {
     options: Box<PgConnectOptions>,
     shown: String,
     has_password: bool,
+    is_pooled: bool,
 }
 
 impl ServerUrl {
@@ -66,10 +67,11 @@ impl ServerUrl {
             (false, false) => options.ssl_mode(PgSslMode::VerifyFull),
         };
         let has_password = url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password");
+        let is_pooled = url.query_pairs().any(|pair| pair == ("statement-cache-capacity".into(), "0".into()));
         let shown = shown(&options);
         // Poolers refuse parameters of a session that they do not know.
         let options = options.extra_float_digits(None);
-        Ok(Self { options: Box::new(options), shown, has_password })
+        Ok(Self { options: Box::new(options), shown, has_password, is_pooled })
     }
 
     /// Whether the text is meant for this store.
@@ -88,6 +90,11 @@ impl ServerUrl {
     #[must_use]
     pub fn has_password(&self) -> bool {
         self.has_password
+    }
+
+    /// Whether the connections are those of a pooler that does not know prepared statements, and gives each transaction another one.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.is_pooled
     }
 
     pub(crate) fn options(&self) -> PgConnectOptions {

@@ -8,7 +8,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use thiserror::Error;
 
-use super::connections::{Connections, act};
+use super::connections::{Begin, Connections, act};
 use super::error::{failed, is_lock_timeout, is_unknown_commit, not_writable};
 use super::inspect::{self, Inspection};
 use super::server::ServerUrl;
@@ -63,7 +63,7 @@ impl PostgresStore {
         server: &ServerUrl,
         limit: Duration,
     ) -> Result<(Option<MasterKeyRecord>, bool), StoreError> {
-        let connections = Connections::new(server.options(), 1, limit);
+        let connections = Connections::new(server, 1, limit);
         let probed = Self::probe_on(&connections).await;
         connections.close().await;
         probed
@@ -78,7 +78,7 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::open`].
     pub async fn inspect(server: &ServerUrl, limit: Duration) -> Result<Inspection, StoreError> {
-        let connections = Connections::new(server.options(), 1, limit);
+        let connections = Connections::new(server, 1, limit);
         let inspected = Self::inspect_on(&connections).await;
         connections.close().await;
         inspected
@@ -93,7 +93,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError`] says in words what is wrong with the database.
     pub async fn open(server: &ServerUrl, connections: u32, limit: Duration) -> Result<Self, StoreError> {
-        let rounds = Connections::new(server.options(), 1, limit);
+        let rounds = Connections::new(server, 1, limit);
         let requests = rounds.more(connections, limit);
         schema::migrate(&rounds).await?;
         let batcher = SignInBatcher::new({
@@ -144,19 +144,14 @@ async fn write_probe(db: &mut PgConnection) -> Result<(), StoreError> {
         .map_err(failed)
 }
 
-/// One transaction, so that all queries of the snapshot see the same commit.
-async fn snapshot(db: &mut PgConnection, sealed: &SealedRows) -> Result<KeySnapshot, StoreError> {
-    let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await.map_err(failed)?;
-    keys::snapshot(&mut tx, sealed).await
-}
-
-/// Applies the changes in one transaction.
+/// Applies the changes, or none of them.
 async fn apply(
     db: &mut PgConnection,
     version: KeyVersion,
     changes: &[KeyChange],
 ) -> Result<Applied, StoreError> {
-    let mut tx = db.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
+    // A savepoint: a conflict rolls back to it.
+    let mut tx = db.begin().await.map_err(failed)?;
     sqlx::query(LOCK_WAIT).execute(&mut *tx).await.map_err(failed)?;
     match keys::claim(&mut tx, version).await {
         Ok(Applied::Yes) => {}
@@ -175,7 +170,7 @@ async fn apply(
 #[async_trait]
 impl Store for PostgresStore {
     async fn keys(&self, sealed: &SealedRows) -> Result<KeySnapshot, StoreError> {
-        act!(self.rounds, |db| snapshot(db, sealed))
+        act!(self.rounds, Begin::Snapshot, |db| keys::snapshot(db, sealed))
     }
 
     async fn known_keys(&self, thumbprints: &[String]) -> Result<Vec<KnownKey>, StoreError> {
@@ -200,7 +195,7 @@ impl Store for PostgresStore {
     }
 
     async fn apply(&self, version: KeyVersion, changes: Vec<KeyChange>) -> Result<Applied, StoreError> {
-        act!(self.rounds, |db| apply(db, version, &changes))
+        act!(self.rounds, Begin::Write, |db| apply(db, version, &changes))
     }
 
     async fn serving_mode(&self) -> Result<Option<ServingMode>, StoreError> {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions as _, Postgres, Row as _, Transaction};
 
+use super::connections::Begin;
 use super::error::failed;
 use super::server::ServerUrl;
 use super::{keys, schema};
@@ -22,8 +23,10 @@ impl ServerContent {
     /// [`StoreError`] says in words what is wrong with it.
     pub async fn open(server: &ServerUrl) -> Result<Self, StoreError> {
         let mut db = server.options().connect().await.map_err(failed)?;
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-        sqlx::raw_sql(begin).execute(&mut db).await.map_err(failed)?;
+        sqlx::raw_sql(Begin::Snapshot.sql(server.is_pooled()).unwrap_or_default())
+            .execute(&mut db)
+            .await
+            .map_err(failed)?;
         schema::expect_readable(&mut db).await?;
         Ok(Self(db))
     }
@@ -46,7 +49,10 @@ impl ServerTarget {
         // A pool of one, because its transactions own their connection.
         let pool = PgPoolOptions::new().max_connections(1).connect_with(server.options()).await;
         let pool = pool.map_err(failed)?;
-        let mut db = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
+        let mut db = pool
+            .begin_with(Begin::Write.sql(server.is_pooled()).unwrap_or_default())
+            .await
+            .map_err(failed)?;
         schema::expect_server(&mut db).await?;
         // A process that starts now waits for the lock on this row.
         schema::migrate_in(&mut db).await.map_err(schema::in_words)?;
