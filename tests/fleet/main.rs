@@ -8,12 +8,12 @@
 #![expect(clippy::disallowed_methods, reason = "real programs are stopped in real time")]
 
 mod failover;
+mod faults;
 mod members;
 mod moving;
 mod operating;
 mod pooled;
 #[path = "../support/postgres.rs"]
-#[expect(dead_code, reason = "other tests need more of it")]
 mod postgres;
 mod proxy;
 mod shared_limit;
