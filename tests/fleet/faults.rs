@@ -37,7 +37,7 @@ impl Faulty {
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(proxy.port)).unwrap();
         let server = ServerUrl::parse(url.as_str()).unwrap();
-        let store = PostgresStore::open(&server, 2, TIMEOUT).await.unwrap();
+        let store = PostgresStore::open(&server, 1, TIMEOUT).await.unwrap();
         // So that its connections are open.
         register(&store, "first").await.unwrap();
         let applied = store.apply(version(&store).await, vec![KeyChange::SetMasterKey(record(1))]).await;
@@ -132,6 +132,8 @@ async fn a_registration_whose_answer_was_lost_is_known_to_have_succeeded() {
         let name = format!("lost{round}");
         // So that the statement is prepared, and the lost answer is that of the INSERT.
         register(&db.store, &format!("before{round}")).await.unwrap();
+        // The pool looks at a connection that is given back.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         db.proxy.set(Network::LoseAnswerTo(""));
         let user = register(&db.store, &name).await.unwrap();
         let stored = sqlx::query_scalar("SELECT id FROM jwksd.accounts WHERE username = $1").bind(&name);
