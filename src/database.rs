@@ -166,6 +166,16 @@ impl Database {
     }
 }
 
+impl Database {
+    /// What it is and where, for a log line.
+    pub(crate) fn described(&self) -> String {
+        match self {
+            Self::File(_) => format!("database {self}"),
+            Self::Server(_) => self.to_string(),
+        }
+    }
+}
+
 /// The path, or the server without role and password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -44,6 +44,11 @@ impl MoveArgs {
 
 pub(super) async fn run(config: Config, args: MoveArgs) -> anyhow::Result<()> {
     let target = args.target()?;
+    if args.to.is_some() && matches!(&target, Location::Server(server) if server.has_password()) {
+        output::message(
+            "the password in --to can be seen by every user of this machine while this runs: use --to-file next time",
+        );
+    }
     let probe =
         config.database.probe().await.map_err(|error| bootstrap::unusable(&config.database, error))?;
     if let Some(why) = probe.refusal() {

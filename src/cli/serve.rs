@@ -162,7 +162,11 @@ async fn serve(
     let (context, master_key) = (open_store.context.clone(), open_store.master_key.clone());
     let app = App::build(config, context, master_key, address.port()).await?;
     let max_connections = process_limits::max_connections();
-    tracing::info!("serving on http://{address}, issuer {}, database {}", app.issuer.url(), config.database);
+    tracing::info!(
+        "serving on http://{address}, issuer {}, {}",
+        app.issuer.url(),
+        config.database.described()
+    );
 
     let supervisor = Supervisor::connect();
     // The keys are published, and the kernel already queues connections of early clients.

@@ -1,6 +1,7 @@
 //! Servers on one database, each behind a proxy of its own.
 
 use std::net::ToSocketAddrs as _;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::JwkSet;
@@ -84,28 +85,41 @@ impl Fleet {
         &self.env
     }
 
+    /// The database itself.
+    pub(crate) fn url(&self) -> &str {
+        &self.env.iter().find(|(name, _)| name == "DATABASE_URL").unwrap().1
+    }
+
     /// A connection to the database itself.
     pub(crate) async fn connect(&self) -> PgConnection {
-        let url = self.env.iter().find(|(name, _)| name == "DATABASE_URL");
-        connect(&url.unwrap().1).await
+        connect(self.url()).await
     }
 
     /// Runs a command of an operator, on the database itself.
     pub(crate) fn command(&self, args: &[&str]) -> String {
-        let url = self.env.iter().find(|(name, _)| name == "DATABASE_URL");
-        self.command_on(&url.unwrap().1.clone(), args)
+        self.command_on(self.url(), args)
     }
 
     /// Runs a command of an operator on this database, with the settings of the servers.
     pub(crate) fn command_on(&self, url: &str, args: &[&str]) -> String {
+        let output = self.output_of(url, args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The status of a command on this database, and what it says on standard error.
+    pub(crate) fn run_on(&self, url: &str, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.output_of(url, args);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn output_of(&self, url: &str, args: &[&str]) -> Output {
         let dir = tempfile::tempdir().unwrap();
         let settings = self.env.iter().filter(|(name, _)| name != "DATABASE_URL");
         let mut env: Vec<_> = settings.map(|(name, value)| (name.as_str(), value.as_str())).collect();
         env.push(("DATABASE_URL", url));
-        let output = run(dir.path(), args, &env, "");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+        run(dir.path(), args, &env, "")
     }
 
     /// Waits until all servers publish the same bytes, and these pass. Returns them.

@@ -76,3 +76,40 @@ async fn logs_follow_prints_each_sign_in_once_also_one_whose_number_was_drawn_be
     follow.kill().unwrap();
     follow.wait().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_used_is_refused_in_words_and_a_server_that_is_away_is_an_outage() {
+    let Some(fleet) = Fleet::start::<1>(&CALM).await else { return };
+    let url = url::Url::parse(fleet.url()).unwrap();
+    let run = |change: &dyn Fn(&mut url::Url)| {
+        let mut other = url.clone();
+        change(&mut other);
+        fleet.run_on(other.as_str(), &["users", "list"])
+    };
+    let (status, said) = run(&|url| url.set_path("missing"));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("the server has no such database: create it, or name another"), "{said}");
+    let (status, said) = run(&|url| url.set_username("stranger").unwrap());
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("the server refuses its role or password"), "{said}");
+    let (status, said) = run(&|url| url.set_query(Some("sslmode=verify-full")));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("the connection cannot be encrypted as sslmode says"), "{said}");
+    let (status, said) = run(&|url| url.set_port(Some(1)).unwrap());
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("cannot reach database"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_a_newer_version_has_extended_is_used_until_it_says_that_it_cannot_be() {
+    let Some(fleet) = Fleet::start::<1>(&CALM).await else { return };
+    let mut db = fleet.connect().await;
+    let newer = "INSERT INTO jwksd._sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (99, 'of a newer version', TRUE, 'x', 1)";
+    db.execute(newer).await.unwrap();
+    fleet.command(&["users", "add", "alice"]);
+    db.execute("UPDATE jwksd.store SET readable_by = 99").await.unwrap();
+    let (status, said) = fleet.run_on(fleet.url(), &["users", "list"]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("its schema needs version 99 or newer: a newer jwksd made it"), "{said}");
+}

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep};
 
-use super::error::{TimedOut, failed, is_of_connection, is_repeatable};
+use super::error::{TimedOut, is_of_connection, is_repeatable, not_connected};
 use super::server::ServerUrl;
 use jwksd_core::store::StoreError;
 
@@ -79,7 +79,7 @@ impl Connections {
 
     /// One of them, for one attempt at an act.
     pub(crate) async fn lease(&self) -> Result<Lease<'_>, StoreError> {
-        let connection = self.pool.acquire().await.map_err(failed)?;
+        let connection = self.pool.acquire().await.map_err(not_connected)?;
         Ok(Lease { connection, connections: self })
     }
 

@@ -14,6 +14,9 @@ const UNIQUE_VIOLATION: &str = "23505";
 const DUPLICATE_TABLE: &str = "42P07";
 const DUPLICATE_SCHEMA: &str = "42P06";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+const INVALID_CATALOG_NAME: &str = "3D000";
+const INVALID_AUTHORIZATION: &str = "28000";
+const INVALID_PASSWORD: &str = "28P01";
 
 /// The act took longer than `DATABASE_TIMEOUT`.
 #[derive(Clone, Copy, Debug, Error)]
@@ -24,6 +27,34 @@ pub(crate) struct TimedOut;
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the database server can only be read now")]
 pub(crate) struct ReadOnly;
+
+/// No connection could be opened, or was free. The pool tries for a while, and does not say what went wrong.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("no connection to it could be opened in time, and none was free")]
+pub(crate) struct NoConnection;
+
+/// The error of a connection that was not opened.
+pub(crate) fn not_connected(error: sqlx::Error) -> StoreError {
+    let said = |error: &sqlx::Error| {
+        error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+    };
+    match (state(&error).as_deref(), &error) {
+        (Some(INVALID_CATALOG_NAME), _) => {
+            StoreError::Foreign("the server has no such database: create it, or name another".to_owned())
+        }
+        (Some(INVALID_AUTHORIZATION | INVALID_PASSWORD), _) => StoreError::Foreign(format!(
+            "the server refuses its role or password ({}): correct them",
+            said(&error)
+        )),
+        (None, sqlx::Error::Tls(_)) => StoreError::Foreign(format!(
+            "the connection cannot be encrypted as sslmode says ({}): let the server use TLS with a certificate for this name, or \
+             name its authority by sslrootcert",
+            said(&error)
+        )),
+        (None, sqlx::Error::PoolTimedOut) => StoreError::unavailable(NoConnection),
+        _ => failed(error),
+    }
+}
 
 /// The error of a statement that did not run.
 pub(crate) fn failed(error: sqlx::Error) -> StoreError {

@@ -5,7 +5,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions as _, Postgres, Row as _, Transaction};
 
 use super::connections::Begin;
-use super::error::failed;
+use super::error::{failed, not_connected};
 use super::server::ServerUrl;
 use super::{keys, schema};
 use jwksd_core::password::PasswordHash;
@@ -22,7 +22,7 @@ impl ServerContent {
     /// # Errors
     /// [`StoreError`] says in words what is wrong with it.
     pub async fn open(server: &ServerUrl) -> Result<Self, StoreError> {
-        let mut db = server.options().connect().await.map_err(failed)?;
+        let mut db = server.options().connect().await.map_err(not_connected)?;
         sqlx::raw_sql(Begin::Snapshot.sql(server.is_pooled()).unwrap_or_default())
             .execute(&mut db)
             .await
@@ -48,7 +48,7 @@ impl ServerTarget {
     pub async fn begin(server: &ServerUrl) -> Result<Self, StoreError> {
         // A pool of one, because its transactions own their connection.
         let pool = PgPoolOptions::new().max_connections(1).connect_with(server.options()).await;
-        let pool = pool.map_err(failed)?;
+        let pool = pool.map_err(not_connected)?;
         let mut db = pool
             .begin_with(Begin::Write.sql(server.is_pooled()).unwrap_or_default())
             .await
