@@ -15,7 +15,8 @@ use super::text::printable;
 use crate::config::Config;
 use jwksd_core::clock::Timestamp;
 use jwksd_core::issuer::IssuerError;
-use jwksd_core::store::{Page, SignIn, SignInFilter, Store};
+use jwksd_core::outage::Outage;
+use jwksd_core::store::{Page, SignIn, SignInFilter, Store, StoreError};
 
 /// Rows of one query.
 const PAGE: u32 = 1000;
@@ -148,10 +149,21 @@ async fn follow(
     filter: &SignInFilter,
     args: &LogsArgs,
 ) -> anyhow::Result<()> {
+    let outage = Outage::default();
     loop {
-        // Read before the rows, so that one inserted in between is above this number.
-        let seen = store.newest_sign_in().await?;
-        let new = window.new_rows(store, filter).await?;
+        let (seen, new) = match window.look(store, filter).await {
+            Ok(found) => found,
+            // A server comes back.
+            Err(StoreError::Unavailable(cause)) if !window.delay.is_zero() => {
+                if outage.begin() {
+                    output::message(&format!("the store does not answer, trying again: {cause}"));
+                }
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        outage.end();
         window.advance(seen);
         if !print_page(&new, args.json)? {
             return Ok(());
@@ -192,15 +204,31 @@ impl Window {
         Ok(())
     }
 
-    /// The rows above the floor that were not printed yet.
-    async fn new_rows(&mut self, store: &dyn Store, filter: &SignInFilter) -> anyhow::Result<Vec<SignIn>> {
+    /// The greatest number, and the rows above the floor that were not printed yet.
+    async fn look(
+        &mut self,
+        store: &dyn Store,
+        filter: &SignInFilter,
+    ) -> Result<(i64, Vec<SignIn>), StoreError> {
+        // Read before the rows, so that one inserted in between is above this number.
+        let seen = store.newest_sign_in().await?;
+        Ok((seen, self.new_rows(store, filter).await?))
+    }
+
+    async fn new_rows(
+        &mut self,
+        store: &dyn Store,
+        filter: &SignInFilter,
+    ) -> Result<Vec<SignIn>, StoreError> {
         let (mut new, mut from) = (Vec::new(), self.floor);
         loop {
             let page = store.sign_ins(filter, &Page::NewerThan(from), PAGE).await?;
             let is_last = page.len() < PAGE as usize;
             from = page.last().map_or(from, |last| last.cursor.id);
-            new.extend(page.into_iter().filter(|row| self.shown.insert(row.cursor.id)));
+            new.extend(page.into_iter().filter(|row| !self.shown.contains(&row.cursor.id)));
             if is_last {
+                // Only now: after an error, the rows before it are read again.
+                self.shown.extend(new.iter().map(|row| row.cursor.id));
                 return Ok(new);
             }
         }

@@ -184,10 +184,7 @@ async fn expect_no_obstacles(source: &mut dyn StoreContent) -> anyhow::Result<()
     if obstacles.is_empty() {
         return Ok(());
     }
-    refuse(format!(
-        "the other store cannot hold these rows; nothing was changed:\n  {}",
-        obstacles.join("\n  ")
-    ))
+    refuse(format!("the other store cannot hold these rows; nothing was changed: {}", obstacles.join("; ")))
 }
 
 fn cannot_write(server: &ServerUrl, error: StoreError) -> anyhow::Error {

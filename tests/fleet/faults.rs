@@ -7,7 +7,8 @@ use jwksd_core::account::{NewAccount, UserId, Username};
 use jwksd_core::clock::Timestamp;
 use jwksd_core::password::PasswordHash;
 use jwksd_core::store::{
-    Applied, KeyChange, MasterKeyRecord, NewSignIn, SealedRows, SignInOutcome, Store as _, StoreError,
+    AccountChange, Applied, KeyChange, MasterKeyRecord, NewSignIn, SealedRows, SignInOutcome, Store as _,
+    StoreError,
 };
 use jwksd_store_postgres::{PostgresStore, ServerUrl};
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -130,11 +131,7 @@ async fn a_registration_whose_answer_was_lost_is_known_to_have_succeeded() {
     let Some(mut db) = Faulty::open().await else { return };
     for round in 0..5 {
         let name = format!("lost{round}");
-        // So that the statement is prepared, and the lost answer is that of the INSERT.
-        register(&db.store, &format!("before{round}")).await.unwrap();
-        // The pool looks at a connection that is given back.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        db.proxy.set(Network::LoseAnswerTo(""));
+        db.proxy.set(Network::LoseAnswerTo("COMMIT\0"));
         let user = register(&db.store, &name).await.unwrap();
         let stored = sqlx::query_scalar("SELECT id FROM jwksd.accounts WHERE username = $1").bind(&name);
         assert_eq!(user, UserId(stored.fetch_one(&mut db.direct).await.unwrap()));
@@ -177,4 +174,77 @@ async fn an_act_on_a_frozen_connection_ends_in_time_and_later_ones_work() {
         Err(error) => panic!("{error:?}"),
     }
     assert!(begun.elapsed() < TIMEOUT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_and_a_new_password_that_were_refused_in_time_do_not_happen_later() {
+    let Some(mut db) = Faulty::open().await else { return };
+    let first = UserId(db.number("SELECT id FROM jwksd.accounts").await);
+    let new = PasswordHash::stored(hash().as_str().replace("c29tZXNhbHQ", "b3RoZXJzYWx0"));
+    let change = AccountChange::SetHash { hash: new, instead_of: Some(hash()) };
+    // So that the statements are prepared, and only their execution waits.
+    register(&db.store, "warm").await.unwrap();
+    let none = AccountChange::SetHash { hash: hash(), instead_of: None };
+    assert!(db.store.change_account(first, &none, NOW).await.unwrap());
+    db.execute("BEGIN; LOCK TABLE jwksd.reserved_usernames, jwksd.accounts IN ACCESS EXCLUSIVE MODE").await;
+    let late = register(&db.store, "late").await;
+    assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+    let changed = db.store.change_account(first, &change, NOW).await;
+    assert!(matches!(changed, Err(StoreError::Unavailable(_))), "{changed:?}");
+    db.execute("COMMIT").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(db.number("SELECT count(*) FROM jwksd.accounts").await, 2, "first and warm");
+    register(&db.store, "late").await.unwrap();
+    assert!(db.store.change_account(first, &change, NOW).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_whose_answer_was_lost_is_known_to_be_set() {
+    let Some(mut db) = Faulty::open().await else { return };
+    let first = UserId(db.number("SELECT id FROM jwksd.accounts").await);
+    let new = PasswordHash::stored(hash().as_str().replace("c29tZXNhbHQ", "b3RoZXJzYWx0"));
+    db.proxy.set(Network::LoseAnswerTo("COMMIT\0"));
+    let change = AccountChange::SetHash { hash: new.clone(), instead_of: Some(hash()) };
+    assert!(db.store.change_account(first, &change, NOW).await.unwrap());
+    let stored: String = sqlx::query_scalar("SELECT password_hash FROM jwksd.accounts")
+        .fetch_one(&mut db.direct)
+        .await
+        .unwrap();
+    assert_eq!(stored, new.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_a_network_swallowed_do_not_keep_their_places() {
+    let Some(db) = Faulty::open().await else { return };
+    for _ in 0..3 {
+        db.proxy.set(Network::Swallow);
+        // Callers that do not wait, as clients that hang up.
+        for _ in 0..3 {
+            let _ = tokio::time::timeout(Duration::from_millis(200), db.store.pulse()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(200), db.store.newest_sign_in()).await;
+        }
+        db.proxy.set(Network::Pass);
+        let begun = Instant::now();
+        while db.store.pulse().await.is_err() || db.store.newest_sign_in().await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the store is back, and not used");
+        }
+        println!("used again {:?} after the return", begun.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_freezes_with_the_lock_loses_it() {
+    let Some(mut db) = Faulty::open().await else { return };
+    let before = version(&db.store).await;
+    // What a frozen process leaves: a transaction that holds the lock, and does not go on.
+    let sql = format!(
+        "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 5000; UPDATE jwksd.store SET key_version = {}",
+        before.0 + 1
+    );
+    db.execute(&sql).await;
+    let (begun, change) = (Instant::now(), vec![KeyChange::SetMasterKey(record(2))]);
+    while db.store.apply(before, change.clone()).await.ok() != Some(Applied::Yes) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the lock is still held");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -89,7 +89,7 @@ async fn a_database_that_cannot_be_used_is_refused_in_words_and_a_server_that_is
     let (status, said) = run(&|url| url.set_path("missing"));
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("the server has no such database: create it, or name another"), "{said}");
-    let (status, said) = run(&|url| url.set_username("stranger").unwrap());
+    let (status, said) = run(&|url| url.set_username("missing").unwrap());
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("the server refuses its role or password"), "{said}");
     let (status, said) = run(&|url| url.set_query(Some("sslmode=verify-full")));

@@ -80,7 +80,7 @@ async fn connect(client: TcpStream, target: SocketAddr, sender: Arc<watch::Sende
     let is_lost = AtomicBool::new(false);
     let on_question = |now: Network, bytes: &[u8]| {
         if let Network::LoseAnswerTo(text) = now
-            && (text.is_empty() || bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+            && bytes.windows(text.len()).any(|part| part == text.as_bytes())
         {
             is_lost.store(true, Ordering::Relaxed);
         }

@@ -95,6 +95,8 @@ impl RateLimiter for SharedRateLimiter {
     fn evict_idle(&self) {
         self.local.evict_idle();
         self.refusals.evict();
+        // Connects again if that is due, so that the next burst does not find each process by itself.
+        drop(self.link.line());
     }
 }
 

@@ -68,6 +68,20 @@ pub(crate) async fn find_registered(
     Ok(id.map(UserId))
 }
 
+/// Whether the account has this hash now. Its salt is that of no other.
+pub(crate) async fn has_hash(
+    db: &mut PgConnection,
+    user: UserId,
+    hash: &PasswordHash,
+) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jwksd.accounts WHERE id = $1 AND password_hash = $2)")
+        .bind(user.0)
+        .bind(hash.as_str())
+        .fetch_one(db)
+        .await
+        .map_err(failed)
+}
+
 #[derive(FromRow)]
 struct CandidateRow {
     costs: Vec<String>,

@@ -1,16 +1,19 @@
 //! Connections to the server, each act on them with an end, and with another attempt where that is safe.
+//!
+//! Not the driver's pool: that one asks each connection which is given back whether it still works, without a time limit, and the
+//! place stays taken while the network swallows the question.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::error::{TimedOut, is_of_connection, is_repeatable, not_connected};
+use super::error::{NoConnection, TimedOut, is_of_connection, is_repeatable, not_connected};
 use super::server::ServerUrl;
 use jwksd_core::store::StoreError;
 
@@ -26,15 +29,35 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Maximum lifetime of a connection: a new one may reach a server that has joined behind the address.
 const LIFETIME: Duration = Duration::from_mins(10);
 
+/// Maximum time to say goodbye to the server.
+const CLOSING: Duration = Duration::from_millis(200);
+
+/// Time after which the server ends a transaction whose process does not go on, and gives its locks back.
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Some connections to the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
-    pool: PgPool,
+    places: Arc<Places>,
     /// Maximum time of one act.
     limit: Duration,
+}
+
+/// A place for each connection that may be open, and those that are open and not in use.
+#[derive(Debug)]
+struct Places {
+    options: PgConnectOptions,
+    free: Semaphore,
+    idle: Mutex<Vec<Idle>>,
     staleness: Arc<Staleness>,
     /// Whether a pooler stands before the server that does not know prepared statements.
     is_pooled: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: PgConnection,
+    opened: Instant,
 }
 
 impl Connections {
@@ -46,8 +69,8 @@ impl Connections {
 
     /// More connections to the same server. What one of these finds out about it counts for the others.
     pub(crate) fn more(&self, number: u32, limit: Duration) -> Self {
-        let options = (*self.pool.connect_options()).clone();
-        Self::with_staleness(options, self.is_pooled, number, limit, Arc::clone(&self.staleness))
+        let Places { options, is_pooled, staleness, .. } = self.places.as_ref();
+        Self::with_staleness(options.clone(), *is_pooled, number, limit, Arc::clone(staleness))
     }
 
     fn with_staleness(
@@ -57,19 +80,9 @@ impl Connections {
         limit: Duration,
         staleness: Arc<Staleness>,
     ) -> Self {
-        let stale = Arc::clone(&staleness);
-        let pool = PgPoolOptions::new()
-            .max_connections(number)
-            .acquire_timeout(limit.min(MAX_WAIT))
-            .max_lifetime(LIFETIME)
-            // An answer more before each act. A broken connection is noticed by the act itself.
-            .test_before_acquire(false)
-            .before_acquire(move |_, connection| {
-                let is_fresh = !stale.includes(connection.age);
-                Box::pin(async move { Ok(is_fresh) })
-            })
-            .connect_lazy_with(options);
-        Self { pool, limit, staleness, is_pooled }
+        let free = Semaphore::new(usize::try_from(number).unwrap_or(Semaphore::MAX_PERMITS));
+        let places = Places { options, free, idle: Mutex::default(), staleness, is_pooled };
+        Self { places: Arc::new(places), limit }
     }
 
     /// The same connections, for acts that may take this long.
@@ -79,53 +92,87 @@ impl Connections {
 
     /// One of them, for one attempt at an act.
     pub(crate) async fn lease(&self) -> Result<Lease<'_>, StoreError> {
-        let connection = self.pool.acquire().await.map_err(not_connected)?;
-        Ok(Lease { connection, connections: self })
+        let until = Instant::now() + self.limit.min(MAX_WAIT);
+        let no_connection = |_| StoreError::unavailable(NoConnection);
+        let place = timeout_at(until, self.places.free.acquire()).await.map_err(no_connection)?;
+        let place = place.map_err(StoreError::unavailable)?;
+        let idle = if let Some(idle) = self.places.take() {
+            idle
+        } else {
+            let connecting = timeout_at(until, self.places.options.connect()).await;
+            let connection = connecting.map_err(no_connection)?.map_err(not_connected)?;
+            Idle { connection, opened: Instant::now() }
+        };
+        Ok(Lease { idle, connections: self, _place: place })
     }
 
     /// Uses none of those that are open now again: they may lead to a server that is away, or was demoted.
     pub(crate) fn distrust(&self) {
-        self.staleness.begin();
+        self.places.staleness.begin();
     }
 
     /// Closes all of them.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        self.places.free.close();
+        let idle = std::mem::take(&mut *self.places.idle());
+        for Idle { connection, .. } in idle {
+            let _ = timeout(CLOSING, connection.close()).await;
+        }
+    }
+}
+
+impl Places {
+    /// The latest one that was given back and can still be used.
+    fn take(&self) -> Option<Idle> {
+        let mut idle = self.idle();
+        while let Some(last) = idle.pop() {
+            if last.opened.elapsed() < LIFETIME && !self.staleness.includes(last.opened) {
+                return Some(last);
+            }
+        }
+        None
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The transaction around an act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// None, because the act is one statement; but behind a pooler, one keeps its messages together.
+    /// None, because the act is one statement that may be carried out late; but behind a pooler, one keeps its messages together.
     IfPooled,
     /// All queries see the same commit.
     Snapshot,
-    /// Statements see what others have committed before.
+    /// Statements see what others have committed before. Nothing of it is stored after this process has given it up.
     Write,
 }
 
 impl Begin {
-    /// How to begin such a transaction; nothing if none is needed.
+    /// How to begin such a transaction, in which each statement may take this long; nothing if none is needed.
     ///
     /// Behind a pooler that gives each transaction another connection, statements that were prepared before, by any client, may have
     /// the names of ours.
-    pub(crate) const fn sql(self, is_pooled: bool) -> Option<&'static str> {
-        match (self, is_pooled) {
-            (Self::IfPooled, false) => None,
-            (Self::IfPooled, true) => Some("BEGIN; DEALLOCATE ALL"),
-            (Self::Snapshot, false) => Some("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
-            (Self::Snapshot, true) => {
-                Some("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; DEALLOCATE ALL")
-            }
-            (Self::Write, false) => Some("BEGIN ISOLATION LEVEL READ COMMITTED"),
-            (Self::Write, true) => Some("BEGIN ISOLATION LEVEL READ COMMITTED; DEALLOCATE ALL"),
-        }
+    pub(crate) fn sql(self, is_pooled: bool, limit: Duration) -> Option<String> {
+        let begin = match self {
+            Self::IfPooled if !is_pooled => return None,
+            Self::IfPooled => "BEGIN",
+            Self::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            Self::Write => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        };
+        let forget = if is_pooled { "; DEALLOCATE ALL" } else { "" };
+        // A connection that is dropped does not end what the server does for it, and one that is frozen keeps its locks.
+        Some(format!(
+            "{begin}{forget}; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+            limit.as_millis(),
+            IDLE_LIMIT.as_millis()
+        ))
     }
 }
 
 /// Does something on one of these connections, again if another transaction was in its way. When it takes too long, its connection is
-/// dropped, and the server ends what it was asked.
+/// dropped.
 ///
 /// A macro, because the compiler cannot prove of a closure's future that it is `Send` if it borrows from its connection and from
 /// other places.
@@ -145,12 +192,21 @@ macro_rules! act {
                         let $db = connection;
                         return $act.await;
                     };
-                    let begun = sqlx::Connection::begin_with(connection, begin).await;
+                    // Made of literals and numbers of this crate.
+                    let begun = sqlx::Connection::begin_with(connection, sqlx::AssertSqlSafe(begin)).await;
                     let mut tx = begun.map_err($crate::error::failed)?;
-                    let $db: &mut sqlx::postgres::PgConnection = &mut tx;
-                    let done = $act.await?;
-                    tx.commit().await.map_err($crate::error::failed)?;
-                    Ok(done)
+                    let done = {
+                        let $db: &mut sqlx::postgres::PgConnection = &mut tx;
+                        $act.await
+                    };
+                    match done {
+                        Ok(done) => tx.commit().await.map(|()| done).map_err($crate::error::failed),
+                        Err(error) => {
+                            // A connection on which that fails is dropped by the next act.
+                            let _ = tx.rollback().await;
+                            Err(error)
+                        }
+                    }
                 })
                 .await
             };
@@ -163,10 +219,11 @@ macro_rules! act {
 }
 pub(crate) use act;
 
-/// A connection for one attempt.
+/// A connection for one attempt. Dropped without [`end`](Self::end), as by a caller that was cancelled, it is closed.
 pub(crate) struct Lease<'a> {
-    connection: PoolConnection<Postgres>,
+    idle: Idle,
     connections: &'a Connections,
+    _place: SemaphorePermit<'a>,
 }
 
 impl Lease<'_> {
@@ -174,26 +231,23 @@ impl Lease<'_> {
         self.connections.limit
     }
 
-    pub(crate) fn sql_of(&self, begin: Begin) -> Option<&'static str> {
-        begin.sql(self.connections.is_pooled)
+    pub(crate) fn sql_of(&self, begin: Begin) -> Option<String> {
+        begin.sql(self.connections.places.is_pooled, self.connections.limit)
     }
 
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        &mut self.idle.connection
     }
 
     /// Gives the connection back, unless it is broken.
     pub(crate) fn end<T>(self, done: Result<Result<T, StoreError>, Elapsed>) -> Result<T, StoreError> {
         let done = done.unwrap_or_else(|_| Err(StoreError::unavailable(TimedOut)));
-        if let Err(error) = &done
-            && (is_timeout(error) || is_of_connection(error) || self.connections.is_pooled)
-        {
-            // Detached and dropped: closing it politely would wait for a server that does not answer.
-            drop(self.connection.detach());
-            // One act that took too long or failed says nothing about the others.
-            if is_of_connection(error) {
-                self.connections.distrust();
-            }
+        let places = &self.connections.places;
+        match &done {
+            Err(error) if is_of_connection(error) => self.connections.distrust(),
+            // One act that took too long or failed says nothing about the other connections.
+            Err(error) if is_timeout(error) || places.is_pooled => {}
+            _ => places.idle().push(self.idle),
         }
         done
     }
@@ -232,16 +286,15 @@ impl Staleness {
     }
 
     fn begin(&self) {
-        self.since.store(self.now(), Ordering::Relaxed);
+        self.since.store(self.millis(Instant::now()), Ordering::Relaxed);
     }
 
-    /// Whether a connection of this age was opened before.
-    fn includes(&self, age: Duration) -> bool {
-        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        self.now().saturating_sub(age) < self.since.load(Ordering::Relaxed)
+    /// Whether a connection was opened before.
+    fn includes(&self, opened: Instant) -> bool {
+        self.millis(opened) < self.since.load(Ordering::Relaxed)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 }

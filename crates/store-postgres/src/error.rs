@@ -28,16 +28,13 @@ pub(crate) struct TimedOut;
 #[error("the database server can only be read now")]
 pub(crate) struct ReadOnly;
 
-/// No connection could be opened, or was free. The pool tries for a while, and does not say what went wrong.
+/// All connections were in use for too long, or a new one was not open in time.
 #[derive(Clone, Copy, Debug, Error)]
-#[error("no connection to it could be opened in time, and none was free")]
+#[error("no connection to it was free or could be opened in time")]
 pub(crate) struct NoConnection;
 
 /// The error of a connection that was not opened.
 pub(crate) fn not_connected(error: sqlx::Error) -> StoreError {
-    let said = |error: &sqlx::Error| {
-        error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
-    };
     match (state(&error).as_deref(), &error) {
         (Some(INVALID_CATALOG_NAME), _) => {
             StoreError::Foreign("the server has no such database: create it, or name another".to_owned())
@@ -51,7 +48,6 @@ pub(crate) fn not_connected(error: sqlx::Error) -> StoreError {
              name its authority by sslrootcert",
             said(&error)
         )),
-        (None, sqlx::Error::PoolTimedOut) => StoreError::unavailable(NoConnection),
         _ => failed(error),
     }
 }
@@ -62,8 +58,18 @@ pub(crate) fn failed(error: sqlx::Error) -> StoreError {
         Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED | LOCK_NOT_AVAILABLE) => {
             StoreError::Busy(Box::new(error))
         }
+        // Nothing helps but a right.
+        Some(INSUFFICIENT_PRIVILEGE) => StoreError::Foreign(format!(
+            "its role lacks a right ({}): make it the owner of the database",
+            said(&error)
+        )),
         _ => StoreError::unavailable(error),
     }
+}
+
+/// The sentence of the server, without the rest.
+fn said(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// As [`failed`], for a statement that writes what must be unique.
@@ -93,11 +99,6 @@ pub(crate) fn is_lock_timeout(error: &StoreError) -> bool {
 /// Whether two processes have created the same object at the same time.
 pub(crate) fn is_duplicate_object(error: &StoreError) -> bool {
     matches!(state_of(error).as_deref(), Some(UNIQUE_VIOLATION | DUPLICATE_TABLE | DUPLICATE_SCHEMA))
-}
-
-/// Whether the role of `DATABASE_URL` may not do it.
-pub(crate) fn is_forbidden(error: &StoreError) -> bool {
-    state_of(error).as_deref() == Some(INSUFFICIENT_PRIVILEGE)
 }
 
 /// Whether the connection is broken, or leads to a server that no longer writes: its pool should open new ones.
@@ -142,13 +143,4 @@ fn state_of(error: &StoreError) -> Option<String> {
 
 fn state(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(Into::into)
-}
-
-/// The server's own sentence.
-pub(crate) fn reason(error: &StoreError) -> String {
-    let (StoreError::Unavailable(cause) | StoreError::Busy(cause)) = error else {
-        return error.to_string();
-    };
-    let sentence = cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
-    sentence.map_or_else(|| cause.to_string(), |error| error.message().to_owned())
 }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use tokio::time::sleep;
 
 use super::connections::{Begin, Connections, act};
-use super::error::{failed, is_duplicate_object, is_forbidden, reason};
+use super::error::{failed, is_duplicate_object};
 use jwksd_core::store::StoreError;
 
 /// The oldest version of PostgreSQL that works, as `server_version_num`.
@@ -46,7 +46,7 @@ pub(crate) async fn migrate(connections: &Connections) -> Result<(), StoreError>
         match try_migrate(&connections).await {
             // Another process has just created the same object.
             Err(error) if is_duplicate_object(&error) => sleep(PAUSE).await,
-            done => return done.map_err(in_words),
+            done => return done,
         }
     }
     try_migrate(&connections).await.map_err(in_words)
@@ -56,14 +56,16 @@ async fn try_migrate(connections: &Connections) -> Result<(), StoreError> {
     act!(connections, Begin::Write, |db| migrate_once(db))
 }
 
+/// What is in the way of the tables is not the work of another process that starts.
 pub(crate) fn in_words(error: StoreError) -> StoreError {
-    if !is_forbidden(&error) {
+    if !is_duplicate_object(&error) {
         return error;
     }
-    StoreError::Foreign(format!(
-        "its role may not create the schema jwksd with its tables ({}): make it the owner of the database",
-        reason(&error)
-    ))
+    StoreError::Foreign(
+        "its schema jwksd has tables that jwksd has not made, or another process is making them just now: look at it, and name \
+         another database, or try again"
+            .to_owned(),
+    )
 }
 
 async fn migrate_once(db: &mut PgConnection) -> Result<(), StoreError> {
@@ -103,7 +105,9 @@ pub(crate) async fn expect_server(db: &mut PgConnection) -> Result<(), StoreErro
 /// Whether the database has the tables of a store.
 pub(crate) async fn exists(db: &mut PgConnection) -> Result<bool, StoreError> {
     sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = 'jwksd' AND table_name = 'store')",
+        // The tables of information_schema hide what the role may not use.
+        "SELECT EXISTS (SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                        WHERE nspname = 'jwksd' AND relname = 'store')",
     )
     .fetch_one(db)
     .await

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr as _;
 
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 use url::{Host, Url};
@@ -70,7 +71,7 @@ impl ServerUrl {
         let is_pooled = url.query_pairs().any(|pair| pair == ("statement-cache-capacity".into(), "0".into()));
         let shown = shown(&options);
         // Poolers refuse parameters of a session that they do not know.
-        let options = options.extra_float_digits(None);
+        let options = options.extra_float_digits(None).disable_statement_logging();
         Ok(Self { options: Box::new(options), shown, has_password, is_pooled })
     }
 

@@ -8,8 +8,9 @@ use jwksd_core::store::{NewSignIn, SignInOutcome, StoreError};
 
 /// Records the valid ones of a batch by one statement, which is a transaction of its own. Returns an outcome for each, in order.
 ///
-/// The rows of the accounts, then those of the keys are locked in the order of their numbers, so that batches of several processes
-/// cannot wait for each other in a circle. Until the commit, no account can be disabled and no key revoked.
+/// The rows of the accounts are locked in the order of their numbers, so that batches of several processes cannot wait for each other
+/// in a circle. Until the commit, no account can be disabled. The row of the key is not locked: batches that follow each other would
+/// keep an operator from revoking it.
 pub(crate) async fn record(
     db: &mut PgConnection,
     sign_ins: &[NewSignIn],
@@ -24,18 +25,15 @@ pub(crate) async fn record(
          account AS MATERIALIZED (
              SELECT id, password_hash, disabled_at, deleted_at, signed_out_at FROM jwksd.accounts
              WHERE id IN (SELECT user_id FROM sign_in) ORDER BY id FOR NO KEY UPDATE),
-         history AS MATERIALIZED (
-             SELECT kid, expired_at, revoked_at FROM jwksd.key_history
-             WHERE kid IN (SELECT kid FROM sign_in) AND (SELECT count(*) FROM account) >= 0 ORDER BY kid FOR SHARE),
          checked AS MATERIALIZED (
              SELECT sign_in.*,
-                    coalesce(password_hash = checked AND disabled_at IS NULL AND deleted_at IS NULL
+                    coalesce(password_hash = checked AND disabled_at IS NULL AND account.deleted_at IS NULL
                              AND account.signed_out_at IS NOT DISTINCT FROM sign_in.signed_out_at, FALSE) AS has_account,
                     sign_in.kid IS NULL
                     OR coalesce(exp > at AND expired_at IS NULL AND revoked_at IS NULL, FALSE) AS has_key
              FROM sign_in LEFT JOIN account ON account.id = sign_in.user_id
-             LEFT JOIN history ON history.kid = sign_in.kid
-             LEFT JOIN jwksd.keys ON keys.kid = history.kid),
+             LEFT JOIN jwksd.key_history ON key_history.kid = sign_in.kid
+             LEFT JOIN jwksd.keys ON keys.kid = key_history.kid),
          logged AS (
              INSERT INTO jwksd.auth_logs (request_ip, at_seconds, user_id)
              SELECT ip, at, user_id FROM checked WHERE has_account AND has_key ORDER BY number),

@@ -30,7 +30,7 @@ const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
 /// Maximum time of a pulse: after it, the server counts as away.
 const POLL_LIMIT: Duration = Duration::from_millis(500);
 
-/// Time in which the server ends what a dropped connection has asked.
+/// Time in which a sign-in may still be stored after this process has given it up, because it waited for a lock.
 const MAX_CLOSING: Duration = Duration::from_secs(5);
 
 /// A store in a database of a PostgreSQL server.
@@ -119,7 +119,7 @@ impl PostgresStore {
     }
 
     async fn insert(&self, account: &NewAccount, now: Timestamp) -> Result<UserId, StoreError> {
-        act!(self.requests, |db| accounts::insert(db, account, now))
+        act!(self.requests, Begin::Write, |db| accounts::insert(db, account, now))
     }
 
     /// Writes a row that has no other meaning.
@@ -183,8 +183,9 @@ impl Store for PostgresStore {
 
     async fn pulse(&self) -> Result<Pulse, StoreError> {
         let pulse = self.ask_pulse().await;
-        self.is_away.store(pulse.is_err(), Ordering::Relaxed);
-        if pulse.is_err() {
+        let was_away = self.is_away.swap(pulse.is_err(), Ordering::Relaxed);
+        // One answer that is late may be that of a busy server, to which all should not connect again at once.
+        if pulse.is_err() && was_away {
             self.polls.distrust();
         }
         pulse
@@ -264,7 +265,15 @@ impl Store for PostgresStore {
         change: &AccountChange,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        act!(self.requests, |db| accounts::change(db, user, change, now))
+        let changed = act!(self.requests, Begin::Write, |db| accounts::change(db, user, change, now));
+        match (changed, change) {
+            // Whether it was committed is not known. If it was, only this answer has the new password.
+            (Err(error), AccountChange::SetHash { hash, .. }) if is_unknown_commit(&error) => {
+                let has_hash = act!(self.requests, |db| accounts::has_hash(db, user, hash))?;
+                if has_hash { Ok(true) } else { Err(error) }
+            }
+            (changed, _) => changed,
+        }
     }
 
     async fn record_sign_in(&self, sign_in: NewSignIn) -> Result<SignInOutcome, StoreError> {

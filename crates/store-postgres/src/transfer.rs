@@ -4,13 +4,16 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions as _, Postgres, Row as _, Transaction};
 
-use super::connections::Begin;
 use super::error::{failed, not_connected};
 use super::server::ServerUrl;
 use super::{keys, schema};
 use jwksd_core::password::PasswordHash;
 use jwksd_core::store::transfer::{Kind, Row, StoreContent, StoreTarget, Table, Value};
 use jwksd_core::store::{KeySnapshot, SealedRows, StoreError};
+
+/// A long transaction. Behind a pooler, statements of others may have the names of ours.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; DEALLOCATE ALL";
+const FILLING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; DEALLOCATE ALL";
 
 /// What a database holds, in one transaction. Other processes go on working meanwhile.
 #[derive(Debug)]
@@ -23,10 +26,7 @@ impl ServerContent {
     /// [`StoreError`] says in words what is wrong with it.
     pub async fn open(server: &ServerUrl) -> Result<Self, StoreError> {
         let mut db = server.options().connect().await.map_err(not_connected)?;
-        sqlx::raw_sql(Begin::Snapshot.sql(server.is_pooled()).unwrap_or_default())
-            .execute(&mut db)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql(SNAPSHOT).execute(&mut db).await.map_err(failed)?;
         schema::expect_readable(&mut db).await?;
         Ok(Self(db))
     }
@@ -49,10 +49,7 @@ impl ServerTarget {
         // A pool of one, because its transactions own their connection.
         let pool = PgPoolOptions::new().max_connections(1).connect_with(server.options()).await;
         let pool = pool.map_err(not_connected)?;
-        let mut db = pool
-            .begin_with(Begin::Write.sql(server.is_pooled()).unwrap_or_default())
-            .await
-            .map_err(failed)?;
+        let mut db = pool.begin_with(FILLING).await.map_err(failed)?;
         schema::expect_server(&mut db).await?;
         // A process that starts now waits for the lock on this row.
         schema::migrate_in(&mut db).await.map_err(schema::in_words)?;
@@ -193,6 +190,7 @@ const fn select(table: Table) -> &'static str {
         }
         Table::ReservedUsernames => {
             "SELECT username_key FROM jwksd.reserved_usernames WHERE username_key COLLATE \"C\" > $1
+                 AND NOT EXISTS (SELECT 1 FROM jwksd.accounts WHERE accounts.username_key = reserved_usernames.username_key)
              ORDER BY username_key COLLATE \"C\" LIMIT $2"
         }
         Table::SignIns => {
@@ -335,6 +333,14 @@ async fn write_store(db: &mut PgConnection, row: &Row) -> Result<(), StoreError>
     .bind(number(7))
     .bind(mode)
     .bind(number(9))
+    .execute(&mut *db)
+    .await
+    .map_err(failed)?;
+    // The names of accounts are not among the rows that are copied.
+    sqlx::query(
+        "INSERT INTO jwksd.reserved_usernames (username_key) SELECT username_key FROM jwksd.accounts WHERE deleted_at IS NULL
+         ON CONFLICT DO NOTHING",
+    )
     .execute(&mut *db)
     .await
     .map_err(failed)?;

@@ -132,8 +132,8 @@ const OBSTACLES: [(&str, &str); 8] = [
              OR (last_login IS NOT NULL AND unixepoch(last_login) IS NULL)",
     ),
     (
-        "accounts whose username, email or password_hash has a NUL character or is not text: correct it",
-        "SELECT id FROM users WHERE instr(CAST(username AS BLOB), x'00') > 0 OR typeof(username) <> 'text'
+        "accounts whose username, email or password_hash has a NUL character or is not text, or whose username is empty: correct it",
+        "SELECT id FROM users WHERE username = '' OR instr(CAST(username AS BLOB), x'00') > 0 OR typeof(username) <> 'text'
              OR instr(CAST(email AS BLOB), x'00') > 0 OR typeof(email) NOT IN ('text', 'null')
              OR instr(CAST(password_hash AS BLOB), x'00') > 0 OR password_hash IS NULL",
     ),
@@ -220,7 +220,9 @@ const fn select(table: Table) -> &'static str {
         }
         // The collation of the column compares as the lower case of both.
         Table::ReservedUsernames => {
-            "SELECT lower(name) FROM names_given WHERE name > ?1 ORDER BY name LIMIT ?2"
+            "SELECT lower(name) FROM names_given
+             WHERE name > ?1 AND NOT EXISTS (SELECT 1 FROM users WHERE users.username = names_given.name COLLATE NOCASE)
+             ORDER BY name LIMIT ?2"
         }
         Table::SignIns => {
             "SELECT id, request_ip, unixepoch(request_timestamp), user_id FROM auth_logs WHERE id > ?1 ORDER BY id LIMIT ?2"

@@ -23,7 +23,7 @@ pub enum Table {
     ExternalKeys,
     /// Accounts, also disabled and deleted ones.
     Accounts,
-    /// Every username ever given out, in lower case.
+    /// Every username ever given out that no account has any more, in lower case.
     ReservedUsernames,
     /// Sign-ins.
     SignIns,
