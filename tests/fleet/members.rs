@@ -114,7 +114,7 @@ impl Fleet {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
-    fn output_of(&self, url: &str, args: &[&str]) -> Output {
+    pub(crate) fn output_of(&self, url: &str, args: &[&str]) -> Output {
         let dir = tempfile::tempdir().unwrap();
         let settings = self.env.iter().filter(|(name, _)| name != "DATABASE_URL");
         let mut env: Vec<_> = settings.map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -113,3 +113,28 @@ async fn a_store_that_a_newer_version_has_extended_is_used_until_it_says_that_it
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("its schema needs version 99 or newer: a newer jwksd made it"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_shows_the_server_and_warns_of_settings_by_which_answers_can_be_lost() {
+    let Some(fleet) = Fleet::start::<1>(&CALM).await else { return };
+    let findings = || -> Vec<(String, String)> {
+        let output = fleet.output_of(fleet.url(), &["doctor"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().map(|line| line.split_once(' ').unwrap());
+        lines.map(|(level, rest)| (level.to_owned(), rest.trim().to_owned())).collect()
+    };
+    let has = |found: &[(String, String)], level: &str, part: &str| {
+        found.iter().any(|(a, text)| a == level && text.contains(part))
+    };
+    let found = findings();
+    for part in
+        ["store", "PostgreSQL", "schema     version 1", "connections are open; each process uses up to 10"]
+    {
+        assert!(has(&found, "ok", part), "{part}: {found:?}");
+    }
+    assert!(!has(&found, "warning", "synchronous_commit"), "{found:?}");
+    let name = url::Url::parse(fleet.url()).unwrap().path().trim_start_matches('/').to_owned();
+    let sql = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+    fleet.connect().await.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.unwrap();
+    assert!(has(&findings(), "warning", "synchronous_commit is off for this role"), "{:?}", findings());
+}

@@ -24,6 +24,8 @@ pub struct Inspection {
     pub replicas: Option<i64>,
     /// How many of those confirm each commit before it is answered.
     pub synchronous_replicas: i64,
+    /// The setting by which commits wait: `on`, `off`, `local`, `remote_write` or `remote_apply`.
+    pub synchronous_commit: String,
     /// How many connections it accepts in total.
     pub max_connections: i64,
     /// How many of those are open to this database, by all programs.
@@ -47,6 +49,7 @@ struct Row {
     replicas: i64,
     visible_replicas: i64,
     synchronous_replicas: i64,
+    synchronous_commit: String,
     max_connections: i64,
     open_connections: i64,
     schema: i64,
@@ -63,6 +66,7 @@ pub(crate) async fn inspect(db: &mut PgConnection) -> Result<Inspection, StoreEr
                 (SELECT count(*) FROM pg_stat_replication) AS replicas,
                 (SELECT count(*) FROM pg_stat_replication WHERE sync_state IS NOT NULL) AS visible_replicas,
                 (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) AS synchronous_replicas,
+                current_setting('synchronous_commit') AS synchronous_commit,
                 current_setting('max_connections')::int8 AS max_connections,
                 (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS open_connections,
                 (SELECT max(version) FROM jwksd._sqlx_migrations) AS schema,
@@ -79,6 +83,7 @@ pub(crate) async fn inspect(db: &mut PgConnection) -> Result<Inspection, StoreEr
         is_read_only: row.is_read_only,
         replicas: (row.visible_replicas == row.replicas).then_some(row.replicas),
         synchronous_replicas: row.synchronous_replicas,
+        synchronous_commit: row.synchronous_commit,
         max_connections: row.max_connections,
         open_connections: row.open_connections,
         policy: keys::policy(db).await?,

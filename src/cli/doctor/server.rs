@@ -77,6 +77,13 @@ fn clock(found: &Inspection, findings: &mut Findings) {
 
 fn replication(found: &Inspection, findings: &mut Findings) {
     let about = "replicas";
+    let commit = found.synchronous_commit.as_str();
+    if commit == "off" || commit == "local" && found.synchronous_replicas > 0 {
+        findings.warning(
+            about,
+            format!("synchronous_commit is {commit} for this role, so answered keys and accounts can be lost: set it to on"),
+        );
+    }
     match found.replicas {
         None => findings.ok(about, "the role may not see them: grant it pg_monitor to let `doctor` look"),
         Some(0) => findings.ok(about, "the server has no standby: keep backups of it"),
