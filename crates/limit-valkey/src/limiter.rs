@@ -15,7 +15,7 @@ use super::url::LimitUrl;
 
 /// Admits a request if the n-th latest admission of the client is at least a second old. Returns how many microseconds are missing.
 ///
-/// KEYS[1] has the times of the latest admissions, oldest first, by the server's clock. ARGV[1] is n. If the clock goes back, the key
+/// `KEYS[1]` has the times of the latest admissions, oldest first, by the server's clock. `ARGV[1]` is n. If the clock goes back, the key
 /// still ends a second after the last admission (a millisecond more, because the server rounds it down).
 const ADMIT: &str = r"
 local clock = redis.call('TIME')
