@@ -43,7 +43,9 @@ impl FileTarget {
         let mut db = file::options(path).connect().await.map_err(failed)?;
         schema::migrate(&mut db).await?;
         // The copy gets its name only when it is complete. Sign-ins of accounts that do not exist are copied as they are.
-        sqlx::raw_sql("PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; BEGIN")
+        sqlx::raw_sql(
+            "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA cache_size = -262144; PRAGMA foreign_keys = OFF; BEGIN",
+        )
             .execute(&mut db)
             .await
             .map_err(failed)?;
