@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
+use thiserror::Error;
 
 use super::exit::{NotFound, UsageError};
 use super::store_copy::{StoreCopy, expect_vacant, lock, refuse, unless_interrupted};
@@ -15,7 +16,7 @@ use jwksd_core::clock::{Clock as _, SystemClock};
 use jwksd_core::issuer::{self, MasterKey};
 use jwksd_core::store::StoreError;
 use jwksd_core::store::transfer::{self, StoreContent, StoreTarget, Summary, Table};
-use jwksd_store_postgres::{ServerContent, ServerTarget, ServerUrl};
+use jwksd_store_postgres::{ServerSource, ServerTarget, ServerUrl};
 use jwksd_store_sqlite::directory::{persist_new, sync_directory_of};
 use jwksd_store_sqlite::{Contents, DatabaseFile, ExclusiveLock, FileTarget};
 
@@ -49,21 +50,7 @@ pub(super) async fn run(config: Config, args: MoveArgs) -> anyhow::Result<()> {
             "the password in --to can be seen by every user of this machine while this runs: use --to-file next time",
         );
     }
-    let probe =
-        config.database.probe().await.map_err(|error| bootstrap::unusable(&config.database, error))?;
-    if let Some(why) = probe.refusal() {
-        return refuse(format!("cannot use {}: {why}", config.database));
-    }
-    let master_key = match probe.contents {
-        Contents::Ours(record) => bootstrap::unlock(&config, &config.database, record)?,
-        Contents::Nothing => return Err(NotFound(format!("there is no store in {}", config.database)).into()),
-        Contents::Foreign => {
-            return refuse(format!(
-                "{} holds keys that another program wrote: start `jwksd serve` on it once, which adopts them",
-                config.database
-            ));
-        }
-    };
+    let master_key = master_key(&config).await?;
     match (&config.database, target) {
         (Database::File(source), Location::Server(target)) => {
             from_file(&source.resolved(), &target, &master_key).await
@@ -72,7 +59,8 @@ pub(super) async fn run(config: Config, args: MoveArgs) -> anyhow::Result<()> {
             "both are SQLite files: use `jwksd backup`, or move the file while no server runs".to_owned(),
         ),
         (Database::Server(source), Location::File(target)) => {
-            let mut content = open(source.url(), &config).await?;
+            let mut source = open(source.url(), &config).await?;
+            let mut content = source.content();
             let report =
                 unless_interrupted(Box::pin(to_file(&mut content, target.path(), &master_key))).await?;
             output::message(&format!(
@@ -86,7 +74,8 @@ pub(super) async fn run(config: Config, args: MoveArgs) -> anyhow::Result<()> {
             Ok(())
         }
         (Database::Server(source), Location::Server(target)) => {
-            let mut content = open(source.url(), &config).await?;
+            let mut source = open(source.url(), &config).await?;
+            let mut content = source.content();
             let (report, _) =
                 unless_interrupted(Box::pin(to_server(&mut content, &target, &master_key))).await?;
             output::message(&format!("{target} is a complete copy of {}: {report}", config.database));
@@ -98,8 +87,24 @@ pub(super) async fn run(config: Config, args: MoveArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn open(server: &ServerUrl, config: &Config) -> anyhow::Result<ServerContent> {
-    ServerContent::open(server).await.map_err(|error| bootstrap::unusable(&config.database, error))
+/// The master key of the store that is moved.
+async fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
+    let name = &config.database;
+    let probe = name.probe().await.map_err(|error| bootstrap::unusable(name, error))?;
+    if let Some(why) = probe.refusal() {
+        return refuse(format!("cannot use {name}: {why}"));
+    }
+    match probe.contents {
+        Contents::Ours(record) => bootstrap::unlock(config, name, record),
+        Contents::Nothing => Err(NotFound(format!("there is no store in {name}")).into()),
+        Contents::Foreign => refuse(format!(
+            "{name} holds keys that another program wrote: start `jwksd serve` on it once, which adopts them"
+        )),
+    }
+}
+
+async fn open(server: &ServerUrl, config: &Config) -> anyhow::Result<ServerSource> {
+    ServerSource::open(server).await.map_err(|error| bootstrap::unusable(&config.database, error))
 }
 
 /// Moves a file, which no other process may have open, and puts it aside at the end.
@@ -148,10 +153,11 @@ async fn to_server(
     expect_no_obstacles(source).await?;
     let mut target = ServerTarget::begin(server).await.map_err(|error| cannot_write(server, error))?;
     if !target.is_empty() {
-        let same = prove(source, None, &mut target, master_key).await;
-        return match same {
-            Ok(report) => Ok((report, true)),
-            Err(_) => refuse(format!("{server} holds another store already: name an empty database")),
+        return match prove(source, None, &mut *target.content(), master_key).await {
+            Err(error) if error.is::<Differs>() => {
+                refuse(format!("{server} holds another store already: name an empty database"))
+            }
+            proved => proved.map(|report| (report, true)),
         };
     }
     let report = copy_all(source, &mut target, master_key).await?;
@@ -212,7 +218,7 @@ async fn copy_all(
         anyhow::Ok(())
     };
     progress::counting("copying", total, &done, copying).await?;
-    prove(source, Some(summaries), target, master_key).await
+    prove(source, Some(summaries), &mut *target.content(), master_key).await
 }
 
 async fn total(content: &mut dyn StoreContent) -> Result<u64, StoreError> {
@@ -222,6 +228,11 @@ async fn total(content: &mut dyn StoreContent) -> Result<u64, StoreError> {
     }
     Ok(total)
 }
+
+/// The two stores are not the same.
+#[derive(Debug, Error)]
+#[error("the {0} differ after the copy: nothing was changed")]
+struct Differs(String);
 
 /// Compares both stores: every row of every table, which keys open, and the JWKS. Returns what they have.
 async fn prove(
@@ -237,25 +248,21 @@ async fn prove(
     let after = summarize("comparing", target).await?;
     for ((table, before), after) in Table::ALL.iter().zip(&before).zip(&after) {
         if before != after {
-            bail!(
-                "the {} differ after the copy ({} rows, and {} in the copy): nothing was changed",
-                table.name(),
-                before.rows,
-                after.rows
-            );
+            let what = format!("{} ({} rows, and {} in the copy)", table.name(), before.rows, after.rows);
+            return Err(Differs(what).into());
         }
     }
     let now = SystemClock::start().now();
     let (before_keys, after_keys) = (source.keys().await?, target.keys().await?);
     if before_keys.next_kid != after_keys.next_kid || before_keys.newest_signer != after_keys.newest_signer {
-        bail!("the numbers of the keys differ after the copy: nothing was changed");
+        return Err(Differs("numbers of the keys".to_owned()).into());
     }
     let (before_set, after_set) = (
         issuer::published_set(master_key, before_keys, now),
         issuer::published_set(master_key, after_keys, now),
     );
     if before_set != after_set {
-        bail!("the JWKS differs after the copy: nothing was changed");
+        return Err(Differs("keys of the JWKS".to_owned()).into());
     }
     let rows = |wanted| {
         Table::ALL

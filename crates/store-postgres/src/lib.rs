@@ -21,4 +21,4 @@ pub use self::inspect::Inspection;
 pub use self::schema::newest_schema;
 pub use self::server::{InvalidServerUrl, ServerUrl};
 pub use self::store::PostgresStore;
-pub use self::transfer::{ServerContent, ServerTarget};
+pub use self::transfer::{ServerContent, ServerSource, ServerTarget};

@@ -15,11 +15,15 @@ use jwksd_core::store::{KeySnapshot, SealedRows, StoreError};
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; DEALLOCATE ALL";
 const FILLING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; DEALLOCATE ALL";
 
-/// What a database holds, in one transaction. Other processes go on working meanwhile.
+/// What a database holds for one transaction.
 #[derive(Debug)]
-pub struct ServerContent(PgConnection);
+pub struct ServerContent<'a>(&'a mut PgConnection);
 
-impl ServerContent {
+/// A database that is read in one transaction. Other processes go on working meanwhile.
+#[derive(Debug)]
+pub struct ServerSource(PgConnection);
+
+impl ServerSource {
     /// Looks at the database as it is now.
     ///
     /// # Errors
@@ -29,6 +33,11 @@ impl ServerContent {
         sqlx::raw_sql(SNAPSHOT).execute(&mut db).await.map_err(failed)?;
         schema::expect_readable(&mut db).await?;
         Ok(Self(db))
+    }
+
+    /// What it holds.
+    pub fn content(&mut self) -> ServerContent<'_> {
+        ServerContent(&mut self.0)
     }
 }
 
@@ -83,14 +92,14 @@ impl ServerTarget {
 }
 
 #[async_trait]
-impl StoreContent for ServerContent {
+impl StoreContent for ServerContent<'_> {
     /// None: what this store holds, every other can hold.
     async fn obstacles(&mut self) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
     async fn count(&mut self, table: Table) -> Result<u64, StoreError> {
-        count(&mut self.0, table).await
+        count(self.0, table).await
     }
 
     async fn rows(
@@ -99,35 +108,11 @@ impl StoreContent for ServerContent {
         after: Option<&Row>,
         at_most: u32,
     ) -> Result<Vec<Row>, StoreError> {
-        rows(&mut self.0, table, after, at_most).await
+        rows(self.0, table, after, at_most).await
     }
 
     async fn keys(&mut self) -> Result<KeySnapshot, StoreError> {
-        keys::snapshot(&mut self.0, &SealedRows::All).await
-    }
-}
-
-#[async_trait]
-impl StoreContent for ServerTarget {
-    async fn obstacles(&mut self) -> Result<Vec<String>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn count(&mut self, table: Table) -> Result<u64, StoreError> {
-        count(&mut self.db, table).await
-    }
-
-    async fn rows(
-        &mut self,
-        table: Table,
-        after: Option<&Row>,
-        at_most: u32,
-    ) -> Result<Vec<Row>, StoreError> {
-        rows(&mut self.db, table, after, at_most).await
-    }
-
-    async fn keys(&mut self) -> Result<KeySnapshot, StoreError> {
-        keys::snapshot(&mut self.db, &SealedRows::All).await
+        keys::snapshot(self.0, &SealedRows::All).await
     }
 }
 
@@ -147,6 +132,9 @@ impl StoreTarget for ServerTarget {
         let mut copying = self.db.copy_in_raw(copy(table)).await.map_err(failed)?;
         copying.send(lines.into_bytes()).await.map_err(failed)?;
         copying.finish().await.map(drop).map_err(failed)
+    }
+    fn content(&mut self) -> Box<dyn StoreContent + '_> {
+        Box::new(ServerContent(&mut self.db))
     }
 }
 

@@ -87,30 +87,6 @@ impl StoreContent for FileContent<'_> {
 }
 
 #[async_trait]
-impl StoreContent for FileTarget {
-    async fn obstacles(&mut self) -> Result<Vec<String>, StoreError> {
-        obstacles(&mut self.0).await
-    }
-
-    async fn count(&mut self, table: Table) -> Result<u64, StoreError> {
-        count(&mut self.0, table).await
-    }
-
-    async fn rows(
-        &mut self,
-        table: Table,
-        after: Option<&Row>,
-        at_most: u32,
-    ) -> Result<Vec<Row>, StoreError> {
-        rows(&mut self.0, table, after, at_most).await
-    }
-
-    async fn keys(&mut self) -> Result<KeySnapshot, StoreError> {
-        keys::snapshot(&mut self.0, &SealedRows::All).await
-    }
-}
-
-#[async_trait]
 impl StoreTarget for FileTarget {
     async fn write(&mut self, table: Table, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
@@ -119,6 +95,10 @@ impl StoreTarget for FileTarget {
             }
         }
         Ok(())
+    }
+
+    fn content(&mut self) -> Box<dyn StoreContent + '_> {
+        Box::new(FileContent(&mut self.0))
     }
 }
 

@@ -146,12 +146,15 @@ pub trait StoreContent: Send {
 
 /// A store that is being written.
 #[async_trait]
-pub trait StoreTarget: StoreContent {
+pub trait StoreTarget: Send {
     /// Adds these rows of a table.
     ///
     /// # Errors
     /// [`StoreError`] when they cannot be written.
     async fn write(&mut self, table: Table, rows: &[Row]) -> Result<(), StoreError>;
+
+    /// What it has until now.
+    fn content(&mut self) -> Box<dyn StoreContent + '_>;
 }
 
 /// What a table contains: how many rows, and SHA-256 over all of them.
@@ -172,18 +175,7 @@ pub async fn copy(
     target: &mut dyn StoreTarget,
     done: &AtomicU64,
 ) -> Result<Summary, StoreError> {
-    let mut summing = Summing::new();
-    let mut last = None;
-    loop {
-        let rows = source.rows(table, last.as_ref(), PAGE).await?;
-        if rows.is_empty() {
-            return Ok(summing.finish());
-        }
-        target.write(table, &rows).await?;
-        summing.add(&rows);
-        done.fetch_add(count(&rows), Ordering::Relaxed);
-        last = rows.into_iter().next_back();
-    }
+    walk(table, source, Some(target), done).await
 }
 
 /// Summarises a table. Counts the rows in `done`.
@@ -195,12 +187,24 @@ pub async fn summarize(
     content: &mut dyn StoreContent,
     done: &AtomicU64,
 ) -> Result<Summary, StoreError> {
+    walk(table, content, None, done).await
+}
+
+async fn walk(
+    table: Table,
+    source: &mut dyn StoreContent,
+    mut target: Option<&mut dyn StoreTarget>,
+    done: &AtomicU64,
+) -> Result<Summary, StoreError> {
     let mut summing = Summing::new();
     let mut last = None;
     loop {
-        let rows = content.rows(table, last.as_ref(), PAGE).await?;
+        let rows = source.rows(table, last.as_ref(), PAGE).await?;
         if rows.is_empty() {
             return Ok(summing.finish());
+        }
+        if let Some(target) = &mut target {
+            target.write(table, &rows).await?;
         }
         summing.add(&rows);
         done.fetch_add(count(&rows), Ordering::Relaxed);
